@@ -1,0 +1,3 @@
+module github.com/guado-server/guado
+
+go 1.26

@@ -1,0 +1,251 @@
+// Package exchange is the type that every step of the road shares: one request
+// and its answer. A lane of the edge makes it and reads the request into it; the
+// steps behind read it and write the answer through [Answer].
+// Not here: parsing, framing, routing. This package imports no other of ours.
+package exchange
+
+import (
+	"net"
+	"net/netip"
+	"sync/atomic"
+	"time"
+)
+
+// Version of HTTP as major*10+minor, the form the link carries.
+type Version uint8
+
+// The versions the edge speaks.
+const (
+	HTTP10 Version = 10
+	HTTP11 Version = 11
+	HTTP2  Version = 20
+)
+
+// String is the form of CGI's SERVER_PROTOCOL: "HTTP/1.1", "HTTP/2.0".
+func (v Version) String() string {
+	switch v {
+	case HTTP10:
+		return "HTTP/1.0"
+	case HTTP2:
+		return "HTTP/2.0"
+	default:
+		return "HTTP/1.1"
+	}
+}
+
+// Field is one header or trailer field: the bytes of its line, in the order of
+// arrival. Compare names with [Field.Is]; HTTP/1.1 keeps the client's case.
+//
+// The slices belong to the lane and are valid until Handler.Serve returns.
+type Field struct{ Name, Value []byte }
+
+// Is reports whether the field has this name, ASCII case ignored.
+func (f Field) Is(name string) bool { return EqualFold(f.Name, name) }
+
+// EqualFold compares ASCII bytes without case and without Unicode folding
+// ("K" is not the Kelvin sign here).
+func EqualFold(a []byte, b string) bool {
+	if len(a) != len(b) {
+		return false
+	}
+	for i := range a {
+		x, y := a[i], b[i]
+		if x == y {
+			continue
+		}
+		if x|0x20 != y|0x20 || x|0x20 < 'a' || x|0x20 > 'z' {
+			return false
+		}
+	}
+	return true
+}
+
+// TLS describes the encrypted connection of a request; nil in [Request] means plain.
+type TLS struct {
+	Version     uint16 // as in RFC 8446: 0x0304 is TLS 1.3
+	CipherSuite uint16 // IANA number
+}
+
+// Request is what the client sent, after the edge has checked and cleaned it:
+// no hop-by-hop, underscore, dot, Proxy or Guado-* fields are left in Fields.
+type Request struct {
+	ID          string // request id, also sent to the application as X-Request-ID
+	Method      string
+	Version     Version
+	Scheme      string // "http" or "https", after trusted X-Forwarded-Proto
+	Host        []byte // Host field or :authority as sent; empty when HTTP/1.0 sent none
+	Target      []byte // request target as received
+	RawPath     []byte // target without query, as received
+	Path        []byte // RawPath percent-decoded once; routing and application see the same bytes
+	Query       []byte // undecoded, without '?'
+	Fields      []Field
+	Length      int64  // of the body; 0 none, -1 unknown (chunked or HTTP/2 without content-length)
+	Body        Body   // never nil
+	Expect      bool   // the client waits for 100 Continue; the first Body.Read sends it
+	TrailersOK  bool   // the client sent TE: trailers
+	Upgrade     string // protocol the client asks for in Upgrade (lower case, "websocket"); those fields are not in Fields
+	TLS         *TLS
+	Peer        netip.Addr     // who connected; invalid on a Unix socket
+	Client      netip.AddrPort // Peer, or the client a trusted proxy named; invalid on a Unix socket
+	LocalName   string         // SERVER_NAME without a Host: listener address, or the socket's path
+	LocalPort   uint16         // 0 on a Unix socket
+	Unix        bool           // the listener is a Unix socket
+	TraceParent []byte         // W3C trace context sent on to the application
+	Received    time.Time
+}
+
+// Field gives the value of the first field with this name; nil when there is none.
+func (r *Request) Field(name string) []byte {
+	for i := range r.Fields {
+		if r.Fields[i].Is(name) {
+			return r.Fields[i].Value
+		}
+	}
+	return nil
+}
+
+// Head is the head of an answer. Fields holds neither Content-Length nor
+// Transfer-Encoding nor Connection: Length says it, and the lane frames it.
+type Head struct {
+	Status int
+	Reason string // empty: the standard phrase
+	Fields []Field
+	Length int64 // of the body; -1 unknown
+}
+
+// Body is the request's body.
+//
+// Read returns io.EOF after the last byte, [ErrMalformedBody], [ErrBodyTooLarge],
+// [ErrSlowClient] or [ErrClientGone] otherwise, and the same error ever after: a
+// body that was cut is never mistaken for a complete one. The first Read answers
+// an Expect: 100-continue. Trailers are complete after io.EOF.
+type Body interface {
+	Read(p []byte) (int, error)
+	Trailers() []Field
+}
+
+// Answer is where a step writes the answer; a lane implements it. Calls come from
+// one goroutine. Errors are [ErrClientGone] (or wrap it) once the client has left.
+//
+// Head, then Write/File in any order, then Trailers or nothing; the lane ends the
+// answer when Handler.Serve returns. Write may buffer until Flush. A body on HEAD,
+// 204 and 304 is dropped; more bytes than Head.Length are cut and logged, fewer
+// abort the connection.
+type Answer interface {
+	Informational(status int, fields []Field) error
+	Head(h Head) error
+	Write(p []byte) (int, error)
+	File(f File, offset, count int64) error
+	Trailers(fields []Field) error
+	Flush() error
+	// Abort ends the connection (HTTP/2: the stream) without a clean end, so that
+	// the client cannot take a cut answer for a complete one.
+	Abort(err error)
+	// Problem writes the host's own answer p as an error page with its stable code
+	// and the request id, in a form the client accepts. Use [Exchange.Fail].
+	Problem(x *Exchange, p *Problem)
+	// Begun reports whether a final head was written.
+	Begun() bool
+}
+
+// Hijacker is implemented by the Answer of a connection that may leave HTTP
+// (HTTP/1.1). After Hijack the caller owns the connection and closes it; buffered
+// holds bytes that the client sent behind the request.
+type Hijacker interface {
+	Hijack() (conn net.Conn, buffered []byte, err error)
+}
+
+// File is a regular file that can be sent by sendfile(2) at an explicit offset;
+// *os.File is one.
+type File interface {
+	ReadAt(p []byte, off int64) (int, error)
+	Fd() uintptr
+}
+
+// Handler serves an exchange: every step of the road is one. Serve returns when
+// the answer is complete or was aborted.
+type Handler interface {
+	Serve(x *Exchange)
+}
+
+// HandlerFunc is a function as a [Handler].
+type HandlerFunc func(x *Exchange)
+
+// Serve calls f.
+func (f HandlerFunc) Serve(x *Exchange) { f(x) }
+
+// Exchange is one request and its answer. A lane may use one Exchange for many
+// requests of a connection, one after the other; nothing of it may be kept after
+// Serve returned.
+type Exchange struct {
+	Request
+	Answer Answer
+
+	// Set by route.
+	Root []byte // SCRIPT_NAME / root_path: decoded prefix that was taken off; empty or "/x", never ends in "/"
+	App  string // name of the app or mount, for logs
+
+	// Set on the road, read by the access log.
+	Worker  string        // slot that answered: "p01"
+	Waited  time.Duration // in the admission queue
+	Problem *Problem      // why the host answered itself, if it did
+
+	bell chan struct{}
+	gone atomic.Uint32
+}
+
+// New makes an exchange that can be used again after [Exchange.Reset].
+func New() *Exchange { return &Exchange{bell: make(chan struct{}, 1)} }
+
+// Reset makes x ready for the next request, keeping its slices' memory.
+func (x *Exchange) Reset() {
+	fields := x.Fields[:0]
+	x.Request = Request{Fields: fields}
+	x.Answer, x.Root, x.App, x.Worker, x.Waited, x.Problem = nil, nil, "", "", 0, nil
+	x.gone.Store(uint32(Present))
+	select {
+	case <-x.bell:
+	default:
+	}
+}
+
+// PathInfo is Path without Root: what WSGI calls PATH_INFO when Root was taken off.
+func (x *Exchange) PathInfo() []byte { return x.Path[min(len(x.Root), len(x.Path)):] }
+
+// Gone says whether the client is still there.
+type Gone uint32
+
+// HalfClosed: the client sent FIN after its request and may still read; the
+// application is told of a disconnect and its answer is still sent.
+const (
+	Present Gone = iota
+	HalfClosed
+	Closed
+)
+
+// Gone tells what the lane knows of the client now.
+func (x *Exchange) Gone() Gone { return Gone(x.gone.Load()) }
+
+// SetGone is called by the lane, from any goroutine; it rings.
+func (x *Exchange) SetGone(g Gone) {
+	x.gone.Store(uint32(g))
+	x.Ring()
+}
+
+// Ring wakes the goroutine in [Exchange.Wait]. It never blocks, may come from any
+// goroutine, and may be spurious: who waits looks again at everything it waits for.
+func (x *Exchange) Ring() {
+	select {
+	case x.bell <- struct{}{}:
+	default:
+	}
+}
+
+// Wait blocks until the next Ring (or returns at once after an earlier one).
+// Whoever has news for the serving goroutine (link, lane, deadline) rings this one
+// bell, so that the hot path is a plain receive and not a select over timers.
+func (x *Exchange) Wait() { <-x.bell }
+
+// Bell is the channel behind Wait, for the few places that must also wait for
+// something else.
+func (x *Exchange) Bell() <-chan struct{} { return x.bell }

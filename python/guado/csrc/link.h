@@ -1,0 +1,187 @@
+/* The worker's end of the link (protocol/link.md). Twin of internal/link.
+ *
+ * Pure C and pthreads: nothing here touches Python, so everything in it can run
+ * without the GIL, in the watch thread, and under a sanitizer or fuzzer.
+ *
+ * Threads: any number of waiters (pool threads, one event loop thread) and one
+ * watch thread. A waiter becomes the reader of the ring when nobody is; filing a
+ * frame to its stream never needs the GIL. Nobody holds a lock of this file while
+ * taking the GIL: functions marked [nogil] may block and are called without it,
+ * the others return at once.
+ */
+#ifndef GUADO_LINK_H
+#define GUADO_LINK_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+typedef struct gd_link gd_link;
+typedef struct gd_stream gd_stream;
+
+/* Results: >= 0 is success. */
+enum {
+    GD_OK = 0,
+    GD_AGAIN = -1,     /* would block (non-blocking calls) */
+    GD_GONE = -2,      /* the exchange was cancelled: client gone, deadline, stopping */
+    GD_CLOSED = -3,    /* the link is closed: host gone, or this is a forked child */
+    GD_CORRUPT = -4,   /* the host broke the protocol, or a value does not fit a frame */
+    GD_NOMEM = -5,
+    GD_REVOKED = -6,   /* the host took the request back before it was started */
+    GD_CUT = -7,       /* the request body was cut (client gone or malformed) */
+    GD_DRAINED = -8,   /* DRAIN was received and no request is left */
+    GD_TIMEOUT = -9
+};
+
+enum gd_app_kind { GD_WSGI = 1, GD_ASGI = 2 };
+
+typedef struct {
+    const char *at;
+    size_t len;
+} gd_str;
+
+typedef struct {
+    gd_str name, value;
+} gd_field;
+
+/* A decoded REQUEST. The strings point into memory of the stream and live until
+ * gd_stream_release. */
+typedef struct {
+    uint8_t version; /* 10, 11, 20 */
+    uint16_t flags;  /* GD_REQ_* */
+    uint16_t app;
+    int64_t length;
+    uint16_t tls_version, tls_cipher;
+    uint16_t server_port, client_port;
+    gd_str id, method, scheme, path, raw_path, query, target, root, server_name, client_host,
+        traceparent;
+    uint16_t nfields;
+    gd_field *fields;
+} gd_request;
+
+enum { GD_REQ_NO_LENGTH = 1, GD_REQ_EXPECT = 2, GD_REQ_TRAILERS = 4, GD_REQ_HEAD = 8 };
+
+/* Frame flags. */
+enum { GD_END = 1, GD_MORE = 2, GD_BUSY = 4 };
+
+/* ---- life cycle ---------------------------------------------------------- */
+
+/* Opens the link named by GUADO_LINK ("shm:…" or "socket:…"). Sets close-on-exec
+ * and MADV_DONTFORK. *why is a static text on failure. */
+int gd_link_open(const char *spec, gd_link **out, const char **why);
+
+/* [nogil] Waits for HELLO; *json is malloc'ed. */
+int gd_link_hello(gd_link *l, char **json, size_t *len, int timeout_ms);
+
+/* [nogil] READY or FAILED (kind = frame kind). After READY, requests are taken. */
+int gd_link_announce(gd_link *l, int kind, const char *json, size_t len);
+
+/* Tells which kind each app index has, the credits, and starts the watch thread.
+ * `kinds` has napps entries of gd_app_kind. */
+int gd_link_serve(gd_link *l, const uint8_t *kinds, size_t napps, uint32_t request_credit,
+                  uint32_t response_credit, int threads);
+
+/* 1 once DRAIN came; *grace_ms is its argument. */
+int gd_link_draining(gd_link *l, uint32_t *grace_ms);
+
+/* [nogil] The main thread of a worker without a loop sits here: returns GD_DRAINED
+ * when DRAIN came and every exchange has ended, GD_CLOSED when the host is gone,
+ * GD_TIMEOUT after timeout_ms (so that the caller can look at signals). */
+int gd_link_wait_drained(gd_link *l, int timeout_ms);
+
+/* [nogil] */
+int gd_link_log(gd_link *l, uint32_t stream, int level, const char *text, size_t len);
+
+void gd_link_close(gd_link *l);
+
+/* ---- requests ------------------------------------------------------------ */
+
+/* [nogil] A pool thread waits for the next WSGI request (leader and followers).
+ * GD_DRAINED or GD_CLOSED: the thread ends. The returned stream was moved to
+ * started already; revoked ones are skipped. */
+int gd_next_wsgi(gd_link *l, gd_stream **out);
+
+const gd_request *gd_stream_request(const gd_stream *s);
+uint32_t gd_stream_id(const gd_stream *s);
+
+/* Why the exchange was cancelled: 0 not, else CANCEL's arg (2: half-closed). */
+uint32_t gd_stream_cancelled(const gd_stream *s);
+
+/* Owner's pointer for asgi.c (the Exchange object). */
+void gd_stream_set_owner(gd_stream *s, void *owner);
+void *gd_stream_owner(const gd_stream *s);
+
+/* Ends the use of the stream. The answer must have been ended (END without BUSY,
+ * DONE or ABORT); otherwise this sends ABORT 2. Never blocks. */
+void gd_stream_release(gd_stream *s);
+
+/* ---- request body -------------------------------------------------------- */
+
+/* [nogil] Copies up to n bytes (n > 0) into buf, waiting for at least one.
+ * 0: end of body. GD_GONE, GD_CUT, GD_CLOSED. Sends INFORMATIONAL 100 at the first
+ * call when the request carries GD_REQ_EXPECT; returns credit. */
+ssize_t gd_read(gd_stream *s, void *buf, size_t n);
+
+/* Same without waiting: GD_AGAIN when nothing is there yet. */
+ssize_t gd_read_now(gd_stream *s, void *buf, size_t n);
+
+/* Bytes that gd_read_now would give now; *ended set when no more will come. */
+size_t gd_readable(gd_stream *s, int *ended);
+
+/* ---- answer --------------------------------------------------------------
+ * Each of these sends one message, in order, fragmenting what is larger than a
+ * frame or than the credit at hand. `wait` 1: [nogil] block for room and credit
+ * (GD_GONE when cancelled, GD_CLOSED). `wait` 0: never block, for the loop thread:
+ * the message is queued on the stream and leaves when room and credit come;
+ * returns the bytes now queued and unsent (0: all sent), so that the caller can
+ * hold its coroutine until gd_loop_event reports the stream drained. */
+
+typedef struct {
+    uint16_t status;
+    int64_t length; /* -1 unknown */
+    gd_str reason;
+    uint16_t nfields;
+    const gd_field *fields;
+} gd_head;
+
+ssize_t gd_commit(gd_stream *s, const gd_head *h, const void *body, size_t n, int flags, int wait);
+ssize_t gd_body(gd_stream *s, const void *body, size_t n, int flags, int wait);
+ssize_t gd_trailers(gd_stream *s, const gd_field *f, uint16_t n, int flags, int wait);
+ssize_t gd_informational(gd_stream *s, const gd_head *h, int wait);
+ssize_t gd_file(gd_stream *s, int fd, uint64_t offset, uint64_t count, int flags, int wait);
+ssize_t gd_abort(gd_stream *s, uint32_t reason, const char *text, size_t n);
+ssize_t gd_done(gd_stream *s);
+
+/* ---- event loop ---------------------------------------------------------- */
+
+/* Descriptor for loop.add_reader: readable when gd_loop_drain has something to do. */
+int gd_loop_fd(gd_link *l);
+
+/* The loop's callback: drains the ring, files frames, re-arms the wake-up. Then
+ * take what there is with gd_loop_request and gd_loop_event. Fast; may be called
+ * with the GIL. GD_CLOSED when the host is gone. */
+int gd_loop_drain(gd_link *l);
+
+/* Next new ASGI request in order of arrival, not yet started: call gd_start right
+ * before the application is called. GD_AGAIN when there is none. */
+int gd_loop_request(gd_link *l, gd_stream **out);
+int gd_start(gd_stream *s); /* GD_OK or GD_REVOKED (then gd_stream_release) */
+
+/* Next stream with news since the last call: body bytes or their end, CANCEL, sent
+ * queue drained. GD_AGAIN when there is none. */
+enum { GD_EV_BODY = 1, GD_EV_CANCEL = 2, GD_EV_DRAINED = 4 };
+int gd_loop_event(gd_link *l, gd_stream **out, int *events);
+
+/* ---- frames (frame.c): pure functions, fuzzed ---------------------------- */
+
+typedef struct {
+    uint32_t size, stream, arg;
+    uint8_t kind, flags;
+} gd_frame_head;
+
+int gd_frame_decode_head(const uint8_t *at, size_t n, uint32_t max_frame, gd_frame_head *out);
+/* `fields` is malloc'ed into r->fields; free with gd_request_clear. body points into `at`. */
+int gd_request_decode(const uint8_t *at, size_t n, gd_request *r, gd_str *body);
+void gd_request_clear(gd_request *r);
+
+#endif
