@@ -1,0 +1,74 @@
+# Two commands matter: `make run` and `make test`. Both set up what they need.
+SHELL := /bin/bash
+GO ?= go
+export GOFLAGS ?= -buildvcs=false
+OLDEST = $(shell tools/pythons.sh oldest | cut -d' ' -f2)
+NEWEST = $(shell tools/pythons.sh newest | cut -d' ' -f1)
+SOURCES = $(shell git ls-files -co --exclude-standard '*.go' '*.py' '*.c' '*.h' 'go.*' 2>/dev/null)
+
+.PHONY: build ext run test check lint bench soak conformance fuzz wheel clean test-go test-python test-sanitize test-e2e
+
+build: bin/guado
+
+# The extension is built against the stable ABI of the oldest Python found, so one file serves all.
+ext: python/guado/_core.abi3.so
+python/guado/_core.abi3.so: $(wildcard python/guado/csrc/*.c python/guado/csrc/*.h) python/build_ext.py
+	tools/setup.sh system
+	$(OLDEST) python/build_ext.py
+
+bin/guado: python/guado/_core.abi3.so $(SOURCES)
+	$(GO) build -trimpath -o $@ ./cmd/guado
+
+run: build
+	tools/setup.sh test
+	examples/tour/run.sh
+
+# The inner loop: two minutes.
+check: build
+	tools/setup.sh test
+	$(GO) vet ./...
+	$(GO) test -short ./internal/... ./cmd/... .
+	.cache/venv-$(NEWEST)/bin/python -m pytest -q -x python/tests
+
+test: build
+	tools/setup.sh test
+	$(GO) vet ./...
+	GOOS=darwin $(GO) vet ./...
+	$(MAKE) test-go test-python test-sanitize test-e2e
+
+test-go:
+	$(GO) test -race ./internal/... ./cmd/... .
+
+test-python:
+	tools/test-python.sh
+
+test-sanitize:
+	tools/test-sanitize.sh
+
+test-e2e: build
+	$(GO) test -race -timeout 15m ./test/...
+
+lint:
+	tools/setup.sh lint
+	tools/lint.sh
+
+bench: build
+	tools/setup.sh bench
+	.cache/bench/bin/python bench/run.py
+
+soak: build
+	tools/setup.sh test
+	GUADO_SOAK=1 $(GO) test -timeout 60m -run Soak -v ./test/chaos/...
+
+conformance: build
+	tools/setup.sh test
+	tools/conformance.sh
+
+fuzz: build
+	tools/fuzz.sh
+
+wheel: build
+	$(OLDEST) tools/wheel.py
+
+clean:
+	rm -rf bin dist python/guado/*.so
