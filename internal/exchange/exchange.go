@@ -119,9 +119,19 @@ type Head struct {
 // [ErrSlowClient] or [ErrClientGone] otherwise, and the same error ever after: a
 // body that was cut is never mistaken for a complete one. The first Read answers
 // an Expect: 100-continue. Trailers are complete after io.EOF.
+//
+// One goroutine reads; it may be another than the one that uses Answer, so that a
+// body streams in while the answer streams out. With Expect, that one first calls
+// Answer.Informational(100, nil), which takes the place of the first Read's 100:
+// no two goroutines write to the client.
+//
+// Interrupt, from any goroutine, makes a Read under way and all later ones return
+// [ErrInterrupted]. It comes before Serve returns while a body is being read
+// elsewhere; what the client still sends is the lane's to drain or to refuse.
 type Body interface {
 	Read(p []byte) (int, error)
 	Trailers() []Field
+	Interrupt()
 }
 
 // Answer is where a step writes the answer; a lane implements it. Calls come from

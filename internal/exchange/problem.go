@@ -8,6 +8,7 @@ var (
 	ErrSlowClient    = errors.New("client made no progress within the idle timeout")
 	ErrMalformedBody = errors.New("malformed request body")
 	ErrBodyTooLarge  = errors.New("request body exceeds the limit")
+	ErrInterrupted   = errors.New("reading of the request body was interrupted")
 )
 
 // Problem is an answer that the host makes itself. Status and Code go to the
