@@ -146,21 +146,23 @@ type Mount struct {
 
 	App      string `toml:"app" doc:"Name of the app that answers."`
 	Static   string `toml:"static" path:"dir" doc:"Folder whose files are served."`
-	Redirect string `toml:"redirect" doc:"Where to send the client; the rest of the path and the query are appended when it ends in \"/\"."`
+	Redirect string `toml:"redirect" doc:"Where to send the client: a path or an absolute URL."`
 	Upstream string `toml:"upstream" doc:"Another server: \"http://HOST:PORT\", \"https://HOST:PORT\" or \"unix:PATH\". WebSocket upgrades pass through."`
 
 	Prefix   string `toml:"prefix" enum:",strip,keep" doc:"strip: path is taken off and told as SCRIPT_NAME or root_path; keep: what answers sees the whole path and an empty one. Empty: strip for apps, folders and redirects, keep for upstreams."`
 	RootPath string `toml:"root_path" doc:"Prefix that a proxy in front has already taken off (apps only)."`
 
-	Index         string   `toml:"index" default:"index.html" doc:"Static: file served for a folder. Empty: none."`
-	TryFiles      []string `toml:"try_files" doc:"Static: what is tried for a path, in order, with {path} in place of it: [\"{path}\", \"{path}.html\"]. Empty: {path}."`
-	Fallback      string   `toml:"fallback" doc:"Static: file that answers when nothing was found, with status 200 (single-page applications)."`
+	Index         []string `toml:"index" default:"index.html" doc:"Static: files tried for a folder."`
+	TryFiles      []string `toml:"try_files" doc:"Static: what is tried in order for a path that is no file, with {path} in place of it: [\"{path}.html\", \"/404.html\"]."`
+	Fallback      string   `toml:"fallback" doc:"Static: file that answers with status 200 for a path without extension that is no file (single-page applications)."`
 	Precompressed bool     `toml:"precompressed" default:"false" doc:"Static: serve file.zst, file.br or file.gz beside a file to clients that accept it."`
 	CacheControl  string   `toml:"cache_control" doc:"Static: value of Cache-Control."`
+	Hidden        bool     `toml:"hidden" default:"false" doc:"Static: serve names that start with a dot (.well-known always is)."`
 
-	Code int `toml:"code" default:"308" enum:"301,302,303,307,308" doc:"Redirect: status."`
+	Code     int  `toml:"code" default:"308" enum:"301,302,303,307,308" doc:"Redirect: status."`
+	KeepPath bool `toml:"keep_path" default:"false" doc:"Redirect: append the rest of the path and the query."`
 
-	PreserveHost   bool     `toml:"preserve_host" default:"true" doc:"Upstream: send the client's Host on."`
+	KeepHost       bool     `toml:"keep_host" default:"true" doc:"Upstream: send the client's Host on."`
 	ConnectTimeout Duration `toml:"connect_timeout" default:"5s" min:"1ms" doc:"Upstream: time to connect."`
 	AnswerTimeout  Duration `toml:"answer_timeout" default:"60s" min:"0" doc:"Upstream: time to the head of the answer. 0: none."`
 }
