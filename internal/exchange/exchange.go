@@ -165,6 +165,14 @@ type Hijacker interface {
 	Hijack() (conn net.Conn, buffered []byte, err error)
 }
 
+// Deadliner is implemented by the Answer of a lane that can hold the client to
+// absolute deadlines besides its idle timeouts: what http.ResponseController offers
+// to Go handlers. The zero time takes a deadline away; all end with the exchange.
+type Deadliner interface {
+	SetReadDeadline(t time.Time) error
+	SetWriteDeadline(t time.Time) error
+}
+
 // File is a regular file that can be sent by sendfile(2) at an explicit offset;
 // *os.File is one.
 type File interface {
