@@ -1,0 +1,130 @@
+// Package upstream passes a mount on to an HTTP server over TCP or a Unix socket,
+// protocol upgrades (WebSocket) included.
+// Before it: route, through the net/http adapter. After it: another server.
+// Not here: balancing over several upstreams, retries.
+package upstream
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/httputil"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/guado-server/guado/internal/exchange"
+)
+
+// Options of one upstream mount.
+type Options struct {
+	Address  string        // "http://127.0.0.1:9000", "https://…", "unix:/run/app.sock"
+	Timeout  time.Duration // until the upstream's response head; 0: no limit
+	Dial     time.Duration // connect; default 5 s
+	KeepHost bool          // send the client's Host on (default true through New's caller)
+	Log      *slog.Logger
+	// Exchange finds the exchange of a request; the net/http adapter provides it.
+	Exchange func(*http.Request) *exchange.Exchange
+}
+
+// Handler is a reverse proxy to one address.
+type Handler struct {
+	proxy     *httputil.ReverseProxy
+	transport *http.Transport
+}
+
+// New checks the address; it does not connect.
+func New(o Options) (*Handler, error) {
+	target, dial, err := parse(o)
+	if err != nil {
+		return nil, err
+	}
+	transport := &http.Transport{
+		DialContext: dial, MaxIdleConnsPerHost: 64, IdleConnTimeout: 60 * time.Second,
+		ResponseHeaderTimeout: o.Timeout,
+		DisableCompression:    true, // the body passes as it is
+	}
+	h := &Handler{transport: transport}
+	h.proxy = &httputil.ReverseProxy{
+		Transport:     transport,
+		FlushInterval: -1, // streams and events pass at once
+		Rewrite:       func(r *httputil.ProxyRequest) { rewrite(r, target, o) },
+		ErrorHandler:  func(_ http.ResponseWriter, r *http.Request, err error) { fail(o.Exchange(r), o.Address, err) },
+		ErrorLog:      slog.NewLogLogger(o.Log.Handler(), slog.LevelWarn),
+	}
+	return h, nil
+}
+
+func parse(o Options) (*url.URL, func(context.Context, string, string) (net.Conn, error), error) {
+	connect := o.Dial
+	if connect == 0 {
+		connect = 5 * time.Second
+	}
+	dialer := &net.Dialer{Timeout: connect}
+	if socket, ok := strings.CutPrefix(o.Address, "unix:"); ok {
+		if socket == "" {
+			return nil, nil, fmt.Errorf("upstream %q: a socket path must follow unix:", o.Address)
+		}
+		return &url.URL{Scheme: "http", Host: "localhost"}, func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return dialer.DialContext(ctx, "unix", socket)
+		}, nil
+	}
+	u, err := url.Parse(o.Address)
+	if err != nil {
+		return nil, nil, fmt.Errorf("upstream %q: %w", o.Address, err)
+	}
+	if (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" {
+		return nil, nil, fmt.Errorf("upstream %q: must be http://HOST:PORT, https://HOST:PORT or unix:PATH", o.Address)
+	}
+	return u, dialer.DialContext, nil
+}
+
+// rewrite says to the upstream who the client is. What the client itself claimed in
+// these fields was dropped by the edge unless it came from a trusted proxy.
+func rewrite(r *httputil.ProxyRequest, target *url.URL, o Options) {
+	r.SetURL(target)
+	x := o.Exchange(r.In)
+	if o.KeepHost {
+		r.Out.Host = r.In.Host
+	}
+	r.Out.Header.Del("Forwarded")
+	r.Out.Header.Set("X-Forwarded-Proto", x.Scheme)
+	r.Out.Header.Set("X-Forwarded-Host", r.In.Host)
+	if x.Client.IsValid() {
+		r.Out.Header.Set("X-Forwarded-For", x.Client.Addr().String())
+	}
+	r.Out.Header.Set("X-Request-Id", x.ID)
+	if len(x.Root) > 0 {
+		r.Out.Header.Set("X-Forwarded-Prefix", string(x.Root))
+	}
+}
+
+func fail(x *exchange.Exchange, address string, err error) {
+	var timeout interface{ Timeout() bool }
+	switch {
+	case x.Gone() == exchange.Closed || errors.Is(err, context.Canceled):
+		x.Answer.Abort(exchange.ErrClientGone)
+	case errors.Is(err, exchange.ErrBodyTooLarge):
+		x.Fail(&exchange.Problem{Status: http.StatusRequestEntityTooLarge, Code: "body_too_large", Err: err})
+	case errors.Is(err, exchange.ErrMalformedBody):
+		x.Fail(&exchange.Problem{Status: http.StatusBadRequest, Code: "malformed_body", Err: err})
+	case errors.As(err, &timeout) && timeout.Timeout():
+		x.Fail(&exchange.Problem{Status: http.StatusGatewayTimeout, Code: "upstream_timeout",
+			Err: fmt.Errorf("upstream %s: %w", address, err)})
+	default:
+		x.Fail(&exchange.Problem{Status: http.StatusBadGateway, Code: "upstream_unreachable",
+			Err: fmt.Errorf("upstream %s: %w", address, err)})
+	}
+}
+
+// ServeHTTP passes the request on.
+func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) { h.proxy.ServeHTTP(w, r) }
+
+// Close drops idle connections to the upstream.
+func (h *Handler) Close() error {
+	h.transport.CloseIdleConnections()
+	return nil
+}
