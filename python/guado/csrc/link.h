@@ -101,6 +101,10 @@ void gd_link_close(gd_link *l);
  * started already; revoked ones are skipped. */
 int gd_next_wsgi(gd_link *l, gd_stream **out);
 
+/* Same without waiting (may be called with the GIL): what is queued or already in
+ * the ring. GD_AGAIN when there is nothing. */
+int gd_next_wsgi_now(gd_link *l, gd_stream **out);
+
 const gd_request *gd_stream_request(const gd_stream *s);
 uint32_t gd_stream_id(const gd_stream *s);
 
@@ -132,9 +136,13 @@ size_t gd_readable(gd_stream *s, int *ended);
  * Each of these sends one message, in order, fragmenting what is larger than a
  * frame or than the credit at hand. `wait` 1: [nogil] block for room and credit
  * (GD_GONE when cancelled, GD_CLOSED). `wait` 0: never block, for the loop thread:
- * the message is queued on the stream and leaves when room and credit come;
+ * the message is queued (copied) on the stream and leaves when room and credit come;
  * returns the bytes now queued and unsent (0: all sent), so that the caller can
- * hold its coroutine until gd_loop_event reports the stream drained. */
+ * hold its coroutine until gd_loop_event reports the stream drained.
+ *
+ * A pool thread that holds the GIL may send with `wait` 0 too and, only when the
+ * result is > 0, release the GIL for gd_flush: the usual answer then leaves without
+ * touching the GIL. */
 
 typedef struct {
     uint16_t status;
@@ -152,10 +160,17 @@ ssize_t gd_file(gd_stream *s, int fd, uint64_t offset, uint64_t count, int flags
 ssize_t gd_abort(gd_stream *s, uint32_t reason, const char *text, size_t n);
 ssize_t gd_done(gd_stream *s);
 
+/* [nogil] Blocks until everything queued on the stream has left. */
+ssize_t gd_flush(gd_stream *s);
+
 /* ---- event loop ---------------------------------------------------------- */
 
 /* Descriptor for loop.add_reader: readable when gd_loop_drain has something to do. */
 int gd_loop_fd(gd_link *l);
+
+/* Second descriptor for the same callback, or -1: written when another thread filed
+ * something for the loop. Register both; gd_loop_drain clears both. */
+int gd_loop_wake_fd(gd_link *l);
 
 /* The loop's callback: drains the ring, files frames, re-arms the wake-up. Then
  * take what there is with gd_loop_request and gd_loop_event. Fast; may be called
