@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Installs what a target needs into .cache, once; everything is pinned.
 #   setup.sh test    virtual environments of the tests on the oldest and newest CPython
+#   setup.sh tour    virtual environment of `make run`
 #   setup.sh lint    golangci-lint, ruff, mypy, clang-format
 #   setup.sh bench   the peers and the load generator
 #   setup.sh system  compiler and headers by apt, when root and missing
@@ -44,6 +45,12 @@ test_() {
   done
 }
 
+tour() {
+  system
+  read -r _ python < <(tools/pythons.sh newest)
+  venv .cache/tour "$python" examples/tour/requirements.txt
+}
+
 lint() {
   system
   read -r _ python < <(tools/pythons.sh newest)
@@ -66,6 +73,6 @@ fuzz() { command -v clang >/dev/null || apt clang libclang-rt-14-dev; }
 
 case ${1:?what} in
   test) test_ ;;
-  lint|bench|fuzz|system) "$1" ;;
+  tour|lint|bench|fuzz|system) "$1" ;;
   *) echo "setup.sh: unknown: $1" >&2; exit 2 ;;
 esac
