@@ -66,8 +66,10 @@ type TLS struct {
 	CipherSuite uint16 // IANA number
 }
 
-// Request is what the client sent, after the edge has checked and cleaned it:
-// no hop-by-hop, underscore, dot, Proxy or Guado-* fields are left in Fields.
+// Request is what the client sent, after the edge has checked and cleaned it: no
+// hop-by-hop, underscore, dot, Proxy or Guado-* fields are left in Fields, and none
+// of those that have a place of their own here (Host, Expect, X-Request-ID,
+// Traceparent). Content-Length stays.
 type Request struct {
 	ID          string // request id, also sent to the application as X-Request-ID
 	Method      string
@@ -207,6 +209,10 @@ type Exchange struct {
 	Worker  string        // slot that answered: "p01"
 	Waited  time.Duration // in the admission queue
 	Problem *Problem      // why the host answered itself, if it did
+
+	// Scratch is memory of the edge for what it derives from the request (decoded
+	// path, trace context); it outlives Reset so that a request allocates none.
+	Scratch []byte
 
 	bell chan struct{}
 	gone atomic.Uint32

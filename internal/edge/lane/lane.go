@@ -19,6 +19,7 @@ type Conn struct {
 	LocalPort uint16
 	Unix      bool
 	TLS       *exchange.TLS // nil: plain
+	Trusted   bool          // a listed proxy: its forwarded fields are believed
 }
 
 // Limits of one connection and its requests. Zero means the default of
@@ -57,8 +58,15 @@ type Outcome struct {
 // Hooks connect a lane to the edge.
 type Hooks struct {
 	// Prepare checks and cleans what the lane has parsed (field hygiene, Host, path
-	// decoding, forwarded fields, ids) and fills the rest of x.Request. A non-nil
-	// Problem is answered instead of calling Handler; Close says that the
+	// decoding, forwarded fields, ids) and fills the rest of x.Request.
+	//
+	// The lane has set Method, Version, Target, Fields (all of them, in order, also
+	// Host and the hop-by-hop ones), Length, Body, Expect, TrailersOK, Upgrade and
+	// Received, and Host only when it comes from elsewhere than the Host field
+	// (:authority, absolute-form target). RawPath and Query may be left unset when
+	// Target is a path: Prepare splits it. Field bytes may be changed in place.
+	//
+	// A non-nil Problem is answered instead of calling Handler; Close says that the
 	// connection must not be used again.
 	Prepare func(x *exchange.Exchange, c *Conn) (p *exchange.Problem, closeAfter bool)
 	Handler exchange.Handler
