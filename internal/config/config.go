@@ -28,6 +28,8 @@ type Config struct {
 	Dir string `toml:"-"`
 	// Dev is set by `guado dev`: one worker, no deadlines, no health kills, tracebacks in the browser.
 	Dev bool `toml:"-"`
+
+	origins map[string]Origin // by path: "app[0].threads"; nil when a program made it
 }
 
 // Server is the host's own part.
