@@ -1,0 +1,118 @@
+"""A Starlette application that does what real ones do."""
+
+import asyncio
+import contextlib
+import hashlib
+import os
+import tempfile
+from collections.abc import AsyncIterator
+
+from starlette.applications import Starlette
+from starlette.background import BackgroundTask
+from starlette.requests import Request
+from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, StreamingResponse
+from starlette.routing import Route
+
+FILE = os.path.join(tempfile.gettempdir(), f"guado-starlette-{os.getpid()}.bin")
+with open(FILE, "wb") as out:
+    out.write(bytes(range(256)) * 4096)
+background: list[str] = []
+finished = asyncio.Event()
+seen: list[str] = []
+
+
+@contextlib.asynccontextmanager
+async def lifespan(app: Starlette) -> AsyncIterator[dict[str, str]]:
+    """State for every request; a line at each end."""
+    print("lifespan: started", flush=True)
+    yield {"greeting": "hello from lifespan"}
+    print("lifespan: stopped", flush=True)
+
+
+async def index(request: Request) -> JSONResponse:
+    """What the request looks like from here."""
+    return JSONResponse(
+        {
+            "root_path": request.scope.get("root_path"),
+            "path": request.scope["path"],
+            "greeting": request.state.greeting,
+            "http_version": request.scope["http_version"],
+            "loop": type(asyncio.get_running_loop()).__module__,
+        }
+    )
+
+
+async def digest(request: Request) -> JSONResponse:
+    """A body read as it arrives."""
+    sums, size = hashlib.sha256(), 0
+    async for piece in request.stream():
+        sums.update(piece)
+        size += len(piece)
+    return JSONResponse({"size": size, "sha256": sums.hexdigest()})
+
+
+async def stream(request: Request) -> StreamingResponse:
+    """Ten lines, generated."""
+
+    async def lines() -> AsyncIterator[str]:
+        for n in range(10):
+            yield f"line {n}\n"
+
+    return StreamingResponse(lines(), media_type="text/plain")
+
+
+async def file(request: Request) -> FileResponse:
+    """A file, by pathsend where the server offers it."""
+    return FileResponse(FILE, media_type="application/octet-stream")
+
+
+async def later(request: Request) -> PlainTextResponse:
+    """Work after the answer."""
+    return PlainTextResponse("accepted", background=BackgroundTask(background.append, "done"))
+
+
+async def done(request: Request) -> JSONResponse:
+    """What was done after answers."""
+    return JSONResponse(background)
+
+
+async def endless(request: Request) -> StreamingResponse:
+    """Events until the client leaves."""
+
+    async def events() -> AsyncIterator[str]:
+        try:
+            while True:
+                yield "data: tick\n\n"
+                await asyncio.sleep(0.01)
+        finally:
+            seen.append("closed")
+            finished.set()
+
+    return StreamingResponse(events(), media_type="text/event-stream")
+
+
+async def closed(request: Request) -> JSONResponse:
+    """Waits until an endless stream was given up."""
+    await asyncio.wait_for(finished.wait(), 20)
+    return JSONResponse(seen)
+
+
+async def error(request: Request) -> None:
+    """An unhandled exception."""
+    raise RuntimeError("an error in an endpoint")
+
+
+app = Starlette(
+    lifespan=lifespan,
+    routes=[
+        Route("/", index),
+        Route("/digest", digest, methods=["POST"]),
+        Route("/stream", stream),
+        Route("/file", file),
+        Route("/later", later),
+        Route("/done", done),
+        Route("/endless", endless),
+        Route("/closed", closed),
+        Route("/error", error),
+    ],
+)
