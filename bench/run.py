@@ -37,6 +37,7 @@ def servers(port: int) -> dict[str, tuple[str, list[str]]]:
     guado += ["--python", str(BIN / "python"), "--log-level", "warn"]
     at = f"127.0.0.1:{port}"
     granian = [str(BIN / "granian"), "--port", str(port), "--workers", "1", "--log-level", "error"]
+    uvicorn = [str(BIN / "uvicorn"), "--port", str(port), "--loop", "uvloop"]
     gunicorn = [str(BIN / "gunicorn"), "-w", "1", "-b", at, "--log-level", "error"]
     wsgi, asgi = "bench_wsgi:app", "bench_asgi:app"
     uwsgi = [str(BIN / "uwsgi"), "--http11-socket", at, "--module", wsgi, "--master"]
@@ -58,8 +59,7 @@ def servers(port: int) -> dict[str, tuple[str, list[str]]]:
         "granian-asgi": ("asgi", [*granian, "--interface", "asgi", "--loop", "uvloop", asgi]),
         "uvicorn": (
             "asgi",
-            [str(BIN / "uvicorn"), "--port", str(port), "--loop", "uvloop", "--http", "httptools"]
-            + ["--no-access-log", "--log-level", "error", asgi],
+            [*uvicorn, "--http", "httptools", "--no-access-log", "--log-level", "error", asgi],
         ),
         "gunicorn-gthread": ("wsgi", [*gunicorn, "-k", "gthread", "--threads", "8", wsgi]),
         "gunicorn-asgi": ("asgi", [*gunicorn, "-k", "asgi", asgi]),
@@ -268,7 +268,8 @@ def main() -> None:
 def table(results: dict[tuple[str, str, int], list[dict[str, float]]]) -> None:
     """Medians, one line per load, connections and server."""
     print(
-        f"{'load':14} {'conns':>5} {'server':18} {'req/s':>9} {'CPU µs':>8} {'p50 ms':>8} {'p99 ms':>8} {'failed':>7}"
+        f"{'load':14} {'conns':>5} {'server':18} {'req/s':>9} {'CPU µs':>8} "
+        f"{'p50 ms':>8} {'p99 ms':>8} {'failed':>7}"
     )
     for (load, name, connections), runs in sorted(
         results.items(), key=lambda r: (r[0][0], r[0][2], r[0][1])
