@@ -12,6 +12,7 @@ type field struct {
 	index []int // for reflect.Value.FieldByIndex
 	typ   reflect.Type
 	tag   reflect.StructTag
+	group bool // of the embedded Process: a key of [[group]] that [[app]] has as shorthand
 }
 
 func (f field) doc() string  { return f.tag.Get("doc") }
@@ -89,7 +90,7 @@ func fieldsOf(t reflect.Type) []field {
 		sf := t.Field(i)
 		if sf.Anonymous {
 			for _, f := range fieldsOf(sf.Type) {
-				f.index = append([]int{i}, f.index...)
+				f.index, f.group = append([]int{i}, f.index...), true
 				fields = append(fields, f)
 			}
 			continue

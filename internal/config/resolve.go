@@ -69,8 +69,10 @@ func (r *resolver) listen() {
 	}
 	if r.Origin("server.listen").Kind == FromDefault && len(s.Listen) == 1 && s.Listen[0] == "127.0.0.1:"+DefaultPort {
 		s.Listen = []string{"127.0.0.1:" + port}
+		r.derived("server.listen", port != DefaultPort, "PORT")
 		if r.activated() {
 			s.Listen = []string{"systemd"}
+			r.derived("server.listen", true, "LISTEN_FDS")
 		}
 	}
 	for i, text := range s.Listen {
@@ -83,6 +85,16 @@ func (r *resolver) listen() {
 			l.Plain = false
 		}
 		s.Listen[i] = l.absolute(r.Dir).String()
+	}
+}
+
+// derived notes that a variable other than the override set a value.
+func (r *resolver) derived(path string, is bool, variable string) {
+	if is {
+		if r.origins == nil {
+			r.origins = map[string]Origin{}
+		}
+		r.origins[path] = Origin{Kind: FromEnv, Name: variable}
 	}
 }
 
@@ -107,11 +119,12 @@ func (c *Config) Listeners() ([]Listener, error) {
 // folders gives state and cache their places by the XDG rules.
 func (r *resolver) folders() {
 	home := r.getenv("HOME")
-	place := func(value *string, own, xdg, below string) {
+	place := func(key string, value *string, own, xdg, below string) {
 		switch {
 		case *value != "":
 		case own != "" && r.getenv(own) != "":
 			*value = r.getenv(own)
+			r.derived(key, true, own)
 		case filepath.IsAbs(r.getenv(xdg)):
 			*value = filepath.Join(r.getenv(xdg), "guado")
 		case home != "":
@@ -120,8 +133,8 @@ func (r *resolver) folders() {
 			*value = filepath.Join(os.TempDir(), "guado-"+strconv.Itoa(os.Getuid()))
 		}
 	}
-	place(&r.Server.StateDir, "", "XDG_STATE_HOME", ".local/state")
-	place(&r.Server.CacheDir, "GUADO_CACHE_DIR", "XDG_CACHE_HOME", ".cache")
+	place("server.state_dir", &r.Server.StateDir, "", "XDG_STATE_HOME", ".local/state")
+	place("server.cache_dir", &r.Server.CacheDir, "GUADO_CACHE_DIR", "XDG_CACHE_HOME", ".cache")
 }
 
 // groups gives each app without a group one of its own, from its shorthand.
@@ -141,9 +154,20 @@ func (r *resolver) groups() {
 		}
 		a.Group = a.Name
 		r.Groups = append(r.Groups, Group{Name: a.Name, Process: a.Process})
-		for _, f := range fieldsOf(reflect.TypeFor[Process]()) {
-			if o, ok := r.origins[join(path, f.key)]; ok {
-				r.origins[join(element("group", len(r.Groups)-1), f.key)] = o
+		a.Process = NewApp("", "").Process
+		r.moveOrigins(path, element("group", len(r.Groups)-1))
+	}
+}
+
+// moveOrigins makes messages about a group that was made from an app's shorthand
+// point at the app.
+func (r *resolver) moveOrigins(app, group string) {
+	for _, f := range fieldsOf(reflect.TypeFor[Process]()) {
+		from := join(app, f.key)
+		for path, origin := range r.origins {
+			if path == from || strings.HasPrefix(path, from+".") {
+				delete(r.origins, path)
+				r.origins[join(group, f.key)+path[len(from):]] = origin
 			}
 		}
 	}
