@@ -26,7 +26,8 @@ type Config struct {
 	File string `toml:"-"`
 	// Dir is what relative paths are relative to: the folder of File, else the working directory.
 	Dir string `toml:"-"`
-	// Dev is set by `guado dev`: one worker, no deadlines, no health kills, tracebacks in the browser.
+	// Dev is set by `guado dev`: one worker to each group, no deadlines, no health kills, tracebacks
+	// in the browser, and a lone worker has the terminal as its standard input, output and error.
 	Dev bool `toml:"-"`
 
 	origins map[string]Origin // by path: "app[0].threads"; nil when a program made it
@@ -45,7 +46,7 @@ type Server struct {
 	AccessLog       string   `toml:"access_log" path:"file" doc:"A file for the access log, \"-\" for standard output, empty for none."`
 	AccessLogFormat string   `toml:"access_log_format" default:"combined" enum:"combined,json" doc:"Form of an access log line."`
 	LogLevel        string   `toml:"log_level" default:"info" enum:"debug,info,warn,error" doc:"Least level that is logged."`
-	LogFormat       string   `toml:"log_format" default:"auto" enum:"auto,console,json" doc:"Form of the log on standard error; auto is console on a terminal, json elsewhere."`
+	LogFormat       string   `toml:"log_format" default:"console" enum:"console,json" doc:"Form of the log on standard error."`
 	Compression     []string `toml:"compression" enum:"gzip,zstd" doc:"Codings offered for answers, in order of preference; never used for event streams."`
 	CompressionMin  Size     `toml:"compression_min" default:"1KiB" min:"0" doc:"Smaller answers are sent as they are."`
 	RequestTimeout  Duration `toml:"request_timeout" default:"0" min:"0" doc:"Time from the request to the head of its answer; over it the client gets 504. 0: none."`
