@@ -1,0 +1,172 @@
+"""Serves ASGI applications: one event loop in the main thread, one task per request.
+
+Before: boot imported the applications and opened the link. After: guado._core, whose
+AsgiServer makes scopes and tasks. Not here: lifespan (lifespan.py), messages (C).
+
+What an application can rely on
+* The loop is uvloop when it is installed, else asyncio; a loop that the application
+  made at import by asyncio.get_event_loop() is used instead, so what it bound works.
+* A request runs in its own task and in its own copy of the context taken after import.
+* When the client leaves, receive() gives http.disconnect and send() raises an OSError;
+  the task is not cancelled. It is cancelled only when the worker stops and the request
+  is still running at the end of the grace period.
+* Work behind the last body message (background tasks) goes on after the client has its
+  answer, and a stop waits for it as for any request.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+import traceback
+from typing import Any
+
+from guado import _core
+from guado.worker.handshake import App, Hello
+from guado.worker.lifespan import DEBUG, ERROR, Lifespan
+
+# How long a cancelled request may take to clean up before lifespan shutdown begins.
+AFTER_CANCEL = 2.0
+
+
+def serve(link: _core.Link, apps: list[App], hello: Hello) -> None:
+    """Runs the loop until the link is drained. Raises BootFailed when startup fails."""
+    with asyncio.Runner(loop_factory=new_loop) as runner:
+        runner.run(_serve(link, apps, hello), context=hello.context.copy())
+    asyncio.set_event_loop(None)
+
+
+def new_loop() -> asyncio.AbstractEventLoop:
+    """The loop of this worker, set as the current one of the main thread."""
+    loop = _loop_of_import()
+    if loop is None:
+        try:
+            import uvloop
+        except ImportError:
+            loop = asyncio.new_event_loop()
+        else:
+            loop = uvloop.new_event_loop()
+    asyncio.set_event_loop(loop)
+    return loop
+
+
+def _loop_of_import() -> asyncio.AbstractEventLoop | None:
+    """The loop that the application made at import, if it did; never makes one."""
+    if sys.version_info >= (3, 14):
+        try:
+            loop = asyncio.get_event_loop()
+        except RuntimeError:
+            return None
+    else:
+        # get_event_loop() would make one; there is no public way to only look.
+        local = getattr(asyncio.get_event_loop_policy(), "_local", None)
+        loop = getattr(local, "_loop", None)
+    return loop if loop is not None and not loop.is_closed() and not loop.is_running() else None
+
+
+async def _serve(link: _core.Link, apps: list[App], hello: Hello) -> None:
+    worker = _Worker(link, apps, hello)
+    started: list[Lifespan] = []
+    try:
+        for lifespan in worker.lifespans():
+            await lifespan.startup()
+            started.append(lifespan)
+        await worker.run()
+    finally:
+        for lifespan in reversed(started):
+            await lifespan.shutdown()
+
+
+class _Worker:
+    def __init__(self, link: _core.Link, apps: list[App], hello: Hello) -> None:
+        self._link = link
+        self._apps = apps
+        self._hello = hello
+        self._loop = asyncio.get_running_loop()
+        self._states: list[dict[str, Any]] = [{} for _ in apps]
+        self._draining = asyncio.Event()
+        self._idle = asyncio.Event()
+        self._server = _core.AsgiServer(
+            link=link,
+            loop=self._loop,
+            apps=[app.callable if app.kind == "asgi" else None for app in apps],
+            states=self._states,
+            context=hello.context,
+            report=self._report,
+            news=self._news,
+        )
+
+    def lifespans(self) -> list[Lifespan]:
+        return [
+            Lifespan(app, state, self._hello.context, self._log)
+            for app, state in zip(self._apps, self._states, strict=True)
+            if app.kind == "asgi"
+        ]
+
+    async def run(self) -> None:
+        """Serves from READY to the end of the last request of a drain."""
+        descriptors = [fd for fd in (self._link.loop_fd, self._link.loop_wake_fd) if fd >= 0]
+        for fd in descriptors:
+            self._loop.add_reader(fd, self._server.ready)
+        try:
+            self._hello.ready(loop=_name(self._loop))
+            self._server.ready()  # arms the wake-up
+            await self._draining.wait()
+            await self._drain(self._server.grace or 0.0)
+        finally:
+            for fd in descriptors:
+                self._loop.remove_reader(fd)
+
+    async def _drain(self, grace: float) -> None:
+        if not await _within(self._idle.wait(), grace):
+            stopped = self._server.cancel_all()
+            self._log(ERROR, f"stopping: {stopped} requests cancelled after {grace:g} s")
+            await _within(self._idle.wait(), AFTER_CANCEL)
+        if any(app.kind == "wsgi" for app in self._apps):
+            # Threads of WSGI applications end beside the loop.
+            await asyncio.to_thread(self._link.wait_drained)
+
+    def _news(self, what: str) -> None:
+        """Called by the server: "draining", then "idle"; or "closed"."""
+        if what == "closed":
+            os._exit(0)  # the host is gone, and with it everybody who could be answered
+        (self._draining if what == "draining" else self._idle).set()
+
+    def _log(self, level: int, text: str) -> None:
+        self._server.log(0, level, text)
+
+    def _report(self, stream: int, what: str, error: BaseException | None) -> None:
+        """A failed exchange: called by the server, in the task that failed."""
+        if error is None:
+            self._server.log(stream, ERROR, what)
+            return
+        level = DEBUG if what == "gone" and _follows_disconnect(error) else ERROR
+        text = "".join(traceback.format_exception(error)).rstrip()
+        self._server.log(stream, level, f"Exception in ASGI application\n{text}")
+
+
+async def _within(waiting: Any, seconds: float) -> bool:
+    try:
+        await asyncio.wait_for(waiting, seconds)
+    except TimeoutError:
+        return False
+    return True
+
+
+def _follows_disconnect(error: BaseException) -> bool:
+    """Frameworks raise their own exception from ours (Starlette: ClientDisconnect)."""
+    seen: set[int] = set()
+    chain: BaseException | None = error
+    while chain is not None and id(chain) not in seen:
+        if isinstance(chain, _core.ClientDisconnected):
+            return True
+        if isinstance(chain, BaseExceptionGroup):
+            return all(_follows_disconnect(one) for one in chain.exceptions)
+        seen.add(id(chain))
+        chain = chain.__cause__ or chain.__context__
+    return False
+
+
+def _name(loop: asyncio.AbstractEventLoop) -> str:
+    return "uvloop" if type(loop).__module__.startswith("uvloop") else "asyncio"
