@@ -1,0 +1,261 @@
+package link
+
+import (
+	"encoding/binary"
+	"math"
+)
+
+// Bounds of what a worker can make the host keep beyond its credit.
+const (
+	maxHead    = 1 << 20 // bytes of a head with its fragments
+	maxRecords = 1024    // frames of a stream that wait to be taken
+	maxFiled   = 64      // descriptors of a stream that wait to be taken
+)
+
+// frame files one frame of the worker to its stream. It is the reader's: nothing in
+// it blocks, and p is copied before it is looked at.
+func (l *Link) frame(h header, p shared) error {
+	if h.kind == KindLog {
+		return l.logs.frame(h, p)
+	}
+	if h.stream == 0 {
+		return l.own(h, p)
+	}
+	s, err := l.table.find(h.stream)
+	if s == nil || err != nil {
+		return err
+	}
+	switch h.kind {
+	case KindCredit:
+		return s.credited(h)
+	case KindStarted:
+		s.mu.Lock()
+		if s.id.Load() == h.stream {
+			s.started.Store(true)
+		}
+		s.mu.Unlock()
+		return nil
+	}
+	return s.file(h, p)
+}
+
+// credited adds what the worker takes of the request body, at most what it may have
+// back: a larger number buys it nothing.
+func (s *Stream) credited(h header) error {
+	s.mu.Lock()
+	if s.id.Load() != h.stream {
+		s.mu.Unlock()
+		return nil
+	}
+	s.credit = min(s.credit+int64(h.arg), int64(s.l.o.RequestCredit))
+	b := s.bell
+	if !s.wantCredit || s.abandoned {
+		b = nil
+	}
+	s.wantCredit = false
+	s.mu.Unlock()
+	if b != nil {
+		b.Ring()
+	}
+	return nil
+}
+
+// file takes a frame of the answer.
+func (s *Stream) file(h header, p shared) error {
+	s.mu.Lock()
+	if s.id.Load() != h.stream {
+		s.mu.Unlock()
+		return nil // stale: its stream ended while the frame was under way
+	}
+	next, err := s.life.after(h)
+	if err == nil && (s.revoked || !s.requested) {
+		err = corrupt("%v for a request that the worker does not have", h.kind)
+	}
+	var grant int64
+	if err == nil {
+		if s.dropping {
+			grant, err = s.discard(h, p, next)
+		} else {
+			err = s.keep(h, p)
+		}
+	}
+	s.life = next
+	over, crowded := s.abandoned && next == lifeOver, s.files > maxFiled
+	b := s.bell
+	if err != nil || s.rung || len(s.in.recs) == 0 {
+		b = nil
+	}
+	s.rung = s.rung || b != nil
+	s.unlock()
+	switch {
+	case err != nil:
+		return err
+	case over:
+		s.release(h.stream)
+		return nil
+	}
+	if b != nil {
+		b.Ring()
+	}
+	if grant > 0 {
+		s.l.grant(s, h.stream, grant)
+	}
+	if crowded {
+		s.cancel(h.stream, CancelStopping)
+	}
+	return nil
+}
+
+// charge counts body bytes against the credit. Under mu.
+func (s *Stream) charge(n int) error {
+	if int64(n) > s.allow {
+		return corrupt("%d body bytes on stream 0x%08x, %d were granted", n, s.id.Load(), s.allow)
+	}
+	s.allow -= int64(n)
+	return nil
+}
+
+// keep files the frame for the consumer. Under mu.
+func (s *Stream) keep(h header, p shared) error {
+	in := s.in
+	if len(in.recs) >= maxRecords {
+		return corrupt("%d frames on stream 0x%08x that nobody has taken", len(in.recs), h.stream)
+	}
+	if s.partial != nil && h.kind != KindCommit {
+		return corrupt("%v between fragments of COMMIT", h.kind)
+	}
+	r := record{kind: h.kind, flags: h.flags, arg: h.arg, at: len(in.mem.b), n: p.len()}
+	switch h.kind {
+	case KindResponseBody:
+		if err := s.charge(r.n); err != nil {
+			return err
+		}
+		p.appendTo(&in.mem)
+		if k := len(in.recs); k > 0 && in.recs[k-1].kind == KindResponseBody {
+			in.recs[k-1].n += r.n // one write to the client instead of two
+			in.recs[k-1].flags |= r.flags
+			return nil
+		}
+	case KindCommit:
+		return s.commit(r, p)
+	case KindInformational:
+		b := p.appendTo(&in.mem)
+		if _, err := headSize(b); err != nil || len(in.mem.b) > maxHead+int(s.l.o.ResponseCredit) {
+			return corrupt("INFORMATIONAL that is too much or no head: %w", err)
+		}
+	case KindFile:
+		return s.fileFrame(r, p)
+	default:
+		p.appendTo(&in.mem)
+	}
+	in.recs = append(in.recs, r)
+	return nil
+}
+
+// commit files a head, once all its fragments are there. Under mu.
+func (s *Stream) commit(r record, p shared) error {
+	in := s.in
+	if s.partial != nil || r.flags&More != 0 {
+		if len(s.partial)+p.len() > maxHead+int(s.l.o.ResponseCredit) {
+			return corrupt("head of more than %d bytes", maxHead)
+		}
+		s.partial = append(s.partial, p.b...)
+		if r.flags&More != 0 {
+			return nil
+		}
+		in.mem.append(s.partial)
+		s.partial = nil
+	} else {
+		p.appendTo(&in.mem)
+	}
+	head := in.mem.b[r.at:]
+	r.n = len(head)
+	n, err := headSize(head)
+	switch {
+	case err != nil:
+		return err
+	case r.n-n < 4:
+		return corrupt("COMMIT without the length of its body")
+	}
+	in.recs = append(in.recs, r)
+	return s.charge(r.n - n - 4)
+}
+
+// fileFrame files a FILE, parked until its descriptor is there. Under mu.
+func (s *Stream) fileFrame(r record, p shared) error {
+	in := s.in
+	b := p.appendTo(&in.mem)
+	if len(b) != 16 {
+		return corrupt("FILE of %d bytes", len(b))
+	}
+	offset, count := binary.LittleEndian.Uint64(b), binary.LittleEndian.Uint64(b[8:])
+	if offset > math.MaxInt64 || count > math.MaxInt64-offset {
+		return corrupt("FILE from %d, %d bytes", offset, count)
+	}
+	r.offset, r.count = int64(offset), int64(count)
+	f, err := s.l.files.claim(s.id.Load(), r.arg)
+	if err != nil {
+		return err
+	}
+	if r.file, r.parked = f, f == nil; f != nil {
+		s.files++
+	}
+	in.recs = append(in.recs, r)
+	return nil
+}
+
+// discard keeps account of a frame that nobody wants any more, so that the worker
+// gets its credit back, and files one last frame at the end. Under mu.
+func (s *Stream) discard(h header, p shared, next life) (grant int64, err error) {
+	n := 0
+	switch h.kind {
+	case KindResponseBody:
+		n = p.len()
+	case KindCommit:
+		if s.partial != nil || h.flags&More != 0 {
+			// Its body cannot be told apart without the whole head: the worker may send
+			// a credit's worth with it, and gets that back.
+			if s.partial = s.partial[:0]; s.partial == nil {
+				s.partial = []byte{}
+			}
+			if h.flags&More == 0 {
+				s.partial = nil
+			}
+			break
+		}
+		var scratch buffer
+		b := p.appendTo(&scratch)
+		at, err := headSize(b)
+		if err != nil || len(b)-at < 4 {
+			return 0, corrupt("COMMIT of %d bytes is no head: %w", len(b), err)
+		}
+		n = len(b) - at - 4
+		scratch.reset()
+	case KindFile:
+		f, err := s.l.files.claim(h.stream, h.arg)
+		if err != nil {
+			return 0, err
+		}
+		if f != nil {
+			s.litter = append(s.litter, f)
+		}
+	}
+	if err := s.charge(n); err != nil {
+		return 0, err
+	}
+	if next < lifeBusy {
+		grant = s.give(int64(n))
+	}
+	if next == lifeOver {
+		r := record{kind: KindAbort, arg: AbortCancelled, at: len(s.in.mem.b)}
+		switch {
+		case h.kind == KindAbort:
+			r.arg, r.n = h.arg, p.len()
+			p.appendTo(&s.in.mem)
+		case s.ended:
+			r = record{kind: KindDone}
+		}
+		s.in.recs = append(s.in.recs, r)
+	}
+	return grant, nil
+}

@@ -1,0 +1,118 @@
+package link
+
+import (
+	"fmt"
+	"sync"
+)
+
+// Bounds of what a worker can make the host keep for its log.
+const (
+	maxLogBytes = 1 << 20   // of messages that wait for the sink
+	maxLogText  = 256 << 10 // of one message; the rest is cut
+	maxLogOpen  = 64        // messages under reassembly
+)
+
+// logs hands LOG messages to a sink in a goroutine of its own, for the reader must
+// not wait for a disk. When the sink is too slow messages are dropped and counted.
+type logs struct {
+	mu      sync.Mutex // guards below
+	news    sync.Cond
+	sink    func(stream uint32, level int, text string)
+	queue   []logLine
+	bytes   int
+	dropped int
+	partial map[uint32][]byte
+	closed  bool
+	owner   sync.WaitGroup
+}
+
+type logLine struct {
+	stream uint32
+	level  int
+	text   string
+}
+
+// Levels of a LOG message.
+const (
+	LogDebug = iota
+	LogInfo
+	LogWarning
+	LogError
+)
+
+// start sets the sink and begins to hand messages to it.
+func (g *logs) start(sink func(stream uint32, level int, text string)) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.closed {
+		return
+	}
+	first := g.sink == nil
+	g.sink = sink
+	if first {
+		g.owner.Go(g.run)
+	}
+}
+
+func (g *logs) frame(h header, p shared) error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if h.arg > LogError {
+		return corrupt("LOG of level %d", h.arg)
+	}
+	if h.flags&^More != 0 {
+		return corrupt("LOG with flags 0x%02x", uint8(h.flags))
+	}
+	text := g.partial[h.stream]
+	if room := maxLogText - len(text); room > 0 {
+		text = append(text, p.b[:min(room, p.len())]...)
+	}
+	if h.flags&More != 0 && (len(g.partial) < maxLogOpen || g.partial[h.stream] != nil) {
+		if g.partial == nil {
+			g.partial = make(map[uint32][]byte)
+		}
+		g.partial[h.stream] = text
+		return nil
+	}
+	delete(g.partial, h.stream)
+	if g.closed || g.bytes+len(text) > maxLogBytes {
+		g.dropped++
+		return nil
+	}
+	g.bytes += len(text) + 64 // the line itself, so that empty ones are bounded too
+	g.queue = append(g.queue, logLine{h.stream, int(h.arg), string(text)})
+	g.news.Signal()
+	return nil
+}
+
+// run hands messages over until close, and then those that are left.
+func (g *logs) run() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for {
+		for len(g.queue) == 0 && g.dropped == 0 && !g.closed {
+			g.news.Wait()
+		}
+		lines, dropped, sink := g.queue, g.dropped, g.sink
+		g.queue, g.bytes, g.dropped = nil, 0, 0
+		if len(lines) == 0 && dropped == 0 {
+			return
+		}
+		g.mu.Unlock()
+		for _, n := range lines {
+			sink(n.stream, n.level, n.text)
+		}
+		if dropped > 0 {
+			sink(0, LogWarning, fmt.Sprintf("%d log messages of the worker were dropped: it logs faster than they can be written", dropped))
+		}
+		g.mu.Lock()
+	}
+}
+
+func (g *logs) close() {
+	g.mu.Lock()
+	g.closed = true
+	g.news.Signal()
+	g.mu.Unlock()
+	g.owner.Wait()
+}
