@@ -23,9 +23,7 @@ def wsgi(environ: dict[str, Any], start: Callable[..., Any]) -> Iterable[bytes]:
         fields = {k: v for k, v in environ.items() if k.startswith(("HTTP_", "CONTENT_"))}
         answer = json.dumps({"path": path, "body": body, "fields": fields})
     payload = answer.encode()
-    start(
-        "200 OK", [("Content-Type", "application/json"), ("Content-Length", str(len(payload)))]
-    )
+    start("200 OK", [("Content-Type", "application/json"), ("Content-Length", str(len(payload)))])
     return [payload]
 
 
