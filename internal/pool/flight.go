@@ -1,0 +1,324 @@
+package pool
+
+import (
+	"errors"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/guado-server/guado/internal/exchange"
+	"github.com/guado-server/guado/internal/link"
+)
+
+// place is where a flight waits.
+type place uint8
+
+const (
+	placeNone place = iota
+	placeQueued
+	placeSeated
+	placeRefused // flight.refusal says why
+)
+
+// news are what others tell the goroutine of a flight.
+const (
+	newsDeadline uint32 = 1 << iota
+	newsQueueWait
+	newsMove     // a free worker waits for it
+	newsRequeue  // its worker stands still
+	newsStopping // the pool is cut
+)
+
+// flight is one exchange on its way through the pool. It belongs to the goroutine
+// that serves the exchange; once the client has its answer and the worker is not yet
+// through with it, to the link, which calls landing.
+type flight struct {
+	pool *Pool
+	app  *App
+	kind kind
+	id   string // of the request
+
+	x      atomic.Pointer[exchange.Exchange] // whom ring wakes; nil: nobody
+	pump   atomic.Pointer[pump]              // rung as well
+	stream atomic.Pointer[link.Stream]       // once REQUEST was sent
+	number atomic.Uint32                     // of that stream, for log messages
+	news   atomic.Uint32
+	begun  atomic.Bool // answered: its deadline is no more
+
+	timed    bool // deadline is set
+	deadline time.Time
+
+	// Guarded by pool.mu.
+	next, prev *flight
+	place      place
+	seat       *worker
+	target     *worker // reserved a thread for it
+	refusal    *exchange.Problem
+	since      time.Time // queued at
+	tickSeated uint64
+	unread     bool // holds a thread without its body
+	again      bool // goes to the head of the queue
+
+	// Of the serving goroutine.
+	body      held
+	bodySent  int64
+	streaming bool // the body goes on as it comes
+	retried   bool
+	halfTold  bool
+	fields    []exchange.Field
+	frames    []link.Frame
+	request   []byte
+	landing   func() // release and free, made once
+}
+
+var flights = sync.Pool{New: func() any { return &flight{} }}
+
+func newFlight(a *App, x *exchange.Exchange) *flight {
+	f := flights.Get().(*flight)
+	if f.landing == nil {
+		f.landing = func() {
+			f.pool.release(f)
+			f.free()
+		}
+	}
+	f.pool, f.app, f.id = a.pool, a, x.ID
+	f.x.Store(x)
+	return f
+}
+
+// free gives the flight back. Late rings of its old stream may still reach it, and
+// then its next exchange: a spurious ring is allowed.
+func (f *flight) free() {
+	if f.unread {
+		f.pool.mu.Lock()
+		f.pool.unlend(f)
+		f.pool.mu.Unlock()
+	}
+	f.body.drop()
+	f.x.Store(nil)
+	f.pump.Store(nil)
+	f.stream.Store(nil)
+	f.number.Store(0)
+	f.news.Store(0)
+	f.begun.Store(false)
+	f.pool, f.app, f.kind = nil, nil, 0
+	f.timed = false
+	f.place, f.seat, f.target, f.refusal, f.again = placeNone, nil, nil, nil, false
+	f.bodySent, f.streaming, f.retried, f.halfTold = 0, false, false, false
+	clear(f.fields[:cap(f.fields)]) // they point into memory of the link
+	clear(f.frames[:cap(f.frames)])
+	f.fields, f.frames = f.fields[:0], f.frames[:0]
+	if cap(f.request) > 2*inlineMost {
+		f.request = nil
+	}
+	flights.Put(f)
+}
+
+// Ring is called by the link when the stream has news.
+func (f *flight) Ring() {
+	if p := f.pump.Load(); p != nil {
+		p.ring()
+	}
+	f.ring()
+}
+
+func (f *flight) ring() {
+	if x := f.x.Load(); x != nil {
+		x.Ring()
+	}
+}
+
+// tell adds news and rings; false when it was told already.
+func (f *flight) tell(n uint32) bool {
+	if f.news.Or(n)&n != 0 {
+		return false
+	}
+	f.ring()
+	return true
+}
+
+// waiting reports whether the request was sent, and can still be taken back and sent
+// elsewhere.
+func (f *flight) waiting() bool {
+	s := f.stream.Load()
+	return s != nil && f.pump.Load() == nil && !s.Started()
+}
+
+func (f *flight) over(now time.Time) bool { return f.timed && now.After(f.deadline) }
+
+// run serves the exchange. owned says that the link has the flight now, because the
+// worker is not through with the exchange: it must not be touched any more.
+func (f *flight) run() (problem *exchange.Problem, owned bool) {
+	x := f.x.Load()
+	if problem := f.learnKind(x); problem != nil {
+		return problem, false
+	}
+	if x.Upgrade == "websocket" && f.kind == asgi {
+		return &exchange.Problem{Status: 501, Code: "websocket_unsupported", Err: errWebSocket}, false
+	}
+	if problem := f.prepare(x); problem != nil {
+		return problem, false
+	}
+	if t := f.app.opts.Timeout; t > 0 {
+		// From here on, not from the first byte: how long the client takes to send a
+		// body that is spooled is bounded by the lane and is not the application's.
+		f.timed, f.deadline = true, time.Now().Add(t)
+	}
+	for {
+		if f.seat == nil {
+			if problem := f.takeSeat(x); problem != nil {
+				return problem, false
+			}
+		}
+		switch verdict, problem := f.fly(x); verdict {
+		case landed:
+			return problem, false
+		case handedOver:
+			return problem, true
+		case flyAgain:
+			f.again = true
+		case flyMoved:
+		}
+	}
+}
+
+// learnKind waits for the first worker of the group, which says what the
+// applications are.
+func (f *flight) learnKind(x *exchange.Exchange) *exchange.Problem {
+	k := f.app.kind.Load()
+	for k < 0 {
+		early, problem := f.pool.admitEarly(f)
+		if problem != nil {
+			return problem
+		}
+		if early {
+			if problem := f.await(x); problem != nil {
+				return problem
+			}
+		}
+		k = f.app.kind.Load()
+	}
+	f.kind = kind(k)
+	return nil
+}
+
+func (f *flight) takeSeat(x *exchange.Exchange) *exchange.Problem {
+	if problem := f.pool.admit(f); problem != nil {
+		return problem
+	}
+	return f.await(x)
+}
+
+// await waits until the flight is in no queue any more.
+func (f *flight) await(x *exchange.Exchange) *exchange.Problem {
+	p := f.pool
+	queued := false
+	for {
+		p.mu.Lock()
+		at, since := f.place, f.since
+		if at == placeQueued && x.Gone() == exchange.Closed {
+			p.leave(f)
+			p.mu.Unlock()
+			return bodyProblem(exchange.ErrClientGone)
+		}
+		p.mu.Unlock()
+		switch at {
+		case placeQueued:
+			queued = true
+			x.Wait()
+			continue
+		case placeRefused:
+			return f.refusal
+		}
+		if queued {
+			x.Waited += time.Since(since)
+		}
+		return nil
+	}
+}
+
+// leave takes f out of the queue it is in. Called with p.mu held.
+func (p *Pool) leave(f *flight) {
+	for _, l := range []*list{&p.early, &p.queues[f.kind]} {
+		for o := l.first; o != nil; o = o.next {
+			if o == f {
+				l.remove(f)
+				f.place = placeNone
+				return
+			}
+		}
+	}
+}
+
+// verdict is how a flight to one worker ended.
+type verdict uint8
+
+const (
+	landed     verdict = iota // the exchange has its answer, or the problem is it
+	handedOver                // the same, and the worker is not through with it
+	flyAgain                  // no seat any more: queue up again, in front
+	flyMoved                  // seated on another worker
+)
+
+var errWorkerDied = errors.New("the worker died while it handled the request")
+
+// fly sends the request to the worker on which f is seated, and serves its answer.
+func (f *flight) fly(x *exchange.Exchange) (verdict, *exchange.Problem) {
+	w := f.seat
+	x.Worker = w.slot
+	s, err := w.link.Open(f)
+	if err == nil {
+		err = f.send(s, x)
+		if err != nil {
+			s.Close()
+		}
+	}
+	if err != nil {
+		if errors.Is(err, link.ErrNoSlot) {
+			f.pool.release(f)
+			return landed, &exchange.Problem{Status: 503, Code: "queue_full", RetryAfter: 1, Err: err}
+		}
+		// It died since we were seated. Nobody may be seated there again before the
+		// supervisor has heard of it, or we would come back at once.
+		f.pool.Detach(w.link)
+		f.pool.release(f)
+		return flyAgain, nil
+	}
+	f.number.Store(s.ID())
+	f.stream.Store(s)
+	v, problem := f.attend(s, x)
+	f.stopPump(x)
+	f.stream.Store(nil)
+	switch v {
+	case handedOver:
+		f.x.Store(nil)
+		f.begun.Store(true)
+		f.body.drop()
+		s.Abandon(f.landing)
+	case flyMoved:
+		s.Close()
+	default:
+		f.pool.release(f)
+		s.Close()
+	}
+	return v, problem
+}
+
+// send writes REQUEST, with the first part of a body that is here, and starts the
+// pump of one that is not, unless the client waits to be asked for it.
+func (f *flight) send(s *link.Stream, x *exchange.Exchange) error {
+	var inline []byte
+	if f.body.size > 0 && f.body.file == nil {
+		inline = f.body.first()
+	}
+	f.bodySent = int64(len(inline))
+	end := !f.streaming && f.bodySent == f.body.size
+	f.request = link.AppendRequest(f.request[:0], x, f.app.index, f.kind == wsgi, inline)
+	if err := s.Request(f.request, end); err != nil {
+		return err
+	}
+	if f.streaming && !x.Expect {
+		f.startPump(s, x)
+	}
+	return nil
+}

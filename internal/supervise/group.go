@@ -1,0 +1,186 @@
+// Package supervise keeps the workers of a group alive: it starts them, waits for
+// their handshake, gives them to the pool, watches their pulse, starts them again
+// when they died, and ends them in order.
+// Before it: the assembly. After it: link (one per worker); pool is told who is there.
+// Not here: requests (pool), finding an interpreter (runtime).
+package supervise
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/guado-server/guado/internal/link"
+)
+
+// Crew is told which workers take requests; a pool is one.
+type Crew interface {
+	Attach(slot string, l *link.Link, ready link.Ready)
+	Detach(l *link.Link)
+	Unavailable(why error)
+}
+
+// Options of a group.
+type Options struct {
+	Name    string
+	Slots   []string // one worker each: "p01"
+	Command Command
+	Link    link.Options
+	Hello   link.Hello   // Slot is set for each worker
+	Crew    Crew
+	Spawner *Spawner
+	Stdout  *Lines
+	Stderr  *Lines
+	Log     *slog.Logger
+	// RequestID names the request on a worker's stream, for its log messages.
+	RequestID func(l *link.Link, stream uint32) string
+
+	BootTimeout time.Duration // to READY; 0: none
+	PingTimeout time.Duration // without a pulse; 0: never killed for it
+	ExitTimeout time.Duration // for lifespan shutdown and atexit after DRAIN
+	Terminal    bool          // the worker has the host's terminal (guado dev, one worker)
+}
+
+// Command is what a worker's process is.
+type Command struct {
+	Path string   // the interpreter
+	Args []string // after it
+	Dir  string
+	Env  []string // without GUADO_LINK and GUADO_PACKAGE
+	// Package gives the folder that holds the worker's code. It is asked before each
+	// start, because a cache may be cleaned while the host runs.
+	Package func(context.Context) (string, error)
+}
+
+// Group is the workers of one interpreter and environment.
+type Group struct {
+	opts  Options
+	slots []*slot
+	wait  sync.WaitGroup
+	stop  context.CancelFunc // no more starts; set by Start
+
+	first     chan error // the first boot that ended, in either way
+	firstOnce sync.Once
+
+	mu      sync.Mutex // guards all below
+	refused string     // traceback that was shown last, so that it is shown once
+}
+
+// New makes a group; Start starts its workers.
+func New(o Options) *Group {
+	if o.Stdout == nil {
+		o.Stdout = NewLines(io.Discard)
+	}
+	if o.Stderr == nil {
+		o.Stderr = NewLines(io.Discard)
+	}
+	g := &Group{opts: o, first: make(chan error, 1)}
+	for _, name := range o.Slots {
+		g.slots = append(g.slots, newSlot(g, name))
+	}
+	return g
+}
+
+// Start starts the workers and returns at once; see FirstBoot.
+func (g *Group) Start() {
+	ctx, stop := context.WithCancel(context.Background())
+	g.stop = stop
+	for _, s := range g.slots {
+		g.wait.Go(func() { s.run(ctx) })
+	}
+}
+
+// FirstBoot gives one value: nil when the first worker is ready, or why the first
+// one to end its boot before that could not. The group goes on trying.
+func (g *Group) FirstBoot() <-chan error { return g.first }
+
+func (g *Group) booted(err error) { g.firstOnce.Do(func() { g.first <- err }) }
+
+// Drain ends the workers: DRAIN, time for lifespan shutdown and atexit, then
+// signals. When ctx ends they are killed at once. It returns when all are gone.
+func (g *Group) Drain(ctx context.Context) {
+	if g.stop == nil {
+		return
+	}
+	g.stop()
+	cut := context.AfterFunc(ctx, func() {
+		for _, s := range g.slots {
+			s.kill(errors.New("the stop was cut short"))
+		}
+	})
+	g.wait.Wait()
+	cut()
+}
+
+// Restart ends each worker in order and starts it anew, at once also where the next
+// start is put off.
+func (g *Group) Restart() {
+	for _, s := range g.slots {
+		s.ask()
+	}
+}
+
+// failed logs why a worker could not boot, and tells the crew when none is left that
+// could.
+func (g *Group) failed(s *slot, err error) {
+	var boot *link.BootError
+	if errors.As(err, &boot) {
+		g.show(boot)
+		g.opts.Log.Error("worker cannot boot", "group", g.opts.Name, "slot", s.name, "app", boot.App,
+			"stage", boot.Stage, "error", boot.Message, "hint", boot.Hint)
+	} else {
+		g.opts.Log.Error("worker cannot boot", "group", g.opts.Name, "slot", s.name, "error", err.Error())
+	}
+	hopeful := 0
+	for _, o := range g.slots {
+		if st := o.current(); o != s && (st == Ready || st == Starting || st == Booting) {
+			hopeful++
+		}
+	}
+	if hopeful == 0 {
+		g.opts.Crew.Unavailable(err)
+		g.booted(err)
+	}
+}
+
+// show prints the traceback as Python would have, once until another one comes.
+func (g *Group) show(e *link.BootError) {
+	g.mu.Lock()
+	again := e.Traceback == g.refused
+	g.refused = e.Traceback
+	g.mu.Unlock()
+	if again || e.Traceback == "" {
+		return
+	}
+	text := e.Traceback
+	if text[len(text)-1] != '\n' {
+		text += "\n"
+	}
+	_ = g.opts.Stderr.write([]byte(text)) // see output.pass: the host outlives its own stderr
+}
+
+func (g *Group) healed() {
+	g.mu.Lock()
+	g.refused = ""
+	g.mu.Unlock()
+	g.booted(nil)
+}
+
+var levels = map[int]slog.Level{
+	link.LogDebug: slog.LevelDebug, link.LogInfo: slog.LevelInfo,
+	link.LogWarning: slog.LevelWarn, link.LogError: slog.LevelError,
+}
+
+// log passes a LOG message on, with the request it is about.
+func (o *Options) log(slot string, l *link.Link, stream uint32, level int, text string) {
+	attrs := []any{"slot", slot, "group", o.Name}
+	if stream != 0 && o.RequestID != nil {
+		if id := o.RequestID(l, stream); id != "" {
+			attrs = append(attrs, "request_id", id)
+		}
+	}
+	o.Log.Log(context.Background(), levels[level], text, attrs...)
+}

@@ -1,0 +1,411 @@
+package supervise
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/guado-server/guado/internal/link"
+)
+
+const (
+	// pingEvery is the pulse; a shorter PingTimeout makes it faster.
+	pingEvery = 5 * time.Second
+	// termGrace lies between SIGTERM and SIGKILL.
+	termGrace = time.Second
+	// quickDeaths is how many workers may die soon after they were ready before the
+	// next start is put off.
+	quickDeaths = 3
+)
+
+var (
+	errNoPulse  = errors.New("no answer to PING: stopped or hung below Python")
+	errBootTime = errors.New("not ready within the boot timeout")
+	errEnded    = errors.New("worker process ended")
+)
+
+// slot is the place of one worker; its goroutine is run.
+type slot struct {
+	group *Group
+	name  string
+	again chan struct{} // Restart was asked for
+
+	mu      sync.Mutex // guards all below
+	state   State
+	since   time.Time
+	pid     int
+	python  string
+	loop    string
+	starts  int
+	last    string // why the last worker ended
+	worker  *process
+	nextRun time.Time
+}
+
+func newSlot(g *Group, name string) *slot {
+	return &slot{group: g, name: name, again: make(chan struct{}, 1), state: Stopped, since: time.Now()}
+}
+
+// move takes the slot to a state that the table allows. A move that it does not
+// allow is a bug of this package: it is logged with both names and not made.
+func (s *slot) move(to State) bool {
+	s.mu.Lock()
+	err := s.state.check(to)
+	from := s.state
+	if err == nil {
+		s.state, s.since = to, time.Now()
+	}
+	s.mu.Unlock()
+	if err != nil {
+		s.group.opts.Log.Error("illegal move of a slot", "slot", s.name, "error", err.Error())
+		return false
+	}
+	s.group.opts.Log.Debug("slot", "slot", s.name, "group", s.group.opts.Name, "from", from, "to", to)
+	return true
+}
+
+func (s *slot) current() State {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.state
+}
+
+// ask makes the slot restart its worker.
+func (s *slot) ask() {
+	select {
+	case s.again <- struct{}{}:
+	default:
+	}
+}
+
+// kill ends the worker at once, whatever it is doing.
+func (s *slot) kill(why error) {
+	s.mu.Lock()
+	p := s.worker
+	s.mu.Unlock()
+	if p != nil {
+		p.kill(why)
+	}
+}
+
+// run keeps a worker in the slot until ctx ends.
+func (s *slot) run(ctx context.Context) {
+	retry := backoff{first: backoffFirst, most: backoffMost}
+	quick := 0
+	for ctx.Err() == nil {
+		s.move(Starting)
+		served, err := s.live(ctx)
+		s.note(err)
+		if ctx.Err() != nil {
+			break
+		}
+		pause := time.Duration(0)
+		switch {
+		case errors.Is(err, errRestart):
+			retry.reset()
+		case served == 0:
+			s.group.failed(s, err)
+			pause = retry.next()
+		case errors.Is(err, link.ErrCorrupt):
+			pause = retry.next()
+		case served >= settled:
+			quick = 0
+			retry.reset()
+		default:
+			if quick++; quick > quickDeaths {
+				pause = retry.next()
+			}
+		}
+		if pause > 0 && !s.putOff(ctx, pause) {
+			break
+		}
+	}
+	s.move(Stopped)
+}
+
+// putOff waits before the next start; false when ctx ended meanwhile.
+func (s *slot) putOff(ctx context.Context, pause time.Duration) bool {
+	s.mu.Lock()
+	s.nextRun = time.Now().Add(pause)
+	s.mu.Unlock()
+	s.move(Waiting)
+	s.group.opts.Log.Info("next start of the worker is put off", "slot", s.name, "group", s.group.opts.Name, "seconds", pause.Seconds())
+	t := time.NewTimer(pause)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-s.again:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+func (s *slot) note(err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.pid, s.worker = 0, nil
+	if err != nil {
+		s.last = err.Error()
+	}
+}
+
+var errRestart = errors.New("restart was asked for")
+
+// live is one worker from its start to its end. served is how long it was ready.
+func (s *slot) live(ctx context.Context) (served time.Duration, err error) {
+	p, err := s.start(ctx)
+	if err != nil {
+		s.move(Ending)
+		return 0, err
+	}
+	defer p.close()
+	s.move(Booting)
+	ready, err := s.boot(ctx, p)
+	if err != nil {
+		s.move(Ending)
+		p.terminate(s.group.opts.ExitTimeout)
+		return 0, p.reason(err)
+	}
+	s.mu.Lock()
+	s.python, s.loop = ready.Python, ready.Loop
+	s.mu.Unlock()
+	s.move(Ready)
+	s.group.healed()
+	began := time.Now()
+	s.group.opts.Crew.Attach(s.name, p.link, ready)
+	s.group.opts.Log.Info("worker is ready", "slot", s.name, "group", s.group.opts.Name, "pid", p.pid(),
+		"python", ready.Python, "boot_seconds", began.Sub(p.started).Seconds())
+	err = s.watch(ctx, p)
+	s.group.opts.Crew.Detach(p.link)
+	if errors.Is(err, errRestart) || ctx.Err() != nil {
+		s.move(Draining)
+		p.drain(s.group.opts.ExitTimeout)
+		s.move(Ending)
+		return time.Since(began), p.reason(err)
+	}
+	s.move(Ending)
+	p.kill(err)
+	err = p.reason(err)
+	s.group.opts.Log.Error("worker died", "slot", s.name, "group", s.group.opts.Name, "pid", p.pid(), "error", err.Error())
+	return time.Since(began), err
+}
+
+// start makes the link and the process.
+func (s *slot) start(ctx context.Context) (*process, error) {
+	o := &s.group.opts
+	code, err := o.Command.Package(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("the worker's code: %w", err)
+	}
+	p, err := startProcess(o, s.name, code)
+	if err != nil {
+		return nil, err
+	}
+	s.mu.Lock()
+	s.worker, s.pid = p, p.pid()
+	s.starts++
+	s.mu.Unlock()
+	return p, nil
+}
+
+func (s *slot) boot(ctx context.Context, p *process) (link.Ready, error) {
+	o := &s.group.opts
+	hello := o.Hello
+	hello.Slot = s.name
+	if o.BootTimeout > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeoutCause(ctx, o.BootTimeout, errBootTime)
+		defer cancel()
+	}
+	ready, err := p.link.Hello(ctx, hello)
+	if err != nil && context.Cause(ctx) != nil {
+		err = context.Cause(ctx)
+	}
+	return ready, err
+}
+
+// watch waits for a reason to end the worker: its own end, no pulse, or ours.
+func (s *slot) watch(ctx context.Context, p *process) error {
+	o := &s.group.opts
+	var pulse <-chan time.Time
+	if o.PingTimeout > 0 {
+		t := time.NewTicker(min(pingEvery, o.PingTimeout/3))
+		defer t.Stop()
+		pulse = t.C
+	}
+	silent, nonce := time.Now(), uint32(0)
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-s.again:
+			return errRestart
+		case <-p.link.Done():
+			return p.link.Err()
+		case <-pulse:
+			if _, at := p.link.LastPong(); at.After(silent) {
+				silent = at
+			}
+			if time.Since(silent) > o.PingTimeout {
+				return fmt.Errorf("%w (%s)", errNoPulse, o.PingTimeout)
+			}
+			nonce++
+			p.link.Ping(nonce)
+		}
+	}
+}
+
+// process is a worker's process with its link and its output.
+type process struct {
+	cmd      *exec.Cmd
+	link     *link.Link
+	started  time.Time
+	out      []*output
+	exited   chan struct{} // closed when it was reaped
+	terminal bool
+
+	mu  sync.Mutex // guards why
+	why error      // first reason for which we killed it
+}
+
+func startProcess(o *Options, slot, code string) (*process, error) {
+	l, err := link.New(o.Link)
+	if err != nil {
+		return nil, err
+	}
+	l.Logs(func(stream uint32, level int, text string) { o.log(slot, l, stream, level, text) })
+	files, env := l.Child()
+	cmd := exec.Command(o.Command.Path, o.Command.Args...)
+	cmd.Dir = o.Command.Dir
+	cmd.ExtraFiles = files
+	cmd.Env = append(append([]string{}, o.Command.Env...), "GUADO_LINK="+env, "GUADO_PACKAGE="+code)
+	cmd.SysProcAttr = attributes(!o.Terminal)
+	p := &process{cmd: cmd, link: l, started: time.Now(), exited: make(chan struct{}), terminal: o.Terminal}
+	var theirs []*os.File
+	if o.Terminal {
+		cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
+	} else if theirs, err = p.pipes(o); err != nil {
+		return nil, errors.Join(err, l.Close())
+	}
+	err = o.Spawner.Start(cmd)
+	for _, f := range theirs {
+		_ = f.Close() // the child has its own
+	}
+	l.CloseChild()
+	if err != nil {
+		p.closeOutput()
+		return nil, errors.Join(fmt.Errorf("start of the interpreter: %w", err), l.Close())
+	}
+	go p.reap()
+	return p, nil
+}
+
+func (p *process) pipes(o *Options) ([]*os.File, error) {
+	var theirs []*os.File
+	for _, to := range []*Lines{o.Stdout, o.Stderr} {
+		out, w, err := newOutput(to)
+		if err != nil {
+			for _, f := range theirs {
+				_ = f.Close() // no child was started
+			}
+			p.closeOutput()
+			return nil, fmt.Errorf("pipe for the worker's output: %w", err)
+		}
+		p.out, theirs = append(p.out, out), append(theirs, w)
+	}
+	p.cmd.Stdout, p.cmd.Stderr = theirs[0], theirs[1]
+	return theirs, nil
+}
+
+func (p *process) pid() int { return p.cmd.Process.Pid }
+
+// reap waits for the process, then for nobody: what it left in its group is killed.
+func (p *process) reap() {
+	_ = p.cmd.Wait() // ProcessState has the same
+	p.signal(syscall.SIGKILL)
+	p.link.ProcessExited()
+	close(p.exited)
+}
+
+// signal reaches the whole process group, which is the worker's own.
+func (p *process) signal(sig syscall.Signal) {
+	pid := p.pid()
+	if !p.terminal {
+		pid = -pid
+	}
+	_ = syscall.Kill(pid, sig) // ESRCH: it is gone already
+}
+
+// kill ends it at once; the first reason stays.
+func (p *process) kill(why error) {
+	p.mu.Lock()
+	if p.why == nil {
+		p.why = why
+	}
+	p.mu.Unlock()
+	p.signal(syscall.SIGKILL)
+}
+
+// terminate asks it to end by SIGTERM first.
+func (p *process) terminate(grace time.Duration) {
+	p.signal(syscall.SIGTERM)
+	if !p.ended(min(grace, termGrace)) {
+		p.signal(syscall.SIGKILL)
+	}
+}
+
+// drain lets it finish, run lifespan shutdown and atexit, and exit.
+func (p *process) drain(grace time.Duration) {
+	p.link.Drain(grace)
+	if !p.ended(grace) {
+		p.terminate(termGrace)
+	}
+}
+
+func (p *process) ended(within time.Duration) bool {
+	t := time.NewTimer(within)
+	defer t.Stop()
+	select {
+	case <-p.exited:
+		return true
+	case <-t.C:
+		return false
+	}
+}
+
+// reason is why the worker ended, said as exactly as can be.
+func (p *process) reason(err error) error {
+	<-p.exited
+	p.mu.Lock()
+	why := p.why
+	p.mu.Unlock()
+	var boot *link.BootError
+	switch {
+	case errors.As(err, &boot), errors.Is(err, link.ErrCorrupt), errors.Is(err, errRestart):
+		return err
+	case why != nil && !errors.Is(why, link.ErrExited):
+		return why
+	}
+	return fmt.Errorf("%w: %s", errEnded, p.cmd.ProcessState)
+}
+
+// close frees what belongs to the worker once it has ended.
+func (p *process) close() {
+	<-p.exited
+	<-p.link.Done()
+	_ = p.link.Close() // the process is gone: nobody is left to tell
+	p.closeOutput()
+}
+
+func (p *process) closeOutput() {
+	for _, o := range p.out {
+		o.close()
+	}
+}
