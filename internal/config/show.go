@@ -48,6 +48,9 @@ func (c *Config) showTable(b *strings.Builder, v reflect.Value, header, path str
 		if f.group && v.Type() == reflect.TypeFor[App]() {
 			continue // they belong to the app's group by now
 		}
+		if m, ok := v.Addr().Interface().(*Mount); ok && mountKeys[f.key] != "" && mountKeys[f.key] != m.Kind() {
+			continue // it means nothing there, and a file with it would be refused
+		}
 		origin := c.originOf(at)
 		derived := f.key == "name" || tomlValue(target) != f.defaultTOML()
 		if text := tomlValue(hideSecrets(f, target)); text != "" && (all || derived) {
@@ -73,19 +76,25 @@ func (c *Config) originOf(path string) Origin {
 	return Origin{Kind: FromDefault}
 }
 
-// hideSecrets gives the value as it may be shown.
+// hideSecrets gives the value as it may be shown; what is not set is empty, not null.
 func hideSecrets(f field, v reflect.Value) reflect.Value {
-	env, ok := v.Interface().(map[string]string)
-	if !ok || f.key != "env" {
-		return v
-	}
-	shown := maps.Clone(env)
-	for name := range shown {
-		if secretName.MatchString(name) {
-			shown[name] = hidden
+	switch kindOf(f.typ) {
+	case kindStrings:
+		if v.IsNil() {
+			return reflect.ValueOf([]string{})
 		}
+	case kindMap:
+		shown := map[string]string{}
+		maps.Copy(shown, v.Interface().(map[string]string))
+		for name := range shown {
+			if f.key == "env" && secretName.MatchString(name) {
+				shown[name] = hidden
+			}
+		}
+		return reflect.ValueOf(shown)
+	default:
 	}
-	return reflect.ValueOf(shown)
+	return v
 }
 
 // JSON is the complete configuration as an object, secrets hidden.

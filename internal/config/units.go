@@ -126,7 +126,7 @@ func ParseSize(text string) (Size, error) {
 		return Size(n * factor), nil
 	}
 	n, err := strconv.ParseFloat(number, 64)
-	if err != nil || !(n >= 0) || n*float64(factor) > math.MaxInt64/2 {
+	if err != nil || strings.Trim(number, "0123456789.") != "" || !(n >= 0) || n*float64(factor) > math.MaxInt64/2 {
 		return 0, wrong
 	}
 	return Size(n * float64(factor)), nil
