@@ -113,7 +113,6 @@ func (s *Stream) Body(p []byte, f BodyFlag) (int, error) {
 	}
 	n := int(min(int64(len(p)), s.credit))
 	s.wantCredit = n < len(p)
-	s.mu.Unlock()
 	flags, arg := Flags(0), uint32(0)
 	if n == len(p) && f != BodyMore {
 		flags = End
@@ -121,18 +120,23 @@ func (s *Stream) Body(p []byte, f BodyFlag) (int, error) {
 			arg = cutArg
 		}
 	}
+	// Taken before the bytes leave: the worker may return it before this goroutine
+	// runs again.
+	s.credit -= int64(n)
+	s.sentEnd = flags == End
+	s.mu.Unlock()
 	if n == 0 && flags == 0 {
 		return 0, s.Err()
 	}
 	took, err := s.l.out.body(s, flags, s.id.Load(), arg, p[:n], int(s.l.o.RequestCredit))
-	if err = s.l.sent(err); err != nil || !took {
-		return 0, err
+	if took && err == nil {
+		return n, nil
 	}
 	s.mu.Lock()
-	s.credit -= int64(n)
-	s.sentEnd = flags == End
+	s.credit += int64(n)
+	s.sentEnd = false
 	s.mu.Unlock()
-	return n, nil
+	return 0, s.l.sent(err)
 }
 
 // Cancel tells the worker why its answer is not wanted any more. Except for
