@@ -1,4 +1,4 @@
-"""Remembers every request that reaches it, in WSGI and ASGI form, so that a test can say what did."""
+"""Remembers every request that reaches it, so that a test can say what did (WSGI and ASGI)."""
 
 import json
 from collections.abc import Callable, Iterable
