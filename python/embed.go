@@ -10,5 +10,5 @@ import "embed"
 // Files holds the folder guado and build_ext.py. What a build or Python left among
 // them is here too; internal/runtime passes over it.
 //
-//go:embed all:guado
+//go:embed all:guado build_ext.py
 var Files embed.FS

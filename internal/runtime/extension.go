@@ -74,20 +74,19 @@ func (c *Cache) compileOnce(ctx context.Context, in *Interpreter, dir string) (e
 		return err
 	}
 	c.log.Info("compiling the worker's C extension, once for this interpreter", "python", in.String())
-	built := filepath.Join(temp, "_core.abi3.so")
-	if err := c.compile(ctx, in, filepath.Join(temp, "tree"), built); err != nil {
+	if err := c.compile(ctx, in, filepath.Join(temp, "tree"), temp); err != nil {
 		return err
 	}
 	if err := c.unpack(dir, sources); err != nil {
 		return err
 	}
-	return os.Rename(built, filepath.Join(dir, Extension))
+	return os.Rename(filepath.Join(temp, filepath.Base(Extension)), filepath.Join(dir, Extension))
 }
 
-func (c *Cache) compile(ctx context.Context, in *Interpreter, tree, output string) error {
+func (c *Cache) compile(ctx context.Context, in *Interpreter, tree, out string) error {
 	ctx, cancel := context.WithTimeout(ctx, compileTimeout)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, in.Executable, "-I", filepath.Join(tree, buildScript), "--output", output)
+	cmd := exec.CommandContext(ctx, in.Executable, "-I", filepath.Join(tree, buildScript), "--cc", c.compiler(), "--out", out)
 	cmd.Dir, cmd.Env, cmd.WaitDelay = tree, c.environ, time.Second
 	out, err := cmd.CombinedOutput()
 	if ctx.Err() != nil && err != nil {
@@ -103,7 +102,7 @@ func (c *Cache) compile(ctx context.Context, in *Interpreter, tree, output strin
 // and not in a compiler's output.
 func (c *Cache) canCompile(in *Interpreter) error {
 	var missing []string
-	if !c.hasCompiler() {
+	if c.compiler() == "" {
 		missing = append(missing, "a C compiler")
 	}
 	if !in.Headers {
@@ -118,21 +117,26 @@ func (c *Cache) canCompile(in *Interpreter) error {
 		"or use the guado wheel for this platform", in, strings.Join(missing, " and "), minor, minor)
 }
 
-func (c *Cache) hasCompiler() bool {
-	if cc := strings.Fields(c.getenv("CC")); len(cc) > 0 {
-		if strings.ContainsRune(cc[0], filepath.Separator) {
-			_, err := os.Stat(cc[0])
-			return err == nil
+// compiler gives the command of the C compiler, $CC before the usual names; empty
+// when there is none.
+func (c *Cache) compiler() string {
+	if cc := c.getenv("CC"); strings.TrimSpace(cc) != "" {
+		name := strings.Fields(cc)[0]
+		if strings.ContainsRune(name, filepath.Separator) {
+			if _, err := os.Stat(name); err == nil {
+				return cc
+			}
+		} else if _, err := c.lookPath(name); err == nil {
+			return cc
 		}
-		_, err := c.lookPath(cc[0])
-		return err == nil
+		return ""
 	}
 	for _, name := range []string{"cc", "gcc", "clang"} {
 		if _, err := c.lookPath(name); err == nil {
-			return true
+			return name
 		}
 	}
-	return false
+	return ""
 }
 
 // lock takes the cache's lock, which one host at a time holds while it compiles.

@@ -26,10 +26,12 @@ PyMODINIT_FUNC PyInit__core(void) { return PyModule_Create(&module); }
 `
 	buildSource = `import argparse, os, subprocess, sysconfig
 p = argparse.ArgumentParser()
-p.add_argument("--output")
-out = p.parse_args().output
+p.add_argument("--cc")
+p.add_argument("--out")
+options = p.parse_args()
+out = os.path.join(options.out, "_core.abi3.so")
 here = os.path.dirname(os.path.abspath(__file__))
-subprocess.check_call([os.environ.get("CC", "cc"), "-shared", "-fPIC", "-I" + sysconfig.get_paths()["include"],
+subprocess.check_call([options.cc, "-shared", "-fPIC", "-I" + sysconfig.get_paths()["include"],
     os.path.join(here, "guado", "csrc", "core.c"), "-o", out])
 with open(os.environ["COUNT"], "a") as f:
     f.write("built\n")
