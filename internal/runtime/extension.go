@@ -83,10 +83,10 @@ func (c *Cache) compileOnce(ctx context.Context, in *Interpreter, dir string) (e
 	return os.Rename(filepath.Join(temp, filepath.Base(Extension)), filepath.Join(dir, Extension))
 }
 
-func (c *Cache) compile(ctx context.Context, in *Interpreter, tree, out string) error {
+func (c *Cache) compile(ctx context.Context, in *Interpreter, tree, folder string) error {
 	ctx, cancel := context.WithTimeout(ctx, compileTimeout)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, in.Executable, "-I", filepath.Join(tree, buildScript), "--cc", c.compiler(), "--out", out)
+	cmd := exec.CommandContext(ctx, in.Executable, "-I", filepath.Join(tree, buildScript), "--cc", c.compiler(), "--out", folder)
 	cmd.Dir, cmd.Env, cmd.WaitDelay = tree, c.environ, time.Second
 	out, err := cmd.CombinedOutput()
 	if ctx.Err() != nil && err != nil {
