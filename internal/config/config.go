@@ -6,6 +6,8 @@
 // Not here: opening, binding or starting anything.
 package config
 
+import "net/http"
+
 // Tags of the fields below, read by the decoder, `config doc` and the schema:
 //
 //	toml      the key
@@ -145,7 +147,7 @@ type App struct {
 type Mount struct {
 	Name string `toml:"name" doc:"Name in logs. Empty: its app, else its path."`
 	Path string `toml:"path" default:"/" doc:"Path prefix, matched on whole segments; the longest wins."`
-	Host string `toml:"host" doc:"Host name (\"example.org\", \"*.example.org\"). Empty: every host that no other mount names."`
+	Host string `toml:"host" doc:"Host name (\"example.org\", \"*.example.org\"). Empty: every host; mounts that name the host are tried first."`
 
 	App      string `toml:"app" doc:"Name of the app that answers."`
 	Static   string `toml:"static" path:"dir" doc:"Folder whose files are served."`
@@ -168,6 +170,10 @@ type Mount struct {
 	KeepHost       bool     `toml:"keep_host" default:"true" doc:"Upstream: send the client's Host on."`
 	ConnectTimeout Duration `toml:"connect_timeout" default:"5s" min:"1ms" doc:"Upstream: time to connect."`
 	AnswerTimeout  Duration `toml:"answer_timeout" default:"60s" min:"0" doc:"Upstream: time to the head of the answer. 0: none."`
+
+	// Handler answers instead of the four above: a Go handler of a program that uses
+	// the library. No file can name one.
+	Handler http.Handler `toml:"-"`
 }
 
 // Kinds of a mount, as [Mount.Kind] tells them.
@@ -176,6 +182,7 @@ const (
 	MountStatic   = "static"
 	MountRedirect = "redirect"
 	MountUpstream = "upstream"
+	MountHandler  = "handler"
 )
 
 // Kind tells what answers at the mount; empty when nothing is set.
@@ -189,6 +196,8 @@ func (m *Mount) Kind() string {
 		return MountRedirect
 	case m.Upstream != "":
 		return MountUpstream
+	case m.Handler != nil:
+		return MountHandler
 	}
 	return ""
 }

@@ -266,6 +266,9 @@ func (r *resolver) checkMount(m *Mount, path string) {
 			set++
 		}
 	}
+	if m.Handler != nil {
+		set++
+	}
 	if set != 1 {
 		r.wrong(path, path, nil, "exactly one of app, static, redirect and upstream must be set, not %d", set)
 		return
