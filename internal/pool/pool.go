@@ -146,10 +146,12 @@ func (p *Pool) Detach(l *link.Link) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.workers = slices.DeleteFunc(p.workers, func(w *worker) bool {
-		if w.link == l {
-			w.gone = true
+		if w.link != l {
+			return false
 		}
-		return w.link == l
+		w.gone = true
+		p.total.Exchanges += w.settled
+		return true
 	})
 }
 
@@ -323,7 +325,9 @@ func (p *Pool) release(f *flight) {
 		return
 	}
 	w.sides[f.kind].flights.remove(f)
-	w.settled++
+	if w.settled++; w.gone {
+		p.total.Exchanges++
+	}
 	f.seat, f.place = nil, placeNone
 	p.unlend(f)
 	if f.target != nil {

@@ -29,7 +29,7 @@ type Options struct {
 	Slots   []string // one worker each: "p01"
 	Command Command
 	Link    link.Options
-	Hello   link.Hello   // Slot is set for each worker
+	Hello   link.Hello // Slot is set for each worker
 	Crew    Crew
 	Spawner *Spawner
 	Stdout  *Lines
@@ -49,7 +49,9 @@ type Command struct {
 	Path string   // the interpreter
 	Args []string // after it
 	Dir  string
-	Env  []string // without GUADO_LINK and GUADO_PACKAGE
+	// Env gives the environment, without GUADO_LINK and GUADO_PACKAGE. It is asked
+	// before each start, so that a restarted worker gets a rotated secret.
+	Env func() ([]string, error)
 	// Package gives the folder that holds the worker's code. It is asked before each
 	// start, because a cache may be cleaned while the host runs.
 	Package func(context.Context) (string, error)
@@ -128,9 +130,14 @@ func (g *Group) Restart() {
 func (g *Group) failed(s *slot, err error) {
 	var boot *link.BootError
 	if errors.As(err, &boot) {
-		g.show(boot)
-		g.opts.Log.Error("worker cannot boot", "group", g.opts.Name, "slot", s.name, "app", boot.App,
-			"stage", boot.Stage, "error", boot.Message, "hint", boot.Hint)
+		attrs := []any{"group", g.opts.Name, "slot", s.name, "app", boot.App, "stage", boot.Stage, "error", boot.Message}
+		if boot.Hint != "" {
+			attrs = append(attrs, "hint", boot.Hint)
+		}
+		if text := g.news(boot); text != "" {
+			attrs = append(attrs, "traceback", text)
+		}
+		g.opts.Log.Error("worker cannot boot", attrs...)
 	} else {
 		g.opts.Log.Error("worker cannot boot", "group", g.opts.Name, "slot", s.name, "error", err.Error())
 	}
@@ -146,20 +153,16 @@ func (g *Group) failed(s *slot, err error) {
 	}
 }
 
-// show prints the traceback as Python would have, once until another one comes.
-func (g *Group) show(e *link.BootError) {
+// news gives the traceback unless it was shown last: a worker that fails the same
+// way each time says so in one line.
+func (g *Group) news(e *link.BootError) string {
 	g.mu.Lock()
-	again := e.Traceback == g.refused
+	defer g.mu.Unlock()
+	if e.Traceback == g.refused {
+		return ""
+	}
 	g.refused = e.Traceback
-	g.mu.Unlock()
-	if again || e.Traceback == "" {
-		return
-	}
-	text := e.Traceback
-	if text[len(text)-1] != '\n' {
-		text += "\n"
-	}
-	_ = g.opts.Stderr.write([]byte(text)) // see output.pass: the host outlives its own stderr
+	return e.Traceback
 }
 
 func (g *Group) healed() {

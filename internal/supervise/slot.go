@@ -204,7 +204,11 @@ func (s *slot) start(ctx context.Context) (*process, error) {
 	if err != nil {
 		return nil, fmt.Errorf("the worker's code: %w", err)
 	}
-	p, err := startProcess(o, s.name, code)
+	env, err := o.Command.Env()
+	if err != nil {
+		return nil, fmt.Errorf("the worker's environment: %w", err)
+	}
+	p, err := startProcess(o, s.name, code, env)
 	if err != nil {
 		return nil, err
 	}
@@ -275,7 +279,7 @@ type process struct {
 	why error      // first reason for which we killed it
 }
 
-func startProcess(o *Options, slot, code string) (*process, error) {
+func startProcess(o *Options, slot, code string, environ []string) (*process, error) {
 	l, err := link.New(o.Link)
 	if err != nil {
 		return nil, err
@@ -285,7 +289,7 @@ func startProcess(o *Options, slot, code string) (*process, error) {
 	cmd := exec.Command(o.Command.Path, o.Command.Args...)
 	cmd.Dir = o.Command.Dir
 	cmd.ExtraFiles = files
-	cmd.Env = append(append([]string{}, o.Command.Env...), "GUADO_LINK="+env, "GUADO_PACKAGE="+code)
+	cmd.Env = append(append([]string{}, environ...), "GUADO_LINK="+env, "GUADO_PACKAGE="+code)
 	cmd.SysProcAttr = attributes(!o.Terminal)
 	p := &process{cmd: cmd, link: l, started: time.Now(), exited: make(chan struct{}), terminal: o.Terminal}
 	var theirs []*os.File

@@ -1,0 +1,111 @@
+// Package guado serves Python WSGI and ASGI applications, Go handlers, static
+// folders and upstreams from one process: the library behind the command guado.
+// Before it: a program, or cmd/guado. After it: the road of a request, which this
+// package assembles (serve.go). Not here: flags and signals, which a program has.
+//
+//	s := guado.New(guado.Default())
+//	s.Mount("/legacy", guado.WSGI("shop.wsgi:application"))
+//	s.Mount("/api", apiHandler) // any http.Handler
+//	err := s.Run(ctx)
+package guado
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"os"
+	"sync"
+
+	"github.com/guado-server/guado/internal/config"
+	"github.com/guado-server/guado/internal/link"
+)
+
+// Config is everything a server is told: the structure of guado.toml. Start from
+// [Default], whose values are those of a file that says nothing.
+type Config = config.Config
+
+// App is a WSGI or ASGI application; see [WSGI] and [ASGI].
+type App = config.App
+
+// Group is an interpreter, its environment and the workers that run in it.
+type Group = config.Group
+
+// MountConfig is what a path is bound to; see [Static], [Redirect] and [Upstream].
+type MountConfig = config.Mount
+
+// BootError is why a worker could not import or start its application.
+type BootError = link.BootError
+
+// ErrNeverReady is what [Server.Run] returns (wrapping the cause, often a
+// [*BootError]) when there is one group of workers and its first one could not boot.
+var ErrNeverReady = errors.New("the application could not be started")
+
+// Default is the configuration of a server that was told nothing.
+func Default() *Config { return config.Default() }
+
+// Server is one host. Set its exported fields before Run.
+type Server struct {
+	Log     *slog.Logger // default: slog.Default()
+	Stdout  io.Writer    // of workers, line by line; default: os.Stdout
+	Stderr  io.Writer    // default: os.Stderr
+	Environ []string     // base of the workers' environment; default: os.Environ()
+	// Ready is called once, when the sockets are open and each group's first worker
+	// has booted or failed to.
+	Ready func(Status)
+
+	config   *Config
+	resolved bool
+	problems []error // of Mount
+
+	mu   sync.Mutex // guards host
+	host *host      // while Run runs
+
+	cut     context.Context
+	cutStop context.CancelFunc
+}
+
+// New makes a server of a configuration that Run completes and checks; nil means
+// [Default]. The configuration belongs to the server from now on.
+func New(c *Config) *Server {
+	if c == nil {
+		c = Default()
+	}
+	s := &Server{config: c, Log: slog.Default(), Stdout: os.Stdout, Stderr: os.Stderr, Environ: os.Environ()}
+	s.cut, s.cutStop = context.WithCancel(context.Background())
+	return s
+}
+
+// NewResolved makes a server of a configuration that was completed and checked
+// already, as config.Load does for a file.
+func NewResolved(c *Config) *Server {
+	s := New(c)
+	s.resolved = true
+	return s
+}
+
+// Cut ends the patience of a Run whose context has ended: workers and connections
+// that are still there are cut at once.
+func (s *Server) Cut() { s.cutStop() }
+
+// running gives the host while Run runs.
+func (s *Server) running() *host {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.host
+}
+
+// Restart ends each worker in order and starts it anew; waiting requests wait.
+func (s *Server) Restart() {
+	if h := s.running(); h != nil {
+		h.restart()
+	}
+}
+
+// Reload reads certificates again and opens the access log anew, for rotation.
+func (s *Server) Reload() error {
+	if h := s.running(); h != nil {
+		return errors.Join(h.edge.ReloadTLS(), h.edge.ReopenLog())
+	}
+	return nil
+}

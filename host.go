@@ -1,0 +1,284 @@
+package guado
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/tls"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/netip"
+	"sync"
+	"time"
+
+	"github.com/guado-server/guado/internal/config"
+	"github.com/guado-server/guado/internal/edge"
+	"github.com/guado-server/guado/internal/edge/compress"
+	"github.com/guado-server/guado/internal/edge/http2"
+	"github.com/guado-server/guado/internal/edge/lane"
+	"github.com/guado-server/guado/internal/exchange"
+	"github.com/guado-server/guado/internal/gohandler"
+	"github.com/guado-server/guado/internal/link"
+	"github.com/guado-server/guado/internal/pool"
+	"github.com/guado-server/guado/internal/redirect"
+	"github.com/guado-server/guado/internal/route"
+	"github.com/guado-server/guado/internal/runtime"
+	"github.com/guado-server/guado/internal/static"
+	"github.com/guado-server/guado/internal/supervise"
+	"github.com/guado-server/guado/internal/upstream"
+	"github.com/guado-server/guado/internal/version"
+	"github.com/guado-server/guado/python"
+)
+
+// host is a running server: the one place where the steps of the road meet.
+type host struct {
+	config   *Config
+	log      *slog.Logger
+	instance string
+	started  time.Time
+	spawner  *supervise.Spawner
+	spool    *pool.Spool
+	groups   []*group
+	apps     map[string]exchange.Handler
+	closers  []io.Closer
+	edge     *edge.Server
+	addrs    []net.Addr
+}
+
+// group is the workers of one interpreter and the queue in front of them.
+type group struct {
+	config      *config.Group
+	interpreter *runtime.Interpreter
+	pool        *pool.Pool
+	workers     *supervise.Group
+}
+
+// newHost builds everything and opens the sockets; nothing is started yet.
+func newHost(ctx context.Context, s *Server) (h *host, err error) {
+	c := s.config
+	h = &host{config: c, log: s.Log, instance: rand.Text(), started: time.Now(), apps: map[string]exchange.Handler{}}
+	h.spool = pool.NewSpool(pool.SpoolOptions{
+		Each: c.Server.Spool.Each.Bytes(), Memory: c.Server.Spool.Memory.Bytes(),
+		Disk: c.Server.Spool.Disk.Bytes(), Dir: c.Server.Spool.Dir,
+	})
+	h.spawner = supervise.NewSpawner()
+	defer func() {
+		if err != nil {
+			h.spawner.Close()
+			for _, c := range h.closers {
+				_ = c.Close() // the first error is the one to tell
+			}
+		}
+	}()
+	if len(c.Groups) > 0 {
+		if err := h.addGroups(ctx, s); err != nil {
+			return nil, err
+		}
+	}
+	table, err := h.routes()
+	if err != nil {
+		return nil, err
+	}
+	listeners, err := edge.ListenAll(c.Server.Listen)
+	if err != nil {
+		return nil, err
+	}
+	for _, l := range listeners {
+		h.addrs = append(h.addrs, l.Addr())
+	}
+	options, err := h.edgeOptions(table)
+	if err == nil {
+		options.Listeners = listeners
+		h.edge, err = edge.New(options)
+	}
+	if err != nil {
+		for _, l := range listeners {
+			_ = l.Close() // as above
+		}
+		return nil, err
+	}
+	return h, nil
+}
+
+func (h *host) addGroups(ctx context.Context, s *Server) error {
+	cache, err := runtime.Open(runtime.Options{
+		Dir: h.config.Server.CacheDir, Environ: s.Environ, Files: python.Files, Log: h.log,
+	})
+	if err != nil {
+		return err
+	}
+	stdout, stderr := supervise.NewLines(s.Stdout), supervise.NewLines(s.Stderr)
+	slot := 0
+	for i := range h.config.Groups {
+		g := &h.config.Groups[i]
+		var slots []string
+		for range g.Workers {
+			slot++ // numbered once per host: a slot's name is good in every group
+			slots = append(slots, fmt.Sprintf("p%02d", slot))
+		}
+		in, err := cache.Find(ctx, g.Python, g.Dir)
+		if err != nil {
+			return fmt.Errorf("group %s: %w", g.Name, err)
+		}
+		h.addGroup(g, in, cache, slots, s, stdout, stderr)
+	}
+	return nil
+}
+
+func (h *host) addGroup(g *config.Group, in *runtime.Interpreter, cache *runtime.Cache, slots []string, s *Server, stdout, stderr *supervise.Lines) {
+	p := pool.New(pool.Options{
+		Name: g.Name, Queue: g.Queue, QueueWait: g.QueueWait.Std(), Threads: g.Threads,
+		Concurrency: g.Concurrency, Workers: g.Workers, Spool: h.spool, Log: h.log,
+	})
+	hello := link.Hello{
+		Version: version.Version, Instance: h.instance, Dir: g.Dir, Threads: g.Threads,
+		Concurrency: g.Concurrency, Multiprocess: g.Workers > 1, Dev: h.config.Dev,
+	}
+	for i := range h.config.Apps {
+		a := &h.config.Apps[i]
+		if a.Group != g.Name {
+			continue
+		}
+		hello.Apps = append(hello.Apps, link.App{Name: a.Name, Target: a.Target, Kind: a.Kind, Factory: a.Factory, Lifespan: a.Lifespan})
+		h.apps[a.Name] = p.App(pool.AppOptions{
+			Name: a.Name, Timeout: h.config.Deadline(a).Std(), Spool: a.Spool, RetrySafe: a.Retry == "safe",
+		})
+	}
+	transport := h.config.Server.Transport
+	if transport == "auto" {
+		transport = ""
+	}
+	workers := supervise.New(supervise.Options{
+		Name: g.Name, Slots: slots, Hello: hello, Crew: p, RequestID: p.RequestID,
+		Command: supervise.Command{
+			Path: in.Executable, Args: []string{"-u", "-c", bootstrap}, Dir: g.Dir,
+			Env: func() ([]string, error) {
+				env, err := g.Environ(s.Environ)
+				return append(in.Environ(env), "GUADO_INSTANCE="+h.instance), err
+			},
+			Package: func(ctx context.Context) (string, error) { return cache.Package(ctx, in) },
+		},
+		Link:    link.Options{Transport: transport, Ring: int(h.config.Server.Ring.Bytes()), Log: h.log},
+		Spawner: h.spawner, Stdout: stdout, Stderr: stderr, Log: h.log,
+		BootTimeout: g.BootTimeout.Std(), PingTimeout: g.PingTimeout.Std(),
+		ExitTimeout: h.config.Server.ExitTimeout.Std(),
+		Terminal:    h.config.Dev && len(h.config.Groups) == 1,
+	})
+	h.groups = append(h.groups, &group{config: g, interpreter: in, pool: p, workers: workers})
+}
+
+// bootstrap is what the interpreter is started with: it finds the worker's code and
+// runs it, without a file of ours in the application's environment.
+const bootstrap = "import os,sys;sys.path.insert(0,os.environ['GUADO_PACKAGE']);import guado._bootstrap"
+
+// routes makes the mount table.
+func (h *host) routes() (*route.Table, error) {
+	var mounts []route.Mount
+	for i := range h.config.Mounts {
+		m := &h.config.Mounts[i]
+		handler, err := h.handler(m)
+		if err != nil {
+			return nil, fmt.Errorf("mount %s%s: %w", m.Host, m.Path, err)
+		}
+		mounts = append(mounts, route.Mount{
+			Name: m.Name, Host: m.Host, Path: m.Path, Keep: !m.Strip(), RootPath: m.RootPath,
+			AddSlash: m.Kind() == config.MountStatic, Handler: handler,
+		})
+	}
+	return route.New(mounts)
+}
+
+// handler makes what answers at a mount.
+func (h *host) handler(m *config.Mount) (exchange.Handler, error) {
+	switch m.Kind() {
+	case config.MountApp:
+		return h.apps[m.App], nil
+	case config.MountStatic:
+		folder, err := static.New(static.Options{
+			Dir: m.Static, Index: m.Index, TryFiles: m.TryFiles, SPA: m.Fallback,
+			Precompressed: m.Precompressed, CacheControl: m.CacheControl, Hidden: m.Hidden,
+		})
+		if err != nil {
+			return nil, err
+		}
+		h.closers = append(h.closers, folder)
+		return gohandler.Wrap(folder, h.log), nil
+	case config.MountRedirect:
+		return redirect.New(redirect.Options{To: m.Redirect, Code: m.Code, KeepPath: m.KeepPath})
+	case config.MountUpstream:
+		proxy, err := upstream.New(upstream.Options{
+			Address: m.Upstream, Timeout: m.AnswerTimeout.Std(), Dial: m.ConnectTimeout.Std(),
+			KeepHost: m.KeepHost, Log: h.log, Exchange: gohandler.Exchange,
+		})
+		if err != nil {
+			return nil, err
+		}
+		h.closers = append(h.closers, proxy)
+		return gohandler.Wrap(proxy, h.log), nil
+	default:
+		return gohandler.Wrap(m.Handler, h.log), nil
+	}
+}
+
+func (h *host) edgeOptions(handler exchange.Handler) (edge.Options, error) {
+	s := &h.config.Server
+	proxies, unix, err := trusted(s.TrustedProxies)
+	if err != nil {
+		return edge.Options{}, err
+	}
+	o := edge.Options{
+		NoHTTP2: !s.HTTP2, H2C: s.H2C, TrustedProxies: proxies, TrustUnix: unix,
+		ProxyProtocol: s.ProxyProtocol, ProxyTimeout: s.Timeouts.ProxyProtocol.Std(),
+		Limits: lane.Limits{
+			HeadBytes: int(s.Limits.Head), TargetBytes: int(s.Limits.Target), Fields: s.Limits.Fields,
+			TrailerBytes: int(s.Limits.Trailers), BodyBytes: s.Limits.Body.Bytes(),
+			HeadTimeout: never(s.Timeouts.Head), KeepAlive: never(s.Timeouts.KeepAlive),
+			ReadIdle: never(s.Timeouts.ReadIdle), WriteIdle: never(s.Timeouts.WriteIdle),
+			RequestsPerKA: s.Limits.RequestsPerConnection,
+		},
+		HTTP2:    http2.Tuning{Streams: s.Limits.HTTP2Streams, Resets: s.Limits.HTTP2Resets},
+		MaxConns: s.Limits.Connections, MaxConnsPerAddr: s.Limits.ConnectionsPerAddress,
+		Compress:   compress.Options{Codings: s.Compression, MinSize: int(s.CompressionMin)},
+		AllowHosts: s.AllowHosts, AllowHeaders: s.AllowHeaders,
+		Handler: handler, Log: h.log,
+	}
+	if s.TLS.Enabled() {
+		o.TLS = &edge.TLSConfig{CertFile: s.TLS.Cert, KeyFile: s.TLS.Key, HandshakeTimeout: never(s.Timeouts.TLSHandshake)}
+		if s.TLS.MinVersion == "1.3" {
+			o.TLS.MinVersion = tls.VersionTLS13
+		}
+	}
+	if s.AccessLog != "" {
+		o.AccessLog = &edge.AccessLog{Path: s.AccessLog}
+		if s.AccessLogFormat == "json" {
+			o.AccessLog.Format = edge.LogJSON
+		}
+	}
+	return o, nil
+}
+
+func trusted(list []string) ([]netip.Prefix, bool, error) { return edge.ParseTrusted(list) }
+
+// never turns the configuration's "0: none" into a time that does not come: the
+// lanes read 0 as their default.
+func never(d config.Duration) time.Duration {
+	if d <= 0 {
+		return 365 * 24 * time.Hour
+	}
+	return d.Std()
+}
+
+func (h *host) restart() {
+	for _, g := range h.groups {
+		g.workers.Restart()
+	}
+}
+
+func (h *host) drainWorkers(cut context.Context) {
+	var wait sync.WaitGroup
+	for _, g := range h.groups {
+		wait.Go(func() { g.workers.Drain(cut) })
+	}
+	wait.Wait()
+}

@@ -1,0 +1,124 @@
+package guado
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+)
+
+// Run serves until ctx ends, then drains: no new connections, requests under way
+// have the configuration's graceful timeout, workers run their shutdown. It returns
+// nil after a drain, [ErrNeverReady] when the only group could not boot, else what
+// stopped it.
+func (s *Server) Run(ctx context.Context) error {
+	if err := errors.Join(s.problems...); err != nil {
+		return err
+	}
+	if !s.resolved {
+		if err := s.config.Resolve(s.Environ); err != nil {
+			return err
+		}
+		s.resolved = true
+	}
+	h, err := newHost(ctx, s)
+	if err != nil {
+		return err
+	}
+	s.mu.Lock()
+	s.host = h
+	s.mu.Unlock()
+	defer func() {
+		s.mu.Lock()
+		s.host = nil
+		s.mu.Unlock()
+	}()
+	return h.serve(ctx, s)
+}
+
+// serve starts what newHost has made, waits for a reason to stop, and stops.
+func (h *host) serve(ctx context.Context, s *Server) error {
+	failed := make(chan error, 1)
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		failed <- h.edge.Serve()
+	}()
+	for _, g := range h.groups {
+		g.workers.Start()
+	}
+	booted := make(chan error, 1)
+	quit := make(chan struct{})
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		h.awaitBoot(quit, booted, s)
+	}()
+	var err error
+	select {
+	case <-ctx.Done():
+	case err = <-failed:
+		err = fmt.Errorf("a listener failed: %w", err)
+	case err = <-booted:
+		err = fmt.Errorf("%w: %w", ErrNeverReady, err)
+	}
+	close(quit)
+	<-done
+	h.log.Info("stopping", "in_flight_seconds", h.config.Server.GracefulTimeout.Std().Seconds())
+	stopErr := h.stop(s.cut)
+	<-ended
+	return errors.Join(err, stopErr)
+}
+
+// awaitBoot calls Ready once every group's first boot has ended. A failure stops the
+// server when there is nothing else to serve; under `guado dev` the browser shows it
+// and the next change of a file may heal it.
+func (h *host) awaitBoot(quit <-chan struct{}, booted chan<- error, s *Server) {
+	for _, g := range h.groups {
+		select {
+		case <-quit:
+			return
+		case err := <-g.workers.FirstBoot():
+			if err != nil && len(h.groups) == 1 && !h.config.Dev {
+				booted <- err
+				return
+			}
+		}
+	}
+	if s.Ready != nil {
+		s.Ready(h.status())
+	}
+}
+
+// stop ends everything in order. When cut ends, what is still waited for is cut.
+func (h *host) stop(cut context.Context) error {
+	graceful, cancel := context.WithTimeout(cut, h.config.Server.GracefulTimeout.Std())
+	defer cancel()
+	// 1. No new connections; idle ones close; requests under way finish.
+	err := h.edge.Drain(graceful)
+	if err != nil {
+		h.log.Warn("requests are cut", "error", err)
+		err = nil
+	}
+	// 2. What is still there is told to stop; its answers are cut.
+	for _, g := range h.groups {
+		g.pool.Stop()
+	}
+	soon, cancelSoon := context.WithTimeout(cut, cutGrace)
+	if h.edge.Drain(soon) != nil {
+		h.log.Debug("connections are closed with requests under way")
+	}
+	cancelSoon()
+	err = errors.Join(err, h.edge.Close())
+	// 3. Workers: lifespan shutdown, atexit, then signals.
+	h.drainWorkers(cut)
+	// 4. Folders, idle upstream connections, the thread that started processes.
+	for _, c := range h.closers {
+		err = errors.Join(err, c.Close())
+	}
+	h.spawner.Close()
+	return err
+}
+
+// cutGrace is how long answers that say "stopping" have to reach their clients.
+const cutGrace = time.Second

@@ -1,0 +1,64 @@
+package guado
+
+import (
+	"net"
+	"time"
+
+	"github.com/guado-server/guado/internal/pool"
+	"github.com/guado-server/guado/internal/supervise"
+	"github.com/guado-server/guado/internal/version"
+)
+
+// Status is a running server as the admin API, the command line and the dashboard
+// show it.
+type Status struct {
+	Version     string           `json:"version"`
+	Instance    string           `json:"instance"`
+	Started     time.Time        `json:"started"`
+	Listen      []string         `json:"listen"` // URLs, or "unix:PATH"
+	Connections int              `json:"connections"`
+	Spool       pool.SpoolStatus `json:"spool"`
+	Groups      []GroupStatus    `json:"groups"`
+}
+
+// GroupStatus is a group: its queue and its workers.
+type GroupStatus struct {
+	Name    string                   `json:"name"`
+	Python  string                   `json:"python"` // "CPython 3.12.1 (/srv/shop/.venv/bin/python)"
+	Queue   pool.Status              `json:"queue"`
+	Workers []supervise.WorkerStatus `json:"workers"`
+}
+
+// Status tells how the server is; the zero Status when Run does not run.
+func (s *Server) Status() Status {
+	if h := s.running(); h != nil {
+		return h.status()
+	}
+	return Status{}
+}
+
+func (h *host) status() Status {
+	st := Status{
+		Version: version.Version, Instance: h.instance, Started: h.started,
+		Connections: h.edge.Connections(), Spool: h.spool.Status(),
+	}
+	for _, a := range h.addrs {
+		st.Listen = append(st.Listen, h.url(a))
+	}
+	for _, g := range h.groups {
+		st.Groups = append(st.Groups, GroupStatus{
+			Name: g.config.Name, Python: g.interpreter.String(), Queue: g.pool.Status(), Workers: g.workers.Status().Workers,
+		})
+	}
+	return st
+}
+
+func (h *host) url(a net.Addr) string {
+	if a.Network() == "unix" {
+		return "unix:" + a.String()
+	}
+	if h.config.Server.TLS.Enabled() {
+		return "https://" + a.String()
+	}
+	return "http://" + a.String()
+}
