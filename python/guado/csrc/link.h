@@ -19,6 +19,9 @@
 typedef struct gd_link gd_link;
 typedef struct gd_stream gd_stream;
 
+/* The version of protocol/link.md spoken here. */
+enum { GD_PROTOCOL = 1 };
+
 /* Results: >= 0 is success. */
 enum {
     GD_OK = 0,
@@ -70,8 +73,9 @@ enum { GD_END = 1, GD_MORE = 2, GD_BUSY = 4 };
  * and MADV_DONTFORK. *why is a static text on failure. */
 int gd_link_open(const char *spec, gd_link **out, const char **why);
 
-/* [nogil] Waits for HELLO; *json is malloc'ed. */
+/* [nogil] Waits for HELLO; *json is malloc'ed: gd_link_free_json. */
 int gd_link_hello(gd_link *l, char **json, size_t *len, int timeout_ms);
+void gd_link_free_json(char *json);
 
 /* [nogil] READY or FAILED (kind = frame kind). After READY, requests are taken. */
 int gd_link_announce(gd_link *l, int kind, const char *json, size_t len);

@@ -1,0 +1,108 @@
+"""Boots a worker: handshake, import of the applications, serving, the end.
+
+Before: the host starts the interpreter with the line in guado._bootstrap. After: wsgi
+and asgi serve. Not here: what a request is.
+
+This module is the first that runs, in whatever interpreter the user named: it must load
+in old versions too, which it refuses in words.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import sysconfig
+
+OLDEST = (3, 11)
+
+# For the host to say HELLO: it does at once, so that this only ends orphans.
+HELLO_TIMEOUT = 30.0
+
+# Non-daemon threads of the application may keep a stopping worker this long; then
+# atexit runs nevertheless. The host kills after five seconds.
+THREADS_TIMEOUT = 2.5
+
+FAILED_EXIT = 3
+
+
+def main() -> None:
+    """Runs the worker to its end."""
+    spec = os.environ.pop("GUADO_LINK", "")
+    os.environ.pop("GUADO_PACKAGE", None)
+    reason = unfit()
+    if reason is not None:
+        from guado.worker import refuse
+
+        refuse.refuse(spec, *reason)
+        sys.exit(FAILED_EXIT)
+
+    from guado import _core
+    from guado.worker import handshake
+    from guado.worker.errors import BootFailed
+
+    link = _core.open(spec)
+    try:
+        serve(link)
+    except BootFailed as failure:
+        handshake.failed(link, failure)
+        sys.exit(FAILED_EXIT)
+
+
+def unfit() -> tuple[str, str] | None:
+    """Why this interpreter cannot run a worker, with a hint; None when it can."""
+    version = ".".join(map(str, sys.version_info[:3]))
+    if sys.version_info < OLDEST:
+        return (
+            "Python {} is too old: guado needs {}.{} or newer".format(version, *OLDEST),
+            "name another interpreter with --python, or python = \"…\" in guado.toml",
+        )
+    if sys.implementation.name != "cpython":
+        return (
+            f"{sys.implementation.name} is not supported: guado needs CPython",
+            "name another interpreter with --python, or python = \"…\" in guado.toml",
+        )
+    if sysconfig.get_config_var("Py_GIL_DISABLED"):
+        return (
+            f"the free-threaded build of Python {version} is not supported yet",
+            f"name the usual build with --python (python{version[:4]} instead of "
+            f"python{version[:4]}t)",
+        )
+    return None
+
+
+def serve(link: _core.Link) -> None:
+    """Everything between the handshake and the end of the last request."""
+    import contextvars
+
+    from guado.worker import handshake, loader, process
+
+    hello = handshake.receive(link, HELLO_TIMEOUT)
+    process.prepare(hello)
+    loader.load(hello.apps)
+    process.check_threading()
+    process.after_import()
+    hello.context = contextvars.copy_context()
+    if link.draining() is not None:
+        return  # the host stopped while the application was imported
+    kinds = bytes(_KINDS[app.kind] for app in hello.apps)
+    link.serve(kinds, hello.request_credit, hello.response_credit, hello.threads)
+    if "wsgi" in {app.kind for app in hello.apps}:
+        from guado.worker import wsgi
+
+        wsgi.start(link, hello.apps, hello)
+    if "asgi" in {app.kind for app in hello.apps}:
+        from guado.worker import asgi
+
+        asgi.serve(link, hello.apps, hello)
+    else:
+        hello.ready()
+        while not link.wait_drained():
+            pass  # a signal came: its handler has run by now
+    process.end_within(THREADS_TIMEOUT)
+
+
+_KINDS = {"wsgi": 1, "asgi": 2}
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from guado import _core

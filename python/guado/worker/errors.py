@@ -1,0 +1,59 @@
+"""Why a worker could not boot, and tracebacks as a user wants to read them.
+
+Before: boot, loader and lifespan raise BootFailed. After: handshake tells the host.
+Not here: failures of a request, which wsgi and asgi log.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import traceback
+
+_PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
+_IMPORTLIB = os.path.abspath(importlib.__file__)
+
+
+class BootFailed(Exception):
+    """The worker cannot serve: told to the host as FAILED (protocol/link.md, section 4)."""
+
+    def __init__(
+        self, stage: str, app: str, message: str, traceback: str = "", hint: str = ""
+    ) -> None:
+        super().__init__(message)
+        self.stage = stage
+        self.app = app
+        self.message = message
+        self.traceback = traceback
+        self.hint = hint
+
+
+def format_exception(error: BaseException) -> str:
+    """The traceback as Python prints it, without the frames of importlib and of guado."""
+    report = traceback.TracebackException.from_exception(error)
+    _shorten(report, set())
+    return "".join(report.format())
+
+
+def last_line(error: BaseException) -> str:
+    """What stands last in the traceback: "NameError: name 'x' is not defined"."""
+    lines = "".join(traceback.format_exception_only(error)).strip().splitlines()
+    return lines[-1] if lines else type(error).__name__
+
+
+def _shorten(report: traceback.TracebackException, seen: set[int]) -> None:
+    if id(report) in seen:
+        return
+    seen.add(id(report))
+    report.stack[:] = [frame for frame in report.stack if not _is_ours(frame.filename)]
+    for other in (report.__cause__, report.__context__, *(getattr(report, "exceptions", None) or ())):
+        if other is not None:
+            _shorten(other, seen)
+
+
+def _is_ours(filename: str) -> bool:
+    # "<string>" is the line that started this process (guado._bootstrap).
+    return (
+        filename.startswith(("<frozen importlib", _PACKAGE))
+        or filename in ("<string>", _IMPORTLIB)
+    )

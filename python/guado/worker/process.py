@@ -1,0 +1,112 @@
+"""The process as an application expects it: folder, path, arguments, signals, end.
+
+Before and after the import of the applications (boot). Not here: the link.
+"""
+
+from __future__ import annotations
+
+import atexit
+import faulthandler
+import os
+import signal
+import sys
+import threading
+from types import FrameType
+from typing import Any
+
+from guado.worker.errors import BootFailed
+from guado.worker.handshake import Hello
+
+# The host decides when a worker ends: a terminal's Ctrl-C and a container's stop reach
+# the whole process group, and would cut requests that the host is waiting for.
+DEAF_TO = (signal.SIGINT, signal.SIGTERM)
+
+
+def prepare(hello: Hello) -> None:
+    """Before the import: what ``python -m`` in the application's folder would see."""
+    try:
+        os.chdir(hello.dir)
+    except OSError as error:
+        raise BootFailed(
+            "environment", "", f"the folder {hello.dir!r} cannot be entered: {error.strerror}"
+        ) from error
+    if sys.path and sys.path[0] == "":
+        del sys.path[0]
+    sys.path.insert(0, hello.dir)
+    sys.argv = ["guado"]
+    if not faulthandler.is_enabled():
+        faulthandler.enable()
+    _ignore_signals()
+
+
+def _ignore_signals() -> None:
+    before = {number: signal.getsignal(number) for number in DEAF_TO}
+    for number in DEAF_TO:
+        signal.signal(number, _ignore)
+
+    def restore() -> None:
+        # A child that the application forked obeys: Process.terminate() sends SIGTERM.
+        for number, handler in before.items():
+            if signal.getsignal(number) is _ignore:
+                signal.signal(number, handler)
+
+    os.register_at_fork(after_in_child=restore)
+
+
+def _ignore(number: int, frame: FrameType | None) -> None:
+    """A handler and not SIG_IGN, which programs started by the application would inherit."""
+
+
+def after_import() -> None:
+    """What is only done where the application did not."""
+    if signal.getsignal(signal.SIGUSR1) is signal.SIG_DFL:
+        faulthandler.register(signal.SIGUSR1, all_threads=True)
+
+
+def check_threading() -> None:
+    """Refuses threads that are not the system's."""
+    for name, check in _PATCHERS.items():
+        patcher = sys.modules.get(name)
+        if patcher is not None and check(patcher):
+            package = name.partition(".")[0]
+            raise BootFailed(
+                "environment",
+                "",
+                f"{package} has replaced Python's threading",
+                hint=f"guado serves with threads of the system: remove {package}'s monkey "
+                "patching from the application, or serve it with its own server behind an "
+                "upstream mount",
+            )
+
+
+_PATCHERS: dict[str, Any] = {
+    "gevent.monkey": lambda m: m.is_module_patched("threading"),
+    "eventlet.patcher": lambda m: m.is_monkey_patched("thread"),
+}
+
+
+def end_within(seconds: float) -> None:
+    """Lets atexit run even when a thread of the application does not end.
+
+    The interpreter joins threads first and runs atexit afterwards: without this, one
+    thread that never ends would keep every handler from running until the host kills.
+    """
+    ended = threading.Event()
+    atexit.register(ended.set)
+
+    def watch() -> None:
+        if ended.wait(seconds):
+            return
+        names = [
+            thread.name
+            for thread in threading.enumerate()
+            if not thread.daemon and thread is not threading.main_thread()
+        ]
+        print(f"guado: not waiting for threads {', '.join(names)}", file=sys.stderr, flush=True)
+        atexit._run_exitfuncs()
+        for stream in (sys.stdout, sys.stderr):
+            if stream is not None:
+                stream.flush()
+        os._exit(0)
+
+    threading.Thread(target=watch, name="guado-exit", daemon=True).start()
