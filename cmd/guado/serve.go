@@ -1,0 +1,112 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"github.com/guado-server/guado"
+	"github.com/guado-server/guado/internal/config"
+)
+
+func (c *command) serve() *cobra.Command {
+	var s *source
+	cmd := &cobra.Command{
+		Use:   "serve [MODULE:ATTR]",
+		Short: "Serve an application, or what a configuration file says",
+		Long: "Serve an application named on the command line, or what guado.toml says.\n\n" +
+			"SIGTERM and SIGINT drain: no new connections, requests under way are finished for at\n" +
+			"most the graceful timeout. A second signal cuts them at once. SIGHUP reads certificates\n" +
+			"again and opens the access log anew.",
+		Example: example(
+			"guado serve shop.wsgi:application", "Django, at http://127.0.0.1:8000",
+			"guado serve --factory shop:create_app", "Flask with a factory",
+			"guado serve --listen unix:run/api.sock api:app", "behind another server",
+			"guado serve --config guado.toml", "several applications",
+		),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			cfg, err := c.load(s, args, false)
+			if err != nil {
+				return err
+			}
+			return c.run(cmd.Context(), cfg, nil)
+		},
+	}
+	s = addSource(cmd)
+	return cmd
+}
+
+// beside is what runs as long as the server does, until ctx ends.
+type beside func(ctx context.Context, server *guado.Server) error
+
+// run serves until a signal; extra may be nil.
+func (c *command) run(ctx context.Context, cfg *config.Config, extra beside) error {
+	log := newLogger(c.err, &cfg.Server)
+	server := guado.NewResolved(cfg)
+	server.Log, server.Stdout, server.Stderr, server.Environ = log, c.out, c.err, c.environ
+	server.Ready = func(status guado.Status) { c.banner(cfg, &status, log) }
+
+	drain, release := c.signals(ctx, server, log)
+	defer release()
+	if extra == nil {
+		return verdict(server.Run(drain))
+	}
+	done := make(chan error, 1)
+	go func() { done <- extra(drain, server) }()
+	err := server.Run(drain)
+	release()
+	return verdict(errors.Join(err, <-done))
+}
+
+// verdict gives the error of a run its exit code.
+func verdict(err error) error {
+	var boot *guado.BootError
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, guado.ErrNeverReady) && errors.As(err, &boot):
+		message := boot.Message
+		if boot.Hint != "" {
+			message += "\nhint: " + boot.Hint
+		}
+		return &failure{code: exitNotReady, err: fmt.Errorf("%s is not ready: %s", boot.App, message)}
+	case errors.Is(err, guado.ErrNeverReady):
+		return &failure{code: exitNotReady, err: err}
+	}
+	if _, ok := config.AsProblems(err); ok {
+		return err
+	}
+	return failed(err)
+}
+
+// signals makes SIGTERM and SIGINT end the context it gives; a second one cuts the
+// server's patience, and SIGHUP reloads. release may be called twice.
+func (c *command) signals(ctx context.Context, server *guado.Server, log *slog.Logger) (drain context.Context, release func()) {
+	drain, stop := context.WithCancel(ctx)
+	stopping := false
+	end := listen(func(s os.Signal) {
+		switch {
+		case isHangup(s):
+			if err := server.Reload(); err != nil {
+				log.Error("reload", "error", err)
+			} else {
+				log.Info("certificates and access log are opened anew")
+			}
+		case stopping:
+			log.Warn("second signal: cutting what is under way", "signal", s.String())
+			server.Cut()
+		default:
+			log.Info("stopping: requests under way are finished", "signal", s.String())
+			stopping = true
+			stop()
+		}
+	})
+	return drain, func() {
+		stop()
+		end()
+	}
+}
