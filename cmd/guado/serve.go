@@ -100,7 +100,7 @@ func (c *command) signals(ctx context.Context, server *guado.Server, log *slog.L
 			log.Warn("second signal: cutting what is under way", "signal", s.String())
 			server.Cut()
 		default:
-			log.Info("stopping: requests under way are finished", "signal", s.String())
+			log.Debug("signal", "signal", s.String())
 			stopping = true
 			stop()
 		}

@@ -119,8 +119,8 @@ func (o Origin) String() string {
 	return o.Name
 }
 
-// nearest gives the candidate that was most likely meant, or "".
-func nearest(word string, candidates []string) string {
+// Nearest gives the candidate that was most likely meant, or "".
+func Nearest(word string, candidates []string) string {
 	best, bestDistance := "", max(2, len(word)/3)+1
 	for _, c := range candidates {
 		if d := distance(strings.ToLower(word), c); d < bestDistance {
@@ -157,7 +157,7 @@ func distance(a, b string) int {
 
 // hint is the end of a message about an unknown word.
 func hint(word string, candidates []string) string {
-	if n := nearest(word, candidates); n != "" {
+	if n := Nearest(word, candidates); n != "" {
 		return fmt.Sprintf("did you mean %q?", n)
 	}
 	return "known are: " + strings.Join(candidates, ", ")
