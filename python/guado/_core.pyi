@@ -32,3 +32,29 @@ class Link:
 def open(spec: str, /) -> Link: ...
 def decode_frame(data: bytes, max_frame: int, /) -> dict[str, int]: ...
 def decode_request(payload: bytes, /) -> dict[str, Any]: ...
+
+class ClientDisconnected(OSError):
+    """send() was called after the client left, the deadline passed, or the server stopped."""
+
+@final
+class AsgiServer:
+    """Takes requests from the link and runs each in a task of the loop (worker/asgi.py)."""
+
+    def __new__(
+        cls,
+        link: Link,
+        loop: asyncio.AbstractEventLoop,
+        apps: list[Callable[..., Any] | None],
+        states: list[dict[str, Any]],
+        context: contextvars.Context,
+        report: Callable[[int, str, BaseException | None], None],
+        news: Callable[[str], None],
+    ) -> AsgiServer: ...
+    @property
+    def descriptors(self) -> tuple[int, ...]: ...
+    @property
+    def running(self) -> int: ...
+    @property
+    def grace(self) -> float | None: ...
+    def ready(self) -> None: ...
+    def cancel_all(self) -> int: ...

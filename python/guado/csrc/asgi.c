@@ -210,23 +210,6 @@ static PyObject *server_cancel_all(PyObject *self, PyObject *Py_UNUSED(unused)) 
     return PyLong_FromSsize_t(n);
 }
 
-/* log(stream, level, text): a line of the host's log, with the request id of the stream. */
-static PyObject *server_log(PyObject *self, PyObject *args) {
-    gd_asgi_server *sv = (gd_asgi_server *)self;
-    unsigned long stream;
-    int level, result;
-    const char *text;
-    Py_ssize_t n;
-    if (!PyArg_ParseTuple(args, "kis#:log", &stream, &level, &text, &n))
-        return NULL;
-    Py_BEGIN_ALLOW_THREADS
-    result = gd_link_log(sv->link, (uint32_t)stream, level, text, (size_t)n);
-    Py_END_ALLOW_THREADS
-    if (result < 0 && result != GD_CLOSED)
-        return gd_raise(result);
-    Py_RETURN_NONE;
-}
-
 static PyObject *server_running(PyObject *self, void *Py_UNUSED(closure)) {
     return PyLong_FromSsize_t(((gd_asgi_server *)self)->running);
 }
@@ -244,8 +227,7 @@ static PyObject *task_options(PyObject *loop) {
     PyObject *version = PySys_GetObject("version_info");
     PyObject *minor = version != NULL ? PySequence_GetItem(version, 1) : NULL;
     if (options == NULL || minor == NULL || PyDict_SetItem(options, gd_names.loop, loop) < 0 ||
-        (PyLong_AsLong(minor) >= 12 &&
-         PyDict_SetItem(options, gd_names.eager_start, Py_True) < 0))
+        (PyLong_AsLong(minor) >= 12 && PyDict_SetItem(options, gd_names.eager_start, Py_True) < 0))
         Py_CLEAR(options);
     Py_XDECREF(minor);
     return options;
@@ -269,8 +251,7 @@ static int server_bind(gd_asgi_server *sv, PyObject *context) {
 }
 
 static PyObject *server_new(PyTypeObject *type, PyObject *args, PyObject *keywords) {
-    static char *names[] = {"link",    "loop",   "apps", "states",
-                            "context", "report", "news", NULL};
+    static char *names[] = {"link", "loop", "apps", "states", "context", "report", "news", NULL};
     PyObject *link, *loop, *apps, *states, *context, *report, *news;
     if (!PyArg_ParseTupleAndKeywords(args, keywords, "OOO!O!OOO:AsgiServer", names, &link, &loop,
                                      &PyList_Type, &apps, &PyList_Type, &states, &context, &report,
@@ -347,14 +328,20 @@ static void server_dealloc(PyObject *self) {
     Py_DECREF(type);
 }
 
+static PyObject *server_descriptors(PyObject *self, void *Py_UNUSED(closure)) {
+    gd_link *l = ((gd_asgi_server *)self)->link;
+    int first = gd_loop_fd(l), second = gd_loop_wake_fd(l);
+    return second < 0 ? Py_BuildValue("(i)", first) : Py_BuildValue("(ii)", first, second);
+}
+
 static PyMethodDef server_methods[] = {
     {"ready", server_ready, METH_NOARGS, "The loop's callback: takes what the link has."},
     {"cancel_all", server_cancel_all, METH_NOARGS, "Cancels the tasks of all exchanges."},
-    {"log", server_log, METH_VARARGS, "log(stream, level, text): to the host's log."},
     {NULL, NULL, 0, NULL},
 };
 
 static PyGetSetDef server_getset[] = {
+    {"descriptors", server_descriptors, NULL, "What the loop watches for ready().", NULL},
     {"running", server_running, NULL, "Exchanges under way.", NULL},
     {"grace", server_grace, NULL, "Seconds of a drain that has begun, else None.", NULL},
     {NULL, NULL, NULL, NULL, NULL},

@@ -94,8 +94,7 @@ struct gd_asgi_held;
 
 /* The server of one event loop (asgi.c). */
 typedef struct gd_asgi_server {
-    PyObject_HEAD
-    gd_link *link;
+    PyObject_HEAD gd_link *link;
     PyObject *link_object; /* keeps `link` valid */
     PyObject *loop;
     PyObject *apps;   /* list: callable, or None for an app of another kind */
@@ -107,7 +106,7 @@ typedef struct gd_asgi_server {
     PyObject *ready;  /* own bound method, for call_soon */
     struct gd_asgi_exchange *first; /* running exchanges; each holds one reference */
     Py_ssize_t running;
-    int factory; /* the application put a task factory on the loop: it is asked for tasks */
+    int factory;      /* the application put a task factory on the loop: it is asked for tasks */
     int64_t accepted; /* exchanges since the start */
     int told_draining, told_idle;
 } gd_asgi_server;
@@ -124,8 +123,7 @@ enum gd_asgi_phase {
  * Not seen by the garbage collector: it is held by its server while it runs, and
  * holds nothing of the application afterwards. */
 typedef struct gd_asgi_exchange {
-    PyObject_HEAD
-    gd_stream *stream; /* NULL after the end */
+    PyObject_HEAD gd_stream *stream; /* NULL after the end */
     gd_asgi_server *server;
     struct gd_asgi_exchange *next, *prev;
     PyObject *app, *scope; /* until the first step */

@@ -51,9 +51,9 @@ static void drop_application(gd_asgi_exchange *x) {
 
 /* Tells worker/asgi.py, which logs it; `exception` may be NULL. Keeps no error set. */
 static void report(gd_asgi_exchange *x, const char *what, PyObject *exception) {
-    PyObject *done = PyObject_CallFunction(x->server->report, "ksO",
-                                           (unsigned long)gd_stream_id(x->stream), what,
-                                           exception != NULL ? exception : Py_None);
+    PyObject *done =
+        PyObject_CallFunction(x->server->report, "ksO", (unsigned long)gd_stream_id(x->stream),
+                              what, exception != NULL ? exception : Py_None);
     if (done == NULL)
         PyErr_WriteUnraisable(x->server->report);
     Py_XDECREF(done);
@@ -69,8 +69,9 @@ static void end_returned(gd_asgi_exchange *x) {
         const char *what =
             x->phase == GD_ASGI_IDLE   ? "the application returned without sending a response"
             : x->phase == GD_ASGI_HELD ? "the application returned without sending a body"
-            : x->phase == GD_ASGI_BODY ? "the application returned before the end of the body"
-                                       : "the application returned without the trailers it promised";
+            : x->phase == GD_ASGI_BODY
+                ? "the application returned before the end of the body"
+                : "the application returned without the trailers it promised";
         report(x, what, NULL);
         gd_abort(x->stream, 2, what, strlen(what));
     }
@@ -151,7 +152,8 @@ static int begin(gd_asgi_exchange *x) {
     Py_CLEAR(x->scope);
     if (made == NULL)
         return -1;
-    if ((PyObject *)Py_TYPE(made) == coroutine_type || (PyObject *)Py_TYPE(made) == generator_type) {
+    if ((PyObject *)Py_TYPE(made) == coroutine_type ||
+        (PyObject *)Py_TYPE(made) == generator_type) {
         x->coroutine = made;
         return 0;
     }

@@ -71,16 +71,15 @@ PyObject *gd_asgi_pathsend(gd_asgi_exchange *x, PyObject *message) {
     struct stat st;
     int fd;
     Py_BEGIN_ALLOW_THREADS /* a file system may be slow */
-    /* O_NONBLOCK: a FIFO must not hang the loop before it is refused. */
-    fd = open(name, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+        /* O_NONBLOCK: a FIFO must not hang the loop before it is refused. */
+        fd = open(name, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     if (fd >= 0 && fstat(fd, &st) < 0) {
         int error = errno;
         close(fd);
         fd = -1;
         errno = error;
     }
-    Py_END_ALLOW_THREADS
-    Py_DECREF(encoded);
+    Py_END_ALLOW_THREADS Py_DECREF(encoded);
     if (fd < 0)
         return PyErr_SetFromErrnoWithFilenameObject(PyExc_OSError, path);
     PyObject *result;

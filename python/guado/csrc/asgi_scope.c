@@ -32,15 +32,14 @@ int gd_asgi_scope_init(void) {
             return -1;
     }
     struct gd_asgi_names *n = &gd_names;
-    asgi_template =
-        Py_BuildValue("{O:O,O:O}", n->version, n->v3_0, n->spec_version, n->v2_5);
+    asgi_template = Py_BuildValue("{O:O,O:O}", n->version, n->v3_0, n->spec_version, n->v2_5);
     extensions_template =
         Py_BuildValue("{O:O,O:O,O:O,O:O}", n->ext_pathsend, Py_None, n->ext_zerocopysend, Py_None,
                       n->ext_early_hint, Py_None, n->ext_trailers, Py_None);
-    tls_template = Py_BuildValue("{O:O,O:O,O:O,O:O,O:O,O:O}", n->server_cert, Py_None,
-                                 n->client_cert_chain, Py_None, n->client_cert_name, Py_None,
-                                 n->client_cert_error, Py_None, n->tls_version, Py_None,
-                                 n->cipher_suite, Py_None);
+    tls_template =
+        Py_BuildValue("{O:O,O:O,O:O,O:O,O:O,O:O}", n->server_cert, Py_None, n->client_cert_chain,
+                      Py_None, n->client_cert_name, Py_None, n->client_cert_error, Py_None,
+                      n->tls_version, Py_None, n->cipher_suite, Py_None);
     scope_template = Py_BuildValue(
         "{O:O,O:O,O:O,O:O,O:O,O:O,O:O,O:O,O:O,O:O,O:O,O:O,O:O,O:O}", n->type, n->http, n->asgi,
         Py_None, n->http_version, n->v1_1, n->method, Py_None, n->scheme, n->http, n->path, Py_None,
@@ -163,8 +162,7 @@ static PyObject *tls(const gd_request *r) {
     PyObject *d = PyDict_Copy(tls_template);
     if (d == NULL || put(d, gd_names.client_cert_chain, PyList_New(0)) < 0 ||
         put(d, gd_names.tls_version, PyLong_FromLong(r->tls_version)) < 0 ||
-        (r->tls_cipher != 0 &&
-         put(d, gd_names.cipher_suite, PyLong_FromLong(r->tls_cipher)) < 0))
+        (r->tls_cipher != 0 && put(d, gd_names.cipher_suite, PyLong_FromLong(r->tls_cipher)) < 0))
         Py_CLEAR(d);
     return d;
 }
@@ -187,8 +185,7 @@ static int fill(PyObject *scope, const gd_request *r, PyObject *state) {
         put(scope, n->method, method(r->method)) < 0 || put(scope, n->path, text(r->path)) < 0 ||
         put(scope, n->raw_path, bytes(r->raw_path)) < 0 ||
         put(scope, n->query_string, bytes(r->query)) < 0 ||
-        put(scope, n->headers, headers(r)) < 0 ||
-        put(scope, n->server, server_address(r)) < 0 ||
+        put(scope, n->headers, headers(r)) < 0 || put(scope, n->server, server_address(r)) < 0 ||
         put(scope, n->state, PyDict_Copy(state)) < 0 ||
         put(scope, n->extensions, extensions(r)) < 0)
         return -1;

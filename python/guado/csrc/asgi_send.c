@@ -29,7 +29,8 @@ int gd_asgi_flag(PyObject *message, PyObject *key, int missing) {
 }
 
 PyObject *gd_asgi_raise_gone(uint32_t why) {
-    const char *text = why == 3   ? "the request's deadline has passed"
+    const char *text = why == 0   ? "the exchange has ended"
+                       : why == 3 ? "the request's deadline has passed"
                        : why == 4 ? "the server is stopping"
                                   : "the client has disconnected";
     PyErr_SetString(gd_client_disconnected, text);
@@ -63,8 +64,7 @@ PyObject *gd_asgi_sent(gd_asgi_exchange *x, ssize_t result) {
 }
 
 int gd_asgi_send_poll(gd_asgi_exchange *x) {
-    if (!x->unsent || x->stream == NULL ||
-        (x->phase == GD_ASGI_COMPLETE && gd_asgi_gone(x) != 0))
+    if (!x->unsent || x->stream == NULL || (x->phase == GD_ASGI_COMPLETE && gd_asgi_gone(x) != 0))
         return 1;
     uint32_t why = gd_asgi_gone(x);
     if (why == 0)
@@ -145,9 +145,9 @@ PyObject *gd_asgi_put(gd_asgi_exchange *x, const void *data, size_t n, int more)
 
 static PyObject *start(gd_asgi_exchange *x, PyObject *message) {
     if (x->phase != GD_ASGI_IDLE)
-        return wrong_order("http.response.start",
-                           x->phase == GD_ASGI_TRAILERS ? "http.response.trailers"
-                                                        : "http.response.body");
+        return wrong_order("http.response.start", x->phase == GD_ASGI_TRAILERS
+                                                      ? "http.response.trailers"
+                                                      : "http.response.body");
     PyObject *status = gd_asgi_item(message, gd_names.status);
     if (status == NULL)
         return missing("http.response.start", "status");
@@ -251,8 +251,8 @@ static PyObject *send_trailers(gd_asgi_exchange *x, PyObject *message) {
     }
     gd_asgi_held_seal(held);
     x->phase = GD_ASGI_COMPLETE;
-    ssize_t result = gd_trailers(x->stream, held->fields, (uint16_t)held->nfields,
-                                 GD_END | GD_BUSY, 0);
+    ssize_t result =
+        gd_trailers(x->stream, held->fields, (uint16_t)held->nfields, GD_END | GD_BUSY, 0);
     gd_asgi_held_free(held);
     gd_asgi_wake(x, GD_WAIT_RECEIVE);
     return gd_asgi_sent(x, result);

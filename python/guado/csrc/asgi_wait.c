@@ -9,9 +9,8 @@
 #include "asgi.h"
 
 typedef struct gd_waiter {
-    PyObject_HEAD
-    gd_asgi_exchange *exchange; /* NULL: the shared one that is done */
-    PyObject *future;           /* what its task sleeps on, while it waits */
+    PyObject_HEAD gd_asgi_exchange *exchange; /* NULL: the shared one that is done */
+    PyObject *future;                         /* what its task sleeps on, while it waits */
     struct gd_waiter *next, *prev;
     uint8_t kind;
     uint8_t finished;

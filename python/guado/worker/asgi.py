@@ -19,10 +19,10 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-import traceback
 from typing import Any
 
 from guado import _core
+from guado.worker.errors import format_exception
 from guado.worker.handshake import App, Hello
 from guado.worker.lifespan import DEBUG, ERROR, Lifespan
 
@@ -106,7 +106,7 @@ class _Worker:
 
     async def run(self) -> None:
         """Serves from READY to the end of the last request of a drain."""
-        descriptors = [fd for fd in (self._link.loop_fd, self._link.loop_wake_fd) if fd >= 0]
+        descriptors = self._server.descriptors
         for fd in descriptors:
             self._loop.add_reader(fd, self._server.ready)
         try:
@@ -125,7 +125,11 @@ class _Worker:
             await _within(self._idle.wait(), AFTER_CANCEL)
         if any(app.kind == "wsgi" for app in self._apps):
             # Threads of WSGI applications end beside the loop.
-            await asyncio.to_thread(self._link.wait_drained)
+            await asyncio.to_thread(self._wait_for_threads)
+
+    def _wait_for_threads(self) -> None:
+        while not self._link.wait_drained():
+            pass
 
     def _news(self, what: str) -> None:
         """Called by the server: "draining", then "idle"; or "closed"."""
@@ -134,16 +138,17 @@ class _Worker:
         (self._draining if what == "draining" else self._idle).set()
 
     def _log(self, level: int, text: str) -> None:
-        self._server.log(0, level, text)
+        self._link.log(level, text)
 
     def _report(self, stream: int, what: str, error: BaseException | None) -> None:
         """A failed exchange: called by the server, in the task that failed."""
         if error is None:
-            self._server.log(stream, ERROR, what)
+            self._link.log(ERROR, what, stream)
             return
         level = DEBUG if what == "gone" and _follows_disconnect(error) else ERROR
-        text = "".join(traceback.format_exception(error)).rstrip()
-        self._server.log(stream, level, f"Exception in ASGI application\n{text}")
+        self._link.log(
+            level, f"Exception in ASGI application\n{format_exception(error).rstrip()}", stream
+        )
 
 
 async def _within(waiting: Any, seconds: float) -> bool:

@@ -12,11 +12,10 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-import traceback
 from collections.abc import Callable
 from typing import Any
 
-from guado.worker.errors import BootFailed
+from guado.worker.errors import BootFailed, format_exception, last_line
 from guado.worker.handshake import App
 
 DEBUG, INFO, WARNING, ERROR = range(4)
@@ -48,7 +47,7 @@ class Lifespan:
         if self._app.lifespan == "off":
             return
         task = self._loop.create_task(self._run(), context=self._context.copy())
-        await asyncio.wait({task, self._started}, return_when=asyncio.FIRST_COMPLETED)
+        await _first(task, self._started)
         if self._started.done():
             failure = self._started.result()
             if failure is not None:
@@ -62,12 +61,13 @@ class Lifespan:
         if self._app.lifespan == "on":
             if error is None:
                 raise self._failed("the application returned without lifespan.startup.complete")
-            raise self._failed("".join(traceback.format_exception(error)))
+            raise BootFailed("lifespan", self._app.name, last_line(error), format_exception(error))
         if error is not None and self._received > 0:
-            self._log(
+            self._complain(
+                'exception after lifespan.startup; going on without lifespan (lifespan = "on" '
+                "makes it fail)",
+                error,
                 WARNING,
-                f"app {self._app.name}: exception after lifespan.startup; going on without "
-                f'lifespan (lifespan = "on" makes it fail):\n{_format(error)}',
             )
         else:
             self._log(DEBUG, f"app {self._app.name}: no lifespan support")
@@ -79,22 +79,21 @@ class Lifespan:
             return
         task.remove_done_callback(self._watch)
         self._stop.set()
-        await asyncio.wait({task, self._stopped}, return_when=asyncio.FIRST_COMPLETED)
+        await _first(task, self._stopped)
         if self._stopped.done():
             # What follows the answer is still the application's: until it returns or waits.
-            await asyncio.wait({task, self._parked}, return_when=asyncio.FIRST_COMPLETED)
+            await _first(task, self._parked)
             failure = self._stopped.result()
             if failure is not None:
                 self._log(ERROR, f"app {self._app.name}: lifespan shutdown failed: {failure}")
         if not task.done():
             task.cancel()
             await asyncio.wait({task})
-        elif not task.cancelled() and (error := task.exception()) is not None:
-            if not self._stopped.done() or self._stopped.result() is None:
-                self._log(
-                    ERROR,
-                    f"app {self._app.name}: exception in lifespan shutdown:\n{_format(error)}",
-                )
+            return
+        error = None if task.cancelled() else task.exception()
+        # Who calls its shutdown failed may raise the reason as well, as Starlette does.
+        if error is not None and not (self._stopped.done() and self._stopped.result()):
+            self._complain("exception in lifespan shutdown", error)
 
     async def _run(self) -> None:
         scope = {
@@ -102,6 +101,7 @@ class Lifespan:
             "asgi": {"version": "3.0", "spec_version": "2.0"},
             "state": self._state,
         }
+        assert self._app.callable is not None
         try:
             await self._app.callable(scope, self._receive, self._send)
         except (KeyboardInterrupt, SystemExit) as error:
@@ -112,7 +112,7 @@ class Lifespan:
         """The application left lifespan while it serves: it will not hear of shutdown."""
         if task.cancelled() or (error := task.exception()) is None:
             return
-        self._log(ERROR, f"app {self._app.name}: exception in lifespan:\n{_format(error)}")
+        self._complain("exception in lifespan", error)
 
     async def _receive(self) -> dict[str, Any]:
         self._received += 1
@@ -143,6 +143,10 @@ class Lifespan:
         else:
             answer.set_result(None)
 
+    def _complain(self, what: str, error: BaseException, level: int = ERROR) -> None:
+        text = format_exception(error).rstrip()
+        self._log(level, f"app {self._app.name}: {what}:\n{text}")
+
     def _failed(self, text: str) -> BootFailed:
         """Starlette sends a whole traceback as its message: the last line says it."""
         lines = [line for line in text.splitlines() if line.strip()]
@@ -154,5 +158,6 @@ class Lifespan:
         )
 
 
-def _format(error: BaseException) -> str:
-    return "".join(traceback.format_exception(error)).rstrip()
+async def _first(*futures: asyncio.Future[Any]) -> None:
+    """Returns when one of them is done."""
+    await asyncio.wait(futures, return_when=asyncio.FIRST_COMPLETED)
