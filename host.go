@@ -130,6 +130,7 @@ func (h *host) addGroup(g *config.Group, in *runtime.Interpreter, cache *runtime
 	p := pool.New(pool.Options{
 		Name: g.Name, Queue: g.Queue, QueueWait: g.QueueWait.Std(), Threads: g.Threads,
 		Concurrency: g.Concurrency, Workers: g.Workers, Spool: h.spool, Log: h.log,
+		Dev: h.config.Dev,
 	})
 	hello := link.Hello{
 		Version: version.Version, Instance: h.instance, Dir: g.Dir, Threads: g.Threads,

@@ -19,6 +19,9 @@ type Problem struct {
 	RetryAfter int    // seconds; 0: no Retry-After field
 	Fields     []Field
 	Err        error
+	// Detail is shown to the client: a traceback under `guado dev`, and never anything
+	// otherwise.
+	Detail string
 }
 
 // Error makes a Problem an error for the log.

@@ -144,6 +144,9 @@ func (f *flight) aborted(x *exchange.Exchange, fr *link.Frame) *exchange.Problem
 	text := strings.TrimRight(string(fr.Payload), "\n")
 	log := f.pool.opts.Log.With("request_id", x.ID, "app", f.app.opts.Name, "worker", x.Worker)
 	problem := &exchange.Problem{Status: 500, Code: "application_error", Err: lastLine(text)}
+	if f.pool.opts.Dev {
+		problem.Detail = text
+	}
 	switch fr.Arg {
 	case link.AbortException:
 		log.Error("the application raised an exception", "method", x.Method, "path", string(x.Path), "traceback", text)

@@ -10,6 +10,7 @@ import (
 	"errors"
 	"log/slog"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -40,6 +41,7 @@ type Options struct {
 	Workers     int           // how many there will be; with one, requests are sent ahead freely
 	Spool       *Spool
 	Log         *slog.Logger
+	Dev         bool // problems carry tracebacks to the client
 }
 
 // Pool is the queue of a group and the workers that take from it.
@@ -226,7 +228,11 @@ var (
 )
 
 func (p *Pool) unavailableProblem() *exchange.Problem {
-	return &exchange.Problem{Status: 503, Code: "app_unavailable", RetryAfter: 2, Err: p.unavailable}
+	problem := &exchange.Problem{Status: 503, Code: "app_unavailable", RetryAfter: 2, Err: p.unavailable}
+	if boot := (*link.BootError)(nil); p.opts.Dev && errors.As(p.unavailable, &boot) {
+		problem.Detail = strings.Trim(boot.Traceback+"\n"+boot.Error()+"\n"+boot.Hint, "\n")
+	}
+	return problem
 }
 
 func stoppingProblem() *exchange.Problem {
