@@ -160,7 +160,7 @@ func (h *host) addGroup(g *config.Group, in *runtime.Interpreter, cache *runtime
 			},
 			Package: func(ctx context.Context) (string, error) { return cache.Package(ctx, in) },
 		},
-		Link:    link.Options{Transport: transport, Ring: int(h.config.Server.Ring.Bytes()), Log: h.log},
+		Link:    link.Options{Transport: transport, Ring: int(h.config.Server.Ring.Bytes()), Log: h.log, KeepErrors: h.config.Dev},
 		Spawner: h.spawner, Stdout: stdout, Stderr: stderr, Log: h.log,
 		BootTimeout: g.BootTimeout.Std(), PingTimeout: g.PingTimeout.Std(),
 		ExitTimeout: h.config.Server.ExitTimeout.Std(),

@@ -40,6 +40,7 @@ type Options struct {
 	RequestCredit  uint32 // bytes of a request body under way to the worker; 64 KiB
 	ResponseCredit uint32 // bytes of an answer's body under way to the host; 256 KiB
 	Log            *slog.Logger
+	KeepErrors     bool // for Stream.LoggedError (guado dev)
 }
 
 func (o Options) withDefaults() (Options, error) {
@@ -124,6 +125,9 @@ func New(o Options) (*Link, error) {
 	}
 	l.files.l = l
 	l.logs.news.L = &l.logs.mu
+	if o.KeepErrors {
+		l.logs.failed = map[uint32]string{}
+	}
 	l.out.frames = o.Ring/8 - headerSize
 	var child []*os.File
 	if o.Transport == SharedMemory {

@@ -22,6 +22,7 @@ type logs struct {
 	bytes   int
 	dropped int
 	partial map[uint32][]byte
+	failed  map[uint32]string // last error of each stream; nil: they are not kept
 	closed  bool
 	owner   sync.WaitGroup
 }
@@ -75,6 +76,12 @@ func (g *logs) frame(h header, p shared) error {
 		return nil
 	}
 	delete(g.partial, h.stream)
+	if h.arg == LogError && g.failed != nil && h.stream != 0 {
+		if len(g.failed) >= maxLogOpen {
+			clear(g.failed) // of streams that nobody asked about
+		}
+		g.failed[h.stream] = string(text)
+	}
 	if g.closed || g.bytes+len(text) > maxLogBytes {
 		g.dropped++
 		return nil
@@ -84,6 +91,19 @@ func (g *logs) frame(h header, p shared) error {
 	g.news.Signal()
 	return nil
 }
+
+// takeError gives the last error that a stream logged, for who shows it to the client.
+func (g *logs) takeError(stream uint32) string {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	text := g.failed[stream]
+	delete(g.failed, stream)
+	return text
+}
+
+// LoggedError is the traceback that the worker logged for this exchange before it
+// ended it; always empty without Options.KeepErrors.
+func (s *Stream) LoggedError() string { return s.l.logs.takeError(s.id.Load()) }
 
 // run hands messages over until close, and then those that are left.
 func (g *logs) run() {

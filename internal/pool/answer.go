@@ -68,7 +68,7 @@ func (f *flight) deliver(s *link.Stream, x *exchange.Exchange, fr *link.Frame) (
 		}
 		err = x.Answer.Trailers(f.fields)
 	case link.KindAbort:
-		return landed, f.aborted(x, fr), true
+		return landed, f.aborted(s, x, fr), true
 	case link.KindDone:
 		return landed, nil, true
 	}
@@ -140,12 +140,15 @@ func refuse(s *link.Stream, err error) error {
 
 // aborted logs why the application gave no answer, or only part of one, and tells
 // the client no more than that.
-func (f *flight) aborted(x *exchange.Exchange, fr *link.Frame) *exchange.Problem {
+func (f *flight) aborted(s *link.Stream, x *exchange.Exchange, fr *link.Frame) *exchange.Problem {
 	text := strings.TrimRight(string(fr.Payload), "\n")
 	log := f.pool.opts.Log.With("request_id", x.ID, "app", f.app.opts.Name, "worker", x.Worker)
 	problem := &exchange.Problem{Status: 500, Code: "application_error", Err: lastLine(text)}
 	if f.pool.opts.Dev {
 		problem.Detail = text
+		if traceback := s.LoggedError(); traceback != "" {
+			problem.Detail = traceback
+		}
 	}
 	switch fr.Arg {
 	case link.AbortException:
