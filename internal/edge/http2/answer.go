@@ -268,7 +268,7 @@ func (a *answer) end() error {
 	case a.err != nil:
 		return a.err
 	case !a.Begun():
-		return errors.New("a step returned without an answer")
+		return errNoAnswer
 	}
 	if err := a.account.Finish(); err != nil {
 		return err

@@ -62,19 +62,20 @@ type Server struct {
 
 	http    *http.Server
 	conns   *handOver
-	known   sync.Map // net.Conn → *lane.Conn, between Take and ConnContext
+	known   sync.Map // net.Conn → *taken, from Take to the end of the connection
 	served  chan struct{}
+	busy    tally // connections, and streams being served
 	drain   sync.Once
-	drained chan error
+	drained chan struct{}
 	cut     context.CancelFunc
 	cutCtx  context.Context //nolint:containedctx // ends the goroutine of Drain
 }
 
-// New makes a server; its goroutine ends with [Server.CloseAll] or after [Server.Drain].
+// New makes a server; its goroutine ends with [Server.CloseAll] or [Server.Drain].
 func New(limits lane.Limits, tuning Tuning, hooks lane.Hooks, log *slog.Logger) *Server {
 	s := &Server{
 		limits: limits, tuning: tuning.withDefaults(), hooks: hooks, log: log,
-		conns: newHandOver(), served: make(chan struct{}), drained: make(chan error, 1),
+		conns: newHandOver(), served: make(chan struct{}), drained: make(chan struct{}),
 	}
 	s.cutCtx, s.cut = context.WithCancel(context.Background())
 	s.http = s.newHTTPServer()
@@ -102,6 +103,7 @@ func (s *Server) newHTTPServer() *http.Server {
 		MaxHeaderBytes: 2 * s.limits.HeadBytes,
 		ErrorLog:       slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
 		ConnContext:    s.connContext,
+		ConnState:      s.connState,
 		HTTP2: &http.HTTP2Config{
 			MaxConcurrentStreams:          s.tuning.Streams,
 			MaxReadFrameSize:              readFrameBytes,
@@ -115,57 +117,79 @@ func (s *Server) newHTTPServer() *http.Server {
 	return srv
 }
 
+// taken is a connection with what the edge told of it.
+type taken struct {
+	info   *lane.Conn
+	closed func()
+}
+
 // Take hands a connection over: a *tls.Conn that has agreed on h2, or a plain one
-// whose client begins with the HTTP/2 preface. It does not block; the connection is
-// closed when its client or the server ends it.
-func (s *Server) Take(c net.Conn, info *lane.Conn) {
-	s.known.Store(c, info)
+// whose client begins with the HTTP/2 preface. It does not block. closed is called when
+// the connection has ended, whoever ended it.
+func (s *Server) Take(c net.Conn, info *lane.Conn, closed func()) {
+	s.busy.add()
+	s.known.Store(c, &taken{info, closed})
 	if !s.conns.put(c) {
-		s.known.Delete(c)
 		_ = c.Close() // the server has ended: there is nobody left to tell
+		s.forget(c)
+	}
+}
+
+func (s *Server) forget(c net.Conn) {
+	if t, ok := s.known.LoadAndDelete(c); ok {
+		t.(*taken).closed()
+		s.busy.done()
+	}
+}
+
+func (s *Server) connState(c net.Conn, state http.ConnState) {
+	if state == http.StateClosed {
+		s.forget(c)
 	}
 }
 
 // Drain sends GOAWAY on every connection and takes no new one; streams under way go on.
 func (s *Server) Drain() {
 	s.drain.Do(func() {
-		go func() { s.drained <- s.http.Shutdown(s.cutCtx) }()
+		go func() {
+			defer close(s.drained)
+			if err := s.http.Shutdown(s.cutCtx); err != nil && s.cutCtx.Err() == nil {
+				s.log.Error("draining HTTP/2 connections", "error", err)
+			}
+		}()
 	})
 }
 
-// Wait returns when every connection has ended after [Server.Drain], or with the
-// context's error.
+// Wait returns when every connection has ended and every stream was served, after
+// [Server.Drain] or [Server.CloseAll]; or with the context's error.
 func (s *Server) Wait(ctx context.Context) error {
 	s.Drain()
 	select {
-	case err := <-s.drained:
-		s.drained <- err
-		<-s.served
-		return err
+	case <-s.drained:
 	case <-ctx.Done():
 		return ctx.Err()
 	}
+	<-s.served
+	return s.busy.wait(ctx)
 }
 
-// CloseAll cuts every connection.
+// CloseAll cuts every connection. Streams being served learn that their client is gone.
 func (s *Server) CloseAll() {
 	s.cut()
 	if err := s.http.Close(); err != nil {
 		s.log.Debug("closing HTTP/2 connections", "error", err)
 	}
-	<-s.served
-	s.conns.closeWaiting()
 }
 
 type connKey struct{}
 
 func (s *Server) connContext(ctx context.Context, c net.Conn) context.Context {
-	info, ok := s.known.LoadAndDelete(c)
+	t, ok := s.known.Load(c)
 	if !ok {
 		panic("http2: a connection that was never taken") // Take is the only way in
 	}
 	return context.WithValue(ctx, connKey{}, &conn{
-		Conn: info.(*lane.Conn), raw: rawConn(c), log: s.log,
+		Conn: t.(*taken).info, raw: rawConn(c), log: s.log,
 		resets: newBucket(s.tuning.Resets, time.Minute),
 	})
 }
@@ -211,7 +235,5 @@ func (h *handOver) Close() error {
 	h.close.Do(func() { close(h.done) })
 	return nil
 }
-
-func (h *handOver) closeWaiting() { _ = h.Close() }
 
 func (h *handOver) Addr() net.Addr { return &net.UnixAddr{Name: "edge", Net: "unix"} }

@@ -3,7 +3,9 @@ package http2
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -35,6 +37,8 @@ var streams = sync.Pool{New: func() any { return &stream{x: exchange.New()} }}
 // serveHTTP runs one stream. It ends by panic(http.ErrAbortHandler) when the answer
 // must not look complete: net/http then resets the stream.
 func (s *Server) serveHTTP(w http.ResponseWriter, r *http.Request) {
+	s.busy.add()
+	defer s.busy.done()
 	c := r.Context().Value(connKey{}).(*conn)
 	st := streams.Get().(*stream)
 	control := http.NewResponseController(w)
@@ -92,8 +96,28 @@ func (st *stream) serve(r *http.Request) {
 		st.answer.Abort(exchange.ErrClientGone)
 		return
 	}
+	st.call()
+}
+
+// call keeps what a step does wrong to its own exchange: a panic, and a return
+// without an answer.
+func (st *stream) call() {
+	x := st.x
+	defer func() {
+		switch p := recover(); {
+		case p != nil:
+			stack := make([]byte, 16<<10)
+			stack = stack[:runtime.Stack(stack, false)]
+			st.server.log.Error("panic while serving", "request_id", x.ID, "app", x.App, "panic", fmt.Sprint(p), "stack", string(stack))
+			x.Fail(&exchange.Problem{Status: http.StatusInternalServerError, Code: "internal_error", Err: fmt.Errorf("panic: %v", p)})
+		case !st.answer.Begun() && st.answer.failed() == nil && x.Gone() == exchange.Present:
+			x.Fail(&exchange.Problem{Status: http.StatusInternalServerError, Code: "no_answer", Err: errNoAnswer})
+		}
+	}()
 	st.server.hooks.Handler.Serve(x)
 }
+
+var errNoAnswer = errors.New("handler returned without an answer")
 
 // read fills x.Request from what net/http has parsed: all of it is copied once, into
 // one piece of memory.
@@ -119,7 +143,7 @@ func (st *stream) read(r *http.Request) *exchange.Problem {
 	case count > limits.Fields:
 		return &exchange.Problem{Status: http.StatusRequestHeaderFieldsTooLarge, Code: "too_many_fields"}
 	case len(r.RequestURI) > limits.TargetBytes:
-		return &exchange.Problem{Status: http.StatusRequestURITooLong, Code: "target_too_long"}
+		return &exchange.Problem{Status: http.StatusRequestURITooLong, Code: "uri_too_long"}
 	case !framing.ValidName([]byte(r.Method)):
 		return &exchange.Problem{Status: http.StatusBadRequest, Code: "bad_method"}
 	}

@@ -1,0 +1,193 @@
+package edge
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"time"
+
+	"github.com/guado-server/guado/internal/edge/lane"
+	"github.com/guado-server/guado/internal/exchange"
+)
+
+// listener is an open socket and what is known of it.
+type listener struct {
+	net.Listener
+	name string // for logs
+	unix bool
+	tls  bool
+}
+
+func newListener(l net.Listener, tlsOn bool) *listener {
+	own := &listener{Listener: l, name: l.Addr().String(), unix: l.Addr().Network() == "unix"}
+	own.tls = tlsOn && !own.unix
+	if p, ok := l.(*Listener); ok && p.Plain {
+		own.tls = false
+	}
+	return own
+}
+
+const (
+	pauseMin = 5 * time.Millisecond
+	pauseMax = time.Second
+)
+
+// accept runs until the listener is closed. Errors that pass (no descriptors left)
+// are waited out.
+func (s *Server) accept(l *listener) error {
+	pause := pauseMin
+	for s.caps.acquire(s.stop) {
+		c, err := l.Accept()
+		if err == nil {
+			pause = pauseMin
+			s.take(c, l)
+			continue
+		}
+		s.caps.release()
+		select {
+		case <-s.stop:
+			return nil
+		default:
+		}
+		var passing interface{ Temporary() bool }
+		if !errors.As(err, &passing) || !passing.Temporary() {
+			return fmt.Errorf("accept on %s: %w", l.name, err)
+		}
+		s.log.Warn("cannot accept a connection; trying again", "address", l.name, "error", err, "pause", pause)
+		select {
+		case <-s.stop:
+			return nil
+		case <-time.After(pause):
+		}
+		pause = min(2*pause, pauseMax)
+	}
+	return nil
+}
+
+// take starts the goroutine of a connection, which owns its place under the caps.
+func (s *Server) take(c net.Conn, l *listener) {
+	s.workers.Add(1)
+	go func() {
+		defer s.workers.Done()
+		s.serve(c, l)
+	}()
+}
+
+// serve brings a connection to its lane. It runs until the connection has ended, or
+// until net/http has it.
+func (s *Server) serve(raw net.Conn, l *listener) {
+	place := &place{caps: s.caps}
+	if !s.enter(raw) {
+		place.leave()
+		return
+	}
+	c, info, h2, err := s.open(raw, l, place)
+	s.leave(raw)
+	switch {
+	case err != nil:
+		if !errors.Is(err, errOverCap) {
+			s.log.Debug("connection refused", "address", l.name, "peer", raw.RemoteAddr(), "error", err)
+		}
+		_ = raw.Close() // refused: there is nobody to tell
+		place.leave()
+	case h2:
+		s.h2.Take(c, info, place.leave)
+	default:
+		s.h1.ServeConn(c, info)
+		place.leave()
+	}
+}
+
+// enter and leave frame the time in which the connection belongs to no lane, which
+// Close must know to cut it.
+func (s *Server) enter(c net.Conn) bool {
+	s.mu.Lock()
+	cut := s.cut
+	if !cut {
+		s.early[c] = struct{}{}
+	}
+	s.mu.Unlock()
+	if cut {
+		_ = c.Close() // the server has ended
+	}
+	return !cut
+}
+
+func (s *Server) leave(c net.Conn) {
+	s.mu.Lock()
+	delete(s.early, c)
+	s.mu.Unlock()
+}
+
+// open ends what comes before HTTP: PROXY protocol, caps, TLS, the choice of a lane.
+// Nothing is read ahead, so that the lanes get the very socket that was accepted.
+func (s *Server) open(raw net.Conn, l *listener, p *place) (c net.Conn, info *lane.Conn, h2 bool, err error) {
+	info = &lane.Conn{Unix: l.unix}
+	describe(info, raw, l)
+	named := true
+	if s.options.ProxyProtocol {
+		if named, err = s.readProxyHeader(raw, info); err != nil {
+			return nil, nil, false, err
+		}
+	}
+	info.Trusted = named && s.prepare.trusts(info)
+	if !info.Trusted && info.Peer.IsValid() && !p.enterAddr(info.Peer.Addr()) {
+		return nil, nil, false, errOverCap
+	}
+	switch {
+	case l.tls:
+		return s.handshake(raw, info)
+	case s.options.H2C:
+		h2, err := s.sniff(raw)
+		return raw, info, h2, err
+	}
+	return raw, info, false, nil
+}
+
+func describe(info *lane.Conn, c net.Conn, l *listener) {
+	if l.unix {
+		info.LocalName = l.Addr().String()
+		return
+	}
+	if a, ok := c.RemoteAddr().(*net.TCPAddr); ok {
+		info.Peer = unmap(a.AddrPort())
+	}
+	if a, ok := c.LocalAddr().(*net.TCPAddr); ok {
+		local := unmap(a.AddrPort())
+		info.LocalName, info.LocalPort = local.Addr().String(), local.Port()
+	}
+}
+
+func unmap(a netip.AddrPort) netip.AddrPort {
+	return netip.AddrPortFrom(a.Addr().Unmap(), a.Port())
+}
+
+func (s *Server) handshake(raw net.Conn, info *lane.Conn) (net.Conn, *lane.Conn, bool, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), s.certs.timeout)
+	defer cancel()
+	c := tls.Server(raw, s.certs.config)
+	if err := c.HandshakeContext(ctx); err != nil {
+		return nil, nil, false, fmt.Errorf("TLS handshake: %w", err)
+	}
+	state := c.ConnectionState()
+	info.TLS = &exchange.TLS{Version: state.Version, CipherSuite: state.CipherSuite}
+	return c, info, state.NegotiatedProtocol == protoH2, nil
+}
+
+// preface begins every HTTP/2 connection.
+const preface = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+
+// sniff looks until the bytes are the HTTP/2 preface or cannot become it.
+func (s *Server) sniff(c net.Conn) (h2 bool, err error) {
+	err = peek(c, len(preface), s.options.Limits.KeepAlive, func(b []byte) bool {
+		h2 = string(b) == preface
+		return string(b) != preface[:len(b)] || h2
+	})
+	if err != nil {
+		return false, fmt.Errorf("reading the first bytes: %w", err)
+	}
+	return h2, nil
+}

@@ -1,0 +1,107 @@
+package edge
+
+import (
+	"net"
+	"net/http"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/guado-server/guado/internal/exchange"
+)
+
+// extraFields are those that the host itself puts into answers.
+type extraFields struct {
+	exposeID bool
+	hsts     []byte
+}
+
+func newExtraFields(o *Options) extraFields {
+	e := extraFields{exposeID: o.ExposeRequestID}
+	if o.HSTS > 0 {
+		e.hsts = []byte("max-age=" + strconv.FormatInt(int64(o.HSTS/time.Second), 10))
+	}
+	return e
+}
+
+func (e *extraFields) appendTo(fields []exchange.Field, x *exchange.Exchange) []exchange.Field {
+	if e.exposeID {
+		fields = append(fields, exchange.Field{Name: idName, Value: []byte(x.ID)})
+	}
+	if e.hsts != nil && x.Scheme == "https" {
+		fields = append(fields, exchange.Field{Name: hstsName, Value: e.hsts})
+	}
+	return fields
+}
+
+// withFields puts them into the answers of the steps behind, where there are any. Error
+// pages get theirs when they are rendered: some never reach a step.
+func withFields(next exchange.Handler, e extraFields) exchange.Handler {
+	if !e.exposeID && e.hsts == nil {
+		return next
+	}
+	return &fieldAdder{next: next, extra: e}
+}
+
+type fieldAdder struct {
+	next  exchange.Handler
+	extra extraFields
+}
+
+var (
+	idName   = []byte("X-Request-ID")
+	hstsName = []byte("Strict-Transport-Security")
+)
+
+// addedAnswer is an Answer whose head has more fields.
+type addedAnswer struct {
+	exchange.Answer
+	x     *exchange.Exchange
+	adder *fieldAdder
+	room  []exchange.Field
+}
+
+var addedAnswers = sync.Pool{New: func() any { return &addedAnswer{} }}
+
+// Serve lends x another Answer for as long as the steps behind work.
+func (f *fieldAdder) Serve(x *exchange.Exchange) {
+	a := addedAnswers.Get().(*addedAnswer)
+	a.Answer, a.x, a.adder = x.Answer, x, f
+	x.Answer = a
+	defer func() {
+		x.Answer = a.Answer
+		*a = addedAnswer{room: a.room[:0]}
+		addedAnswers.Put(a)
+	}()
+	f.next.Serve(x)
+}
+
+func (a *addedAnswer) Head(h exchange.Head) error {
+	a.room = a.adder.extra.appendTo(append(a.room[:0], h.Fields...), a.x)
+	h.Fields = a.room
+	return a.Answer.Head(h)
+}
+
+// Hijack and the deadlines pass through to lanes that have them.
+func (a *addedAnswer) Hijack() (net.Conn, []byte, error) {
+	if h, ok := a.Answer.(exchange.Hijacker); ok {
+		return h.Hijack()
+	}
+	return nil, nil, http.ErrNotSupported
+}
+
+// SetReadDeadline see [exchange.Deadliner].
+func (a *addedAnswer) SetReadDeadline(t time.Time) error {
+	if d, ok := a.Answer.(exchange.Deadliner); ok {
+		return d.SetReadDeadline(t)
+	}
+	return http.ErrNotSupported
+}
+
+// SetWriteDeadline see [exchange.Deadliner].
+func (a *addedAnswer) SetWriteDeadline(t time.Time) error {
+	if d, ok := a.Answer.(exchange.Deadliner); ok {
+		return d.SetWriteDeadline(t)
+	}
+	return http.ErrNotSupported
+}

@@ -1,0 +1,267 @@
+// Package edge owns the listeners: it accepts connections, holds them to their caps,
+// ends the PROXY protocol and TLS, hands them to a lane (http1, http2), and prepares
+// what the lanes have parsed so that every later step sees clean requests.
+// Before it: the client. After it: route.
+// Not here: parsing and framing of HTTP (the lanes); which mount answers (route).
+package edge
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"sync"
+	"time"
+
+	"github.com/guado-server/guado/internal/edge/compress"
+	"github.com/guado-server/guado/internal/edge/http1"
+	"github.com/guado-server/guado/internal/edge/http2"
+	"github.com/guado-server/guado/internal/edge/lane"
+	"github.com/guado-server/guado/internal/exchange"
+)
+
+// Options say how a Server listens. Zero values are safe: no proxy is trusted, there
+// is no TLS, no compression and no access log.
+type Options struct {
+	Listeners []net.Listener // open; see [Listen]. The Server closes them
+	TLS       *TLSConfig     // for the TCP listeners that do not ask to be plain; nil: none
+	NoHTTP2   bool           // do not offer h2 in TLS
+	H2C       bool           // HTTP/2 by prior knowledge on plain listeners
+
+	// TrustedProxies may set forwarded fields, X-Request-ID and traceparent, and send
+	// the PROXY protocol; TrustUnix says the same of whoever connects over a Unix
+	// socket. See [ParseTrusted].
+	TrustedProxies []netip.Prefix
+	TrustUnix      bool
+	Forwarded      ForwardedPolicy
+	// ProxyProtocol makes its header mandatory: connections without one, or from
+	// elsewhere than TrustedProxies, are closed.
+	ProxyProtocol bool
+	ProxyTimeout  time.Duration // 0: one second
+
+	Limits lane.Limits
+	HTTP2  http2.Tuning
+	// MaxConns: more wait in the kernel's queue. MaxConnsPerAddr: more are closed at
+	// once; trusted proxies and Unix sockets do not count, and an IPv6 address counts
+	// as its /64. 0: no cap.
+	MaxConns        int
+	MaxConnsPerAddr int
+
+	AccessLog       *AccessLog // nil: none
+	Compress        compress.Options
+	ExposeRequestID bool          // answers carry X-Request-ID
+	HSTS            time.Duration // answers over TLS carry Strict-Transport-Security; 0: none
+	AllowHosts      []string      // "example.org", "*.example.org"; others get 421. Empty: all
+	AllowHeaders    []string      // names with an underscore or dot that are let through
+
+	Handler exchange.Handler
+	Log     *slog.Logger
+}
+
+// Server is the edge of one host.
+type Server struct {
+	options   Options
+	log       *slog.Logger
+	listeners []*listener
+	certs     *certificates // nil: no TLS
+	access    *accessLog    // nil: none
+	prepare   *preparer
+	caps      *caps
+	h1        *http1.Server
+	h2        *http2.Server
+
+	stop     chan struct{} // closed: accept no more
+	stopOnce sync.Once
+	workers  sync.WaitGroup // accept loops, and connections before they have a lane and in http1
+	mu       sync.Mutex     // guards early and cut
+	early    map[net.Conn]struct{}
+	cut      bool
+}
+
+// New checks the options and makes a Server. [Server.Close] must be called also when
+// [Server.Serve] never was.
+func New(o Options) (*Server, error) {
+	if o.Handler == nil {
+		return nil, errors.New("edge: no handler")
+	}
+	if len(o.Listeners) == 0 {
+		return nil, errors.New("edge: no listener")
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	o.Limits = withDefaults(o.Limits)
+	if o.ProxyTimeout == 0 {
+		o.ProxyTimeout = time.Second
+	}
+	if o.ProxyProtocol && len(o.TrustedProxies) == 0 && !o.TrustUnix {
+		return nil, errors.New("edge: the PROXY protocol needs trusted proxies: nobody else may send it")
+	}
+	s := &Server{
+		options: o, log: o.Log, stop: make(chan struct{}),
+		caps: newCaps(o.MaxConns, o.MaxConnsPerAddr), early: map[net.Conn]struct{}{},
+	}
+	var err error
+	if s.prepare, err = newPreparer(&o); err != nil {
+		return nil, err
+	}
+	if o.TLS != nil {
+		if s.certs, err = newCertificates(o.TLS, !o.NoHTTP2, o.Log); err != nil {
+			return nil, err
+		}
+	}
+	if o.AccessLog != nil {
+		if s.access, err = newAccessLog(o.AccessLog, o.Log); err != nil {
+			return nil, err
+		}
+	}
+	handler, err := s.wrap(o)
+	if err != nil {
+		return nil, err
+	}
+	hooks := lane.Hooks{Prepare: s.prepare.prepare, Handler: handler, Render: s.prepare.render, Done: s.done}
+	s.h1 = http1.New(o.Limits, hooks, o.Log)
+	s.h2 = http2.New(o.Limits, o.HTTP2, hooks, o.Log)
+	for _, l := range o.Listeners {
+		s.listeners = append(s.listeners, newListener(l, o.TLS != nil))
+	}
+	return s, nil
+}
+
+// wrap puts in front of the road what both lanes need and no step should know of.
+func (s *Server) wrap(o Options) (exchange.Handler, error) {
+	return compress.New(o.Compress, withFields(o.Handler, s.prepare.extra))
+}
+
+func (s *Server) done(x *exchange.Exchange, out lane.Outcome) {
+	if s.access != nil {
+		s.access.write(x, out)
+	}
+}
+
+func withDefaults(l lane.Limits) lane.Limits {
+	d := lane.DefaultLimits()
+	setInt := func(v *int, to int) {
+		if *v == 0 {
+			*v = to
+		}
+	}
+	setTime := func(v *time.Duration, to time.Duration) {
+		if *v == 0 {
+			*v = to
+		}
+	}
+	setInt(&l.HeadBytes, d.HeadBytes)
+	setInt(&l.TargetBytes, d.TargetBytes)
+	setInt(&l.Fields, d.Fields)
+	setInt(&l.TrailerBytes, d.TrailerBytes)
+	setTime(&l.HeadTimeout, d.HeadTimeout)
+	setTime(&l.KeepAlive, d.KeepAlive)
+	setTime(&l.ReadIdle, d.ReadIdle)
+	setTime(&l.WriteIdle, d.WriteIdle)
+	return l
+}
+
+// Serve accepts on all listeners until [Server.Drain] or [Server.Close], or until one
+// of them fails for good.
+func (s *Server) Serve() error {
+	ended := make(chan error, len(s.listeners))
+	for _, l := range s.listeners {
+		s.workers.Add(1)
+		go func() {
+			defer s.workers.Done()
+			ended <- s.accept(l)
+		}()
+	}
+	var first error
+	for range s.listeners {
+		if err := <-ended; err != nil && first == nil {
+			first = err
+			s.stopAccepting()
+		}
+	}
+	return first
+}
+
+// Drain stops accepting, closes idle connections (GOAWAY in HTTP/2) and waits for
+// requests under way, or for the context.
+func (s *Server) Drain(ctx context.Context) error {
+	s.stopAccepting()
+	s.h1.Drain()
+	s.h2.Drain()
+	return errors.Join(
+		wrapWait("HTTP/1.1", s.h1.Wait(ctx)),
+		wrapWait("HTTP/2", s.h2.Wait(ctx)),
+	)
+}
+
+func wrapWait(what string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("%s requests still under way: %w", what, err)
+}
+
+// closeWait is how long steps may take to notice that their clients were cut.
+const closeWait = 5 * time.Second
+
+// Close cuts every connection, waits for the goroutines of the edge, and writes out
+// the access log. It may be called more than once. Only a step that does not return
+// although its client is gone makes it give up, with an error.
+func (s *Server) Close() error {
+	s.stopAccepting()
+	s.mu.Lock()
+	s.cut = true
+	early := make([]net.Conn, 0, len(s.early))
+	for c := range s.early {
+		early = append(early, c)
+	}
+	s.mu.Unlock()
+	for _, c := range early {
+		_ = c.Close() // cut on purpose
+	}
+	s.h1.CloseAll()
+	s.h2.CloseAll()
+	ctx, cancel := context.WithTimeout(context.Background(), closeWait)
+	defer cancel()
+	err := errors.Join(wrapWait("HTTP/1.1", s.h1.Wait(ctx)), wrapWait("HTTP/2", s.h2.Wait(ctx)))
+	if err == nil {
+		s.workers.Wait()
+	}
+	if s.access != nil {
+		err = errors.Join(err, s.access.close())
+	}
+	return err
+}
+
+func (s *Server) stopAccepting() {
+	s.stopOnce.Do(func() {
+		close(s.stop)
+		for _, l := range s.listeners {
+			if err := l.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
+				s.log.Warn("closing a listener", "address", l.name, "error", err)
+			}
+		}
+	})
+}
+
+// ReloadTLS reads the certificate files now. They are also looked at by themselves.
+func (s *Server) ReloadTLS() error {
+	if s.certs == nil {
+		return nil
+	}
+	return s.certs.reload()
+}
+
+// ReopenLog opens the access log's file again, for log rotation.
+func (s *Server) ReopenLog() error {
+	if s.access == nil {
+		return nil
+	}
+	return s.access.reopen()
+}
+
+// Connections tells how many connections are open.
+func (s *Server) Connections() int { return s.caps.open() }

@@ -1,0 +1,576 @@
+package edge
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptrace"
+	"net/textproto"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/guado-server/guado/internal/edge/lane"
+	"github.com/guado-server/guado/internal/exchange"
+)
+
+// The one test body of both lanes: what a step of the road may rely on.
+
+func TestARequestIsEchoedWithItsBody(t *testing.T) {
+	inEveryLane(t, func(t *testing.T, m mode) {
+		r := serve(t, m, func(x *exchange.Exchange) {
+			body, err := io.ReadAll(x.Body)
+			if err != nil {
+				x.Fail(&exchange.Problem{Status: 400, Code: "read", Err: err})
+				return
+			}
+			text(x, 200, fmt.Sprintf("%s %s %s?%s %s %d %s", x.Method, x.Scheme, x.Path, x.Query, x.Host, x.Length, body))
+		})
+		large := strings.Repeat("0123456789", 50_000)
+		for _, body := range []string{"", "hello", large} {
+			resp, got := r.do(r.request("POST", "/a%20b?c=%20", strings.NewReader(body)))
+			scheme := map[bool]string{true: "https", false: "http"}[m.tls]
+			want := fmt.Sprintf("POST %s /a b?c=%%20 %s %d %s", scheme, r.addr, len(body), body)
+			if resp.StatusCode != 200 || got != want {
+				t.Errorf("status %d, body %.80q…, want %.80q…", resp.StatusCode, got, want)
+			}
+		}
+		// Of unknown length.
+		resp, got := r.do(r.request("POST", "/", io.MultiReader(strings.NewReader("in "), strings.NewReader("pieces"))))
+		if resp.StatusCode != 200 || !strings.HasSuffix(got, " -1 in pieces") {
+			t.Errorf("status %d, body %q", resp.StatusCode, got)
+		}
+	})
+}
+
+func TestAnAnswerStreamsWhileTheStepStillWorks(t *testing.T) {
+	inEveryLane(t, func(t *testing.T, m mode) {
+		next := make(chan string)
+		r := serve(t, m, func(x *exchange.Exchange) {
+			if err := x.Answer.Head(exchange.Head{Status: 200, Length: -1}); err != nil {
+				t.Error(err)
+			}
+			for {
+				if err := x.Answer.Flush(); err != nil {
+					t.Error(err)
+				}
+				s, ok := <-next
+				if !ok {
+					return
+				}
+				if _, err := x.Answer.Write([]byte(s)); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+		resp, err := r.client.Get(r.url("/"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer resp.Body.Close() //nolint:errcheck // read to its end
+		buf := make([]byte, 100)
+		for _, s := range []string{"one", "two", "three"} {
+			next <- s
+			n, err := io.ReadFull(resp.Body, buf[:len(s)])
+			if err != nil || string(buf[:n]) != s {
+				t.Fatalf("read %q, %v, want %q", buf[:n], err, s)
+			}
+		}
+		close(next)
+		if rest, err := io.ReadAll(resp.Body); err != nil || len(rest) > 0 {
+			t.Errorf("at the end: %q, %v", rest, err)
+		}
+	})
+}
+
+func TestBodyAndAnswerStreamAtTheSameTime(t *testing.T) {
+	inEveryLane(t, func(t *testing.T, m mode) {
+		r := serve(t, m, func(x *exchange.Exchange) {
+			if err := x.Answer.Head(exchange.Head{Status: 200, Length: -1}); err != nil {
+				t.Error(err)
+			}
+			buf := make([]byte, 16)
+			for {
+				n, err := x.Body.Read(buf)
+				if n > 0 {
+					if _, err := x.Answer.Write(buf[:n]); err != nil {
+						t.Error(err)
+					}
+					if err := x.Answer.Flush(); err != nil {
+						t.Error(err)
+					}
+				}
+				if err != nil {
+					return
+				}
+			}
+		})
+		pr, pw := io.Pipe()
+		req := r.request("POST", "/", pr)
+		go func() { _, _ = pw.Write([]byte("first")) }()
+		resp, err := r.client.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer resp.Body.Close() //nolint:errcheck // read to its end
+		for _, s := range []string{"first", "second", "third"} {
+			if s != "first" {
+				if _, err := pw.Write([]byte(s)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			buf := make([]byte, len(s))
+			if _, err := io.ReadFull(resp.Body, buf); err != nil || string(buf) != s {
+				t.Fatalf("read %q, %v, want %q", buf, err, s)
+			}
+		}
+		_ = pw.Close()
+		if _, err := io.ReadAll(resp.Body); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+func TestTrailersReachAClientThatTakesThem(t *testing.T) {
+	inEveryLane(t, func(t *testing.T, m mode) {
+		r := serve(t, m, func(x *exchange.Exchange) {
+			_ = x.Answer.Head(exchange.Head{Status: 200, Length: -1, Fields: []exchange.Field{field("Trailer", "X-Sum")}})
+			_, _ = x.Answer.Write([]byte("body"))
+			if err := x.Answer.Trailers([]exchange.Field{field("X-Sum", "42")}); err != nil {
+				t.Error(err)
+			}
+		})
+		resp, body := r.get("/", "Te: trailers")
+		if body != "body" || resp.Trailer.Get("X-Sum") != "42" {
+			t.Errorf("body %q, trailers %v", body, resp.Trailer)
+		}
+		resp, body = r.get("/")
+		if body != "body" || resp.Trailer.Get("X-Sum") != "" {
+			t.Errorf("without TE: body %q, trailers %v", body, resp.Trailer)
+		}
+	})
+}
+
+func TestRequestTrailersAreThereAfterTheBody(t *testing.T) {
+	inEveryLane(t, func(t *testing.T, m mode) {
+		r := serve(t, m, func(x *exchange.Exchange) {
+			if _, err := io.ReadAll(x.Body); err != nil {
+				t.Error(err)
+			}
+			got := ""
+			for _, f := range x.Body.Trailers() {
+				got += strings.ToLower(string(f.Name)) + "=" + string(f.Value)
+			}
+			text(x, 200, got)
+		})
+		req := r.request("POST", "/", io.MultiReader(strings.NewReader("x")))
+		req.Trailer = http.Header{"X-Sum": {"42"}}
+		if _, body := r.do(req); body != "x-sum=42" {
+			t.Errorf("trailers %q", body)
+		}
+	})
+}
+
+func TestHEAD204And304CarryNoBody(t *testing.T) {
+	inEveryLane(t, func(t *testing.T, m mode) {
+		r := serve(t, m, func(x *exchange.Exchange) {
+			h := exchange.Head{Status: 200, Length: 5}
+			switch string(x.Path) {
+			case "/204":
+				h = exchange.Head{Status: 204}
+			case "/304":
+				h = exchange.Head{Status: 304, Length: 5}
+			case "/unknown":
+				h.Length = -1
+			}
+			_ = x.Answer.Head(h)
+			if _, err := x.Answer.Write([]byte("hello")); err != nil {
+				t.Error(err)
+			}
+			if string(x.Path) == "/unknown" {
+				if err := x.Answer.Flush(); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+		for _, c := range []struct {
+			method, path string
+			status       int
+			length       string
+		}{
+			{"HEAD", "/", 200, "5"}, {"HEAD", "/unknown", 200, ""}, {"GET", "/204", 204, ""}, {"GET", "/304", 304, "5"},
+		} {
+			resp, body := r.do(r.request(c.method, c.path, nil))
+			if resp.StatusCode != c.status || body != "" || resp.Header.Get("Content-Length") != c.length {
+				t.Errorf("%s %s: status %d, body %q, Content-Length %q", c.method, c.path, resp.StatusCode, body, resp.Header.Get("Content-Length"))
+			}
+		}
+		// The connection is in order after them.
+		if resp, body := r.get("/"); resp.StatusCode != 200 || body != "hello" {
+			t.Errorf("afterwards: %d %q", resp.StatusCode, body)
+		}
+	})
+}
+
+func TestInformationalAnswersComeFirst(t *testing.T) {
+	inEveryLane(t, func(t *testing.T, m mode) {
+		r := serve(t, m, func(x *exchange.Exchange) {
+			for _, link := range []string{"</a.css>; rel=preload", "</b.css>; rel=preload"} {
+				if err := x.Answer.Informational(103, []exchange.Field{field("Link", link)}); err != nil {
+					t.Error(err)
+				}
+			}
+			text(x, 200, "done")
+		})
+		var hints []string
+		req := r.request("GET", "/", nil)
+		req = req.WithContext(httptrace.WithClientTrace(context.Background(), &httptrace.ClientTrace{
+			Got1xxResponse: func(code int, h textproto.MIMEHeader) error {
+				hints = append(hints, fmt.Sprint(code, " ", strings.Join(h["Link"], "+")))
+				return nil
+			},
+		}))
+		resp, body := r.do(req)
+		if len(hints) != 2 || hints[0] != "103 </a.css>; rel=preload" || hints[1] != "103 </b.css>; rel=preload" {
+			t.Errorf("hints %q", hints)
+		}
+		if body != "done" || resp.Header.Get("Link") != "" {
+			t.Errorf("final answer: %q, Link %q", body, resp.Header.Get("Link"))
+		}
+	})
+}
+
+func TestExpectIsAnsweredByTheFirstRead(t *testing.T) {
+	inEveryLane(t, func(t *testing.T, m mode) {
+		entered, read := make(chan struct{}), make(chan struct{})
+		r := serve(t, m, func(x *exchange.Exchange) {
+			close(entered)
+			<-read
+			body, err := io.ReadAll(x.Body)
+			if err != nil {
+				t.Error(err)
+			}
+			text(x, 200, string(body))
+		})
+		continued := make(chan struct{})
+		req := r.request("POST", "/", strings.NewReader("waited"), "Expect: 100-continue")
+		req = req.WithContext(httptrace.WithClientTrace(context.Background(), &httptrace.ClientTrace{
+			Got100Continue: func() { close(continued) },
+		}))
+		r.client.Transport.(*http.Transport).ExpectContinueTimeout = patience
+		go func() {
+			<-entered
+			select {
+			case <-continued:
+				t.Error("100 came before the first read")
+			default:
+			}
+			close(read)
+			<-continued
+		}()
+		if _, body := r.do(req); body != "waited" {
+			t.Errorf("body %q", body)
+		}
+	})
+}
+
+func TestAnAbortedAnswerNeverLooksComplete(t *testing.T) {
+	inEveryLane(t, func(t *testing.T, m mode) {
+		cases := map[string]func(x *exchange.Exchange){
+			"aborted":   func(x *exchange.Exchange) { x.Answer.Abort(errors.New("cut")) },
+			"too short": func(*exchange.Exchange) {},
+			"failed":    func(x *exchange.Exchange) { x.Fail(&exchange.Problem{Status: 500, Code: "late"}) },
+			"panicked":  func(*exchange.Exchange) { panic("of the step") },
+		}
+		for name, end := range cases {
+			t.Run(name, func(t *testing.T) {
+				r := serve(t, m, func(x *exchange.Exchange) {
+					length := int64(-1)
+					if name == "too short" {
+						length = 100
+					}
+					_ = x.Answer.Head(exchange.Head{Status: 200, Length: length})
+					_, _ = x.Answer.Write([]byte("half"))
+					_ = x.Answer.Flush()
+					end(x)
+				})
+				resp, err := r.client.Get(r.url("/"))
+				if err != nil {
+					return // the head did not arrive: also not complete
+				}
+				defer resp.Body.Close() //nolint:errcheck // the error is the point
+				if body, err := io.ReadAll(resp.Body); err == nil {
+					t.Errorf("the answer looks complete: %q", body)
+				}
+			})
+		}
+	})
+}
+
+func TestAStepThatPanicsOrForgetsItsAnswerGives500(t *testing.T) {
+	inEveryLane(t, func(t *testing.T, m mode) {
+		for name, h := range map[string]exchange.HandlerFunc{
+			"panic":     func(*exchange.Exchange) { panic("secret detail") },
+			"no answer": func(*exchange.Exchange) {},
+		} {
+			t.Run(name, func(t *testing.T) {
+				r := serve(t, m, h)
+				resp, body := r.get("/")
+				if resp.StatusCode != 500 || strings.Contains(body, "secret detail") {
+					t.Errorf("status %d, body %q", resp.StatusCode, body)
+				}
+			})
+		}
+	})
+}
+
+func TestBytesBeyondTheDeclaredLengthAreCut(t *testing.T) {
+	inEveryLane(t, func(t *testing.T, m mode) {
+		r := serve(t, m, func(x *exchange.Exchange) {
+			_ = x.Answer.Head(exchange.Head{Status: 200, Length: 5})
+			_, _ = x.Answer.Write([]byte("hello, and more"))
+		})
+		resp, body := r.get("/")
+		if resp.StatusCode != 200 || body != "hello" {
+			t.Errorf("status %d, body %q", resp.StatusCode, body)
+		}
+		eventually(t, "a warning in the log", func() bool { return strings.Contains(r.logs.String(), "longer than its declared length") })
+	})
+}
+
+func TestTheStepLearnsThatTheClientLeft(t *testing.T) {
+	inEveryLane(t, func(t *testing.T, m mode) {
+		entered, left, wrote := make(chan struct{}), make(chan struct{}), make(chan error, 1)
+		r := serve(t, m, func(x *exchange.Exchange) {
+			close(entered)
+			for x.Gone() == exchange.Present {
+				x.Wait()
+			}
+			close(left)
+			_ = x.Answer.Head(exchange.Head{Status: 200, Length: -1})
+			for {
+				if _, err := x.Answer.Write(make([]byte, 64<<10)); err != nil {
+					wrote <- err
+					return
+				}
+			}
+		})
+		ctx, cancel := context.WithCancel(context.Background())
+		go func() {
+			<-entered
+			cancel()
+		}()
+		if _, err := r.client.Do(r.request("GET", "/", nil).WithContext(ctx)); err == nil {
+			t.Fatal("the cancelled request was answered")
+		}
+		<-left
+		if err := <-wrote; !errors.Is(err, exchange.ErrClientGone) {
+			t.Errorf("writing gave %v, want ErrClientGone", err)
+		}
+	})
+}
+
+func TestABodyThatIsCutIsNotMistakenForComplete(t *testing.T) {
+	inEveryLane(t, func(t *testing.T, m mode) {
+		result := make(chan error, 1)
+		r := serve(t, m, func(x *exchange.Exchange) {
+			_, err := io.ReadAll(x.Body)
+			result <- err
+			text(x, 200, "")
+		})
+		pr, pw := io.Pipe()
+		ctx, cancel := context.WithCancel(context.Background())
+		go func() {
+			_, _ = pw.Write(bytes.Repeat([]byte("x"), 1000))
+			cancel()
+		}()
+		_, _ = r.client.Do(r.request("POST", "/", pr).WithContext(ctx))
+		if err := <-result; err == nil {
+			t.Error("a cut body ended like a complete one")
+		}
+	})
+}
+
+func TestAReadOfTheBodyCanBeInterrupted(t *testing.T) {
+	inEveryLane(t, func(t *testing.T, m mode) {
+		r := serve(t, m, func(x *exchange.Exchange) {
+			result, reading := make(chan error, 1), make(chan struct{})
+			go func() {
+				buf := make([]byte, 10)
+				_, _ = io.ReadFull(x.Body, buf[:5])
+				close(reading)
+				_, err := x.Body.Read(buf)
+				result <- err
+			}()
+			<-reading
+			x.Body.Interrupt()
+			err := <-result
+			if _, again := x.Body.Read(make([]byte, 1)); !errors.Is(again, exchange.ErrInterrupted) {
+				t.Errorf("a later read gave %v", again)
+			}
+			text(x, 200, err.Error())
+		})
+		pr, pw := io.Pipe()
+		go func() { _, _ = pw.Write([]byte("first")) }()
+		_, body := r.do(r.request("POST", "/", pr))
+		if body != exchange.ErrInterrupted.Error() {
+			t.Errorf("the read gave %q", body)
+		}
+		_ = pw.Close()
+	})
+}
+
+func TestABodyOverTheLimitIs413(t *testing.T) {
+	inEveryLane(t, func(t *testing.T, m mode) {
+		r := serve(t, m, func(x *exchange.Exchange) {
+			_, err := io.ReadAll(x.Body)
+			if !errors.Is(err, exchange.ErrBodyTooLarge) {
+				t.Errorf("read gave %v, want ErrBodyTooLarge", err)
+			}
+			x.Fail(&exchange.Problem{Status: 413, Code: "body_too_large", Err: err})
+		}, func(o *Options) { o.Limits.BodyBytes = 1000 })
+		body := strings.Repeat("x", 1001)
+		if resp, page := r.do(r.request("POST", "/", strings.NewReader(body))); resp.StatusCode != 413 || !strings.Contains(page, "body_too_large") {
+			t.Errorf("declared: status %d, page %q", resp.StatusCode, page)
+		}
+		if resp, _ := r.do(r.request("POST", "/", io.MultiReader(strings.NewReader(body)))); resp.StatusCode != 413 {
+			t.Errorf("not declared: status %d", resp.StatusCode)
+		}
+	})
+}
+
+func TestHeadLimitsAreKept(t *testing.T) {
+	inEveryLane(t, func(t *testing.T, m mode) {
+		r := serve(t, m, func(x *exchange.Exchange) { text(x, 200, "") }, func(o *Options) {
+			o.Limits = lane.Limits{HeadBytes: 4 << 10, TargetBytes: 1 << 10, Fields: 20}
+		})
+		many := make([]string, 30)
+		for i := range many {
+			many[i] = fmt.Sprintf("X-Many-%d: 1", i)
+		}
+		for name, c := range map[string]struct {
+			path   string
+			fields []string
+			status int
+			code   string
+		}{
+			"head":   {"/", []string{"X-Large: " + strings.Repeat("x", 5000)}, 431, "head_too_large"},
+			"fields": {"/", many, 431, "too_many_fields"},
+			"target": {"/" + strings.Repeat("x", 2000), nil, 414, "uri_too_long"},
+		} {
+			resp, page := r.get(c.path, c.fields...)
+			if resp.StatusCode != c.status || !strings.Contains(page, c.code) {
+				t.Errorf("%s: status %d, page %q", name, resp.StatusCode, page)
+			}
+		}
+	})
+}
+
+func TestAFileIsSentFromItsOffset(t *testing.T) {
+	inEveryLane(t, func(t *testing.T, m mode) {
+		content := bytes.Repeat([]byte("0123456789abcdef"), 20_000)
+		path := filepath.Join(t.TempDir(), "file")
+		if err := os.WriteFile(path, content, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		f, err := os.Open(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close() //nolint:errcheck // only read
+		const offset, count = 1000, 300_000
+		r := serve(t, m, func(x *exchange.Exchange) {
+			_ = x.Answer.Head(exchange.Head{Status: 200, Length: count + 10})
+			_, _ = x.Answer.Write([]byte("begin"))
+			if err := x.Answer.File(f, offset, count); err != nil {
+				t.Error(err)
+			}
+			_, _ = x.Answer.Write([]byte("ended"))
+		})
+		want := "begin" + string(content[offset:offset+count]) + "ended"
+		done := make(chan struct{})
+		for range 2 { // one file, two answers at once: each has its own offset
+			go func() {
+				defer func() { done <- struct{}{} }()
+				if _, body := r.get("/"); body != want {
+					t.Errorf("got %d bytes, want %d", len(body), len(want))
+				}
+			}()
+		}
+		<-done
+		<-done
+	})
+}
+
+func TestAClientThatReadsNothingIsCutAfterTheIdleTime(t *testing.T) {
+	inEveryLane(t, func(t *testing.T, m mode) {
+		result := make(chan error, 1)
+		r := serve(t, m, func(x *exchange.Exchange) {
+			_ = x.Answer.Head(exchange.Head{Status: 200, Length: -1})
+			for {
+				if _, err := x.Answer.Write(make([]byte, 64<<10)); err != nil {
+					result <- err
+					return
+				}
+			}
+		}, func(o *Options) { o.Limits.WriteIdle = 300 * time.Millisecond })
+		resp, err := r.client.Get(r.url("/"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer resp.Body.Close() //nolint:errcheck // never read
+		select {
+		case err := <-result:
+			if !errors.Is(err, exchange.ErrClientGone) {
+				t.Errorf("writing gave %v", err)
+			}
+		case <-time.After(patience):
+			t.Fatal("the writer still waits")
+		}
+	})
+}
+
+func TestAPausedAnswerIsNotCut(t *testing.T) {
+	inEveryLane(t, func(t *testing.T, m mode) {
+		const idle = 200 * time.Millisecond
+		r := serve(t, m, func(x *exchange.Exchange) {
+			_ = x.Answer.Head(exchange.Head{Status: 200, Length: -1})
+			for range 2 {
+				_, _ = x.Answer.Write([]byte("part "))
+				_ = x.Answer.Flush()
+				<-time.After(3 * idle) // it is the step that pauses, not the client
+			}
+			_, _ = x.Answer.Write([]byte("end"))
+		}, func(o *Options) { o.Limits.WriteIdle = idle })
+		if _, body := r.get("/"); body != "part part end" {
+			t.Errorf("body %q", body)
+		}
+	})
+}
+
+func TestAClientThatStopsSendingItsBodyIsSlow(t *testing.T) {
+	inEveryLane(t, func(t *testing.T, m mode) {
+		r := serve(t, m, func(x *exchange.Exchange) {
+			_, err := io.ReadAll(x.Body)
+			if !errors.Is(err, exchange.ErrSlowClient) {
+				t.Errorf("read gave %v, want ErrSlowClient", err)
+			}
+			x.Fail(&exchange.Problem{Status: 408, Code: "body_timeout", Err: err})
+		}, func(o *Options) { o.Limits.ReadIdle = 300 * time.Millisecond })
+		pr, pw := io.Pipe()
+		go func() { _, _ = pw.Write([]byte("some")) }()
+		resp, err := r.client.Do(r.request("POST", "/", pr))
+		if err == nil {
+			_ = resp.Body.Close()
+			if resp.StatusCode != 408 {
+				t.Errorf("status %d", resp.StatusCode)
+			}
+		}
+		_ = pw.Close()
+	})
+}

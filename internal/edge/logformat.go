@@ -1,0 +1,167 @@
+package edge
+
+import (
+	"strconv"
+	"time"
+	"unicode/utf8"
+
+	"github.com/guado-server/guado/internal/edge/lane"
+	"github.com/guado-server/guado/internal/exchange"
+)
+
+const hexDigits = "0123456789abcdef"
+
+// appendCombined makes a line as Apache and nginx do: address, time, request line,
+// status, bytes, Referer, User-Agent.
+func appendCombined(b []byte, x *exchange.Exchange, out lane.Outcome, now time.Time) []byte {
+	if x.Client.IsValid() {
+		b = x.Client.Addr().AppendTo(b)
+	} else {
+		b = append(b, '-')
+	}
+	b = append(b, " - - ["...)
+	b = received(x, now).AppendFormat(b, "02/Jan/2006:15:04:05 -0700")
+	b = append(b, `] "`...)
+	if x.Method != "" {
+		b = appendQuoted(b, []byte(x.Method))
+		b = append(b, ' ')
+		b = appendQuoted(b, x.Target)
+		b = append(b, ' ')
+		b = append(b, x.Version.String()...)
+	} else {
+		b = append(b, '-')
+	}
+	b = append(b, `" `...)
+	b = strconv.AppendInt(b, int64(out.Status), 10)
+	b = append(b, ' ')
+	b = strconv.AppendInt(b, out.BytesOut, 10)
+	for _, name := range []string{"referer", "user-agent"} {
+		b = append(b, ` "`...)
+		if v := x.Field(name); len(v) > 0 {
+			b = appendQuoted(b, v)
+		} else {
+			b = append(b, '-')
+		}
+		b = append(b, '"')
+	}
+	return append(b, '\n')
+}
+
+func received(x *exchange.Exchange, now time.Time) time.Time {
+	if x.Received.IsZero() {
+		return now
+	}
+	return x.Received
+}
+
+// appendQuoted escapes what would end the quotes or the line, or move a terminal.
+func appendQuoted(b, v []byte) []byte {
+	for _, c := range v {
+		if c < ' ' || c >= 0x7f || c == '"' || c == '\\' {
+			b = append(b, '\\', 'x', hexDigits[c>>4], hexDigits[c&15])
+			continue
+		}
+		b = append(b, c)
+	}
+	return b
+}
+
+// appendJSON makes one object. Fields of the request other than these two never get
+// into the log: some of them are secrets.
+func appendJSON(b []byte, x *exchange.Exchange, out lane.Outcome, now time.Time) []byte {
+	start := received(x, now)
+	b = append(b, `{"time":"`...)
+	b = start.AppendFormat(b, "2006-01-02T15:04:05.000Z07:00")
+	b = append(b, '"')
+	b = appendPair(b, "request_id", x.ID)
+	if len(x.TraceParent) == traceLength {
+		b = appendPair(b, "trace_id", x.TraceParent[3:35])
+	}
+	if x.Client.IsValid() {
+		b = append(b, `,"client":"`...)
+		b = x.Client.Addr().AppendTo(b)
+		b = append(b, '"')
+		if x.Client.Addr() != x.Peer && x.Peer.IsValid() {
+			b = append(b, `,"peer":"`...)
+			b = x.Peer.AppendTo(b)
+			b = append(b, '"')
+		}
+	}
+	if x.Method != "" {
+		b = appendPair(b, "protocol", x.Version.String())
+		b = appendPair(b, "method", x.Method)
+		b = appendPair(b, "scheme", x.Scheme)
+		b = appendPair(b, "host", x.Host)
+		b = appendPair(b, "target", x.Target)
+	}
+	b = appendNumber(b, "status", int64(out.Status))
+	b = appendNumber(b, "bytes_in", out.BytesIn)
+	b = appendNumber(b, "bytes_out", out.BytesOut)
+	b = appendMillis(b, "duration_ms", now.Sub(start))
+	if x.Waited > 0 {
+		b = appendMillis(b, "waited_ms", x.Waited)
+	}
+	b = appendPair(b, "app", x.App)
+	b = appendPair(b, "worker", x.Worker)
+	if x.Problem != nil {
+		b = appendPair(b, "problem", x.Problem.Code)
+		if x.Problem.Err != nil {
+			b = appendPair(b, "error", x.Problem.Err.Error())
+		}
+	} else if out.Err != nil {
+		b = appendPair(b, "error", out.Err.Error())
+	}
+	b = appendPair(b, "referer", x.Field("referer"))
+	b = appendPair(b, "user_agent", x.Field("user-agent"))
+	return append(b, '}', '\n')
+}
+
+// appendPair leaves empty values out.
+func appendPair[T string | []byte](b []byte, name string, value T) []byte {
+	if len(value) == 0 {
+		return b
+	}
+	b = append(b, ',', '"')
+	b = append(b, name...)
+	b = append(b, '"', ':')
+	return appendString(b, value)
+}
+
+func appendNumber(b []byte, name string, n int64) []byte {
+	b = append(b, ',', '"')
+	b = append(b, name...)
+	b = append(b, '"', ':')
+	return strconv.AppendInt(b, n, 10)
+}
+
+func appendMillis(b []byte, name string, d time.Duration) []byte {
+	b = append(b, ',', '"')
+	b = append(b, name...)
+	b = append(b, '"', ':')
+	return strconv.AppendFloat(b, float64(d)/float64(time.Millisecond), 'f', 3, 64)
+}
+
+// appendString quotes as JSON wants it. Bytes that are no UTF-8 become U+FFFD.
+func appendString[T string | []byte](b []byte, value T) []byte {
+	b = append(b, '"')
+	for i := 0; i < len(value); {
+		c := value[i]
+		if c < utf8.RuneSelf {
+			switch {
+			case c == '"' || c == '\\':
+				b = append(b, '\\', c)
+			case c < ' ' || c == 0x7f:
+				b = append(b, `\u00`...)
+				b = append(b, hexDigits[c>>4], hexDigits[c&15])
+			default:
+				b = append(b, c)
+			}
+			i++
+			continue
+		}
+		r, n := utf8.DecodeRuneInString(string(value[i:min(i+utf8.UTFMax, len(value))]))
+		b = utf8.AppendRune(b, r)
+		i += n
+	}
+	return append(b, '"')
+}
