@@ -63,14 +63,14 @@ func newHost(ctx context.Context, s *Server) (h *host, err error) {
 		Disk: c.Server.Spool.Disk.Bytes(), Dir: c.Server.Spool.Dir,
 	})
 	h.spawner = supervise.NewSpawner()
-	defer func() {
+	defer func(h *host) { // as it is now: an error returns nil
 		if err != nil {
 			h.spawner.Close()
 			for _, c := range h.closers {
 				_ = c.Close() // the first error is the one to tell
 			}
 		}
-	}()
+	}(h)
 	if len(c.Groups) > 0 {
 		if err := h.addGroups(ctx, s); err != nil {
 			return nil, err

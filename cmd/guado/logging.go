@@ -59,8 +59,12 @@ func (c *console) Enabled(ctx context.Context, level slog.Level) bool {
 }
 
 func (c *console) Handle(ctx context.Context, r slog.Record) error {
-	short := slog.NewRecord(r.Time, r.Level, r.Message, r.PC)
+	message, rest, _ := strings.Cut(r.Message, "\n")
+	short := slog.NewRecord(r.Time, r.Level, message, r.PC)
 	blocks := c.more
+	if rest != "" {
+		blocks = append([]slog.Attr{slog.String("message", rest)}, blocks...)
+	}
 	r.Attrs(func(a slog.Attr) bool {
 		if isBlock(a) {
 			blocks = append(blocks[:len(blocks):len(blocks)], a)

@@ -1,0 +1,198 @@
+package main
+
+import (
+	"encoding/json"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/spf13/cobra"
+
+	"github.com/guado-server/guado/internal/config"
+	"github.com/guado-server/guado/internal/version"
+)
+
+func TestExitCodesAndMessages(t *testing.T) {
+	dir := project(t, map[string]string{
+		"hello.py": hello, "broken.py": "import nothere_at_all\n", "asgi2.py": "class app:\n    def __init__(self, scope): pass\n    async def __call__(self, receive, send): pass\n",
+		"good.toml": "[[app]]\ntarget = \"hello\"\n", "wrong.toml": "[server]\nlisten = [\"x:y:z\"]\n[[app]]\ntarget = \"hello\"\ntreads = 1\n", "syntax.toml": "[server\n",
+	})
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close() //nolint:errcheck // of the test
+	for _, c := range []struct {
+		args string
+		code int
+		says []string // of standard output and error together
+	}{
+		{"version", 0, []string{"guado " + version.Version}},
+		{"--version", 0, []string{"guado " + version.Version}},
+		{"", 0, []string{"Usage:", "serve", "Exit codes: 0 done, 1 failed, 2 wrong usage or configuration, 3 the only"}},
+		{"check --config good.toml", 0, []string{"ok: 1 app, 1 mount"}},
+		{"check --load --config good.toml", 0, []string{"hello: WSGI application hello", "ok: 1 app"}},
+		{"check --load hello", 0, []string{"ok: 1 app"}},
+
+		{"check --load broken", 1, []string{"broken.py\", line 1", "ModuleNotFoundError: No module named 'nothere_at_all'", "hint: ", "guado: 1 app cannot be loaded"}},
+		{"serve --listen " + taken.Addr().String() + " hello", 1, []string{"guado: ", taken.Addr().String(), "in use"}},
+
+		{"serv", 2, []string{`unknown command "serv"`, "Did you mean this?", "serve", "Try 'guado --help'"}},
+		{"serve --treads 3 hello", 2, []string{"unknown flag: --treads; did you mean --threads?"}},
+		{"serve", 2, []string{"guado serve MODULE:ATTR", "--config FILE", "no guado.toml here"}},
+		{"serve a b", 2, []string{"not 2 (a b)"}},
+		{"serve --config good.toml hello", 2, []string{"either an application or --config"}},
+		{"serve good.toml", 2, []string{"--config good.toml"}},
+		{"serve --config none.toml", 2, []string{"--config none.toml: no such file"}},
+		{"serve --config good.toml --threads 3", 2, []string{"--threads describes an application on the command line"}},
+		{"serve --threads many hello", 2, []string{`--threads: app.hello.threads = "many": must be a whole number`}},
+		{"serve --kind php hello", 2, []string{`--kind: app.hello.kind = "php"`, "known are: auto, wsgi, asgi"}},
+		{"serve --listen 127.0.0.1:99999 hello", 2, []string{`--listen: server.listen = "127.0.0.1:99999": "99999" is not a port`}},
+		{"serve --tls-cert x.pem hello", 2, []string{"cert and key must both be set"}},
+		{"serve --python ./nope hello", 2, []string{"--python: app.hello.python = ", "/nope", "does not exist"}},
+		{"serve hello.py", 2, []string{"is a file; name the module"}},
+		{"check --config wrong.toml", 2, []string{"the configuration has 2 problems", "wrong.toml:2: server.listen", "wrong.toml:5: app.hello.treads: unknown key; did you mean \"threads\"?"}},
+		{"check --config syntax.toml", 2, []string{"syntax.toml:1:"}},
+		{"config show --config wrong.toml", 2, []string{"wrong.toml:5"}},
+		{"config sho", 2, []string{"unknown command"}},
+		{"version extra", 2, []string{"unknown command \"extra\""}},
+
+		{"serve --listen 127.0.0.1:0 broken", 3, []string{"Traceback (most recent call last):\n  File \"" + dir + "/broken.py\", line 1, in <module>\n", "guado: broken is not ready: ModuleNotFoundError", "hint: "}},
+		{"serve --listen 127.0.0.1:0 helo", 3, []string{"no module named 'helo'", "did you mean hello?"}},
+		{"serve --listen 127.0.0.1:0 hello:aplication", 3, []string{"has no attribute 'aplication'", "did you mean application?"}},
+		{"serve --listen 127.0.0.1:0 asgi2:app", 3, []string{"ASGI 2"}},
+	} {
+		t.Run(strings.ReplaceAll(c.args, "/", "_"), func(t *testing.T) {
+			r := run(t, dir, strings.Fields(c.args)...)
+			if r.code != c.code {
+				t.Errorf("exit code %d, want %d", r.code, c.code)
+			}
+			for _, text := range c.says {
+				if !strings.Contains(r.out+r.err, text) {
+					t.Errorf("it does not say %q", text)
+				}
+			}
+			if c.code != 0 && strings.Contains(r.out, "guado:") {
+				t.Error("the error is on standard output")
+			}
+			if t.Failed() {
+				t.Logf("standard output:\n%s\nstandard error:\n%s", r.out, r.err)
+			}
+		})
+	}
+}
+
+func TestTheConfigurationPrintsWhatItsPackageMakes(t *testing.T) {
+	dir := project(t, map[string]string{"guado.toml": "[server]\nlog_level = \"warn\"\n[[app]]\ntarget = \"hello\"\n"})
+	schema, err := config.Schema()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for verb, want := range map[string]string{"default": config.DefaultFile(), "doc": config.Reference(), "schema": string(schema)} {
+		if r := run(t, dir, "config", verb); r.code != 0 || r.out != want {
+			t.Errorf("config %s: exit %d, %d bytes, want %d", verb, r.code, len(r.out), len(want))
+		}
+	}
+	shown := run(t, dir, "config", "show")
+	for _, want := range []string{`log_level = "warn"`, "# guado.toml:2", `target = "hello"`} {
+		if !strings.Contains(shown.out, want) {
+			t.Errorf("config show does not say %q:\n%s", want, shown.out)
+		}
+	}
+	var all map[string]map[string]any
+	text := run(t, dir, "config", "show", "--json").out
+	if err := json.Unmarshal([]byte(text), &struct {
+		Server *map[string]any `json:"server"`
+	}{}); err != nil {
+		t.Fatalf("%v in\n%s", err, text)
+	}
+	_ = json.Unmarshal([]byte(text), &all) // arrays do not fit; the server does
+	if all["server"]["log_level"] != "warn" {
+		t.Errorf("log_level is %v", all["server"]["log_level"])
+	}
+	if err := os.WriteFile(filepath.Join(dir, "again.toml"), []byte(shown.out), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if r := run(t, dir, "check", "--config", "again.toml"); r.code != 0 {
+		t.Errorf("what config show prints is refused: %s", r.err)
+	}
+}
+
+func TestVersionIsForProgramsToo(t *testing.T) {
+	var b build
+	if err := json.Unmarshal([]byte(run(t, t.TempDir(), "version", "--json").out), &b); err != nil {
+		t.Fatal(err)
+	}
+	if b.Version != version.Version || b.Go == "" || b.OS == "" || b.Protocol == 0 {
+		t.Errorf("%+v", b)
+	}
+}
+
+func TestTheWorkersPackageHasTheSameVersion(t *testing.T) {
+	text, err := os.ReadFile("../../python/guado/__init__.py")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(string(text), `__version__ = "`+version.Version+`"`) {
+		t.Errorf("python/guado/__init__.py is not version %s:\n%s", version.Version, text)
+	}
+}
+
+func TestShellsAreToldWhatMayFollow(t *testing.T) {
+	dir := t.TempDir()
+	for _, shell := range []string{"bash", "zsh", "fish", "powershell"} {
+		if r := run(t, dir, "completion", shell); r.code != 0 || !strings.Contains(r.out, "guado") {
+			t.Errorf("completion %s: exit %d, %d bytes", shell, r.code, len(r.out))
+		}
+	}
+	for line, want := range map[string][]string{
+		"":                   {"check", "completion", "config", "dev", "help", "serve", "version"},
+		"serve --kind ":      {"auto", "wsgi", "asgi"},
+		"serve --log-level ": {"debug", "info", "warn", "error"},
+		"serve --thr":        {"--threads"},
+		"config ":            {"default", "doc", "schema", "show"},
+	} {
+		args := append([]string{"__completeNoDesc"}, strings.Split(line, " ")...)
+		var words []string
+		for word := range strings.FieldsSeq(run(t, dir, args...).out) {
+			if !strings.HasPrefix(word, ":") {
+				words = append(words, word)
+			}
+		}
+		if !slices.Equal(words, want) {
+			t.Errorf("%q: %q, want %q", line, words, want)
+		}
+	}
+}
+
+// The flags of serve are a promise: these and no others.
+func TestServeHasExactlyItsFlags(t *testing.T) {
+	c := &command{}
+	flags := []string{}
+	for line := range strings.Lines(c.serve().Flags().FlagUsages()) {
+		flags = append(flags, strings.Fields(line)[0])
+	}
+	want := strings.Fields("--config --listen --kind --dir --python --threads --workers --factory --tls-cert --tls-key --trusted-proxy --root-path --env-file --access-log --log-level --request-timeout --graceful-timeout")
+	if !slices.Equal(flags, want) {
+		t.Errorf("flags %q\nwant %q", flags, want)
+	}
+}
+
+func TestEveryVerbIsExplained(t *testing.T) {
+	var visit func(cmd *cobra.Command)
+	visit = func(cmd *cobra.Command) {
+		if cmd.Short == "" || strings.HasSuffix(cmd.Short, ".") {
+			t.Errorf("%s: short text %q", cmd.CommandPath(), cmd.Short)
+		}
+		if cmd.HasParent() && cmd.HasAvailableLocalFlags() && cmd.Name() != "version" && cmd.Example == "" {
+			t.Errorf("%s has no example", cmd.CommandPath())
+		}
+		for _, sub := range cmd.Commands() {
+			visit(sub)
+		}
+	}
+	visit((&command{}).root())
+}
