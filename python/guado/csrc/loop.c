@@ -33,15 +33,22 @@ void gd_loop_ring(gd_link *l) {
     if (l->mode != GD_MODE_LOOP && l->mode != GD_MODE_MIXED)
         return;
     l->loop_rung = true;
-    l->todo |= GD_TODO_LOOP;
+    /* Under the lock, so that mark and bell never disagree for the one who clears them. */
+    gd_event_ring(&l->loop_bell);
 }
 
-/* The counter of TO_WORKER is only worth a system call when somebody rang it. */
-static void clear_bells(gd_link *l, bool rung, bool read_it) {
-    if (rung)
+/* Bells first, marks after: what is filed in between is found by the look that follows.
+ * The counter of TO_WORKER is only worth a system call when somebody rang it. */
+static void answer_bells(gd_link *l, bool rung, bool own) {
+    if (rung) {
         gd_event_clear(&l->loop_bell);
-    if (read_it && l->shm.map && !(l->loop_armed && gd_shm_armed(l)))
+        gd_lock(l);
+        l->loop_rung = false;
+        gd_unlock(l);
+    }
+    if (own && l->shm.map && !(l->loop_armed && gd_shm_armed(l)))
         gd_event_clear(&(gd_event){l->shm.to_worker, l->shm.to_worker});
+    l->loop_armed = false;
 }
 
 int gd_loop_drain(gd_link *l) {
@@ -50,13 +57,11 @@ int gd_loop_drain(gd_link *l) {
     gd_lock(l);
     bool rung = l->loop_rung, own = l->mode == GD_MODE_LOOP;
     bool claim = own && !l->claimed && !l->closed;
-    l->loop_rung = false;
     l->loop_drains++;
     l->claimed |= claim;
     l->loop_reading = claim;
     gd_unlock(l);
-    clear_bells(l, rung, own);
-    l->loop_armed = false;
+    answer_bells(l, rung, own);
     if (claim) {
         int looks = 0;
         bool armed = false;
