@@ -46,8 +46,7 @@ static int pass(int socket, const gd_fd *f) {
         if (errno == EINTR)
             continue;
         /* ETOOMANYREFS: too many descriptors under way, the host will take some. */
-        return errno == EAGAIN || errno == EWOULDBLOCK || errno == ENOBUFS ||
-                       errno == ETOOMANYREFS
+        return errno == EAGAIN || errno == EWOULDBLOCK || errno == ENOBUFS || errno == ETOOMANYREFS
                    ? GD_AGAIN
                    : GD_CLOSED;
     }

@@ -7,7 +7,9 @@
 
 #include "internal.h"
 
-uint16_t gd_get16(const uint8_t *p) { return (uint16_t)(p[0] | p[1] << 8); }
+uint16_t gd_get16(const uint8_t *p) {
+    return (uint16_t)(p[0] | p[1] << 8);
+}
 
 uint32_t gd_get32(const uint8_t *p) {
     return (uint32_t)p[0] | (uint32_t)p[1] << 8 | (uint32_t)p[2] << 16 | (uint32_t)p[3] << 24;
@@ -96,7 +98,9 @@ static gd_str take_bytes(cursor *c, size_t n) {
     return s;
 }
 
-static gd_str take_str(cursor *c) { return take_bytes(c, take32(c)); }
+static gd_str take_str(cursor *c) {
+    return take_bytes(c, take32(c));
+}
 
 /* A field takes at least 8 bytes: a count that cannot fit is refused before memory
  * is asked for it. */
@@ -139,9 +143,9 @@ int gd_request_decode_into(const uint8_t *at, size_t n, gd_request *r, uint32_t 
     c.at = p + 24;
     if ((r->version != 10 && r->version != 11 && r->version != 20) || p[1] || r->length < -1)
         return GD_CORRUPT;
-    gd_str *strings[] = {&r->id,     &r->method, &r->scheme,      &r->path,        &r->raw_path,
-                         &r->query,  &r->target, &r->root,        &r->server_name, &r->client_host,
-                         &r->traceparent};
+    gd_str *strings[] = {&r->id,          &r->method,      &r->scheme,     &r->path,
+                         &r->raw_path,    &r->query,       &r->target,     &r->root,
+                         &r->server_name, &r->client_host, &r->traceparent};
     for (size_t i = 0; i < sizeof strings / sizeof *strings; i++)
         *strings[i] = take_str(&c);
     int rc = take_fields(&c, r, cap);

@@ -1,10 +1,10 @@
 /* What the files of the link share among themselves. Contract for others: link.h.
  *
- * One lock, gd_link.mu, guards everything marked [mu]. It is held for memory
- * operations only: never across a system call, a wait, or the GIL. What must follow
- * (ringing a bell, flushing) is noted in gd_link.todo and done by gd_unlock. The
- * *claim* is the right to read the wire; its holder alone touches what is marked
- * [claim], without the lock.
+ * One lock, gd_link.mu, guards everything marked [mu]. It is held for memory operations
+ * only: never across a system call, a wait, or the GIL. What must follow (ringing a
+ * bell, flushing) is noted in gd_link.todo and done by gd_unlock; only the loop's bell
+ * is rung under it. The *claim* is the right to read the wire; its holder alone touches
+ * what is marked [claim], without the lock.
  */
 #ifndef GUADO_INTERNAL_H
 #define GUADO_INTERNAL_H
@@ -19,14 +19,14 @@ enum {
     GD_HEADER = 16,
     GD_MAX_SLOTS = 65536,
     GD_SOCKET_SLOTS = 16384,
-    GD_SOCKET_RING = 1 << 20,    /* sets the largest frame on the socket transport */
-    GD_MAX_MESSAGE = 4 << 20,    /* a REQUEST after reassembly */
-    GD_MAX_JSON = 256 << 10,     /* a JSON message after reassembly */
-    GD_MAX_TEXT = 16 << 10,      /* a text in ABORT */
-    GD_KEEP_STREAMS = 256,       /* unused streams kept for the next requests */
-    GD_KEEP_BUFFER = 32 << 10,   /* largest buffer an unused stream keeps */
-    GD_TICK_US = 500,            /* watch thread while there is work */
-    GD_IDLE_TICKS = 8            /* ticks without work before it parks */
+    GD_SOCKET_RING = 1 << 20,  /* sets the largest frame on the socket transport */
+    GD_MAX_MESSAGE = 4 << 20,  /* a REQUEST after reassembly */
+    GD_MAX_JSON = 256 << 10,   /* a JSON message after reassembly */
+    GD_MAX_TEXT = 16 << 10,    /* a text in ABORT */
+    GD_KEEP_STREAMS = 256,     /* unused streams kept for the next requests */
+    GD_KEEP_BUFFER = 32 << 10, /* largest buffer an unused stream keeps */
+    GD_TICK_US = 500,          /* watch thread while there is work */
+    GD_IDLE_TICKS = 8          /* ticks without work before it parks */
 };
 
 enum gd_kind {
@@ -55,8 +55,13 @@ enum gd_kind {
 };
 
 /* What gd_unlock does after it let the lock go. */
-enum { GD_TODO_FLUSH = 1, GD_TODO_FDS = 2, GD_TODO_LOOP = 4, GD_TODO_WATCH = 8, GD_TODO_MAIN = 16,
-       GD_TODO_KICK = 32 };
+enum {
+    GD_TODO_FLUSH = 1,
+    GD_TODO_FDS = 2,
+    GD_TODO_WATCH = 8,
+    GD_TODO_MAIN = 16,
+    GD_TODO_KICK = 32
+};
 
 /* Slot words (shared memory): generation << 16 | state. */
 enum { GD_SLOT_FREE = 0, GD_SLOT_QUEUED = 1, GD_SLOT_STARTED = 2, GD_SLOT_REVOKED = 3 };
@@ -96,12 +101,13 @@ uint64_t gd_get64(const uint8_t *p);
 uint8_t *gd_put16(uint8_t *p, uint16_t v);
 uint8_t *gd_put32(uint8_t *p, uint32_t v);
 uint8_t *gd_put64(uint8_t *p, uint64_t v);
-static inline size_t gd_padded(size_t n) { return (n + 7) & ~(size_t)7; }
+static inline size_t gd_padded(size_t n) {
+    return (n + 7) & ~(size_t)7;
+}
 void gd_frame_encode_head(uint8_t *at, uint32_t size, uint8_t kind, uint8_t flags, uint32_t stream,
                           uint32_t arg);
 /* Like gd_request_decode, reusing r->fields of *cap entries. */
-int gd_request_decode_into(const uint8_t *at, size_t n, gd_request *r, uint32_t *cap,
-                           gd_str *body);
+int gd_request_decode_into(const uint8_t *at, size_t n, gd_request *r, uint32_t *cap, gd_str *body);
 size_t gd_fields_size(const gd_field *f, uint16_t n); /* SIZE_MAX: does not fit the wire */
 uint8_t *gd_fields_encode(uint8_t *p, const gd_field *f, uint16_t n);
 size_t gd_head_size(const gd_head *h);
@@ -126,8 +132,8 @@ typedef struct gd_fd {
 typedef struct gd_out {
     struct gd_out *next;
     uint8_t kind, flags;
-    bool heap;  /* one malloc'ed block with its bytes; else the waiting caller's */
-    bool done;  /* left, or dropped: the waiting caller looks */
+    bool heap; /* one malloc'ed block with its bytes; else the waiting caller's */
+    bool done; /* left, or dropped: the waiting caller looks */
     uint32_t arg;
     const uint8_t *head, *body;
     size_t head_len, head_off, body_len, body_off;
@@ -135,8 +141,13 @@ typedef struct gd_out {
     uint32_t about; /* LOG: the exchange it is about, else 0 */
 } gd_out;
 
-enum { GD_DUE_STARTED = 1, GD_DUE_CONTINUE = 2, GD_DUE_CREDIT = 4, GD_DUE_PONG = 8,
-       GD_DUE_ABORT = 16 };
+enum {
+    GD_DUE_STARTED = 1,
+    GD_DUE_CONTINUE = 2,
+    GD_DUE_CREDIT = 4,
+    GD_DUE_PONG = 8,
+    GD_DUE_ABORT = 16
+};
 
 struct gd_stream { /* [mu], but the decoded request: written before it is queued */
     gd_link *link;
@@ -146,12 +157,12 @@ struct gd_stream { /* [mu], but the decoded request: written before it is queued
     uint32_t id;
     uint8_t kind; /* gd_app_kind, 0 for stream 0 */
     bool queued, in_events, in_ready;
-    bool assembled;   /* REQUEST complete */
-    bool started;     /* handed to the application */
-    bool ended;       /* the message with END was given to the link */
-    bool over;        /* … and nothing follows: END without BUSY, DONE or ABORT */
-    bool finished;    /* … and that frame left: out of the table */
-    bool released;    /* the owner is through with it */
+    bool assembled; /* REQUEST complete */
+    bool started;   /* handed to the application */
+    bool ended;     /* the message with END was given to the link */
+    bool over;      /* … and nothing follows: END without BUSY, DONE or ABORT */
+    bool finished;  /* … and that frame left: out of the table */
+    bool released;  /* the owner is through with it */
     bool revoked;
     bool body_ended, cut;
     uint8_t due; /* GD_DUE_*: small frames that overtake the stream's own queue */
@@ -192,11 +203,11 @@ typedef struct {
 
 typedef struct {
     /* [claim] */
-    int (*look)(gd_link *l);                     /* reads what the host published; < 0 broken */
-    int (*peek)(gd_link *l, gd_frame_head *h);   /* 1 a frame, 0 none in this look, < 0 */
+    int (*look)(gd_link *l);                   /* reads what the host published; < 0 broken */
+    int (*peek)(gd_link *l, gd_frame_head *h); /* 1 a frame, 0 none in this look, < 0 */
     void (*copy)(gd_link *l, size_t off, void *to, size_t n); /* of the peeked frame */
     void (*advance)(gd_link *l, const gd_frame_head *h);
-    void (*drained)(gd_link *l);                 /* tells the host how far */
+    void (*drained)(gd_link *l);                   /* tells the host how far */
     void (*sleep)(gd_link *l, int64_t timeout_ms); /* until the host or a kick wakes */
     bool (*arm)(gd_link *l); /* loop mode: asks for a wake-up; false: there is news already */
     /* any thread */
@@ -251,12 +262,12 @@ struct gd_link {
     gd_link *next_link; /* all links of the process, for fork */
 
     pthread_mutex_t mu;
-    unsigned todo;    /* [mu] GD_TODO_* */
-    int closed;       /* [mu] 0, or what every call returns */
+    unsigned todo;     /* [mu] GD_TODO_* */
+    int closed;        /* [mu] 0, or what every call returns */
     enum gd_mode mode; /* [mu] */
-    bool claimed;     /* [mu] */
-    bool idle_leader; /* [mu] … by a pool thread that waits for a request */
-    bool draining;    /* [mu] */
+    bool claimed;      /* [mu] */
+    bool idle_leader;  /* [mu] … by a pool thread that waits for a request */
+    bool draining;     /* [mu] */
     uint32_t grace_ms, pong;
     char *hello; /* [mu] */
     size_t hello_len;
@@ -318,8 +329,8 @@ bool gd_control_gone(gd_link *l);
 /* ---- link.c ------------------------------------------------------------------ */
 
 void gd_lock(gd_link *l);
-void gd_unlock(gd_link *l); /* … and does what is noted in todo */
-void gd_settle(gd_link *l); /* [mu] the same, coming back with the lock */
+void gd_unlock(gd_link *l);               /* … and does what is noted in todo */
+void gd_settle(gd_link *l);               /* [mu] the same, coming back with the lock */
 void gd_fail(gd_link *l, int why);        /* no lock held */
 void gd_fail_locked(gd_link *l, int why); /* [mu] */
 void gd_host_gone(gd_link *l);            /* no lock held */
@@ -343,10 +354,10 @@ int gd_drain(gd_link *l);
 void gd_wait_begin(gd_waiter *w, gd_stream *s);
 /* [mu] Reads, or sleeps until something was filed for w. Returns with mu held. */
 void gd_wait_step(gd_link *l, gd_waiter *w, int64_t timeout_ms);
-void gd_wait_end(gd_link *l, gd_waiter *w); /* [mu] gives the claim on */
+void gd_wait_end(gd_link *l, gd_waiter *w);                 /* [mu] gives the claim on */
 void gd_signal(gd_link *l, gd_waiters *list, gd_waiter *w); /* [mu] */
 void gd_signal_all(gd_link *l);                             /* [mu] */
-void gd_wake_idle(gd_link *l); /* [mu] there is one */
+void gd_wake_idle(gd_link *l);                              /* [mu] there is one */
 void gd_nudge(gd_link *l); /* [mu] somebody must look at the request queue */
 
 /* ---- send.c --------------------------------------------------------------------- */
@@ -355,7 +366,7 @@ void gd_due(gd_stream *s, uint8_t what); /* [mu] */
 void gd_ready(gd_stream *s);             /* [mu] */
 void gd_pump(gd_link *l);                /* [mu] sends what has room and credit */
 ssize_t gd_post(gd_stream *s, gd_out *m, int wait);
-void gd_drop_out(gd_stream *s); /* [mu] */
+void gd_drop_out(gd_stream *s);       /* [mu] */
 bool gd_stream_unended(gd_stream *s); /* cancelled, and its END was dropped or never given */
 
 /* ---- loop.c ---------------------------------------------------------------------- */

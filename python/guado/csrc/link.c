@@ -19,9 +19,13 @@ static pthread_mutex_t links_mu = PTHREAD_MUTEX_INITIALIZER; /* guards links */
 
 /* ---- fork ------------------------------------------------------------------ */
 
-static void before_fork(void) { pthread_mutex_lock(&links_mu); }
+static void before_fork(void) {
+    pthread_mutex_lock(&links_mu);
+}
 
-static void after_fork_in_parent(void) { pthread_mutex_unlock(&links_mu); }
+static void after_fork_in_parent(void) {
+    pthread_mutex_unlock(&links_mu);
+}
 
 static void close_fd(int *fd) {
     if (*fd >= 0)
@@ -56,7 +60,9 @@ static void watch_forks(void) {
 
 /* ---- the lock ---------------------------------------------------------------- */
 
-void gd_lock(gd_link *l) { pthread_mutex_lock(&l->mu); }
+void gd_lock(gd_link *l) {
+    pthread_mutex_lock(&l->mu);
+}
 
 void gd_unlock(gd_link *l) {
     unsigned todo = l->todo;
@@ -68,8 +74,6 @@ void gd_unlock(gd_link *l) {
         l->wire->flush(l);
     if (todo & GD_TODO_FDS)
         gd_control_flush(l);
-    if (todo & GD_TODO_LOOP)
-        gd_event_ring(&l->loop_bell);
     if (todo & GD_TODO_WATCH)
         gd_watch_ring(l);
     if (todo & GD_TODO_MAIN)
@@ -260,7 +264,9 @@ int gd_link_hello(gd_link *l, char **json, size_t *len, int timeout_ms) {
     return start ? gd_watch_start(l) : rc;
 }
 
-void gd_link_free_json(char *json) { free(json); }
+void gd_link_free_json(char *json) {
+    free(json);
+}
 
 /* The process may end right after FAILED: everything has left when this returns. */
 int gd_link_announce(gd_link *l, int kind, const char *json, size_t len) {

@@ -25,14 +25,14 @@ enum { GD_PROTOCOL = 1 };
 /* Results: >= 0 is success. */
 enum {
     GD_OK = 0,
-    GD_AGAIN = -1,     /* would block (non-blocking calls) */
-    GD_GONE = -2,      /* the exchange was cancelled: client gone, deadline, stopping */
-    GD_CLOSED = -3,    /* the link is closed: host gone, or this is a forked child */
-    GD_CORRUPT = -4,   /* the host broke the protocol, or a value does not fit a frame */
+    GD_AGAIN = -1,   /* would block (non-blocking calls) */
+    GD_GONE = -2,    /* the exchange was cancelled: client gone, deadline, stopping */
+    GD_CLOSED = -3,  /* the link is closed: host gone, or this is a forked child */
+    GD_CORRUPT = -4, /* the host broke the protocol, or a value does not fit a frame */
     GD_NOMEM = -5,
-    GD_REVOKED = -6,   /* the host took the request back before it was started */
-    GD_CUT = -7,       /* the request body was cut (client gone or malformed) */
-    GD_DRAINED = -8,   /* DRAIN was received and no request is left */
+    GD_REVOKED = -6, /* the host took the request back before it was started */
+    GD_CUT = -7,     /* the request body was cut (client gone or malformed) */
+    GD_DRAINED = -8, /* DRAIN was received and no request is left */
     GD_TIMEOUT = -9
 };
 

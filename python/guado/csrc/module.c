@@ -10,8 +10,7 @@ enum { KIND_READY = 0x41, KIND_FAILED = 0x4c };
 static PyObject *link_type, *link_closed;
 
 typedef struct {
-    PyObject_HEAD
-    gd_link *link;
+    PyObject_HEAD gd_link *link;
 } link_object;
 
 gd_link *gd_link_of(PyObject *o) {
@@ -255,8 +254,8 @@ static PyObject *bytes_of(gd_str s) {
 static PyObject *fields_of(const gd_request *r) {
     PyObject *list = PyList_New(r->nfields);
     for (Py_ssize_t i = 0; list && i < r->nfields; i++) {
-        PyObject *pair = Py_BuildValue("(NN)", bytes_of(r->fields[i].name),
-                                       bytes_of(r->fields[i].value));
+        PyObject *pair =
+            Py_BuildValue("(NN)", bytes_of(r->fields[i].name), bytes_of(r->fields[i].value));
         if (!pair) {
             Py_DECREF(list);
             return NULL;
@@ -283,10 +282,10 @@ static PyObject *decode_request(PyObject *Py_UNUSED(module), PyObject *args) {
         (unsigned)r.tls_version, "tls_cipher", (unsigned)r.tls_cipher, "server_port",
         (unsigned)r.server_port, "client_port", (unsigned)r.client_port, "id", bytes_of(r.id),
         "method", bytes_of(r.method), "scheme", bytes_of(r.scheme), "path", bytes_of(r.path),
-        "raw_path", bytes_of(r.raw_path), "query", bytes_of(r.query), "target",
-        bytes_of(r.target), "root", bytes_of(r.root), "server_name", bytes_of(r.server_name),
-        "client_host", bytes_of(r.client_host), "traceparent", bytes_of(r.traceparent), "fields",
-        fields_of(&r), "body", bytes_of(body));
+        "raw_path", bytes_of(r.raw_path), "query", bytes_of(r.query), "target", bytes_of(r.target),
+        "root", bytes_of(r.root), "server_name", bytes_of(r.server_name), "client_host",
+        bytes_of(r.client_host), "traceparent", bytes_of(r.traceparent), "fields", fields_of(&r),
+        "body", bytes_of(body));
     gd_request_clear(&r);
     return d;
 }

@@ -6,13 +6,21 @@
 
 #include "internal.h"
 
-const gd_request *gd_stream_request(const gd_stream *s) { return &s->request; }
+const gd_request *gd_stream_request(const gd_stream *s) {
+    return &s->request;
+}
 
-uint32_t gd_stream_id(const gd_stream *s) { return s->id; }
+uint32_t gd_stream_id(const gd_stream *s) {
+    return s->id;
+}
 
-void gd_stream_set_owner(gd_stream *s, void *owner) { s->owner = owner; }
+void gd_stream_set_owner(gd_stream *s, void *owner) {
+    s->owner = owner;
+}
 
-void *gd_stream_owner(const gd_stream *s) { return s->owner; }
+void *gd_stream_owner(const gd_stream *s) {
+    return s->owner;
+}
 
 uint32_t gd_stream_cancelled(const gd_stream *s) {
     gd_link *l = s->link;

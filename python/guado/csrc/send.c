@@ -14,11 +14,17 @@
 
 enum { NO_CREDIT = 1, MORE_LEFT = 2, SENT = 3 }; /* results of emit() beside GD_AGAIN */
 
-static size_t most(const gd_link *l) { return l->max_frame - GD_HEADER; }
+static size_t most(const gd_link *l) {
+    return l->max_frame - GD_HEADER;
+}
 
-static size_t least(size_t a, size_t b) { return a < b ? a : b; }
+static size_t least(size_t a, size_t b) {
+    return a < b ? a : b;
+}
 
-static uint8_t *begin(gd_link *l, size_t payload) { return l->wire->reserve(l, GD_HEADER + payload); }
+static uint8_t *begin(gd_link *l, size_t payload) {
+    return l->wire->reserve(l, GD_HEADER + payload);
+}
 
 static void finish(gd_stream *s, uint8_t *p, size_t payload, uint8_t kind, uint8_t flags,
                    uint32_t arg) {

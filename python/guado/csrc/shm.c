@@ -21,7 +21,9 @@ enum { WAKE = 1, CONTROL = 2, DATA_AT = 4096 };
 
 static const uint64_t MAGIC = 0x4b4e4c4f44415547;
 
-static void ring_bell(int fd) { gd_event_ring(&(gd_event){-1, fd}); }
+static void ring_bell(int fd) {
+    gd_event_ring(&(gd_event){-1, fd});
+}
 
 /* The host's cursor, read once and checked. */
 static bool follow(gd_ring *r, _Atomic uint64_t *word, uint64_t most) {
@@ -68,7 +70,9 @@ static void copy(gd_link *l, size_t off, void *to, size_t n) {
         memcpy(to, r->base + (r->own & (r->size - 1)) + off, n);
 }
 
-static void advance(gd_link *l, const gd_frame_head *h) { l->shm.down.own += gd_padded(h->size); }
+static void advance(gd_link *l, const gd_frame_head *h) {
+    l->shm.down.own += gd_padded(h->size);
+}
 
 static bool swap(_Atomic uint32_t *word, uint32_t from, uint32_t to) {
     return atomic_load_explicit(word, memory_order_relaxed) == from &&
@@ -119,7 +123,9 @@ static bool unread(gd_link *l) {
 
 /* The wake-up descriptor is edge-triggered for sleepers: a ring of ours counts even
  * when it comes before the sleeper sleeps. */
-static void kick(gd_link *l) { ring_bell(l->shm.to_worker); }
+static void kick(gd_link *l) {
+    ring_bell(l->shm.to_worker);
+}
 
 static bool room(gd_link *l, uint64_t need) {
     gd_ring *r = &l->shm.up;
@@ -222,8 +228,7 @@ static const char *open_epoll(gd_link *l) {
     struct epoll_event wake = {.events = EPOLLIN | EPOLLET, .data.u32 = WAKE};
     struct epoll_event control = {.events = EPOLLIN | EPOLLRDHUP, .data.u32 = CONTROL};
     l->shm.epoll = epoll_create1(EPOLL_CLOEXEC);
-    if (l->shm.epoll < 0 ||
-        epoll_ctl(l->shm.epoll, EPOLL_CTL_ADD, l->shm.to_worker, &wake) < 0 ||
+    if (l->shm.epoll < 0 || epoll_ctl(l->shm.epoll, EPOLL_CTL_ADD, l->shm.to_worker, &wake) < 0 ||
         epoll_ctl(l->shm.epoll, EPOLL_CTL_ADD, l->control, &control) < 0)
         return "the link's descriptors cannot be waited for";
     return NULL;

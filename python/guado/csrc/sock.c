@@ -59,13 +59,17 @@ static void copy(gd_link *l, size_t off, void *to, size_t n) {
         memcpy(to, l->sock.in + l->sock.in_off + off, n);
 }
 
-static void advance(gd_link *l, const gd_frame_head *h) { l->sock.in_off += gd_padded(h->size); }
+static void advance(gd_link *l, const gd_frame_head *h) {
+    l->sock.in_off += gd_padded(h->size);
+}
 
-static void drained(gd_link *l) { (void)l; }
+static void drained(gd_link *l) {
+    (void)l;
+}
 
 static void sleep_on(gd_link *l, int64_t timeout_ms) {
-    struct pollfd p[] = {{l->sock.fd, POLLIN, 0}, {l->sock.kick.r, POLLIN, 0},
-                         {l->control, POLLIN, 0}};
+    struct pollfd p[] = {
+        {l->sock.fd, POLLIN, 0}, {l->sock.kick.r, POLLIN, 0}, {l->control, POLLIN, 0}};
     if (gd_poll(p, 3, timeout_ms < 0 ? -1 : timeout_ms * 1000) <= 0)
         return;
     if (p[1].revents)
@@ -85,7 +89,9 @@ static bool unread(gd_link *l) {
     return gd_poll(&p, 1, 0) > 0;
 }
 
-static void kick(gd_link *l) { gd_event_ring(&l->sock.kick); }
+static void kick(gd_link *l) {
+    gd_event_ring(&l->sock.kick);
+}
 
 /* The out ring never splits a frame: what does not fit behind goes to the front
  * when the front is free, so that every frame is one memcpy for its maker. */
@@ -149,7 +155,9 @@ static void flush(gd_link *l) {
     gd_unlock(l);
 }
 
-static bool idle(gd_link *l) { return l->sock.out_len == 0; }
+static bool idle(gd_link *l) {
+    return l->sock.out_len == 0;
+}
 
 static void close_sock(gd_link *l) {
     gd_sock *k = &l->sock;

@@ -1,0 +1,25 @@
+#!/bin/sh
+# Builds and runs the C tests of the link: run.sh [SECONDS] [thread|address|none]...
+# Each sanitizer runs stress over both transports and all three ways of reading.
+set -eu
+cd "$(dirname "$0")"
+seconds=${1:-2}
+[ $# -gt 0 ] && shift
+[ $# -gt 0 ] || set -- thread address
+out=$(mktemp -d)
+trap 'rm -rf "$out"' EXIT
+core=$(ls ../*.c | grep -v -e /wsgi -e /asgi -e /module)
+for sanitizer in "$@"; do
+    case $sanitizer in
+    thread) flags="-fsanitize=thread" ;;
+    address) flags="-fsanitize=address,undefined -fno-sanitize-recover=undefined" ;;
+    none) flags="" ;;
+    esac
+    # shellcheck disable=SC2086
+    ${CC:-cc} -std=gnu11 -g -O1 -w -pthread $flags stress.c loop_app.c host.c $core -o "$out/stress"
+    for mode in threads loop mixed; do
+        for transport in shm socket; do
+            "$out/stress" "$transport" "$mode" "$seconds"
+        done
+    done
+done
