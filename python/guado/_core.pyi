@@ -33,8 +33,33 @@ def open(spec: str, /) -> Link: ...
 def decode_frame(data: bytes, max_frame: int, /) -> dict[str, int]: ...
 def decode_request(payload: bytes, /) -> dict[str, Any]: ...
 
-class ClientDisconnected(OSError):
-    """send() was called after the client left, the deadline passed, or the server stopped."""
+class ClientDisconnected(ConnectionResetError):
+    """A read or write after the client left, the deadline passed, or the server stopped."""
+
+class BodyCut(ConnectionResetError):
+    """The request body ended before it was complete."""
+
+@final
+class FileWrapper:
+    """wsgi.file_wrapper."""
+
+    def __init__(self, filelike: Any, blksize: int = 8192) -> None: ...
+    @property
+    def filelike(self) -> Any: ...
+    def __iter__(self) -> FileWrapper: ...
+    def __next__(self) -> bytes: ...
+    def close(self) -> None: ...
+
+def wsgi_start(
+    link: Link,
+    apps: tuple[Callable[..., Any] | None, ...],
+    context: contextvars.Context,
+    environ: dict[str, Any],
+    threads: int,
+    describe: Callable[[BaseException], str],
+    entered: Callable[[int], None],
+    /,
+) -> None: ...
 
 @final
 class AsgiServer:

@@ -399,12 +399,9 @@ int gd_asgi_exchange_init(PyObject *module) {
     coroutine_type = attribute("types", "CoroutineType");
     generator_type = attribute("types", "GeneratorType");
     gd_asgi_exchange_type = (PyTypeObject *)PyType_FromSpec(&exchange_spec);
-    gd_client_disconnected = PyErr_NewExceptionWithDoc(
-        "guado._core.ClientDisconnected",
-        "send() was called after the client left, the deadline passed, or the server stopped.",
-        PyExc_OSError, NULL);
-    if (coroutine_type == NULL || generator_type == NULL || gd_asgi_exchange_type == NULL ||
-        gd_client_disconnected == NULL)
-        return -1;
-    return PyModule_AddObjectRef(module, "ClientDisconnected", gd_client_disconnected);
+    gd_client_disconnected = PyObject_GetAttrString(module, "ClientDisconnected"); /* wsgi.c's */
+    return coroutine_type == NULL || generator_type == NULL || gd_asgi_exchange_type == NULL ||
+                   gd_client_disconnected == NULL
+               ? -1
+               : 0;
 }

@@ -44,13 +44,13 @@ void wsgi_idle(void) {
     pthread_mutex_unlock(&idle_lock);
 }
 
-/* ---- exceptions ------------------------------------------------------------------ */
+/* ---- what goes wrong ------------------------------------------------------------------ */
 
 int wsgi_raise(int result, uint32_t cancelled) {
-    static const char *const why[] = {"the client closed the connection",
-                                      "the client closed the connection",
-                                      "the client closed the connection",
-                                      "the request's deadline has passed", "the server is stopping"};
+    static const char *const why[] = {
+        "the client closed the connection", "the client closed the connection",
+        "the client closed the connection", "the request's deadline has passed",
+        "the server is stopping"};
     if (result == GD_GONE)
         PyErr_SetString(wsgi_name.client_disconnected, why[cancelled < 5 ? cancelled : 0]);
     else if (result == GD_CUT)
@@ -60,10 +60,16 @@ int wsgi_raise(int result, uint32_t cancelled) {
     return -1;
 }
 
+void wsgi_log(gd_link *l, gd_stream *s, int level, const char *text, size_t n) {
+    WSGI_NOGIL(gd_link_log(l, gd_stream_id(s), level, text, n));
+}
+
 /* ---- a thread ---------------------------------------------------------------------- */
 
 /* 3.14 keeps flags in the upper half of the word. */
-static uint32_t references(void *object) { return (uint32_t)Py_REFCNT((PyObject *)object); }
+static uint32_t references(void *object) {
+    return (uint32_t)Py_REFCNT((PyObject *)object);
+}
 
 static int renew_response(wsgi_thread *t) {
     Py_XDECREF(t->start_response);
@@ -134,8 +140,7 @@ static wsgi_thread *thread_new(wsgi_pool *pool, int number) {
 
 static void enter(wsgi_thread *t) {
     PyObject *number = PyLong_FromLong(t->number);
-    PyObject *result =
-        number ? PyObject_CallFunctionObjArgs(t->pool->entered, number, NULL) : NULL;
+    PyObject *result = number ? PyObject_CallFunctionObjArgs(t->pool->entered, number, NULL) : NULL;
     if (result == NULL) /* the thread lacks its name, it serves nevertheless */
         PyErr_WriteUnraisable(t->pool->entered);
     Py_XDECREF(result);
@@ -233,8 +238,7 @@ static PyMethodDef functions[] = {
 static PyObject *make_exception(PyObject *module, const char *name, const char *doc) {
     char full[64];
     snprintf(full, sizeof full, "guado._core.%s", name);
-    PyObject *exception =
-        PyErr_NewExceptionWithDoc(full, doc, PyExc_ConnectionResetError, NULL);
+    PyObject *exception = PyErr_NewExceptionWithDoc(full, doc, PyExc_ConnectionResetError, NULL);
     if (exception != NULL && PyModule_AddObjectRef(module, name, exception) < 0)
         Py_CLEAR(exception);
     return exception;
@@ -252,7 +256,8 @@ static int make_names(PyObject *module) {
         if ((*names[i].at = PyUnicode_InternFromString(names[i].text)) == NULL)
             return -1;
     wsgi_name.client_disconnected = make_exception(
-        module, "ClientDisconnected", "Nobody waits for this request's answer any more.");
+        module, "ClientDisconnected",
+        "A read or write after the client left, the deadline passed, or the server stopped.");
     wsgi_name.body_cut =
         make_exception(module, "BodyCut", "The request body ended before it was complete.");
     PyObject *io = PyImport_ImportModule("io");

@@ -22,8 +22,8 @@
 
 typedef struct {
     PyTypeObject *response, *input, *errors, *file_wrapper;
-    PyObject *client_disconnected, *body_cut;    /* exceptions */
-    PyObject *file_io, *buffered_reader;         /* io.FileIO, io.BufferedReader */
+    PyObject *client_disconnected, *body_cut; /* exceptions */
+    PyObject *file_io, *buffered_reader;      /* io.FileIO, io.BufferedReader */
     PyObject *copy, *run, *close, *raw, *read, *write, *flush, *tell, *fileno, *none_text;
     PyObject *empty; /* "" */
 } wsgi_names;
@@ -52,7 +52,8 @@ typedef struct {
 /* The object behind start_response, write and wsgi.early_hints. One per thread, used
  * again for the next request when the application kept none of them. */
 typedef struct {
-    PyObject_HEAD
+    PyObject ob_base;
+    gd_link *link;
     gd_stream *stream; /* NULL: no request under way */
     bool started;      /* start_response was accepted */
     bool committed;    /* the head has left */
@@ -60,7 +61,7 @@ typedef struct {
     bool owes_done;    /* END left with BUSY */
     bool no_body;      /* HEAD, 204, 304 */
     bool version_10;   /* HTTP/1.0 knows no informational answers */
-    bool surplus;      /* more bytes than declared were dropped */
+    bool surplus;      /* more bytes than declared were dropped, and that was logged */
     bool sending;      /* a thread is inside the link without the GIL */
     int failed;        /* first negative result of a send */
     int64_t sent;      /* bytes of the body */
@@ -69,7 +70,7 @@ typedef struct {
 
 int wsgi_response_init(PyObject *module);
 wsgi_response *wsgi_response_new(void);
-void wsgi_response_begin(wsgi_response *r, gd_stream *s);
+void wsgi_response_begin(wsgi_response *r, gd_link *l, gd_stream *s);
 /* The functions an application sees, bound to r. */
 PyObject *wsgi_start_response_of(wsgi_response *r);
 PyObject *wsgi_early_hints_of(wsgi_response *r);
@@ -137,11 +138,11 @@ PyObject *wsgi_environ_make(wsgi_template *t, const gd_request *r);
 
 typedef struct {
     gd_link *link;
-    PyObject *apps;    /* tuple by index of HELLO.apps; None: not WSGI */
-    PyObject *context; /* base of every request's own */
-    PyObject *fixed;   /* entries of every environ */
+    PyObject *apps;     /* tuple by index of HELLO.apps; None: not WSGI */
+    PyObject *context;  /* base of every request's own */
+    PyObject *fixed;    /* entries of every environ */
     PyObject *describe; /* exception -> text for the log */
-    PyObject *entered; /* called once in every thread with its number */
+    PyObject *entered;  /* called once in every thread with its number */
 } wsgi_pool;
 
 typedef struct {
@@ -157,6 +158,9 @@ typedef struct {
 /* Serves one request from the call of the application to its close(). */
 void wsgi_call(wsgi_thread *t, gd_stream *s);
 int wsgi_call_init(void);
+
+/* A line for the host's log, with the request's id. Gives up the GIL. */
+void wsgi_log(gd_link *l, gd_stream *s, int level, const char *text, size_t n);
 
 /* Raises what a negative result of the link means for the application. */
 int wsgi_raise(int result, uint32_t cancelled);

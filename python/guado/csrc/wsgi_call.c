@@ -17,8 +17,8 @@ enum { JOIN = WSGI_KEEP_GIL, SMALL_FILE = 65536 };
 typedef struct {
     wsgi_thread *thread;
     gd_stream *stream;
-    bool failed;        /* an exception ended it (and was logged) */
-    bool gone;          /* the exception was the client's leaving */
+    bool failed;         /* an exception ended it (and was logged) */
+    bool gone;           /* the exception was the client's leaving */
     char complaint[256]; /* how the application broke the protocol; "": it did not */
 } call;
 
@@ -46,20 +46,18 @@ static void type_name(PyObject *o, char *to, size_t room) {
     PyErr_Clear();
 }
 
+static void log_plain(call *c, int level, const char *text, size_t n) {
+    wsgi_log(c->thread->pool->link, c->stream, level, text, n);
+}
+
 static void log_text(call *c, int level, PyObject *text) {
     PyObject *bytes = PyUnicode_AsEncodedString(text, "utf-8", "backslashreplace");
     char *p;
     Py_ssize_t n;
     if (bytes != NULL && PyBytes_AsStringAndSize(bytes, &p, &n) == 0)
-        WSGI_NOGIL(gd_link_log(c->thread->pool->link, gd_stream_id(c->stream), level, p,
-                               (size_t)n));
+        log_plain(c, level, p, (size_t)n);
     PyErr_Clear();
     Py_XDECREF(bytes);
-}
-
-static void log_plain(call *c, int level, const char *text) {
-    WSGI_NOGIL(gd_link_log(c->thread->pool->link, gd_stream_id(c->stream), level, text,
-                           strlen(text)));
 }
 
 /* Takes the exception that is set, as one object with its traceback. */
@@ -99,15 +97,15 @@ static void log_exception(call *c) {
     if (exception == NULL)
         return;
     c->gone = from_disconnect(exception);
-    PyObject *text =
-        PyObject_CallFunctionObjArgs(c->thread->pool->describe, exception, NULL);
+    PyObject *text = PyObject_CallFunctionObjArgs(c->thread->pool->describe, exception, NULL);
     if (text != NULL && PyUnicode_Check(text)) {
         log_text(c, c->gone ? 0 : 3, text);
     } else {
         PyErr_Clear();
         char name[128];
         type_name(exception, name, sizeof name);
-        log_plain(c, 3, name); /* out of memory, most likely: at least say what it was */
+        log_plain(c, 3, name,
+                  strlen(name)); /* out of memory, most likely: at least say what it was */
     }
     Py_XDECREF(text);
     Py_DECREF(exception);
@@ -355,19 +353,16 @@ static PyObject *serve(PyObject *Py_UNUSED(self), PyObject *Py_UNUSED(none)) {
     call *c = current;
     wsgi_thread *t = c->thread;
     const gd_request *request = gd_stream_request(c->stream);
-    PyObject *app = NULL, *environ = NULL, *result = NULL;
-    if (request->app < PyTuple_Size(t->pool->apps))
-        app = PyTuple_GetItem(t->pool->apps, request->app);
-    if (app == NULL || app == Py_None)
-        complain(c, "no WSGI application has number %d", (int)request->app);
-    else if ((environ = wsgi_environ_make(&t->environ, request)) != NULL)
-        result = PyObject_CallFunctionObjArgs(app, environ, t->start_response, NULL);
+    PyObject *app = PyTuple_GetItem(t->pool->apps, request->app);
+    PyObject *environ = app ? wsgi_environ_make(&t->environ, request) : NULL;
+    PyObject *result =
+        environ ? PyObject_CallFunctionObjArgs(app, environ, t->start_response, NULL) : NULL;
     if (result != NULL) {
         if (respond(c, result) < 0 && PyErr_Occurred())
             fail(c);
         close_result(c, result);
         Py_DECREF(result);
-    } else if (PyErr_Occurred()) {
+    } else {
         fail(c);
     }
     Py_XDECREF(environ);
@@ -395,19 +390,11 @@ static void run_in_context(call *c) {
 
 static void end_answer(call *c) {
     wsgi_response *r = c->thread->response;
-    if (r->surplus) {
-        char text[160];
-        snprintf(text, sizeof text,
-                 "the application sent more bytes than its Content-Length of %lld; "
-                 "the rest was dropped",
-                 (long long)r->head.length);
-        log_plain(c, 2, text);
-    }
     if (r->ended) {
+        if (c->complaint[0])
+            log_plain(c, 3, c->complaint, strlen(c->complaint));
         if (r->owes_done)
             gd_done(c->stream);
-        if (c->complaint[0])
-            log_plain(c, 3, c->complaint);
         return;
     }
     uint32_t reason = c->failed ? (c->gone ? 3 : 1) : 2;
@@ -420,7 +407,7 @@ static void end_answer(call *c) {
 void wsgi_call(wsgi_thread *t, gd_stream *s) {
     call c = {.thread = t, .stream = s};
     current = &c;
-    wsgi_response_begin(t->response, s);
+    wsgi_response_begin(t->response, t->pool->link, s);
     wsgi_input_begin(t->input, s);
     run_in_context(&c);
     wsgi_errors_end(t->errors);

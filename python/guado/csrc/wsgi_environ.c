@@ -14,8 +14,8 @@
 enum { TABLE = 1024, MOST_NAMES = 512, LONGEST_NAME = 64, LONGEST_KEPT = 512 };
 
 typedef struct {
-    PyObject *key;   /* interned; NULL: free */
-    PyObject *value; /* the last one, ASCII; NULL: none */
+    PyObject *key;    /* interned; NULL: free */
+    PyObject *value;  /* the last one, ASCII; NULL: none */
     const char *text; /* its bytes */
     uint32_t hash, value_len;
     uint8_t len;
@@ -88,7 +88,8 @@ static header *header_of(gd_str name) {
         return NULL;
     PyUnicode_InternInPlace(&key);
     header *h = &headers[i];
-    *h = (header){.key = key, .hash = hash, .len = (uint8_t)name.len, .keep = !differs_always(name)};
+    *h =
+        (header){.key = key, .hash = hash, .len = (uint8_t)name.len, .keep = !differs_always(name)};
     memcpy(h->name, name.at, name.len);
     header_count++;
     return h;
@@ -176,11 +177,11 @@ static int put_port(wsgi_template *t, PyObject *environ, PyObject *key, uint16_t
 static int put_addresses(wsgi_template *t, PyObject *environ, const gd_request *r, bool https_on) {
     /* On a Unix socket there is no port, and SERVER_PORT may not be empty. */
     uint16_t port = r->server_port ? r->server_port : https_on ? 443 : 80;
-    if (put_kept(t, environ, key_server_name, r->server_name, t->server_name,
-                 sizeof t->server_name, &t->server_name_len) < 0 ||
+    if (put_kept(t, environ, key_server_name, r->server_name, t->server_name, sizeof t->server_name,
+                 &t->server_name_len) < 0 ||
         put_port(t, environ, key_server_port, port, &t->server_port) < 0 ||
-        put_kept(t, environ, key_remote_addr, r->client_host, t->client_host,
-                 sizeof t->client_host, &t->client_host_len) < 0)
+        put_kept(t, environ, key_remote_addr, r->client_host, t->client_host, sizeof t->client_host,
+                 &t->client_host_len) < 0)
         return -1;
     if (r->client_port != 0)
         return put_port(t, environ, key_remote_port, r->client_port, &t->client_port);
@@ -188,7 +189,7 @@ static int put_addresses(wsgi_template *t, PyObject *environ, const gd_request *
         return 0;
     t->client_port = 0;
     return PyDict_DelItem(t->dict, key_remote_port) < 0 ? -1
-                                                         : PyDict_DelItem(environ, key_remote_port);
+                                                        : PyDict_DelItem(environ, key_remote_port);
 }
 
 static int put_scheme(wsgi_template *t, PyObject *environ, bool https_on) {
@@ -267,11 +268,16 @@ int wsgi_template_set(wsgi_template *t, const char *key, PyObject *value) {
 int wsgi_template_make(wsgi_template *t, PyObject *fixed) {
     static const struct {
         const char *key, *value;
-    } first[] = {{"REQUEST_METHOD", "GET"},   {"SCRIPT_NAME", ""},
-                 {"PATH_INFO", ""},           {"QUERY_STRING", ""},
-                 {"REQUEST_URI", ""},         {"RAW_URI", ""},
-                 {"SERVER_PROTOCOL", "HTTP/1.1"}, {"SERVER_NAME", ""},
-                 {"SERVER_PORT", ""},         {"REMOTE_ADDR", ""},
+    } first[] = {{"REQUEST_METHOD", "GET"},
+                 {"SCRIPT_NAME", ""},
+                 {"PATH_INFO", ""},
+                 {"QUERY_STRING", ""},
+                 {"REQUEST_URI", ""},
+                 {"RAW_URI", ""},
+                 {"SERVER_PROTOCOL", "HTTP/1.1"},
+                 {"SERVER_NAME", ""},
+                 {"SERVER_PORT", ""},
+                 {"REMOTE_ADDR", ""},
                  {"wsgi.url_scheme", "http"}};
     *t = (wsgi_template){.dict = PyDict_New()};
     if (t->dict == NULL)

@@ -5,7 +5,7 @@
 #include "wsgi.h"
 
 typedef struct {
-    PyObject_HEAD
+    PyObject ob_base;
     PyObject *partial; /* str without its newline; NULL: none */
 } wsgi_errors;
 

@@ -9,7 +9,7 @@
 #include <sys/stat.h>
 
 typedef struct {
-    PyObject_HEAD
+    PyObject ob_base;
     PyObject *filelike;
     Py_ssize_t block_size;
 } wsgi_file;
@@ -138,19 +138,22 @@ static PyMethodDef file_methods[] = {
     {NULL, NULL, 0, NULL}};
 
 static PyMemberDef file_members[] = {
-    {"filelike", T_OBJECT, offsetof(wsgi_file, filelike), READONLY, NULL},
-    {NULL, 0, 0, 0, NULL}};
+    {"filelike", T_OBJECT, offsetof(wsgi_file, filelike), READONLY, NULL}, {NULL, 0, 0, 0, NULL}};
 
 static PyType_Slot file_slots[] = {
-    {Py_tp_new, file_new},         {Py_tp_dealloc, file_dealloc}, {Py_tp_traverse, file_traverse},
-    {Py_tp_clear, file_clear},     {Py_tp_iter, file_iter},       {Py_tp_iternext, file_next},
-    {Py_tp_methods, file_methods}, {Py_tp_members, file_members},
+    {Py_tp_new, file_new},
+    {Py_tp_dealloc, file_dealloc},
+    {Py_tp_traverse, file_traverse},
+    {Py_tp_clear, file_clear},
+    {Py_tp_iter, file_iter},
+    {Py_tp_iternext, file_next},
+    {Py_tp_methods, file_methods},
+    {Py_tp_members, file_members},
     {Py_tp_doc, "file_wrapper(filelike, blksize=8192): a file as an answer's body."},
     {0, NULL}};
 
 static PyType_Spec file_spec = {"guado._core.FileWrapper", sizeof(wsgi_file), 0,
-                                Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC |
-                                    Py_TPFLAGS_IMMUTABLETYPE,
+                                Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_IMMUTABLETYPE,
                                 file_slots};
 
 int wsgi_file_init(PyObject *module) {

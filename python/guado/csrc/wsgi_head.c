@@ -116,10 +116,9 @@ static bool same_name(const char *p, size_t n, const char *lower) {
 
 /* Those that belong to one connection, not to the answer; PEP 3333 forbids them. */
 static bool hop_by_hop(const char *p, size_t n) {
-    static const char *const names[] = {"connection",    "keep-alive",       "proxy-authenticate",
-                                        "proxy-authorization", "proxy-connection", "te",
-                                        "trailer",       "trailers",         "transfer-encoding",
-                                        "upgrade"};
+    static const char *const names[] = {
+        "connection", "keep-alive", "proxy-authenticate", "proxy-authorization", "proxy-connection",
+        "te",         "trailer",    "trailers",           "transfer-encoding",   "upgrade"};
     switch (p[0] | 0x20) {
     case 'c':
     case 'k':
@@ -269,8 +268,8 @@ static int take_status(wsgi_head *h, PyObject *status) {
     if (!digits || (n > 3 && p[3] != ' ') || !all_of(p, (size_t)n, TEXT))
         PyErr_Format(PyExc_ValueError, "status %R is not of the form '200 OK'", status);
     else if (p[0] == '1')
-        PyErr_Format(PyExc_ValueError,
-                     "status %R is informational; a final status is 200 or above", status);
+        PyErr_Format(PyExc_ValueError, "status %R is informational; a final status is 200 or above",
+                     status);
     else {
         const char *reason = p + 3, *end = p + n;
         while (reason < end && *reason == ' ')
@@ -314,7 +313,8 @@ int wsgi_hints_parse(wsgi_head *h, PyObject *headers) {
 void wsgi_head_wire(wsgi_head *h, gd_head *out) {
     for (size_t i = 0; i < h->count; i++) {
         const wsgi_field *f = &h->fields[i];
-        h->wire[i] = (gd_field){{h->text + f->name, f->name_len}, {h->text + f->value, f->value_len}};
+        h->wire[i] =
+            (gd_field){{h->text + f->name, f->name_len}, {h->text + f->value, f->value_len}};
     }
     *out = (gd_head){.status = h->status,
                      .length = h->length,

@@ -12,7 +12,7 @@
 enum { GUESS = 65536, LINE_BLOCK = 8192, KEEP_BLOCK = 65536 };
 
 typedef struct {
-    PyObject_HEAD
+    PyObject ob_base;
     gd_stream *stream; /* NULL: the request has ended */
     int64_t left;      /* bytes that the link has still to give; -1 unknown */
     char *block;       /* read ahead by readline */
@@ -62,7 +62,9 @@ static Py_ssize_t fetch(wsgi_input *in, char *to, size_t n) {
     return wsgi_raise(in->failed, gd_stream_cancelled(in->stream));
 }
 
-static size_t ahead(const wsgi_input *in) { return in->end - in->at; }
+static size_t ahead(const wsgi_input *in) {
+    return in->end - in->at;
+}
 
 static size_t take(wsgi_input *in, char *to, size_t n) {
     if (n > ahead(in))
@@ -310,7 +312,9 @@ void wsgi_input_begin(PyObject *input, gd_stream *s) {
     in->ended = in->left == 0;
 }
 
-bool wsgi_input_busy(PyObject *input) { return ((wsgi_input *)input)->reading; }
+bool wsgi_input_busy(PyObject *input) {
+    return ((wsgi_input *)input)->reading;
+}
 
 void wsgi_input_end(PyObject *input) {
     wsgi_input *in = (wsgi_input *)input;
@@ -342,15 +346,16 @@ static PyMethodDef input_methods[] = {
     {NULL, NULL, 0, NULL}};
 
 static PyType_Slot input_slots[] = {
-    {Py_tp_dealloc, input_dealloc},  {Py_tp_methods, input_methods},
-    {Py_tp_iter, input_iter},        {Py_tp_iternext, input_next},
+    {Py_tp_dealloc, input_dealloc},
+    {Py_tp_methods, input_methods},
+    {Py_tp_iter, input_iter},
+    {Py_tp_iternext, input_next},
     {Py_tp_doc, "The request's body; b'' at its end, an OSError when it was cut."},
     {0, NULL}};
 
-static PyType_Spec input_spec = {"guado._core.WsgiInput", sizeof(wsgi_input), 0,
-                                 Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION |
-                                     Py_TPFLAGS_IMMUTABLETYPE,
-                                 input_slots};
+static PyType_Spec input_spec = {
+    "guado._core.WsgiInput", sizeof(wsgi_input), 0,
+    Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION | Py_TPFLAGS_IMMUTABLETYPE, input_slots};
 
 int wsgi_input_init(PyObject *module) {
     wsgi_name.input = (PyTypeObject *)PyType_FromModuleAndSpec(module, &input_spec, NULL);

@@ -5,6 +5,7 @@
  */
 #include "wsgi.h"
 
+#include <stdio.h>
 #include <string.h>
 
 static int usable(wsgi_response *r) {
@@ -71,6 +72,20 @@ void wsgi_body_is(wsgi_response *r, int64_t total) {
         r->head.length = total;
 }
 
+static void log_surplus(wsgi_response *r) {
+    if (r->surplus)
+        return;
+    r->surplus = r->sending = true;
+    char text[160];
+    int n = snprintf(text, sizeof text,
+                     "the application sent more bytes than its Content-Length of %lld; "
+                     "the rest was dropped",
+                     (long long)r->head.length);
+    wsgi_log(r->link, r->stream, 2, text, (size_t)n);
+    r->sending = false;
+    wsgi_idle();
+}
+
 /* How many of the next n bytes may go, and whether they complete the answer. */
 static size_t clip(wsgi_response *r, size_t n, bool last, bool *complete) {
     if (r->no_body) {
@@ -83,7 +98,7 @@ static size_t clip(wsgi_response *r, size_t n, bool last, bool *complete) {
     }
     uint64_t left = (uint64_t)(r->head.length - r->sent);
     if (n > left) {
-        r->surplus = true;
+        log_surplus(r);
         n = (size_t)left;
     }
     *complete = n == left;
@@ -103,7 +118,8 @@ int wsgi_send(wsgi_response *r, const char *data, size_t n, int how) {
     if (r->failed)
         return wsgi_raise(r->failed, gd_stream_cancelled(r->stream));
     if (r->ended) {
-        r->surplus |= n > 0 && !r->no_body;
+        if (n > 0 && !r->no_body)
+            log_surplus(r);
         return 0;
     }
     if (!r->committed)
@@ -243,10 +259,9 @@ static PyObject *start_response(PyObject *self, PyObject *const *args, Py_ssize_
     return PyCFunction_New(&write_def, self);
 }
 
-static PyMethodDef start_response_def = {"start_response",
-                                         (PyCFunction)(void (*)(void))start_response,
-                                         METH_FASTCALL | METH_KEYWORDS,
-                                         "start_response(status, headers, exc_info=None) -> write"};
+static PyMethodDef start_response_def = {
+    "start_response", (PyCFunction)(void (*)(void))start_response, METH_FASTCALL | METH_KEYWORDS,
+    "start_response(status, headers, exc_info=None) -> write"};
 
 static PyObject *early_hints(PyObject *self, PyObject *headers) {
     wsgi_response *r = (wsgi_response *)self;
@@ -295,8 +310,9 @@ wsgi_response *wsgi_response_new(void) {
     return r;
 }
 
-void wsgi_response_begin(wsgi_response *r, gd_stream *s) {
+void wsgi_response_begin(wsgi_response *r, gd_link *l, gd_stream *s) {
     const gd_request *request = gd_stream_request(s);
+    r->link = l;
     r->stream = s;
     r->started = r->committed = r->ended = r->owes_done = r->surplus = false;
     r->no_body = request->flags & GD_REQ_HEAD;
@@ -305,7 +321,9 @@ void wsgi_response_begin(wsgi_response *r, gd_stream *s) {
     r->sent = 0;
 }
 
-void wsgi_response_settle(wsgi_response *r) { wsgi_await_idle(&r->sending); }
+void wsgi_response_settle(wsgi_response *r) {
+    wsgi_await_idle(&r->sending);
+}
 
 static void response_dealloc(PyObject *self) {
     wsgi_response *r = (wsgi_response *)self;

@@ -1,0 +1,130 @@
+"""WSGI line 16: threads and what the process looks like to its applications; memory."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+from wsgi_host import WsgiWorker
+
+
+@pytest.fixture(scope="module")
+def worker() -> Iterator[WsgiWorker]:
+    with WsgiWorker() as worker:
+        yield worker
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("multiprocess", [False, True])
+def test_line_16_multithread_and_multiprocess_are_true(threads: int, multiprocess: bool) -> None:
+    with WsgiWorker(threads=threads, multiprocess=multiprocess) as worker:
+        e = worker.json("/dump")["environ"]
+        assert e["wsgi.multithread"] is (threads > 1)
+        assert e["wsgi.multiprocess"] is multiprocess
+        assert e["wsgi.run_once"] is False
+        assert e["wsgi.version"] == [1, 0]
+        waiting = [worker.call("/wait") for _ in range(threads + 2)]
+        worker.until(lambda: sum(a.stream in worker.started for a in waiting) >= threads)
+        assert worker.quiet(lambda: sum(a.stream in worker.started for a in waiting) > threads)
+
+
+def test_line_16_one_request_has_one_thread_from_call_to_close(worker: WsgiWorker) -> None:
+    worker.journal()
+    assert worker.get("/same_thread").body == b"a"
+    assert worker.journal() == [1]
+
+
+def test_line_16_errors_takes_any_text_and_writes_whole_lines(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    with WsgiWorker(env={"PYTHONIOENCODING": "ascii:strict"}) as worker:
+        results = worker.json("/errors")
+    lines = capfd.readouterr().err.splitlines()
+    assert "whole line \\u20ac \\U0001f600 \\ud800" in lines
+    assert lines[-4:] == ["in parts", "and more", "left overby print", "no end"]
+    assert results == [17, "wsgi.errors takes str, not <class 'bytes'>"]
+
+
+def test_line_16_early_hints_are_informational_answers(worker: WsgiWorker) -> None:
+    answer = worker.get("/hints")
+    assert answer.informational == [(103, [(b"Link", b"</a.css>; rel=preload")])]
+    assert answer.json() == ["ValueError", "ValueError", "TypeError"]
+    answer = worker.get("/hints", version=10)
+    assert (answer.status, answer.informational) == (200, [])
+
+
+def test_threads_live_across_requests_and_have_names(worker: WsgiWorker) -> None:
+    seen: dict[int, tuple[str, int]] = {}
+    for _ in range(50):
+        name, ident, count, daemon = worker.json("/who")
+        assert daemon
+        assert name.startswith("guado-wsgi-")
+        assert count == seen.get(ident, (name, 0))[1] + 1
+        seen[ident] = (name, count)
+    assert len(seen) <= 4
+
+
+def test_every_thread_serves_when_all_are_needed(worker: WsgiWorker) -> None:
+    worker.journal()
+    with WsgiWorker(threads=5) as other:
+        waiting = [other.call("/wait") for _ in range(4)]
+        other.until(lambda: all(a.stream in other.started for a in waiting))
+        other.open("wait")
+        for answer in waiting:
+            other.wait(answer)
+        assert len({answer.json() for answer in waiting}) == 4
+
+
+def test_a_request_runs_in_a_copy_of_the_context_after_import(worker: WsgiWorker) -> None:
+    for _ in range(8):
+        worker.journal()
+        worker.get("/context")
+        assert worker.journal() == [["import", "request", "iteration"]]
+
+
+def test_requests_leave_no_objects_and_no_memory_behind() -> None:
+    with WsgiWorker(threads=2) as worker:
+        paths = [
+            "/hello",
+            "/streamed",
+            "/closing",
+            "/fails",
+            "/exc_info_before",
+            "/several",
+            "/hints",
+            "/after_length",
+            "/closing_error",
+            "/one_long",
+            "/file",
+        ]
+
+        def turn() -> None:
+            for path in paths:
+                worker.get(path)
+            worker.get("/file", query=b"how=buffered")
+            worker.post("/read_script", b"a\nb\nc", query=b"readline();read()")
+            worker.post("/echo", b"x" * 70_000)
+            for answer in worker.answers.values():
+                for sequence, _, _ in answer.files:
+                    os.close(worker.descriptor(answer, sequence))
+            worker.answers.clear()
+            worker.journal()
+
+        for _ in range(100):
+            turn()
+        before = worker.json("/stats")
+        for _ in range(300):
+            turn()
+        after = worker.json("/stats")
+        assert after["objects"] - before["objects"] < 50
+        assert after["rss"] - before["rss"] < 1 << 20
+
+
+def test_reference_cycles_of_the_application_are_collected(worker: WsgiWorker) -> None:
+    for _ in range(50):
+        worker.get("/cycle")
+    before = worker.json("/stats")["objects"]
+    for _ in range(500):
+        worker.get("/cycle")
+    assert worker.json("/stats")["objects"] - before < 50
