@@ -3,7 +3,7 @@
 Before: loader found it. After: the link learns the kind. Not here: importing.
 
 The rules, first that fits: a coroutine function, or an object whose ``__call__`` is one,
-is ASGI. A class is what its instances answer: awaitable is ASGI, iterable is WSGI (PEP
+is ASGI; any other that takes any number of arguments is WSGI. A class is what its instances answer: awaitable is ASGI, iterable is WSGI (PEP
 3333 allows both). Else the number of positional parameters decides: two is WSGI,
 three ASGI; one is ASGI 2, which is refused. The user's ``kind`` overrules all of them.
 """
@@ -44,7 +44,10 @@ def detect(target: Callable[..., Any]) -> str | None:
         return kind_of_class(plain)
     if is_async(plain) or is_async(getattr(plain, "__call__", None)):
         return ASGI
-    return {2: WSGI, 3: ASGI}.get(positional(target) or 0)
+    count = positional(target)
+    if count is None:  # a decorator's *args, or written in C: ASGI would have shown a coroutine
+        return WSGI
+    return {2: WSGI, 3: ASGI}.get(count)
 
 
 def kind_of_class(cls: type) -> str | None:
@@ -146,11 +149,10 @@ def unknown(app: App, target: Any) -> BootFailed:
         hint = f"name an instance of it (app = {target.__name__}()), or add --factory"
     elif count == 0:
         hint = "if it is a factory, add --factory"
-    takes = "any number of" if count is None else str(count)
     return BootFailed(
         "kind",
         app.name,
-        f"{app.target!r} is {describe(target)} that takes {takes} arguments: neither WSGI "
+        f"{app.target!r} is {describe(target)} that takes {count} arguments: neither WSGI "
         "(environ, start_response) nor ASGI (scope, receive, send)",
         hint=hint,
     )
