@@ -17,7 +17,7 @@ import (
 
 // behind is a server that an upstream mount points at: it says what it was asked,
 // and answers an upgrade by echoing lines.
-func behind(t *testing.T, listener net.Listener) {
+func behind(t *testing.T, listener net.Listener) *httptest.Server {
 	t.Helper()
 	s := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Header.Get("Upgrade") == "websocket" {
@@ -40,12 +40,11 @@ func behind(t *testing.T, listener net.Listener) {
 			r.Method, r.URL, r.Host, r.Header.Get("X-Forwarded-For"), r.Header.Get("X-Forwarded-Proto"),
 			r.Header.Get("X-Forwarded-Prefix"), r.Header.Get("X-Request-Id") != "", body)
 	}))
-	if listener != nil {
-		_ = s.Listener.Close()
-		s.Listener = listener
-	}
+	_ = s.Listener.Close()
+	s.Listener = listener
 	s.Start()
 	t.Cleanup(s.Close)
+	return s
 }
 
 func TestEveryKindOfMountAnswersBesideTheOthers(t *testing.T) {
@@ -66,7 +65,7 @@ func TestEveryKindOfMountAnswersBesideTheOthers(t *testing.T) {
 		t.Fatal(err)
 	}
 	behind(t, tcp)
-	behind(t, unix)
+	down := behind(t, unix)
 	config := fmt.Sprintf(`
 [server]
 listen = ["127.0.0.1:0"]
@@ -179,7 +178,7 @@ app = "starlette"
 		want(t, res, body, 501, "websocket_unsupported")
 	})
 	t.Run("an upstream that is down is a clean 502", func(t *testing.T) {
-		_ = unix.Close()
+		down.Close() // its listener and the idle connections to it
 		res, body := get(t, c, s.URL+"/socket/")
 		want(t, res, body, 502, "upstream_unreachable")
 	})
