@@ -177,11 +177,11 @@ func (s *slot) live(ctx context.Context) (served time.Duration, err error) {
 	s.python, s.loop = ready.Python, ready.Loop
 	s.mu.Unlock()
 	s.move(Ready)
-	s.group.healed()
 	began := time.Now()
 	s.group.opts.Crew.Attach(s.name, p.link, ready)
 	s.group.opts.Log.Info("worker is ready", "slot", s.name, "group", s.group.opts.Name, "pid", p.pid(),
 		"python", ready.Python, "boot_seconds", began.Sub(p.started).Seconds())
+	s.group.healed() // now that the crew knows what it serves
 	err = s.watch(ctx, p)
 	s.group.opts.Crew.Detach(p.link)
 	if errors.Is(err, errRestart) || ctx.Err() != nil {
