@@ -38,8 +38,9 @@ def test_line_16_one_request_has_one_thread_from_call_to_close(worker: WsgiWorke
 def test_line_16_errors_takes_any_text_and_writes_whole_lines(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    with WsgiWorker(env={"PYTHONIOENCODING": "ascii:strict"}) as worker:
+    with WsgiWorker(threads=1, env={"PYTHONIOENCODING": "ascii:strict"}) as worker:
         results = worker.json("/errors")
+        worker.get("/hello")  # the thread is through with the request before
     lines = capfd.readouterr().err.splitlines()
     assert "whole line \\u20ac \\U0001f600 \\ud800" in lines
     assert lines[-4:] == ["in parts", "and more", "left overby print", "no end"]
