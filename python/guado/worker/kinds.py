@@ -3,8 +3,8 @@
 Before: loader found it. After: the link learns the kind. Not here: importing.
 
 The rules, first that fits: a coroutine function, or an object whose ``__call__`` is one,
-is ASGI; any other that takes any number of arguments is WSGI. A class is what its instances answer: awaitable is ASGI, iterable is WSGI (PEP
-3333 allows both). Else the number of positional parameters decides: two is WSGI,
+is ASGI. A class is what its instances answer: awaitable is ASGI, iterable is WSGI (PEP
+3333 allows both). Else the number of positional parameters decides: two or any is WSGI,
 three ASGI; one is ASGI 2, which is refused. The user's ``kind`` overrules all of them.
 """
 
