@@ -269,7 +269,7 @@ func (w *writer) EnableFullDuplex() error { return nil }
 
 // finish ends the answer of a handler that returned.
 func (w *writer) finish() {
-	if w.hijacked {
+	if w.hijacked || w.x.Problem != nil { // upstream refuses through the exchange
 		return
 	}
 	if w.status == 0 {
