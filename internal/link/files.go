@@ -11,6 +11,7 @@ import (
 const (
 	maxUnclaimed = 64
 	maxParked    = 5 * time.Second
+	maxAhead     = time.Second // for which more than maxUnclaimed wait for their frames
 )
 
 // files brings FILE frames and their descriptors together: the frames come through
@@ -25,6 +26,7 @@ type files struct {
 	timer     *time.Timer // runs while something is parked
 	closed    bool
 
+	claimed chan struct{} // room for one: a descriptor found its frame or its end
 	kept atomic.Int32 // unclaimed and parked; lets a stream's end skip mu
 }
 
@@ -46,11 +48,15 @@ func (f *files) claim(stream, sequence uint32) (*os.File, error) {
 		if d.stream == stream && d.sequence == sequence {
 			f.unclaimed = append(f.unclaimed[:i], f.unclaimed[i+1:]...)
 			f.kept.Add(-1)
+			f.tellClaimed()
 			return d.file, nil
 		}
 	}
 	if f.closed {
 		return nil, ErrClosed
+	}
+	if len(f.parked) >= maxRecords {
+		return nil, corrupt("%d FILE frames without a descriptor", len(f.parked))
 	}
 	for _, p := range f.parked {
 		if p.stream == stream && p.sequence == sequence {
@@ -97,9 +103,39 @@ func (f *files) arrived(stream, sequence uint32, file *os.File) error {
 	n := len(f.unclaimed)
 	f.mu.Unlock()
 	if n > maxUnclaimed {
-		return corrupt("%d descriptors that no FILE names", n)
+		return f.awaitClaims()
 	}
 	return nil
+}
+
+// awaitClaims holds up the control socket, and so the worker's senders, until frames
+// have claimed what is too much: under load the reader may be behind by more than
+// that, which is not the worker's fault.
+func (f *files) awaitClaims() error {
+	timeout := time.NewTimer(maxAhead)
+	defer timeout.Stop()
+	for {
+		f.mu.Lock()
+		n := len(f.unclaimed)
+		f.mu.Unlock()
+		if n <= maxUnclaimed {
+			return nil
+		}
+		select {
+		case <-f.claimed:
+		case <-f.l.done:
+			return nil
+		case <-timeout.C:
+			return corrupt("%d descriptors that no FILE names", n)
+		}
+	}
+}
+
+func (f *files) tellClaimed() {
+	select {
+	case f.claimed <- struct{}{}:
+	default:
+	}
 }
 
 // forget drops what is left of a stream that has ended.
@@ -126,6 +162,7 @@ func (f *files) forget(stream uint32) {
 	}
 	f.parked = parked
 	f.kept.Store(int32(len(keep) + len(parked)))
+	f.tellClaimed()
 	f.mu.Unlock()
 	for _, file := range drop {
 		f.l.closeFile(file)
@@ -183,8 +220,12 @@ func (s *Stream) fileArrived(id, sequence uint32, file *os.File) {
 	if file != nil {
 		s.litter = append(s.litter, file)
 	}
+	crowded := s.files > maxFiled
 	s.unlock()
 	if b != nil {
 		b.Ring()
+	}
+	if crowded {
+		s.cancel(id, CancelStopping)
 	}
 }

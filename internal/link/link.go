@@ -123,7 +123,7 @@ func New(o Options) (*Link, error) {
 		o: o, table: newTable(o.Slots), boot: make(chan booted, 1),
 		exited: make(chan struct{}), done: make(chan struct{}),
 	}
-	l.files.l = l
+	l.files.l, l.files.claimed = l, make(chan struct{}, 1)
 	l.logs.news.L = &l.logs.mu
 	if o.KeepErrors {
 		l.logs.failed = map[uint32]string{}

@@ -49,14 +49,11 @@ func pair(t testing.TB, o link.Options) (*link.Link, *linktest.Peer) {
 		p.SetMaxFrame(o.Ring / 8)
 	}
 	l.CloseChild()
-	closed := false
 	t.Cleanup(func() {
 		if err := l.Close(); err != nil {
 			t.Errorf("closing the link: %v", err)
 		}
-		if !closed {
-			_ = p.Close() // some tests close it themselves
-		}
+		_ = p.Close() // some tests have spoilt it
 	})
 	return l, p
 }

@@ -42,6 +42,9 @@ type channel interface {
 type Peer struct {
 	Channel string // "shm" or "socket"
 	FDs     []int  // the worker's descriptors, in the order of GUADO_LINK
+	// Threads bounds how many requests Serve has started at a time, in order of
+	// arrival, as the pool threads of a worker do; 0: no bound. Set it before Serve.
+	Threads int
 
 	ch       channel
 	raw      []byte
@@ -49,6 +52,9 @@ type Peer struct {
 
 	mu       sync.Mutex // guards sequence
 	sequence uint32
+
+	closing sync.Once
+	closed  error
 }
 
 // DefaultRing is the ring that a peer over a socket takes the host to have.
@@ -116,11 +122,8 @@ func (p *Peer) Control() int { return p.FDs[len(p.FDs)-1] }
 
 // Close closes the peer's descriptors, as the end of the process would.
 func (p *Peer) Close() error {
-	err := p.ch.close()
-	if cerr := unix.Close(p.Control()); err == nil && cerr != nil {
-		err = cerr
-	}
-	return err
+	p.closing.Do(func() { p.closed = errors.Join(p.ch.close(), unix.Close(p.Control())) })
+	return p.closed
 }
 
 // Next waits for the host's next frame; io.EOF when the host or Close ended the link.

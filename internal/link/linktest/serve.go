@@ -215,6 +215,13 @@ func (p *Peer) Requests(hello link.Hello, handler func(*Request)) error {
 	s := &server{p: p, hello: hello, handler: handler, partial: make(map[uint32][]byte), streams: make(map[uint32]*Request)}
 	defer s.running.Wait()
 	defer s.stop()
+	if p.Threads > 0 {
+		s.waiting = make(chan *Request, 1<<16)
+		defer close(s.waiting)
+		for range p.Threads {
+			s.running.Go(s.thread)
+		}
+	}
 	for {
 		f, err := p.Next()
 		if errors.Is(err, io.EOF) || err == nil && f.Kind == link.KindDrain {
@@ -235,6 +242,7 @@ type server struct {
 	handler func(*Request)
 	partial map[uint32][]byte
 	running sync.WaitGroup
+	waiting chan *Request // for a thread; nil: each request starts at once
 
 	mu      sync.Mutex // guards streams
 	streams map[uint32]*Request
@@ -291,19 +299,40 @@ func (s *server) request(f Frame) error {
 		return err
 	}
 	r.open(s.p, f, s.hello.ResponseCredit)
-	if !s.p.Start(f.Stream) {
+	if s.waiting != nil {
+		s.add(r)
+		s.waiting <- r
 		return nil
 	}
-	s.mu.Lock()
-	s.streams[f.Stream] = r
-	s.mu.Unlock()
-	s.running.Go(func() {
-		s.handler(r)
-		s.mu.Lock()
-		delete(s.streams, f.Stream)
-		s.mu.Unlock()
-	})
+	if s.p.Start(f.Stream) {
+		s.add(r)
+		s.running.Go(func() { s.run(r) })
+	}
 	return nil
+}
+
+func (s *server) add(r *Request) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.streams[r.Stream] = r
+}
+
+func (s *server) run(r *Request) {
+	s.handler(r)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.streams[r.Stream] == r {
+		delete(s.streams, r.Stream)
+	}
+}
+
+// thread runs requests in order of arrival.
+func (s *server) thread() {
+	for r := range s.waiting {
+		if s.p.Start(r.Stream) {
+			s.run(r)
+		}
+	}
 }
 
 func (r *Request) open(p *Peer, f Frame, credit uint32) {

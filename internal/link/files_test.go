@@ -1,0 +1,207 @@
+package link_test
+
+import (
+	"io"
+	"net"
+	"os"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/guado-server/guado/internal/link"
+	"github.com/guado-server/guado/internal/link/linktest"
+)
+
+func tempFile(t *testing.T, content string) *os.File {
+	t.Helper()
+	f, err := os.CreateTemp(t.TempDir(), "file")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = f.Close() }) // only read
+	if _, err := f.WriteString(content); err != nil {
+		t.Fatal(err)
+	}
+	return f
+}
+
+func checkFile(t *testing.T, f link.Frame, want string) {
+	t.Helper()
+	if f.Kind != link.KindFile || f.File == nil {
+		t.Fatalf("a file came as %v", f.Kind)
+	}
+	defer func() { _ = f.File.Close() }() // only read
+	b, err := io.ReadAll(io.NewSectionReader(f.File, f.Offset, f.Count))
+	if err != nil || string(b) != want {
+		t.Errorf("the file is %q, %v, not %q", b, err, want)
+	}
+	flags, err := unix.FcntlInt(f.File.Fd(), unix.F_GETFD, 0)
+	if err != nil || flags&unix.FD_CLOEXEC == 0 {
+		t.Error("a worker's descriptor is not close-on-exec")
+	}
+}
+
+func TestAFileComesWhicheverChannelIsFirst(t *testing.T) {
+	overBoth(t, func(t *testing.T, transport string) {
+		for _, first := range []string{"descriptor", "frame"} {
+			t.Run(first, func(t *testing.T) {
+				l, p := pair(t, link.Options{Transport: transport})
+				f := tempFile(t, "0123456789")
+				c := open(t, l).request(true)
+				id := next(t, p, link.KindRequest).Stream
+				commit(t, p, id, 0, "")
+				descriptor := func() {
+					if err := p.SendDescriptor(id, 7, int(f.Fd())); err != nil {
+						t.Fatal(err)
+					}
+				}
+				if first == "descriptor" {
+					descriptor()
+				}
+				send(t, p, link.KindFile, 0, id, 7, linktest.FilePayload(2, 5))
+				send(t, p, link.KindResponseBody, link.End, id, 0, []byte("tail"))
+				settled(t, l, p)
+				if first == "frame" {
+					// What is behind the file waits with it, and the reader does not.
+					for _, x := range c.s.Take(nil) {
+						if x.Kind != link.KindCommit {
+							t.Errorf("%v overtook a file", x.Kind)
+						}
+					}
+					descriptor()
+				}
+				var got []string
+				c.wait(func(x link.Frame) bool {
+					got = append(got, x.Kind.String())
+					if x.Kind == link.KindFile {
+						checkFile(t, x, "23456")
+					}
+					if x.Kind == link.KindResponseBody && string(x.Payload) != "tail" {
+						t.Errorf("behind the file came %q", x.Payload)
+					}
+					return x.Flags&link.End != 0
+				})
+				if n := len(got); n < 2 || got[n-2] != "FILE" || got[n-1] != "RESPONSE_BODY" {
+					t.Errorf("frames came as %v", got)
+				}
+				c.s.Close()
+			})
+		}
+	})
+}
+
+func TestTwoAnswersMaySendTheSameFile(t *testing.T) {
+	overBoth(t, func(t *testing.T, transport string) {
+		f := tempFile(t, "abcdefgh")
+		l := served(t, link.Options{Transport: transport}, func(r *linktest.Request) {
+			_ = r.Head(200, 4)
+			_ = r.Peer().SendFile(r.Stream, f, 4, 4, link.End)
+		})
+		a, b := open(t, l).request(true), open(t, l).request(true)
+		for _, c := range []*client{a, b} {
+			got := c.read()
+			if len(got.files) != 1 {
+				t.Fatalf("%d files came", len(got.files))
+			}
+			checkFile(t, got.files[0], "efgh")
+			c.s.Close()
+		}
+	})
+}
+
+func TestOnlyOneRegularFileMayComeInAMessage(t *testing.T) {
+	f := tempFile(t, "x")
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = r.Close(); _ = w.Close() }() // nothing was written
+	l4, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = l4.Close() }() // nobody came
+	dir, err := os.Open(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = dir.Close() }() // only read
+	good := linktest.ControlMessage(1<<16, 1)
+	many := make([]int, 20)
+	for i := range many {
+		many[i] = int(f.Fd())
+	}
+	cases := []struct {
+		name, why string
+		message   []byte
+		fds       []int
+	}{
+		{"a pipe", "no regular file", good, []int{int(r.Fd())}},
+		{"a directory", "no regular file", good, []int{int(dir.Fd())}},
+		{"two", "2 descriptors", good, []int{int(f.Fd()), int(f.Fd())}},
+		{"twenty", "truncated", good, many},
+		{"none", "0 descriptors", good, nil},
+		{"a wrong mark", "control message", append([]byte("NOPE"), good[4:]...), []int{int(f.Fd())}},
+		{"a long message", "", append(good, good...), []int{int(f.Fd())}},
+		{"a slot that cannot be", "cannot be", linktest.ControlMessage(1<<16|16384, 1), []int{int(f.Fd())}},
+	}
+	for _, c := range cases {
+		t.Run(c.name, func(t *testing.T) {
+			overBoth(t, func(t *testing.T, transport string) {
+				l, p := pair(t, link.Options{Transport: transport})
+				if err := p.SendControl(c.message, c.fds...); err != nil {
+					t.Fatal(err)
+				}
+				ended(t, l, c.why)
+			})
+		})
+	}
+}
+
+func TestFilesOfAStreamThatEndedAreClosed(t *testing.T) {
+	overBoth(t, func(t *testing.T, transport string) {
+		l, p := pair(t, link.Options{Transport: transport})
+		f := tempFile(t, "x")
+		// Not named by any FILE when the stream ends, and arriving afterwards: more
+		// than the limit of unclaimed ones, were they kept.
+		for i := range 100 {
+			c := open(t, l).request(true)
+			id := next(t, p, link.KindRequest).Stream
+			if err := p.SendDescriptor(id, uint32(i), int(f.Fd())); err != nil {
+				t.Fatal(err)
+			}
+			commit(t, p, id, link.End, "")
+			c.read()
+			c.s.Close()
+			if err := p.SendDescriptor(id, uint32(i)+1000, int(f.Fd())); err != nil {
+				t.Fatal(err)
+			}
+		}
+		settled(t, l, p)
+		if err := l.Err(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+func TestAnAnswerOfManyFilesThatNobodyTakesIsCut(t *testing.T) {
+	overBoth(t, func(t *testing.T, transport string) {
+		l, p := pair(t, link.Options{Transport: transport})
+		f := tempFile(t, "x")
+		c := open(t, l).request(true)
+		id := next(t, p, link.KindRequest).Stream
+		commit(t, p, id, 0, "")
+		for i := range 100 {
+			if err := p.SendFile(id, f, 0, 1, 0); err != nil {
+				t.Fatalf("file %d: %v", i, err)
+			}
+		}
+		next(t, p, link.KindCancel)
+		send(t, p, link.KindAbort, 0, id, link.AbortCancelled, nil)
+		c.wait(func(x link.Frame) bool { return x.Kind == link.KindAbort })
+		if err := l.Err(); err != nil {
+			t.Error(err)
+		}
+		c.s.Close()
+	})
+}
