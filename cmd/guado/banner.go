@@ -65,8 +65,8 @@ func describeApp(cfg *config.Config, a *config.App, status *guado.Status) string
 		}
 	}
 	workers := count(g.Workers, "worker")
-	if ready < g.Workers {
-		workers = fmt.Sprintf("%d of %s ready", ready, workers)
+	if ready == 0 { // with several, the first one is enough to serve
+		workers += " (not ready)"
 	}
 	if kind == "wsgi" {
 		workers += " × " + count(g.Threads, "thread")
