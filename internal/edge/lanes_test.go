@@ -206,6 +206,9 @@ func TestHEAD204And304CarryNoBody(t *testing.T) {
 			{"HEAD", "/", 200, "5"}, {"HEAD", "/unknown", 200, ""}, {"GET", "/204", 204, ""}, {"GET", "/304", 304, "5"},
 		} {
 			resp, body := r.do(r.request(c.method, c.path, nil))
+			if c.status == 304 && m.h2 {
+				c.length = "" // Go's client takes such an answer for cut
+			}
 			if resp.StatusCode != c.status || body != "" || resp.Header.Get("Content-Length") != c.length {
 				t.Errorf("%s %s: status %d, body %q, Content-Length %q", c.method, c.path, resp.StatusCode, body, resp.Header.Get("Content-Length"))
 			}
@@ -377,19 +380,22 @@ func TestTheStepLearnsThatTheClientLeft(t *testing.T) {
 
 func TestABodyThatIsCutIsNotMistakenForComplete(t *testing.T) {
 	inEveryLane(t, func(t *testing.T, m mode) {
-		result := make(chan error, 1)
+		entered, result := make(chan struct{}), make(chan error, 1)
 		r := serve(t, m, func(x *exchange.Exchange) {
+			close(entered)
 			_, err := io.ReadAll(x.Body)
 			result <- err
 			text(x, 200, "")
 		})
 		pr, pw := io.Pipe()
-		ctx, cancel := context.WithCancel(context.Background())
 		go func() {
 			_, _ = pw.Write(bytes.Repeat([]byte("x"), 1000))
-			cancel()
+			<-entered
+			_ = pw.CloseWithError(errors.New("the client fails")) // it cuts the connection or stream
 		}()
-		_, _ = r.client.Do(r.request("POST", "/", pr).WithContext(ctx))
+		if _, err := r.client.Do(r.request("POST", "/", pr)); err == nil {
+			t.Error("the client did not fail")
+		}
 		if err := <-result; err == nil {
 			t.Error("a cut body ended like a complete one")
 		}

@@ -96,7 +96,9 @@ func (a *answer) Head(head exchange.Head) error {
 	}
 	a.status = head.Status
 	a.account = framing.Begin(a.stream.x.Method, head.Status, head.Length)
-	if n, ok := a.account.Length(); ok {
+	// A 304 may say the length that it does not have, but Go's own client takes the
+	// answer for cut then, and with it every proxy written in Go.
+	if n, ok := a.account.Length(); ok && head.Status != http.StatusNotModified {
 		h["Content-Length"] = []string{strconv.FormatInt(n, 10)}
 	}
 	a.w.WriteHeader(head.Status)
@@ -199,11 +201,16 @@ func (a *answer) Flush() error {
 		return err
 	}
 	a.buffered = 0
-	if a.stream.x.Method == http.MethodHead {
-		a.stream.whole.Store(true)
+	head := a.stream.x.Method == http.MethodHead
+	if head && a.stream.whole.Swap(true) {
+		return nil
 	}
 	a.guard.start()
-	return a.progress(a.control.Flush())
+	err := a.control.Flush()
+	if head {
+		err = nil // net/http has ended the stream with the head, and says that it is closed
+	}
+	return a.progress(err)
 }
 
 // Abort makes the stream end with RST_STREAM.
