@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -36,6 +37,9 @@ type rig struct {
 	reports chan report
 	logged  *logBook
 	tls     *tls.Config // of clients
+
+	sendBuffer int // of accepted connections; 0: the kernel's choice
+	control    func(network, address string, c syscall.RawConn) error
 }
 
 // logBook keeps what was logged.
@@ -153,6 +157,11 @@ func (r *rig) take(c net.Conn) {
 	if a, ok := c.RemoteAddr().(*net.TCPAddr); ok {
 		info.Peer = a.AddrPort()
 	}
+	if b, ok := c.(interface{ SetWriteBuffer(n int) error }); ok && r.sendBuffer > 0 {
+		if err := b.SetWriteBuffer(r.sendBuffer); err != nil {
+			r.t.Error(err)
+		}
+	}
 	if r.tls != nil {
 		t := tls.Server(c, serverTLS(r.t))
 		if err := t.HandshakeContext(context.Background()); err != nil {
@@ -174,7 +183,8 @@ type client struct {
 
 func (r *rig) dial() *client {
 	r.t.Helper()
-	c, err := net.Dial(r.addr.Network(), r.addr.String())
+	d := net.Dialer{Control: r.control}
+	c, err := d.Dial(r.addr.Network(), r.addr.String())
 	if err != nil {
 		r.t.Fatal(err)
 	}

@@ -14,6 +14,14 @@ func everywhere(t *testing.T, f func(t *testing.T, o option)) {
 	}
 }
 
+// everywhereAtOnce does the same in parallel, for tests that wait.
+func everywhereAtOnce(t *testing.T, f func(t *testing.T, o option)) {
+	everywhere(t, func(t *testing.T, o option) {
+		t.Parallel()
+		f(t, o)
+	})
+}
+
 func TestAConnectionServesOneRequestAfterTheOther(t *testing.T) {
 	everywhere(t, func(t *testing.T, o option) {
 		r := serve(t, echo, o)

@@ -2,6 +2,7 @@ package http1
 
 import (
 	"bytes"
+	"net/netip"
 
 	"github.com/guado-server/guado/internal/edge/framing"
 	"github.com/guado-server/guado/internal/edge/lane"
@@ -135,22 +136,29 @@ func splitAbsolute(target []byte) (authority, path []byte, p *exchange.Problem) 
 }
 
 // validAuthority reports whether b is host or host:port: a registered name or IPv4
-// address of unreserved characters, or an address in brackets.
+// address of unreserved characters, or an IPv6 address in brackets.
 func validAuthority(b []byte) bool {
-	host, port, bracketed := b, []byte(nil), false
+	host, port := b, []byte(nil)
 	if len(b) > 0 && b[0] == '[' {
 		end := bytes.IndexByte(b, ']')
-		if end < 2 {
+		if end < 0 {
 			return false
 		}
-		host, port, bracketed = b[1:end], b[end+1:], true
-	} else if i := bytes.IndexByte(b, ':'); i >= 0 {
-		host, port = b[:i], b[i:]
+		addr, err := netip.ParseAddr(string(b[1:end]))
+		if err != nil || !addr.Is6() || addr.Zone() != "" {
+			return false
+		}
+		host, port = nil, b[end+1:]
+	} else {
+		if i := bytes.IndexByte(b, ':'); i >= 0 {
+			host, port = b[:i], b[i:]
+		}
+		if len(host) == 0 {
+			return false
+		}
 	}
 	for _, c := range host {
-		hostByte := digit(c) || c|0x20 >= 'a' && c|0x20 <= 'z' || c == '.' || c == '-' || c == '_' && !bracketed ||
-			c == ':' && bracketed
-		if !hostByte {
+		if !digit(c) && (c|0x20 < 'a' || c|0x20 > 'z') && c != '.' && c != '-' && c != '_' {
 			return false
 		}
 	}
@@ -162,7 +170,7 @@ func validAuthority(b []byte) bool {
 			return false
 		}
 	}
-	return len(host) > 0
+	return true
 }
 
 // validEscapes reports whether each "%" begins an escape. Only the path is held to
