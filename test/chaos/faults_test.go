@@ -9,6 +9,7 @@ import (
 	"io"
 	"net/http"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
@@ -129,13 +130,31 @@ func TestAStoppedWorkerIsReplaced(t *testing.T) {
 		s := start(t, transport, "", `ping_timeout = "2s"`)
 		c := harness.Client(t, "http1")
 		pid := workerPID(t, c, s)
-		if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
-			t.Fatal(err)
-		}
+		stop(t, pid)
 		if other := workerPID(t, c, s); other == pid {
 			t.Errorf("worker %d answered although it was stopped", pid)
 		}
 	})
+}
+
+// stop stops a process and waits until all its threads have.
+func stop(t *testing.T, pid int) {
+	t.Helper()
+	if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	for running := true; running; {
+		running = false
+		tasks, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", pid))
+		if err != nil || len(tasks) == 0 {
+			t.Fatalf("process %d is gone: %v", pid, err)
+		}
+		for _, task := range tasks {
+			stat, err := os.ReadFile(task)
+			_, rest, _ := strings.Cut(string(stat), ") ")
+			running = running || err != nil || !strings.HasPrefix(rest, "T")
+		}
+	}
 }
 
 func TestGILPressureAloneNeverKills(t *testing.T) {
