@@ -294,10 +294,10 @@ func (s *Stream) Abandon(freed func()) {
 	through := s.life == lifeOver || s.revoked || !s.requested
 	tell, grant := false, int64(0)
 	switch {
-	case through:
+	case through, s.dropping: // cancelled already, and told why
 	case s.life < lifeBusy:
 		tell, grant = s.cancelLocked(CancelGone)
-	case !s.dropping:
+	default:
 		s.dropAll()
 	}
 	s.unlock()

@@ -210,6 +210,11 @@ func (p *Peer) WakeHost() {
 }
 
 func (c *shmChannel) start(stream uint32) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed {
+		return false // a process that is gone starts nothing
+	}
 	w := c.m.Word(AtSlots + 4*int(stream&0xffff))
 	return w.CompareAndSwap(stream>>16<<16|1, stream>>16<<16|2)
 }
