@@ -27,7 +27,7 @@ type files struct {
 	closed    bool
 
 	claimed chan struct{} // room for one: a descriptor found its frame or its end
-	kept atomic.Int32 // unclaimed and parked; lets a stream's end skip mu
+	kept    atomic.Int32  // unclaimed and parked; lets a stream's end skip mu
 }
 
 type descriptor struct {

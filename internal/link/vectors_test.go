@@ -1,0 +1,567 @@
+package link_test
+
+import (
+	"bytes"
+	"encoding/hex"
+	"errors"
+	"flag"
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/guado-server/guado/internal/exchange"
+	"github.com/guado-server/guado/internal/link"
+	"github.com/guado-server/guado/internal/link/linktest"
+)
+
+var update = flag.Bool("update", false, "write protocol/vectors anew")
+
+// vectorStream is generation 1 of slot 2: the third stream that a link opens.
+const vectorStream = 1<<16 | 2
+
+// vector is one entry of a file in protocol/vectors.
+type vector struct {
+	kind, name string
+	lines      [][]string // key and values, unescaped
+}
+
+func (v *vector) add(key string, values ...any) {
+	line := []string{key}
+	for _, x := range values {
+		switch x := x.(type) {
+		case []byte:
+			line = append(line, string(x))
+		default:
+			line = append(line, fmt.Sprint(x))
+		}
+	}
+	v.lines = append(v.lines, line)
+}
+
+func (v *vector) frame(raw []byte) { v.add("frame", hex.EncodeToString(raw)) }
+
+// all gives the values of each line with this key.
+func (v *vector) all(key string) (out [][]string) {
+	for _, n := range v.lines {
+		if n[0] == key {
+			out = append(out, n[1:])
+		}
+	}
+	return out
+}
+
+func (v *vector) get(t *testing.T, key string) string {
+	t.Helper()
+	all := v.all(key)
+	if len(all) != 1 || len(all[0]) != 1 {
+		t.Fatalf("vector %s has no single %s", v.name, key)
+	}
+	return all[0][0]
+}
+
+func (v *vector) number(t *testing.T, key string) int64 {
+	t.Helper()
+	n, err := strconv.ParseInt(v.get(t, key), 10, 64)
+	if err != nil {
+		t.Fatalf("vector %s: %v", v.name, err)
+	}
+	return n
+}
+
+// message gives the payload of a vector's frames, joined.
+func (v *vector) message(t *testing.T) (payload []byte, last link.Flags) {
+	t.Helper()
+	for _, f := range v.all("frame") {
+		raw := unhex(t, f[0])
+		size := int(raw[0]) | int(raw[1])<<8 | int(raw[2])<<16
+		payload = append(payload, raw[16:size]...)
+		last = link.Flags(raw[5])
+	}
+	return payload, last
+}
+
+func unhex(t *testing.T, s string) []byte {
+	t.Helper()
+	b, err := hex.DecodeString(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+func escape(s string) string {
+	var b strings.Builder
+	for i := range len(s) {
+		if c := s[i]; c > ' ' && c <= '~' && c != '%' {
+			b.WriteByte(c)
+		} else {
+			fmt.Fprintf(&b, "%%%02x", c)
+		}
+	}
+	if b.Len() == 0 {
+		return "%"
+	}
+	return b.String()
+}
+
+func unescape(t *testing.T, s string) string {
+	t.Helper()
+	if s == "%" {
+		return ""
+	}
+	var b strings.Builder
+	for i := 0; i < len(s); i++ {
+		if s[i] != '%' {
+			b.WriteByte(s[i])
+			continue
+		}
+		if len(s) < i+3 {
+			t.Fatalf("token %q ends in an escape", s)
+		}
+		b.Write(unhex(t, s[i+1:i+3]))
+		i += 2
+	}
+	return b.String()
+}
+
+func vectorPath(name string) string {
+	return filepath.Join("..", "..", "protocol", "vectors", name)
+}
+
+// golden compares vectors with their file, or writes it.
+func golden(t *testing.T, name, title string, vectors []vector) {
+	t.Helper()
+	var b bytes.Buffer
+	fmt.Fprintf(&b, "# %s Format: README.md. Written by go test ./internal/link -run Vectors -update.\n", title)
+	for _, v := range vectors {
+		fmt.Fprintf(&b, "\n%s %s\n", v.kind, v.name)
+		for _, n := range v.lines {
+			b.WriteString(n[0])
+			for _, x := range n[1:] {
+				b.WriteString(" " + escape(x))
+			}
+			b.WriteByte('\n')
+		}
+		b.WriteString("end\n")
+	}
+	if *update {
+		if err := os.WriteFile(vectorPath(name), b.Bytes(), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	want, err := os.ReadFile(vectorPath(name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(b.Bytes(), want) {
+		t.Errorf("%s differs from what the code makes: the wire has changed", name)
+	}
+}
+
+// readVectors reads a file as C and Python do.
+func readVectors(t *testing.T, name string) (out []vector) {
+	t.Helper()
+	text, err := os.ReadFile(vectorPath(name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var v *vector
+	for _, n := range strings.Split(string(text), "\n") {
+		tokens := strings.Split(n, " ")
+		switch {
+		case n == "" || n[0] == '#':
+		case v == nil:
+			v = &vector{kind: tokens[0], name: tokens[1]}
+		case n == "end":
+			out, v = append(out, *v), nil
+		default:
+			for i := 1; i < len(tokens); i++ {
+				tokens[i] = unescape(t, tokens[i])
+			}
+			v.lines = append(v.lines, tokens)
+		}
+	}
+	return out
+}
+
+func field(name, value string) exchange.Field {
+	return exchange.Field{Name: []byte(name), Value: []byte(value)}
+}
+
+// vectorRequests are the requests of requests.txt.
+func vectorRequests() []struct {
+	name     string
+	wsgi     bool
+	complete bool
+	body     string
+	x        *exchange.Exchange
+} {
+	type r = struct {
+		name     string
+		wsgi     bool
+		complete bool
+		body     string
+		x        *exchange.Exchange
+	}
+	client := netip.MustParseAddrPort("192.0.2.7:51234")
+	get := request("GET", "/shop/cart")
+	get.Client, get.Target, get.Query = client, []byte("/shop/cart?a=1&b=%20"), []byte("a=1&b=%20")
+	get.TraceParent = []byte("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")
+	get.Fields = []exchange.Field{
+		field("Host", "shop.example:8000"), field("User-Agent", "curl/8.0"), field("Accept", "*/*"),
+		field("x-request-id", "the client's own"),
+	}
+	post := request("POST", "/form")
+	post.Client, post.Length = client, 9
+	post.Fields = []exchange.Field{
+		field("content-type", "application/x-www-form-urlencoded"), field("Content-Length", "9"),
+		field("Cookie", "a=1"), field("X-Multi", "one"), field("cookie", "b=2"), field("x-MULTI", "two"),
+		field("X-Multi", ""), field("X-Latin", "caf\xe9"),
+	}
+	upload := request("PUT", "/upload")
+	upload.Client, upload.Length, upload.Expect = client, 5<<30, true
+	upload.Fields = []exchange.Field{field("Content-Length", "5368709120")}
+	chunked := request("POST", "/chunked")
+	chunked.Client, chunked.Length = client, -1
+	chunked.Fields = []exchange.Field{field("Transfer-Encoding", "chunked"), field("Content-Type", "text/plain")}
+	spooled := request("POST", "/spooled")
+	spooled.Client, spooled.Length = client, 4
+	h2 := request("GET", "/secure")
+	h2.Version, h2.Scheme, h2.Host = exchange.HTTP2, "https", []byte("secure.example")
+	h2.TLS = &exchange.TLS{Version: 0x0304, CipherSuite: 0x1301}
+	h2.Client, h2.LocalName, h2.LocalPort = netip.MustParseAddrPort("[2001:db8::1]:443"), "::1", 443
+	h2.TrailersOK = true
+	h2.Fields = []exchange.Field{field("accept", "text/html"), field("cookie", "a=1"), field("cookie", "b=2")}
+	unix := request("GET", "/")
+	unix.Unix, unix.LocalName, unix.LocalPort = true, "/run/guado.sock", 0
+	head := request("HEAD", "/caf\xc3\xa9/ \x00/")
+	head.Client, head.RawPath, head.Target = client, []byte("/caf%C3%A9/%20%00/"), []byte("/caf%C3%A9/%20%00/")
+	mounted := request("GET", "/legacy/app//x")
+	mounted.Client, mounted.Root, mounted.Host = client, []byte("/legacy"), []byte("[::1]:8000")
+	bare := request("GET", "/")
+	bare.Version, bare.Host, bare.ID = exchange.HTTP10, nil, ""
+	long := request("GET", "/long")
+	long.Client = client
+	for i := range 20 {
+		long.Fields = append(long.Fields, field(fmt.Sprintf("X-Field-%d", i), strings.Repeat(string(rune('a'+i)), 60)))
+	}
+	return []r{
+		{"get-wsgi", true, true, "", get}, {"get-asgi", false, true, "", get},
+		{"post-wsgi", true, true, "a=1&b=two", post}, {"post-asgi", false, true, "a=1&b=two", post},
+		{"upload-expect", false, false, "", upload}, {"chunked-wsgi", true, false, "", chunked},
+		{"chunked-spooled", true, true, "data", spooled}, {"http2-tls", false, true, "", h2},
+		{"unix-socket", true, true, "", unix}, {"head", true, true, "", head},
+		{"mounted-ipv6", true, true, "", mounted}, {"http10-bare", true, true, "", bare},
+		{"fragmented-request", true, true, strings.Repeat("0123456789", 60), long},
+	}
+}
+
+func TestVectorsOfRequests(t *testing.T) {
+	var vectors []vector
+	for _, c := range vectorRequests() {
+		ring := 1 << 20
+		if strings.HasPrefix(c.name, "fragmented-") {
+			ring = 4096
+		}
+		l, p := pair(t, link.Options{Transport: link.Socket, Ring: ring})
+		var s *link.Stream
+		for range 3 {
+			var err error
+			if s, err = l.Open(c.x); err != nil {
+				t.Fatal(err)
+			}
+		}
+		payload := link.AppendRequest(nil, c.x, 3, c.wsgi, []byte(c.body))
+		if err := s.Request(payload, c.complete); err != nil {
+			t.Fatal(err)
+		}
+		v := vector{kind: "request", name: c.name}
+		describe(t, &v, c.wsgi, c.complete, payload)
+		for more := true; more; {
+			f := next(t, p, link.KindRequest)
+			if f.Stream != vectorStream {
+				t.Fatalf("request on stream 0x%x", f.Stream)
+			}
+			v.frame(linktest.AppendFrame(nil, f.Kind, f.Flags, f.Stream, f.Arg, f.Payload))
+			more = f.Flags&link.More != 0
+		}
+		vectors = append(vectors, v)
+	}
+	golden(t, "requests.txt", "REQUEST messages, as the host sends them.", vectors)
+}
+
+func describe(t *testing.T, v *vector, wsgi, complete bool, payload []byte) {
+	t.Helper()
+	r, err := linktest.ParseRequest(payload)
+	if err != nil {
+		t.Fatal(err)
+	}
+	bit := map[bool]int{true: 1}
+	v.add("wsgi", bit[wsgi])
+	v.add("version", r.Version)
+	v.add("flags", r.Flags)
+	v.add("app", r.App)
+	v.add("length", r.Length)
+	v.add("tls", r.TLSVersion, r.Cipher)
+	v.add("server_port", r.ServerPort)
+	v.add("client_port", r.ClientPort)
+	for _, s := range [][2]string{
+		{"id", r.ID}, {"method", r.Method}, {"scheme", r.Scheme}, {"path", r.Path}, {"raw_path", r.RawPath},
+		{"query", r.Query}, {"target", r.Target}, {"root", r.Root}, {"server_name", r.ServerName},
+		{"client_host", r.ClientHost}, {"traceparent", r.TraceParent},
+	} {
+		v.add(s[0], s[1])
+	}
+	for _, f := range r.Fields {
+		v.add("field", f.Name, f.Value)
+	}
+	v.add("body", r.Inline)
+	v.add("complete", bit[complete])
+}
+
+// vectorHeads are the answers of heads.txt.
+func vectorHeads() []vector {
+	type head struct {
+		kind, name, reason, body string
+		status                   int
+		length                   int64
+		flags                    link.Flags
+		fields                   []linktest.Field
+	}
+	kinds := map[string]link.Kind{"commit": link.KindCommit, "informational": link.KindInformational}
+	heads := []head{
+		{"commit", "hello", "OK", "Hello, world!", 200, 13, link.End, []linktest.Field{{Name: "Content-Type", Value: "text/plain"}}},
+		{"commit", "empty", "No Content", "", 204, -1, link.End, nil},
+		{"commit", "busy", "OK", "x", 200, 1, link.End | link.Busy, nil},
+		{"commit", "streamed", "", "first", 200, -1, 0, []linktest.Field{{Name: "x-a", Value: "1"}, {Name: "X-A", Value: ""}}},
+		{"commit", "cookies", "I'm a teapot", "", 418, 0, link.End, []linktest.Field{
+			{Name: "Set-Cookie", Value: "a=1; Path=/"}, {Name: "Set-Cookie", Value: "b=2"}, {Name: "X-Latin", Value: "caf\xe9"},
+		}},
+		{"commit", "length-of-terabytes", "OK", "", 200, 1 << 42, 0, nil},
+		{"informational", "continue", "", "", 100, -1, 0, nil},
+		{"informational", "early-hints", "Early Hints", "", 103, -1, 0, []linktest.Field{{Name: "Link", Value: "</a.css>; rel=preload"}}},
+		{"commit", "fragmented-head", "OK", strings.Repeat("0123456789", 30), 200, 300, link.End, []linktest.Field{
+			{Name: "X-Long", Value: strings.Repeat("abcdefghij", 70)},
+		}},
+	}
+	var out []vector
+	for _, h := range heads {
+		v := vector{kind: h.kind, name: h.name}
+		v.add("status", h.status)
+		v.add("length", h.length)
+		v.add("reason", h.reason)
+		for _, f := range h.fields {
+			v.add("field", f.Name, f.Value)
+		}
+		payload := linktest.AppendHead(nil, h.status, h.reason, h.length, h.fields...)
+		if h.kind == "commit" {
+			v.add("body", h.body)
+			payload = linktest.AppendCommit(nil, h.status, h.reason, h.length, []byte(h.body), h.fields...)
+		}
+		v.add("complete", h.flags&link.End)
+		most := 131072 - 16
+		if strings.HasPrefix(h.name, "fragmented-") {
+			most = 512 - 16
+		}
+		for ; len(payload) > most; payload = payload[most:] {
+			v.frame(linktest.AppendFrame(nil, kinds[h.kind], link.More, vectorStream, 0, payload[:most]))
+		}
+		v.frame(linktest.AppendFrame(nil, kinds[h.kind], h.flags, vectorStream, 0, payload))
+		out = append(out, v)
+	}
+	trailers := []linktest.Field{{Name: "Digest", Value: "sha-256=abc"}, {Name: "Server-Timing", Value: "db;dur=53"}}
+	v := vector{kind: "trailers", name: "two"}
+	for _, f := range trailers {
+		v.add("field", f.Name, f.Value)
+	}
+	v.frame(linktest.AppendFrame(nil, link.KindTrailers, link.End, vectorStream, 0, linktest.AppendFields([]byte{2, 0}, trailers...)))
+	return append(out, v)
+}
+
+func TestVectorsOfHeads(t *testing.T) {
+	golden(t, "heads.txt", "Heads and trailers, as a worker sends them.", vectorHeads())
+	for _, v := range readVectors(t, "heads.txt") {
+		payload, flags := v.message(t)
+		var fields []exchange.Field
+		var err error
+		if v.kind == "trailers" {
+			fields, err = link.DecodeTrailers(payload, nil)
+		} else {
+			var h exchange.Head
+			var body []byte
+			h, body, err = link.DecodeHead(payload, nil)
+			fields = h.Fields
+			if int64(h.Status) != v.number(t, "status") || h.Length != v.number(t, "length") || h.Reason != v.get(t, "reason") {
+				t.Errorf("%s decodes to %+v", v.name, h)
+			}
+			if v.kind == "commit" && string(body) != v.get(t, "body") {
+				t.Errorf("%s has body %q", v.name, body)
+			}
+			if int64(flags&link.End) != v.number(t, "complete") {
+				t.Errorf("%s has flags %d", v.name, flags)
+			}
+		}
+		if err != nil {
+			t.Errorf("%s: %v", v.name, err)
+		}
+		want := v.all("field")
+		if len(fields) != len(want) {
+			t.Fatalf("%s has %d fields", v.name, len(fields))
+		}
+		for i, f := range fields {
+			if string(f.Name) != want[i][0] || string(f.Value) != want[i][1] {
+				t.Errorf("%s: field %s: %s", v.name, f.Name, f.Value)
+			}
+		}
+	}
+}
+
+func TestVectorsOfFrames(t *testing.T) {
+	type f struct {
+		name    string
+		kind    link.Kind
+		flags   link.Flags
+		stream  uint32
+		arg     uint32
+		payload string
+	}
+	var vectors []vector
+	for _, c := range []f{
+		{"hello", link.KindHello, 0, 0, 0, `{"protocol":1}`},
+		{"body", link.KindBody, 0, vectorStream, 0, "12345678"},
+		{"body-end", link.KindBody, link.End, vectorStream, 0, ""},
+		{"body-cut", link.KindBody, link.End, vectorStream, 1, ""},
+		{"cancel-gone", link.KindCancel, 0, vectorStream, link.CancelGone, ""},
+		{"cancel-stopping", link.KindCancel, 0, vectorStream, link.CancelStopping, ""},
+		{"grant", link.KindGrant, 0, vectorStream, 65536, ""},
+		{"drain", link.KindDrain, 0, 0, 25000, ""},
+		{"ping", link.KindPing, 0, 0, 4294967295, ""},
+		{"ready", link.KindReady, 0, 0, 0, `{"protocol":1,"apps":[]}`},
+		{"started", link.KindStarted, 0, vectorStream, 0, ""},
+		{"response-body", link.KindResponseBody, 0, vectorStream, 0, "x"},
+		{"response-end", link.KindResponseBody, link.End | link.Busy, vectorStream, 0, ""},
+		{"file", link.KindFile, link.End, vectorStream, 7, string(linktest.FilePayload(4096, 1<<33))},
+		{"credit", link.KindCredit, 0, vectorStream, 16384, ""},
+		{"pong", link.KindPong, 0, 0, 4294967295, ""},
+		{"log", link.KindLog, 0, vectorStream, link.LogError, "Traceback (most recent call last):\n"},
+		{"failed", link.KindFailed, 0, 0, 0, `{"stage":"import"}`},
+		{"abort", link.KindAbort, 0, vectorStream, link.AbortProtocol, "no start_response"},
+		{"done", link.KindDone, 0, 65535<<16 | 65535, 0, ""},
+	} {
+		v := vector{kind: "frame", name: c.name}
+		v.add("size", 16+len(c.payload))
+		v.add("kind", int(c.kind))
+		v.add("flags", int(c.flags))
+		v.add("stream", c.stream)
+		v.add("arg", c.arg)
+		v.add("payload", c.payload)
+		v.frame(linktest.AppendFrame(nil, c.kind, c.flags, c.stream, c.arg, []byte(c.payload)))
+		vectors = append(vectors, v)
+	}
+	golden(t, "frames.txt", "Single frames of every kind.", vectors)
+}
+
+func TestVectorsOfCorruptFrames(t *testing.T) {
+	golden(t, "corrupt.txt", "What must be refused.", corruptVectors(t))
+	for _, v := range readVectors(t, "corrupt.txt") {
+		b := unhex(t, v.get(t, "bytes"))
+		var err error
+		switch v.get(t, "part") {
+		case "header":
+			l, p := pair(t, link.Options{Transport: link.Socket})
+			if err := p.SendRaw(b); err != nil {
+				t.Fatal(err)
+			}
+			<-l.Done()
+			err = l.Err()
+		case "head":
+			_, _, err = link.DecodeHead(b, nil)
+		case "trailers":
+			_, err = link.DecodeTrailers(b, nil)
+		case "request":
+			if _, err := linktest.ParseRequest(b); err == nil {
+				t.Errorf("%s is accepted", v.name)
+			}
+			continue
+		}
+		if !errors.Is(err, link.ErrCorrupt) {
+			t.Errorf("%s is accepted (%v)", v.name, err)
+		}
+	}
+}
+
+func corruptVectors(t *testing.T) (out []vector) {
+	t.Helper()
+	add := func(part, name, why string, b []byte) {
+		v := vector{kind: "corrupt", name: name}
+		v.add("part", part)
+		v.add("why", strings.ReplaceAll(why, " ", "_"))
+		v.add("bytes", hex.EncodeToString(b))
+		out = append(out, v)
+	}
+	add("header", "zero", "a hole punched into the ring", make([]byte, 16))
+	add("header", "size-below-header", "size counts the header", frame(15, 0x0f, 0, 0, 0, 0))
+	add("header", "size-over-largest", "size over ring/8", frame(131073, 0x03, 0, 0, vectorStream, 0))
+	add("header", "size-of-gigabytes", "size over ring/8", frame(1<<32-1, 0x03, 0, 0, vectorStream, 0))
+	add("header", "reserved-bits", "the u16 behind the flags is zero", frame(16, 0x0f, 0, 0x0100, 0, 0))
+
+	var x *exchange.Exchange
+	for _, c := range vectorRequests() {
+		if c.name == "post-wsgi" {
+			x = c.x
+		}
+	}
+	whole := link.AppendRequest(nil, x, 0, true, []byte("body"))
+	for _, n := range []int{0, 1, 23, 24, 27, 40, len(whole) / 2, len(whole) - 5, len(whole) - 4, len(whole) - 1} {
+		add("request", fmt.Sprintf("request-cut-at-%d", n), "ends too early", whole[:n])
+	}
+	add("request", "request-with-more", "ends too late", append(bytes.Clone(whole), 0))
+	add("request", "string-of-gigabytes", "a string is longer than the payload", patch(whole, 24, 0xff, 0xff, 0xff, 0xff))
+	add("request", "more-fields-than-there-are", "the count is too high", patch(whole, 6, 0xff, 0xff))
+
+	head := linktest.AppendCommit(nil, 200, "OK", 4, []byte("body"), linktest.Field{Name: "Server", Value: "x"})
+	for _, n := range []int{0, 15, 16, 17, 18, 25, 32, len(head) - 5, len(head) - 1} {
+		add("head", fmt.Sprintf("head-cut-at-%d", n), "ends too early", head[:n])
+	}
+	add("head", "head-with-more", "ends too late", append(bytes.Clone(head), 0))
+	add("head", "status-99", "100 to 999", patch(head, 0, 99, 0))
+	add("head", "status-1000", "100 to 999", patch(head, 0, 0xe8, 3))
+	add("head", "length-below-minus-one", "-1 means unknown", patch(head, 4, 0xfe, 255, 255, 255, 255, 255, 255, 255))
+	add("head", "reason-of-gigabytes", "longer than the head", patch(head, 12, 0xff, 0xff, 0xff, 0xff))
+	add("head", "reason-with-newline", "would split the answer", patch(head, 16, '\n'))
+	for _, c := range []struct {
+		name, why string
+		f         linktest.Field
+	}{
+		{"value-with-cr", "would split the answer", linktest.Field{Name: "A", Value: "b\rc"}},
+		{"value-with-lf", "would split the answer", linktest.Field{Name: "A", Value: "b\nc"}},
+		{"value-with-nul", "no field value", linktest.Field{Name: "A", Value: "b\x00c"}},
+		{"name-empty", "no token", linktest.Field{Name: "", Value: "b"}},
+		{"name-with-space", "no token", linktest.Field{Name: "A B", Value: "c"}},
+		{"name-with-colon", "no token", linktest.Field{Name: "A:", Value: "c"}},
+		{"name-with-lf", "no token", linktest.Field{Name: "A\n", Value: "c"}},
+		{"name-not-ascii", "no token", linktest.Field{Name: "caf\xe9", Value: "c"}},
+		{"content-length", "the host frames the body", linktest.Field{Name: "Content-Length", Value: "4"}},
+		{"transfer-encoding", "the host frames the body", linktest.Field{Name: "transfer-encoding", Value: "chunked"}},
+		{"connection", "belongs to the host", linktest.Field{Name: "Connection", Value: "close"}},
+	} {
+		add("head", c.name, c.why, linktest.AppendCommit(nil, 200, "OK", 0, nil, c.f))
+		add("trailers", "trailer-"+c.name, c.why, linktest.AppendFields([]byte{1, 0}, c.f))
+	}
+	add("head", "field-with-reserved-bits", "the u16 behind the name length is zero", patch(head, 20, 1))
+	add("trailers", "trailers-cut", "ends too early", linktest.AppendFields([]byte{2, 0}, linktest.Field{Name: "A", Value: "b"}))
+	add("trailers", "trailers-without-count", "ends too early", []byte{1})
+	return out
+}
+
+// patch gives a copy of b with other bytes at some place.
+func patch(b []byte, at int, other ...byte) []byte {
+	b = bytes.Clone(b)
+	copy(b[at:], other)
+	return b
+}
