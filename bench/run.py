@@ -249,7 +249,11 @@ def main() -> None:
                 continue
             try:
                 for load_name in args.loads.split(","):
-                    server.ask(LOADS[load_name])
+                    try:
+                        server.ask(LOADS[load_name])
+                    except (OSError, RuntimeError, http.client.HTTPException) as why:
+                        print(f"left out: {name} {load_name}: {why}", file=sys.stderr)
+                        continue
                     for connections in map(int, args.connections.split(",")):
                         run = measure(server, LOADS[load_name], connections, args.seconds)
                         results.setdefault((load_name, name, connections), []).append(run)
