@@ -23,7 +23,6 @@ type conn struct {
 	info   *lane.Conn
 	raw    syscall.RawConn // of the socket below nc; nil when there is none
 	plain  bool            // nc is the socket itself: we may read it by hand
-	ahead  lane.Socket     // nc, while bytes may lie in it that were put back
 	w      *work           // nil while idle
 
 	rd, wr          side
@@ -71,19 +70,14 @@ var past = time.Unix(1, 0)
 
 func (s *Server) newConn(nc net.Conn, info *lane.Conn) *conn {
 	c := &conn{server: s, nc: nc, info: info}
-	socket := below(nc)
-	if sc, ok := socket.(syscall.Conn); ok {
+	if sc, ok := below(nc).(syscall.Conn); ok {
 		if raw, err := sc.SyscallConn(); err == nil { // a closed one fails at its first read, too
 			c.raw = raw
 		}
 	}
-	if c.raw != nil && socket == nc {
-		switch nc := nc.(type) {
-		case *net.TCPConn, *net.UnixConn:
-			c.plain = true
-		case lane.Socket:
-			c.plain, c.ahead = true, nc
-		}
+	switch nc.(type) {
+	case *net.TCPConn, *net.UnixConn:
+		c.plain = c.raw != nil
 	}
 	c.awaitFn = c.tryRead
 	return c
@@ -159,12 +153,6 @@ func (c *conn) readFirst(probe bool) (int, error) {
 			return 0, nil
 		}
 		return c.readFirstByte()
-	}
-	if c.ahead != nil {
-		if c.ahead.Unread() > 0 {
-			return c.readFirstByte()
-		}
-		c.ahead = nil
 	}
 	c.got, c.gotErr, c.probe = 0, nil, probe
 	if err := c.raw.Read(c.awaitFn); err != nil {

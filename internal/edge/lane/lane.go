@@ -6,9 +6,7 @@
 package lane
 
 import (
-	"net"
 	"net/netip"
-	"syscall"
 	"time"
 
 	"github.com/guado-server/guado/internal/exchange"
@@ -22,16 +20,6 @@ type Conn struct {
 	Unix      bool
 	TLS       *exchange.TLS // nil: plain
 	Trusted   bool          // a listed proxy: its forwarded fields are believed
-}
-
-// Socket is implemented by a connection that is a socket of the operating system,
-// with TCPConn's or UnixConn's methods, but for bytes that were read from it before
-// and put back. A lane goes past Read, to the descriptor, only when Unread says that
-// none are left; there will then be none ever after.
-type Socket interface {
-	net.Conn
-	syscall.Conn
-	Unread() int
 }
 
 // Limits of one connection and its requests. Zero means the default of
