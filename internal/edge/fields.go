@@ -2,6 +2,7 @@ package edge
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"fmt"
 
@@ -44,38 +45,55 @@ const (
 //     traceparent and tracestate likewise;
 //   - what has a place of its own in the request: Host, Expect.
 func (p *preparer) cleanFields(x *exchange.Exchange, trusted bool, s *seen) *exchange.Problem {
-	kept := x.Fields[:0]
-	for _, f := range x.Fields {
-		if !framing.ValidValue(f.Value) {
-			return badRequest("bad_field", fmt.Errorf("value of field %q has a control character", f.Name))
+	all, n := x.Fields, 0
+	for i := range all {
+		f := &all[i]
+		if len(f.Name) == 0 || !framing.ValidValue(f.Value) {
+			return badRequest("bad_field", fmt.Errorf("field %q has no name or a control character", f.Name))
 		}
-		if len(f.Name) == 0 {
-			return badRequest("bad_field", errors.New("field without a name"))
-		}
-		aliased := false
-		for _, c := range f.Name {
-			if c == '_' || c == '.' {
-				aliased = true
-				break
-			}
-		}
-		if aliased {
+		if aliases(f.Name) {
 			if !p.allows(f.Name) {
 				continue
 			}
-		} else if special[f.Name[0]] && classify(f, trusted, s) == drop {
+		} else if special[f.Name[0]] && classify(*f, trusted, s) == drop {
 			continue
 		}
-		kept = append(kept, f)
+		if i != n {
+			all[n] = *f
+		}
+		n++
 	}
+	x.Fields = all[:n]
 	if s.named != nil {
-		kept = dropNamed(kept, s.named)
+		x.Fields = dropNamed(x.Fields, s.named)
 	}
 	if s.types > 1 {
 		return badRequest("bad_field", errors.New("several Content-Type fields"))
 	}
-	x.Fields = kept
 	return nil
+}
+
+// aliases reports whether a name has "_" or ".", eight bytes at a time.
+func aliases(name []byte) bool {
+	const (
+		ones  = 0x0101010101010101
+		highs = 0x8080808080808080
+	)
+	for len(name) >= 8 {
+		x := binary.LittleEndian.Uint64(name)
+		a, b := x^'_'*ones, x^'.'*ones
+		// "Has a zero byte": names are ASCII, so it is exact.
+		if ((a-ones)&^a|(b-ones)&^b)&highs != 0 {
+			return true
+		}
+		name = name[8:]
+	}
+	for _, c := range name {
+		if c == '_' || c == '.' {
+			return true
+		}
+	}
+	return false
 }
 
 func badRequest(code string, err error) *exchange.Problem {
