@@ -6,9 +6,6 @@ import (
 	"github.com/guado-server/guado/internal/exchange"
 )
 
-// maxFields bounds the fields of one head; the wire's count could say 65,535.
-const maxFields = 4096
-
 // headSize walks over a head and gives the offset of the body bytes behind it. The
 // reader uses it to charge the body against the credit without validating names.
 func headSize(p []byte) (int, error) {
@@ -97,9 +94,6 @@ func DecodeTrailers(payload []byte, fields []exchange.Field) ([]exchange.Field, 
 }
 
 func decodeFields(p []byte, at, count int, fields []exchange.Field) ([]exchange.Field, int, error) {
-	if count > maxFields {
-		return fields, at, corrupt("%d fields, the most is %d", count, maxFields)
-	}
 	for ; count > 0; count-- {
 		end, ok := skipField(p, at)
 		if !ok {

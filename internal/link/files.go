@@ -211,7 +211,7 @@ func (s *Stream) fileArrived(id, sequence uint32, file *os.File) {
 		for i := range s.in.recs {
 			if r := &s.in.recs[i]; r.parked && r.arg == sequence {
 				r.file, r.parked, file = file, false, nil
-				s.files++
+				s.fileFiled()
 				s.rung, b = true, s.bell
 				break
 			}
@@ -220,12 +220,11 @@ func (s *Stream) fileArrived(id, sequence uint32, file *os.File) {
 	if file != nil {
 		s.litter = append(s.litter, file)
 	}
-	crowded := s.files > maxFiled
+	excess := s.excess
+	s.excess = ""
 	s.unlock()
 	if b != nil {
 		b.Ring()
 	}
-	if crowded {
-		s.cancel(id, CancelStopping)
-	}
+	s.cut(id, excess)
 }

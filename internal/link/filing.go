@@ -80,7 +80,8 @@ func (s *Stream) file(h header, p shared) error {
 		}
 	}
 	s.life = next
-	over, crowded := s.abandoned && next == lifeOver, s.files > maxFiled
+	over, excess := s.abandoned && next == lifeOver, s.excess
+	s.excess = ""
 	b := s.bell
 	if err != nil || s.rung || len(s.in.recs) == 0 {
 		b = nil
@@ -100,10 +101,17 @@ func (s *Stream) file(h header, p shared) error {
 	if grant > 0 {
 		s.l.grant(s, h.stream, grant)
 	}
-	if crowded {
-		s.cancel(h.stream, CancelStopping)
-	}
+	s.cut(h.stream, excess)
 	return nil
+}
+
+// cut ends an exchange whose answer is more than the host keeps. That is the
+// application's doing and no reason to end the worker.
+func (s *Stream) cut(id uint32, excess string) {
+	if excess != "" {
+		s.l.o.Log.Warn("an answer was cut", "stream", id, "reason", excess)
+		s.cancel(id, CancelStopping)
+	}
 }
 
 // charge counts body bytes against the credit. Under mu.
@@ -118,13 +126,17 @@ func (s *Stream) charge(n int) error {
 // keep files the frame for the consumer. Under mu.
 func (s *Stream) keep(h header, p shared) error {
 	in := s.in
-	if len(in.recs) >= maxRecords {
-		return corrupt("%d frames on stream 0x%08x that nobody has taken", len(in.recs), h.stream)
+	if s.excess != "" {
+		return nil // it is being cut
 	}
 	if s.partial != nil && h.kind != KindCommit {
 		return corrupt("%v between fragments of COMMIT", h.kind)
 	}
 	r := record{kind: h.kind, flags: h.flags, arg: h.arg, at: len(in.mem.b), n: p.len()}
+	if len(in.recs) >= maxRecords && h.kind != KindResponseBody {
+		s.excess = "too many frames that the client has not taken"
+		return nil
+	}
 	switch h.kind {
 	case KindResponseBody:
 		if err := s.charge(r.n); err != nil {
@@ -139,9 +151,12 @@ func (s *Stream) keep(h header, p shared) error {
 	case KindCommit:
 		return s.commit(r, p)
 	case KindInformational:
-		b := p.appendTo(&in.mem)
-		if _, err := headSize(b); err != nil || len(in.mem.b) > maxHead+int(s.l.o.ResponseCredit) {
-			return corrupt("INFORMATIONAL that is too much or no head: %w", err)
+		if r.at+r.n > maxHead+int(s.l.o.ResponseCredit) {
+			s.excess = "too many early hints that the client has not taken"
+			return nil
+		}
+		if _, err := headSize(p.appendTo(&in.mem)); err != nil {
+			return err
 		}
 	case KindFile:
 		return s.fileFrame(r, p)
@@ -157,7 +172,8 @@ func (s *Stream) commit(r record, p shared) error {
 	in := s.in
 	if s.partial != nil || r.flags&More != 0 {
 		if len(s.partial)+p.len() > maxHead+int(s.l.o.ResponseCredit) {
-			return corrupt("head of more than %d bytes", maxHead)
+			s.excess = "its head is larger than 1 MiB"
+			return nil
 		}
 		s.partial = append(s.partial, p.b...)
 		if r.flags&More != 0 {
@@ -198,10 +214,17 @@ func (s *Stream) fileFrame(r record, p shared) error {
 		return err
 	}
 	if r.file, r.parked = f, f == nil; f != nil {
-		s.files++
+		s.fileFiled()
 	}
 	in.recs = append(in.recs, r)
 	return nil
+}
+
+// fileFiled counts a descriptor. Under mu.
+func (s *Stream) fileFiled() {
+	if s.files++; s.files > maxFiled {
+		s.excess = "too many files that the client has not taken"
+	}
 }
 
 // discard keeps account of a frame that nobody wants any more, so that the worker

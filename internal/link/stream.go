@@ -60,6 +60,7 @@ type Stream struct {
 	freed      func()     // to call when the worker is through with it
 	ended      bool       // END was taken
 	files      int        // descriptors that are filed and not taken
+	excess     string     // why the answer must be cut, until that is done
 	partial    []byte     // COMMIT under reassembly; not nil: one has begun
 	litter     []*os.File // to close once mu is left
 }
@@ -358,7 +359,7 @@ func (s *Stream) begin(id uint32, b Bell) {
 	s.allow, s.owed = int64(s.l.o.ResponseCredit), 0
 	s.requested, s.sentEnd, s.cancelled = false, false, 0
 	s.dropping, s.abandoned, s.revoked, s.ended = false, false, false, false
-	s.files = 0
+	s.files, s.excess = 0, ""
 	s.started.Store(false)
 	s.fate.Store(uint32(fateOpen))
 	s.id.Store(id)
