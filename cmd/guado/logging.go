@@ -49,7 +49,7 @@ type output struct {
 
 func newConsole(w io.Writer, level slog.Level, color bool) *console {
 	to := &output{w: w}
-	return &console{to: to, line: tint.NewHandler(&to.buffer, &tint.Options{
+	return &console{to: to, line: tint.NewTextHandler(&to.buffer, &tint.Options{
 		Level: level, TimeFormat: "15:04:05.000", NoColor: !color || os.Getenv("NO_COLOR") != "",
 	})}
 }

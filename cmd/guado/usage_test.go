@@ -62,7 +62,7 @@ func TestExitCodesAndMessages(t *testing.T) {
 
 		{"serve --listen 127.0.0.1:0 broken", 3, []string{"Traceback (most recent call last):\n  File \"" + dir + "/broken.py\", line 1, in <module>\n", "guado: broken is not ready: ModuleNotFoundError", "hint: "}},
 		{"serve --listen 127.0.0.1:0 helo", 3, []string{"no module named 'helo'", "did you mean hello?"}},
-		{"serve --listen 127.0.0.1:0 hello:aplication", 3, []string{"has no attribute 'aplication'", "did you mean application?"}},
+		{"serve --listen 127.0.0.1:0 hello:applicatio", 3, []string{"has no attribute 'applicatio'", "did you mean application?"}},
 		{"serve --listen 127.0.0.1:0 asgi2:app", 3, []string{"ASGI 2"}},
 	} {
 		t.Run(strings.ReplaceAll(c.args, "/", "_"), func(t *testing.T) {

@@ -62,6 +62,10 @@ func (d *decoder) value(f field, target reflect.Value, value any, path, shown st
 			d.table(target, table, path, shown)
 			return
 		}
+		if list := d.tree.origins[element(path, 0)]; list.Line > 0 {
+			from = list
+		}
+		d.table(target, nil, path, shown)
 		err = fmt.Errorf("must be a table; write [%s]", f.key)
 	case kindTables:
 		d.tables(f, target, path)

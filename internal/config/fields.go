@@ -56,10 +56,10 @@ func kindOf(t reflect.Type) kind {
 	if t.Kind() == reflect.Pointer {
 		t = t.Elem()
 	}
-	switch {
-	case t == durationType:
+	switch t {
+	case durationType:
 		return kindDuration
-	case t == sizeType:
+	case sizeType:
 		return kindSize
 	}
 	switch t.Kind() {

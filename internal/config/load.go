@@ -75,25 +75,27 @@ func Load(o Options) (*Config, error) {
 // flag puts one flag into the tree. Paths on the command line are relative to the
 // working directory, not to the file.
 func (t *tree) flag(f Flag, workdir string) {
-	table, path := t.root, f.Table
+	var table map[string]any
+	path := f.Table
 	if f.Table == "app" || f.Table == "mount" {
 		if t.root[f.Table] == nil {
 			t.root[f.Table] = []map[string]any{{}}
 		}
 		table, path = t.elements(f.Table)[0], element(f.Table, 0)
 	} else {
-		if _, ok := t.root[f.Table].(map[string]any); !ok {
+		if t.root[f.Table] == nil {
 			t.root[f.Table] = map[string]any{}
 		}
-		table = t.root[f.Table].(map[string]any)
+		table, _ = t.root[f.Table].(map[string]any)
+	}
+	if table == nil {
+		return // the file says that it is no table, and the decoder says what is wrong
 	}
 	for _, key := range f.Keys {
 		path = join(path, key)
 	}
 	value := f.absolute(workdir)
-	// Flags come before the environment and name only keys of the structure: there
-	// is nothing in the way that is no table, or the file has it wrong and the
-	// decoder says so.
+	// An error means that the file has something else in the way, as above.
 	if err := set(table, f.Keys, value); err == nil {
 		t.origins[path] = Origin{Kind: FromFlag, Name: f.Name}
 	}

@@ -174,6 +174,22 @@ code = 301
 	)
 }
 
+func TestAMistakeIsToldOnceAndNotWithWhatFollowsFromIt(t *testing.T) {
+	for text, line := range map[string]string{
+		"server = 3\n" + shop:                   "guado.toml:1: server = 3: must be a table; write [server]",
+		"[[server]]\nlisten = []\n" + shop:      "guado.toml:1: server = [{…}]: must be a table; write [server]",
+		"[app]\nname = \"a\"\n":                 "guado.toml:1: app: must be an array of tables; write [[app]]",
+		"[[app]]\nname = 3\ntarget = \"a:b\"\n": "guado.toml:2: app[0].name = 3: must be a string",
+		"[[app]]\nname = \"a\"\ntarget = 3\n":   "guado.toml:3: app.a.target = 3: must be a string",
+		shop + "env = { A = 1 }\n":              "guado.toml:4: app.shop.env = {…}: must be a table of strings; write A = \"1\"",
+		shop + "[app.env]\n\"A B\" = \"1\"\n":   "guado.toml:5: app.shop.env.A B: is not a name that an environment variable can have",
+		"app = []\n":                            "nothing to serve",
+	} {
+		_, err := load(t, t.TempDir(), text)
+		wants(t, err, line)
+	}
+}
+
 func TestASyntaxErrorNamesLineAndColumn(t *testing.T) {
 	_, err := load(t, t.TempDir(), "[server]\nlisten = [\"a\"\n[[app]]\n")
 	wants(t, err, "guado.toml:3:1: ")

@@ -70,12 +70,13 @@ func (ps *problems) add(o Origin, key, value, format string, args ...any) {
 	ps.list = append(ps.list, p)
 }
 
-// merge adds what a later look found, but not what follows from a problem that is
+// merge adds what a later look found, but not what may follow from a problem that is
 // known: a target that is no string is not missing, too.
 func (ps *problems) merge(later Problems) {
 	known := ps.list
 	for _, p := range later {
-		if !slices.ContainsFunc(known, func(k Problem) bool { return p.Key != "" && strings.HasPrefix(k.Key, p.Key) }) {
+		follows := func(k Problem) bool { return p.Where == "" || p.Key != "" && strings.HasPrefix(k.Key, p.Key) }
+		if !slices.ContainsFunc(known, follows) {
 			ps.list = append(ps.list, p)
 		}
 	}

@@ -155,7 +155,7 @@ func (t *tree) elements(key string) []map[string]any {
 	case []map[string]any:
 		return list
 	case []any:
-		var tables []map[string]any
+		tables := make([]map[string]any, 0, len(list))
 		for _, e := range list {
 			table, ok := e.(map[string]any)
 			if !ok {

@@ -154,7 +154,7 @@ func (r *resolver) checkNames() {
 			}
 		}
 	}
-	var groups, apps []string
+	groups, apps := make([]string, 0, len(r.Groups)), make([]string, 0, len(r.Apps))
 	for _, g := range r.Groups {
 		if r.App(g.Name) == nil {
 			groups = append(groups, g.Name)
@@ -209,7 +209,7 @@ func (r *resolver) checkApp(i int) {
 		r.wrong(path+".target", shown+".target", a.Target, "must be module:attribute, as \"shop.wsgi:application\"")
 	}
 	if r.Group(a.Group) == nil {
-		var names []string
+		names := make([]string, 0, len(r.Groups))
 		for _, g := range r.Groups {
 			names = append(names, g.Name)
 		}

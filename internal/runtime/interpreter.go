@@ -249,9 +249,9 @@ func fileKey(path string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	h := sha256.New()
-	fmt.Fprintf(h, "%s\n%s\n%d\n%d\n%s", path, real, info.Size(), info.ModTime().UnixNano(), probeScript)
-	return hex.EncodeToString(h.Sum(nil))[:32], nil
+	seen := fmt.Sprintf("%s\n%s\n%d\n%d\n%s", path, real, info.Size(), info.ModTime().UnixNano(), probeScript)
+	sum := sha256.Sum256([]byte(seen))
+	return hex.EncodeToString(sum[:16]), nil
 }
 
 func isScript(path string) bool {

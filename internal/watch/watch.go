@@ -61,7 +61,7 @@ func (w *Watcher) Close() error { return w.notify.Close() }
 func (w *Watcher) add(dir string, top bool) error {
 	return filepath.WalkDir(dir, func(path string, entry fs.DirEntry, err error) error {
 		switch {
-		case errors.Is(err, fs.ErrNotExist) && !(top && path == dir):
+		case errors.Is(err, fs.ErrNotExist) && (!top || path != dir):
 			return nil
 		case err != nil:
 			return err
