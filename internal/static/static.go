@@ -147,8 +147,8 @@ func (h *Handler) file(w http.ResponseWriter, r *http.Request, name string, info
 	served, encoding := name, ""
 	if h.opts.Precompressed {
 		header.Add("Vary", "Accept-Encoding")
-		if s, i, e := h.precompressed(r, name, info); e != "" {
-			served, info, encoding = s, i, e
+		if s, e := h.precompressed(r, name, info); e != "" {
+			served, encoding = s, e
 		}
 	}
 	f, err := h.root.Open(served)
@@ -176,7 +176,8 @@ func (h *Handler) file(w http.ResponseWriter, r *http.Request, name string, info
 	http.ServeContent(w, r, name, info.ModTime(), f)
 }
 
-func (h *Handler) precompressed(r *http.Request, name string, plain fs.FileInfo) (string, fs.FileInfo, string) {
+// precompressed gives the name and coding of the best sibling; empty when there is none.
+func (h *Handler) precompressed(r *http.Request, name string, plain fs.FileInfo) (sibling, coding string) {
 	accept := r.Header.Get("Accept-Encoding")
 	for _, e := range encodings {
 		if !accepts(accept, e.token) {
@@ -185,10 +186,10 @@ func (h *Handler) precompressed(r *http.Request, name string, plain fs.FileInfo)
 		// An older sibling is a left-over of an earlier build: serving it would undo a deploy.
 		info, err := h.root.Stat(name + e.suffix)
 		if err == nil && info.Mode().IsRegular() && !info.ModTime().Before(plain.ModTime()) {
-			return name + e.suffix, info, e.token
+			return name + e.suffix, e.token
 		}
 	}
-	return "", nil, ""
+	return "", ""
 }
 
 // accepts reads one coding of Accept-Encoding (RFC 9110, 12.5.3).

@@ -14,6 +14,7 @@ import (
 
 func site(t *testing.T) string {
 	t.Helper()
+	built := time.Now().Add(-time.Minute)
 	dir := t.TempDir()
 	for name, text := range map[string]string{
 		"index.html": "home", "app.js": "plain js", "app.js.gz": "gz bytes", "app.js.zst": "zst bytes",
@@ -24,6 +25,9 @@ func site(t *testing.T) string {
 			t.Fatal(err)
 		}
 		if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Chtimes(path, built, built); err != nil { // siblings are as old as their files
 			t.Fatal(err)
 		}
 	}

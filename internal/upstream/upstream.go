@@ -66,7 +66,7 @@ func parse(o Options) (*url.URL, func(context.Context, string, string) (net.Conn
 	dialer := &net.Dialer{Timeout: connect}
 	if socket, ok := strings.CutPrefix(o.Address, "unix:"); ok {
 		if socket == "" {
-			return nil, nil, fmt.Errorf("upstream %q: a socket path must follow unix:", o.Address)
+			return nil, nil, fmt.Errorf("upstream %q: the path of a socket must follow the scheme", o.Address)
 		}
 		return &url.URL{Scheme: "http", Host: "localhost"}, func(ctx context.Context, _, _ string) (net.Conn, error) {
 			return dialer.DialContext(ctx, "unix", socket)
