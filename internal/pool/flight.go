@@ -58,6 +58,7 @@ type flight struct {
 	tickSeated uint64
 	unread     bool // holds a thread without its body
 	again      bool // goes to the head of the queue
+	ahead      bool // seated where all threads are taken
 
 	// Of the serving goroutine.
 	body      held
@@ -103,7 +104,7 @@ func (f *flight) free() {
 	f.begun.Store(false)
 	f.pool, f.app, f.kind = nil, nil, 0
 	f.timed = false
-	f.place, f.seat, f.target, f.refusal, f.again = placeNone, nil, nil, nil, false
+	f.place, f.seat, f.target, f.refusal, f.again, f.ahead = placeNone, nil, nil, nil, false, false
 	f.bodySent, f.streaming, f.retried, f.halfTold = 0, false, false, false
 	clear(f.fields[:cap(f.fields)]) // they point into memory of the link
 	clear(f.frames[:cap(f.frames)])
@@ -286,6 +287,9 @@ func (f *flight) fly(x *exchange.Exchange) (verdict, *exchange.Problem) {
 	}
 	f.number.Store(s.ID())
 	f.stream.Store(s)
+	if f.ahead {
+		f.pool.sent()
+	}
 	v, problem := f.attend(s, x)
 	f.stopPump(x)
 	f.stream.Store(nil)

@@ -317,8 +317,27 @@ func (p *Pool) seat(f *flight, w *worker) {
 	s := &w.sides[f.kind]
 	s.flights.pushBack(f)
 	f.seat, f.place, f.tickSeated = w, placeSeated, p.ticks
-	if f.timed || (s.flights.n > s.limit && (len(p.workers) > 1 || p.opts.QueueWait > 0)) {
+	over := s.flights.n > s.limit
+	f.ahead = over && len(p.workers) > 1
+	if f.timed || over && (len(p.workers) > 1 || p.opts.QueueWait > 0) {
 		p.startTicking()
+	}
+}
+
+// sent is called when a request that must wait in a ring has got there: a thread
+// may have become free meanwhile, and could not take what was not there yet.
+func (p *Pool) sent() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.stealForAll()
+}
+
+func (p *Pool) stealForAll() {
+	if len(p.workers) < 2 || p.stopping {
+		return
+	}
+	for _, w := range p.workers {
+		p.steal(w)
 	}
 }
 

@@ -35,6 +35,7 @@ func (p *Pool) tick() {
 	for _, w := range p.workers {
 		w.before = w.settled
 	}
+	p.stealForAll()
 	if again {
 		p.startTicking()
 	}
