@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
+from wsgi_fixtures import worker
 from wsgi_host import WsgiWorker
 
+__all__ = ["worker"]
+
 DEADLINE = 3
-
-
-@pytest.fixture(scope="module")
-def worker() -> Iterator[WsgiWorker]:
-    with WsgiWorker() as worker:
-        yield worker
 
 
 @pytest.fixture(autouse=True)
@@ -178,7 +173,7 @@ def test_what_was_kept_beyond_its_request_says_so(worker: WsgiWorker) -> None:
 def test_a_drain_lets_the_request_under_way_finish_and_ends_the_process() -> None:
     with WsgiWorker() as worker:
         answer = worker.call("/echo", method="POST", complete=False, length=4)
-        worker.until(lambda: answer.stream in worker.started)
+        worker.until(lambda: worker.started(answer))
         worker.drain()
         worker.body(answer, b"last", end=True)
         worker.wait(answer)

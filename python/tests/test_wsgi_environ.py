@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from wsgi_fixtures import worker
 from wsgi_host import WsgiWorker
 
-
-@pytest.fixture(scope="module")
-def worker() -> Iterator[WsgiWorker]:
-    with WsgiWorker("wsgi_apps:app", "wsgi_apps:second", "wsgi_apps:validated") as worker:
-        yield worker
+__all__ = ["worker"]
 
 
 def environ(worker: WsgiWorker, path: str | bytes = "/dump", **options: Any) -> dict[str, Any]:

@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 
 import pytest
+from wsgi_fixtures import worker
 from wsgi_host import Answer, WsgiWorker
+
+__all__ = ["worker"]
 
 FILE, COMMIT = 0x47, 0x42
 END, BUSY = 1, 4
 BIG = bytes(range(256)) * 4096
-
-
-@pytest.fixture(scope="module")
-def worker() -> Iterator[WsgiWorker]:
-    with WsgiWorker() as worker:
-        yield worker
 
 
 def sent(worker: WsgiWorker, answer: Answer) -> bytes:

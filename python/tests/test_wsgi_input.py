@@ -4,19 +4,15 @@ from __future__ import annotations
 
 import io
 import random
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from wsgi_fixtures import worker
 from wsgi_host import Answer, WsgiWorker
 
+__all__ = ["worker"]
+
 NO_LENGTH, EXPECT = 1, 2
-
-
-@pytest.fixture(scope="module")
-def worker() -> Iterator[WsgiWorker]:
-    with WsgiWorker() as worker:
-        yield worker
 
 
 def script(worker: WsgiWorker, steps: str, body: bytes, **options: Any) -> Any:
@@ -184,7 +180,7 @@ def test_a_disconnect_wakes_a_reader(worker: WsgiWorker) -> None:
     worker.journal()
     answer = worker.call("/note_read", method="POST", length=10, complete=False)
     worker.body(answer, b"half")
-    worker.until(lambda: answer.stream in worker.started)
+    worker.until(lambda: worker.started(answer))
     worker.cancel(answer)
     worker.wait(answer)
     assert worker.journal() == ["ClientDisconnected"]

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 
 import pytest
+from wsgi_fixtures import worker
 from wsgi_host import WsgiWorker
 
-
-@pytest.fixture(scope="module")
-def worker() -> Iterator[WsgiWorker]:
-    with WsgiWorker() as worker:
-        yield worker
+__all__ = ["worker"]
 
 
 @pytest.mark.parametrize("threads", [1, 3])
@@ -25,8 +21,8 @@ def test_line_16_multithread_and_multiprocess_are_true(threads: int, multiproces
         assert e["wsgi.run_once"] is False
         assert e["wsgi.version"] == [1, 0]
         waiting = [worker.call("/wait") for _ in range(threads + 2)]
-        worker.until(lambda: sum(a.stream in worker.started for a in waiting) >= threads)
-        assert worker.quiet(lambda: sum(a.stream in worker.started for a in waiting) > threads)
+        worker.until(lambda: sum(worker.started(a) for a in waiting) >= threads)
+        assert worker.quiet(lambda: sum(worker.started(a) for a in waiting) > threads)
 
 
 def test_line_16_one_request_has_one_thread_from_call_to_close(worker: WsgiWorker) -> None:
@@ -70,7 +66,7 @@ def test_every_thread_serves_when_all_are_needed(worker: WsgiWorker) -> None:
     worker.journal()
     with WsgiWorker(threads=5) as other:
         waiting = [other.call("/wait") for _ in range(4)]
-        other.until(lambda: all(a.stream in other.started for a in waiting))
+        other.until(lambda: all(other.started(a) for a in waiting))
         other.open("wait")
         for answer in waiting:
             other.wait(answer)

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
+from wsgi_fixtures import worker
 from wsgi_host import WsgiWorker
+
+__all__ = ["worker"]
 
 END, BUSY = 1, 4
 COMMIT, RESPONSE_BODY = 0x42, 0x45
-
-
-@pytest.fixture(scope="module")
-def worker() -> Iterator[WsgiWorker]:
-    with WsgiWorker() as worker:
-        yield worker
 
 
 def test_a_small_answer_is_one_frame(worker: WsgiWorker) -> None:
