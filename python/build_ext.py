@@ -21,7 +21,14 @@ from pathlib import Path
 SOURCES = Path(__file__).resolve().parent / "guado" / "csrc"
 NAME = "_core.abi3.so"
 WARNINGS = ["-Wall", "-Wextra", "-Wno-unused-parameter"]
-FLAGS = ["-std=gnu11", "-O2", "-fPIC", "-fvisibility=hidden", "-pthread", "-DPy_LIMITED_API=0x030B0000"]
+FLAGS = [
+    "-std=gnu11",
+    "-O2",
+    "-fPIC",
+    "-fvisibility=hidden",
+    "-pthread",
+    "-DPy_LIMITED_API=0x030B0000",
+]
 SANITIZE = ["-fsanitize=address,undefined", "-fno-omit-frame-pointer", "-g", "-O1"]
 
 

@@ -84,7 +84,12 @@ def request(
     target = path + (b"?" + query if query else b"")
     return (
         struct.pack("<BBHHHqHHHH", version, 0, flags, app, len(headers), length, *tls, *ports)
-        + b"".join(map(text, (id, method, scheme, path, path, query, target, root, server, client, traceparent)))
+        + b"".join(
+            map(
+                text,
+                (id, method, scheme, path, path, query, target, root, server, client, traceparent),
+            )
+        )
         + fields(headers)
         + text(body)
     )
@@ -160,7 +165,11 @@ class MemoryWire(Wire):
         size = DATA_AT + 4 * slots + 2 * ring
         self.memfd = os.memfd_create("guado", os.MFD_ALLOW_SEALING | os.MFD_CLOEXEC)
         os.posix_fallocate(self.memfd, 0, size)
-        fcntl.fcntl(self.memfd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL)
+        fcntl.fcntl(
+            self.memfd,
+            fcntl.F_ADD_SEALS,
+            fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL,
+        )
         self.map = mmap.mmap(self.memfd, size)
         struct.pack_into("<QIIII", self.map, 0, 0x4B4E4C4F44415547, 1, ring, slots, 0)
         flags = os.EFD_NONBLOCK | os.EFD_CLOEXEC
@@ -186,7 +195,7 @@ class MemoryWire(Wire):
         self.set_word(DATA_AT + 4 * (stream & 0xFFFF), stream & 0xFFFF0000 | QUEUED)
 
     def state(self, stream: int) -> int:
-        return self.word(DATA_AT + 4 * (stream & 0xFFFF))
+        return self.word(DATA_AT + 4 * (stream & 0xFFFF)) & 0xFFFF
 
     def send(self, frame: bytes) -> None:
         """Publishes one frame, waiting for room."""
@@ -224,7 +233,8 @@ class MemoryWire(Wire):
     def receive(self) -> Frame | None:
         while True:
             there = self.cursor(UP_HEAD) - self.tail
-            assert there % 8 == 0 and 0 <= there <= self.ring
+            assert there % 8 == 0
+            assert 0 <= there <= self.ring
             if there == 0:
                 return None
             left = self.ring - self.tail % self.ring
@@ -233,12 +243,14 @@ class MemoryWire(Wire):
                 self._advance(left)
                 continue
             n, kind, flags, zero, stream, arg = struct.unpack_from("<IBBHII", self.map, at)
-            assert zero == 0 and n >= 16, (n, kind)
+            assert zero == 0
+            assert n >= 16
             if kind == PAD:
                 assert n == left
                 self._advance(left)
                 continue
-            assert n <= self.ring // 8 and n + -n % 8 <= min(left, there)
+            assert n <= self.ring // 8
+            assert n + -n % 8 <= min(left, there)
             assert not any(self.map[at + n : at + n + -n % 8])
             payload = self.map[at + 16 : at + n]
             self._advance(n + -n % 8)
@@ -324,8 +336,8 @@ class Host:
             GUADO_LINK=f"{self.wire.spec},{control.fileno()}",
             GUADO_PACKAGE=str(ROOT),
             PYTHONFAULTHANDLER="1",
-            **(env or {}),
         )
+        environ.update(env or {})
         sys.path.insert(0, str(ROOT))
         from guado._bootstrap import LINE
 
@@ -364,7 +376,9 @@ class Host:
 
     # -- frames
 
-    def send(self, kind: int, stream: int = 0, payload: bytes = b"", flags: int = 0, arg: int = 0) -> None:
+    def send(
+        self, kind: int, stream: int = 0, payload: bytes = b"", flags: int = 0, arg: int = 0
+    ) -> None:
         self.wire.send(encode(kind, flags, stream, arg, payload))
 
     def pump(self) -> bool:
@@ -388,7 +402,8 @@ class Host:
             self.wire.wait(min(left, 0.25))
 
     def state(self) -> str:
-        return f"{self.answers} {self.other} {self.errors() if self.process.poll() is not None else ''}"
+        dead = self.process.poll() is not None
+        return f"{self.answers} {self.other} {self.errors() if dead else ''}"
 
     def errors(self) -> str:
         assert self.process.stderr is not None
@@ -459,7 +474,9 @@ class Host:
         return message
 
     def ready(self) -> dict[str, object]:
-        self.until(lambda: any(f.kind in (READY, FAILED) and not f.flags & MORE for f in self.other))
+        self.until(
+            lambda: any(f.kind in (READY, FAILED) and not f.flags & MORE for f in self.other)
+        )
         assert not any(f.kind == FAILED for f in self.other), self.message(FAILED)
         return self.message(READY)
 
@@ -499,7 +516,10 @@ class Host:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         if error is not None:
             self.process.kill()

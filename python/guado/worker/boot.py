@@ -9,6 +9,7 @@ in old versions too, which it refuses in words.
 
 from __future__ import annotations
 
+import importlib
 import os
 import sys
 import sysconfig
@@ -29,7 +30,7 @@ def main() -> None:
     """Runs the worker to its end."""
     spec = os.environ.pop("GUADO_LINK", "")
     os.environ.pop("GUADO_PACKAGE", None)
-    reason = unfit()
+    reason = unfit() or core_missing()
     if reason is not None:
         from guado.worker import refuse
 
@@ -54,18 +55,30 @@ def unfit() -> tuple[str, str] | None:
     if sys.version_info < OLDEST:
         return (
             "Python {} is too old: guado needs {}.{} or newer".format(version, *OLDEST),
-            "name another interpreter with --python, or python = \"…\" in guado.toml",
+            'name another interpreter with --python, or python = "…" in guado.toml',
         )
     if sys.implementation.name != "cpython":
         return (
             f"{sys.implementation.name} is not supported: guado needs CPython",
-            "name another interpreter with --python, or python = \"…\" in guado.toml",
+            'name another interpreter with --python, or python = "…" in guado.toml',
         )
     if sysconfig.get_config_var("Py_GIL_DISABLED"):
         return (
             f"the free-threaded build of Python {version} is not supported yet",
             f"name the usual build with --python (python{version[:4]} instead of "
             f"python{version[:4]}t)",
+        )
+    return None
+
+
+def core_missing() -> tuple[str, str] | None:
+    """Why the C core cannot be loaded: as a rule it was built for another libc."""
+    try:
+        importlib.import_module("guado._core")
+    except ImportError as error:
+        return (
+            f"the C core of the worker cannot be loaded by {sys.executable}: {error}",
+            "the host compiles one that fits when a C compiler and Python.h are installed",
         )
     return None
 

@@ -46,14 +46,18 @@ def _shorten(report: traceback.TracebackException, seen: set[int]) -> None:
         return
     seen.add(id(report))
     report.stack[:] = [frame for frame in report.stack if not _is_ours(frame.filename)]
-    for other in (report.__cause__, report.__context__, *(getattr(report, "exceptions", None) or ())):
+    for other in (
+        report.__cause__,
+        report.__context__,
+        *(getattr(report, "exceptions", None) or ()),
+    ):
         if other is not None:
             _shorten(other, seen)
 
 
 def _is_ours(filename: str) -> bool:
     # "<string>" is the line that started this process (guado._bootstrap).
-    return (
-        filename.startswith(("<frozen importlib", _PACKAGE))
-        or filename in ("<string>", _IMPORTLIB)
+    return filename.startswith(("<frozen importlib", _PACKAGE)) or filename in (
+        "<string>",
+        _IMPORTLIB,
     )

@@ -42,7 +42,7 @@ def detect(target: Callable[..., Any]) -> str | None:
     plain = unwrap(target)
     if inspect.isclass(plain):
         return kind_of_class(plain)
-    if is_async(plain) or is_async(getattr(plain, "__call__", None)):
+    if is_async(plain) or is_async(call_of(plain)):
         return ASGI
     count = positional(target)
     if count is None:  # a decorator's *args, or written in C: ASGI would have shown a coroutine
@@ -63,6 +63,11 @@ def unwrap(target: Any) -> Any:
     while isinstance(target, functools.partial):
         target = target.func
     return target
+
+
+def call_of(target: Any) -> Any:
+    """Its ``__call__``, which an object may set for itself (Sentry's middleware does)."""
+    return getattr(target, "__call__", None)  # noqa: B004
 
 
 def is_async(function: Any) -> bool:
@@ -91,9 +96,9 @@ def positional(target: Callable[..., Any]) -> int | None:
     for parameter in parameters:
         if parameter.kind is parameter.VAR_POSITIONAL:
             return None
-        if parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD):
-            if parameter.default is parameter.empty:
-                count += 1
+        place = parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD)
+        if place and parameter.default is parameter.empty:
+            count += 1
     return count
 
 
@@ -103,9 +108,8 @@ def is_asgi2(target: Any) -> bool:
     if inspect.isclass(plain):
         if kind_of_class(plain) is not None or positional(target) != 1:
             return False
-        return is_async(getattr(plain, "__call__", None))
-    call = plain if inspect.isroutine(plain) else getattr(plain, "__call__", None)
-    if is_async(plain) or is_async(call):
+        return is_async(call_of(plain))
+    if is_async(plain) or is_async(call_of(plain)):
         return False
     return positional(target) == 1
 

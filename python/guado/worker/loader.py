@@ -67,14 +67,18 @@ def import_module(app: App, name: str) -> ModuleType:
             raise no_module(app, name, missing) from error
         raise failed(app, error, missing_dependency(missing)) from error
     except SystemExit as error:
-        message = f"the application ended itself with sys.exit({error.code!r}) while it was imported"
+        message = (
+            f"the application ended itself with sys.exit({error.code!r}) while it was imported"
+        )
         raise failed(app, error, "", message) from error
     except BaseException as error:  # whatever it is, the host must hear of it
         raise failed(app, error, circular_import(error)) from error
 
 
 def failed(app: App, error: BaseException, hint: str, message: str = "") -> BootFailed:
-    return BootFailed("import", app.name, message or last_line(error), format_exception(error), hint)
+    return BootFailed(
+        "import", app.name, message or last_line(error), format_exception(error), hint
+    )
 
 
 def no_module(app: App, name: str, missing: str) -> BootFailed:
@@ -84,7 +88,9 @@ def no_module(app: App, name: str, missing: str) -> BootFailed:
     if near:
         best = f"{parent}.{near[0]}" if parent else near[0]
         hint = f"did you mean {best}? sys.path[0] is {sys.path[0]}"
-    return BootFailed("import", app.name, f"no module named {missing!r} (target {app.target!r})", hint=hint)
+    return BootFailed(
+        "import", app.name, f"no module named {missing!r} (target {app.target!r})", hint=hint
+    )
 
 
 def siblings(parent: str) -> list[str]:
@@ -176,5 +182,7 @@ def call_factory(app: App, factory: Any) -> Any:
 
 def factory_hint(error: BaseException) -> str:
     if isinstance(error, TypeError) and "argument" in str(error):
-        return "a factory is called without arguments; leave --factory away for the application itself"
+        return (
+            "a factory is called without arguments; leave --factory away for the application itself"
+        )
     return ""

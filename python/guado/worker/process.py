@@ -41,16 +41,25 @@ def prepare(hello: Hello) -> None:
 
 def _ignore_signals() -> None:
     before = {number: signal.getsignal(number) for number in DEAF_TO}
+    masks = threading.local()
     for number in DEAF_TO:
         signal.signal(number, _ignore)
 
-    def restore() -> None:
-        # A child that the application forked obeys: Process.terminate() sends SIGTERM.
+    # A child that the application forked obeys: Process.terminate() sends SIGTERM. It may
+    # come before the child has its old handlers back, so it is held up until then.
+    def hold() -> None:
+        masks.before = signal.pthread_sigmask(signal.SIG_BLOCK, DEAF_TO)
+
+    def let_go() -> None:
+        signal.pthread_sigmask(signal.SIG_SETMASK, masks.before)
+
+    def obey() -> None:
         for number, handler in before.items():
             if signal.getsignal(number) is _ignore:
                 signal.signal(number, handler)
+        let_go()
 
-    os.register_at_fork(after_in_child=restore)
+    os.register_at_fork(before=hold, after_in_parent=let_go, after_in_child=obey)
 
 
 def _ignore(number: int, frame: FrameType | None) -> None:

@@ -1,0 +1,38 @@
+"""Writes seeds for the C fuzz targets: fuzz_seeds.py FOLDER fuzz_frame|fuzz_link."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import link_host as h
+
+
+def frames() -> list[bytes]:
+    """A conversation: small frames, so that a mutation hits their heads often."""
+    first, second = 1 << 16 | 1, 1 << 16 | 2
+    small = h.request(method=b"POST", length=9, headers=[(b"HTTP_A", b"b")], body=b"123")
+    other = h.request(app=1, flags=2, length=-1)
+    return [
+        h.encode(h.REQUEST, 0, first, 0, small),
+        h.encode(h.BODY, h.END, first, 0, b"456789"),
+        h.encode(h.REQUEST, h.MORE, second, 0, other[:40]),
+        h.encode(h.PING, 0, 0, 7, b""),
+        h.encode(h.REQUEST, 0, second, 0, other[40:]),
+        h.encode(h.CREDIT, 0, second, 100, b""),
+        h.encode(h.CANCEL, 0, second, 1, b""),
+        h.encode(h.BODY, h.END, second, 1, b""),
+        h.encode(h.DRAIN, 0, 0, 1000, b""),
+    ]
+
+
+def main() -> None:
+    folder, target = Path(sys.argv[1]), sys.argv[2]
+    for i, frame in enumerate(frames()):
+        (folder / f"frame-{i}").write_bytes(frame[16:] if target == "fuzz_frame" else frame)
+    if target == "fuzz_link":
+        for kind in range(3):
+            (folder / f"talk-{kind}").write_bytes(bytes([kind]) + b"".join(frames()))
+
+
+main()
