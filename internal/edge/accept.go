@@ -69,7 +69,7 @@ func (s *Server) accept(l *listener) error {
 
 // take starts the goroutine of a connection, which owns its place under the caps.
 func (s *Server) take(c net.Conn, l *listener) {
-	s.workers.Add(1)
+	s.workers.Add()
 	go func() {
 		defer s.workers.Done()
 		s.serve(c, l)

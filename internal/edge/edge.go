@@ -74,8 +74,8 @@ type Server struct {
 
 	stop     chan struct{} // closed: accept no more
 	stopOnce sync.Once
-	workers  sync.WaitGroup // accept loops, and connections before they have a lane and in http1
-	mu       sync.Mutex     // guards early and cut
+	workers  lane.Tally // accept loops, and connections before they have a lane and in http1
+	mu       sync.Mutex // guards early and cut
 	early    map[net.Conn]struct{}
 	cut      bool
 }
@@ -169,7 +169,7 @@ func withDefaults(l lane.Limits) lane.Limits {
 func (s *Server) Serve() error {
 	ended := make(chan error, len(s.listeners))
 	for _, l := range s.listeners {
-		s.workers.Add(1)
+		s.workers.Add()
 		go func() {
 			defer s.workers.Done()
 			ended <- s.accept(l)
@@ -189,19 +189,10 @@ func (s *Server) Serve() error {
 // requests under way, or for the context.
 func (s *Server) Drain(ctx context.Context) error {
 	s.stopAccepting()
+	s.cutEarly()
 	s.h1.Drain()
 	s.h2.Drain()
-	return errors.Join(
-		wrapWait("HTTP/1.1", s.h1.Wait(ctx)),
-		wrapWait("HTTP/2", s.h2.Wait(ctx)),
-	)
-}
-
-func wrapWait(what string, err error) error {
-	if err == nil {
-		return nil
-	}
-	return fmt.Errorf("%s requests still under way: %w", what, err)
+	return s.wait(ctx)
 }
 
 // closeWait is how long steps may take to notice that their clients were cut.
@@ -212,6 +203,30 @@ const closeWait = 5 * time.Second
 // although its client is gone makes it give up, with an error.
 func (s *Server) Close() error {
 	s.stopAccepting()
+	s.cutEarly()
+	s.h1.CloseAll()
+	s.h2.CloseAll()
+	ctx, cancel := context.WithTimeout(context.Background(), closeWait)
+	defer cancel()
+	err := s.wait(ctx)
+	if s.access != nil {
+		err = errors.Join(err, s.access.close())
+	}
+	return err
+}
+
+func (s *Server) wait(ctx context.Context) error {
+	for _, part := range []interface{ Wait(context.Context) error }{s.h1, s.h2, &s.workers} {
+		if err := part.Wait(ctx); err != nil {
+			return fmt.Errorf("%d connections are still open: %w", s.caps.open(), err)
+		}
+	}
+	return nil
+}
+
+// cutEarly closes the connections that have no lane yet: none of them has sent a
+// request that we know of.
+func (s *Server) cutEarly() {
 	s.mu.Lock()
 	s.cut = true
 	early := make([]net.Conn, 0, len(s.early))
@@ -222,18 +237,6 @@ func (s *Server) Close() error {
 	for _, c := range early {
 		_ = c.Close() // cut on purpose
 	}
-	s.h1.CloseAll()
-	s.h2.CloseAll()
-	ctx, cancel := context.WithTimeout(context.Background(), closeWait)
-	defer cancel()
-	err := errors.Join(wrapWait("HTTP/1.1", s.h1.Wait(ctx)), wrapWait("HTTP/2", s.h2.Wait(ctx)))
-	if err == nil {
-		s.workers.Wait()
-	}
-	if s.access != nil {
-		err = errors.Join(err, s.access.close())
-	}
-	return err
 }
 
 func (s *Server) stopAccepting() {

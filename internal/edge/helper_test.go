@@ -15,6 +15,7 @@ import (
 	"math/big"
 	"net"
 	"net/http"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -275,3 +276,7 @@ func eventually(t *testing.T, what string, condition func() bool) {
 	}
 	t.Fatalf("never came true: %s", what)
 }
+
+func mustAddr(s string) netip.Addr { return netip.MustParseAddr(s) }
+
+func mustAddrPort(s string) netip.AddrPort { return netip.MustParseAddrPort(s) }

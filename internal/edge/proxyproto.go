@@ -28,7 +28,9 @@ func (s *Server) readProxyHeader(c net.Conn, info *lane.Conn) (named bool, err e
 		return false, fmt.Errorf("PROXY protocol: %w", err)
 	}
 	if header.Command.IsLocal() {
-		return true, nil // the proxy's own health check: it speaks for itself
+		// Version 2: the proxy's own health check, it speaks for itself. Version 1 has no
+		// such thing; there it stands for UNKNOWN.
+		return header.Version == 2, nil
 	}
 	source, named := header.SourceAddr.(*net.TCPAddr)
 	if named {

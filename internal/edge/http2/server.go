@@ -64,7 +64,7 @@ type Server struct {
 	conns   *handOver
 	known   sync.Map // net.Conn → *taken, from Take to the end of the connection
 	served  chan struct{}
-	busy    tally // connections, and streams being served
+	busy    lane.Tally // connections, and streams being served
 	drain   sync.Once
 	drained chan struct{}
 	cut     context.CancelFunc
@@ -127,7 +127,7 @@ type taken struct {
 // whose client begins with the HTTP/2 preface. It does not block. closed is called when
 // the connection has ended, whoever ended it.
 func (s *Server) Take(c net.Conn, info *lane.Conn, closed func()) {
-	s.busy.add()
+	s.busy.Add()
 	s.known.Store(c, &taken{info, closed})
 	if !s.conns.put(c) {
 		_ = c.Close() // the server has ended: there is nobody left to tell
@@ -138,7 +138,7 @@ func (s *Server) Take(c net.Conn, info *lane.Conn, closed func()) {
 func (s *Server) forget(c net.Conn) {
 	if t, ok := s.known.LoadAndDelete(c); ok {
 		t.(*taken).closed()
-		s.busy.done()
+		s.busy.Done()
 	}
 }
 
@@ -170,7 +170,7 @@ func (s *Server) Wait(ctx context.Context) error {
 		return ctx.Err()
 	}
 	<-s.served
-	return s.busy.wait(ctx)
+	return s.busy.Wait(ctx)
 }
 
 // CloseAll cuts every connection. Streams being served learn that their client is gone.

@@ -37,8 +37,8 @@ var streams = sync.Pool{New: func() any { return &stream{x: exchange.New()} }}
 // serveHTTP runs one stream. It ends by panic(http.ErrAbortHandler) when the answer
 // must not look complete: net/http then resets the stream.
 func (s *Server) serveHTTP(w http.ResponseWriter, r *http.Request) {
-	s.busy.add()
-	defer s.busy.done()
+	s.busy.Add()
+	defer s.busy.Done()
 	c := r.Context().Value(connKey{}).(*conn)
 	st := streams.Get().(*stream)
 	control := http.NewResponseController(w)

@@ -1,25 +1,27 @@
-package http2
+package lane
 
 import (
 	"context"
 	"sync"
 )
 
-// tally counts what is under way and lets others wait until nothing is, or until their
-// context ends.
-type tally struct {
+// Tally counts what is under way and lets others wait until nothing is, or until their
+// context ends, which a sync.WaitGroup cannot.
+type Tally struct {
 	mu    sync.Mutex // guards the rest
 	n     int
 	empty chan struct{} // closed at zero; nil: nobody waits
 }
 
-func (t *tally) add() {
+// Add counts one more.
+func (t *Tally) Add() {
 	t.mu.Lock()
 	t.n++
 	t.mu.Unlock()
 }
 
-func (t *tally) done() {
+// Done counts one less.
+func (t *Tally) Done() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.n--; t.n == 0 && t.empty != nil {
@@ -28,7 +30,8 @@ func (t *tally) done() {
 	}
 }
 
-func (t *tally) wait(ctx context.Context) error {
+// Wait returns nil as soon as nothing is under way.
+func (t *Tally) Wait(ctx context.Context) error {
 	t.mu.Lock()
 	if t.n == 0 {
 		t.mu.Unlock()
