@@ -3,6 +3,7 @@ package link_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -115,17 +116,13 @@ func TestPingAndDrainReachTheWorker(t *testing.T) {
 func TestLogMessagesComeInOrderWithTheirExchange(t *testing.T) {
 	overBoth(t, func(t *testing.T, transport string) {
 		l, p := pair(t, link.Options{Transport: transport})
-		type line struct {
-			stream uint32
-			level  int
-			text   string
-		}
+		type line = link.LogMessage
 		got := make(chan line, 10)
-		l.Logs(func(stream uint32, level int, text string) { got <- line{stream, level, text} })
+		l.Logs(func(stream uint32) string { return fmt.Sprint("exchange ", stream) }, func(m line) { got <- m })
 		send(t, p, link.KindLog, link.More, 77, link.LogError, []byte("Trace"))
 		send(t, p, link.KindLog, 0, 0, link.LogInfo, []byte("between"))
 		send(t, p, link.KindLog, 0, 77, link.LogError, []byte("back"))
-		for _, want := range []line{{0, link.LogInfo, "between"}, {77, link.LogError, "Traceback"}} {
+		for _, want := range []line{{0, "", link.LogInfo, "between"}, {77, "exchange 77", link.LogError, "Traceback"}} {
 			if g := <-got; g != want {
 				t.Errorf("got %+v, not %+v", g, want)
 			}
@@ -137,7 +134,7 @@ func TestLogMessagesComeInOrderWithTheirExchange(t *testing.T) {
 		if err := l.Close(); err != nil {
 			t.Fatal(err)
 		}
-		if g := <-got; g.text != "last" {
+		if g := <-got; g.Text != "last" {
 			t.Errorf("got %+v", g)
 		}
 	})

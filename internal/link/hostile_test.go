@@ -260,12 +260,12 @@ func TestAFloodOfLogsIsBoundedAndCounted(t *testing.T) {
 		release := make(chan struct{})
 		var lines, bytes int
 		said := make(chan string, 1)
-		l.Logs(func(_ uint32, _ int, text string) {
+		l.Logs(nil, func(m link.LogMessage) {
 			<-release
 			lines++
-			bytes += len(text)
-			if strings.Contains(text, "were dropped") {
-				said <- text
+			bytes += len(m.Text)
+			if strings.Contains(m.Text, "were dropped") {
+				said <- m.Text
 			}
 		})
 		for range 200 {

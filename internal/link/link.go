@@ -188,8 +188,9 @@ func (l *Link) Open(b Bell) (*Stream, error) {
 
 // Logs sets who gets the worker's log messages. sink runs on a goroutine of the link
 // and may be slow: what does not fit meanwhile is dropped and counted. It must not
-// call Close.
-func (l *Link) Logs(sink func(stream uint32, level int, text string)) { l.logs.start(sink) }
+// call Close. name names the exchange of a stream; it runs on the reader and must not
+// wait. It may be nil.
+func (l *Link) Logs(name func(stream uint32) string, sink func(LogMessage)) { l.logs.start(name, sink) }
 
 // ProcessExited says that the worker's process is gone. Everything it wrote is still
 // read; then the link ends with [ErrExited], if it has not ended before.

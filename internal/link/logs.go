@@ -17,8 +17,9 @@ const (
 type logs struct {
 	mu      sync.Mutex // guards below
 	news    sync.Cond
-	sink    func(stream uint32, level int, text string)
-	queue   []logLine
+	sink    func(LogMessage)
+	name    func(stream uint32) string
+	queue   []LogMessage
 	bytes   int
 	dropped int
 	partial map[uint32][]byte
@@ -27,10 +28,12 @@ type logs struct {
 	owner   sync.WaitGroup
 }
 
-type logLine struct {
-	stream uint32
-	level  int
-	text   string
+// LogMessage is what a worker logged.
+type LogMessage struct {
+	Stream uint32 // of the exchange; 0: none
+	Name   string // of the exchange, from Logs' function; it was asked when the message came
+	Level  int
+	Text   string
 }
 
 // Levels of a LOG message.
@@ -42,20 +45,34 @@ const (
 )
 
 // start sets the sink and begins to hand messages to it.
-func (g *logs) start(sink func(stream uint32, level int, text string)) {
+func (g *logs) start(name func(stream uint32) string, sink func(LogMessage)) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.closed {
 		return
 	}
 	first := g.sink == nil
-	g.sink = sink
+	g.sink, g.name = sink, name
 	if first {
 		g.owner.Go(g.run)
 	}
 }
 
+// nameOf names the exchange now, while it surely goes on: by the time the sink runs,
+// the ABORT behind the message may have ended it. It is not under mu, for it asks
+// another part.
+func (g *logs) nameOf(h header) string {
+	g.mu.Lock()
+	name := g.name
+	g.mu.Unlock()
+	if h.stream == 0 || h.flags&More != 0 || name == nil {
+		return ""
+	}
+	return name(h.stream)
+}
+
 func (g *logs) frame(h header, p shared) error {
+	name := g.nameOf(h)
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if h.arg > LogError {
@@ -87,7 +104,7 @@ func (g *logs) frame(h header, p shared) error {
 		return nil
 	}
 	g.bytes += len(text) + 64 // the line itself, so that empty ones are bounded too
-	g.queue = append(g.queue, logLine{h.stream, int(h.arg), string(text)})
+	g.queue = append(g.queue, LogMessage{h.stream, name, int(h.arg), string(text)})
 	g.news.Signal()
 	return nil
 }
@@ -120,10 +137,10 @@ func (g *logs) run() {
 		}
 		g.mu.Unlock()
 		for _, n := range lines {
-			sink(n.stream, n.level, n.text)
+			sink(n)
 		}
 		if dropped > 0 {
-			sink(0, LogWarning, fmt.Sprintf("%d log messages of the worker were dropped: it logs faster than they can be written", dropped))
+			sink(LogMessage{Level: LogWarning, Text: fmt.Sprintf("%d log messages of the worker were dropped: it logs faster than they can be written", dropped)})
 		}
 		g.mu.Lock()
 	}

@@ -178,12 +178,10 @@ var levels = map[int]slog.Level{
 }
 
 // log passes a LOG message on, with the request it is about.
-func (o *Options) log(slot string, l *link.Link, stream uint32, level int, text string) {
+func (o *Options) log(slot string, m link.LogMessage) {
 	attrs := []any{"slot", slot, "group", o.Name}
-	if stream != 0 && o.RequestID != nil {
-		if id := o.RequestID(l, stream); id != "" {
-			attrs = append(attrs, "request_id", id)
-		}
+	if m.Name != "" {
+		attrs = append(attrs, "request_id", m.Name)
 	}
-	o.Log.Log(context.Background(), levels[level], text, attrs...)
+	o.Log.Log(context.Background(), levels[m.Level], m.Text, attrs...)
 }

@@ -284,7 +284,11 @@ func startProcess(o *Options, slot, code string, environ []string) (*process, er
 	if err != nil {
 		return nil, err
 	}
-	l.Logs(func(stream uint32, level int, text string) { o.log(slot, l, stream, level, text) })
+	var name func(uint32) string
+	if o.RequestID != nil {
+		name = func(stream uint32) string { return o.RequestID(l, stream) }
+	}
+	l.Logs(name, func(m link.LogMessage) { o.log(slot, m) })
 	files, env := l.Child()
 	cmd := exec.Command(o.Command.Path, o.Command.Args...)
 	cmd.Dir = o.Command.Dir
