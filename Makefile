@@ -4,7 +4,7 @@ GO ?= go
 export GOFLAGS ?= -buildvcs=false
 OLDEST = $(shell tools/pythons.sh oldest | cut -d' ' -f2)
 NEWEST = $(shell tools/pythons.sh newest | cut -d' ' -f1)
-SOURCES = $(shell git ls-files -co --exclude-standard '*.go' '*.py' '*.c' '*.h' 'go.*' 2>/dev/null)
+SOURCES = $(wildcard $(shell git ls-files -co --exclude-standard '*.go' '*.py' '*.c' '*.h' 'go.*' 2>/dev/null))
 
 .PHONY: build ext run test check lint bench soak conformance fuzz wheel clean test-go test-python test-sanitize test-e2e
 
