@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"runtime"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -293,9 +292,6 @@ func (t *shm) turn(s sink) (stop bool, err error) {
 		}
 		s.flush()
 		if n > 0 {
-			// Those whose bells were rung go first: by the time this goroutine is back
-			// there is often more, and the worker was spared a system call to say so.
-			runtime.Gosched()
 			continue
 		}
 		t.hostSleeps.Store(1)
