@@ -63,7 +63,8 @@ func (a *answer) Informational(status int, fields []exchange.Field) error {
 			out = appendField(out, f)
 		}
 	}
-	a.c.w.out = append(out, "\r\n"...)
+	out = append(out, "\r\n"...)
+	a.c.w.out = out
 	return a.Flush()
 }
 
@@ -115,7 +116,8 @@ func (a *answer) Head(h exchange.Head) error {
 	} else if old {
 		out = append(out, "Connection: keep-alive\r\n"...)
 	}
-	a.c.w.out = append(out, "\r\n"...)
+	out = append(out, "\r\n"...)
+	a.c.w.out = out
 	return nil
 }
 
@@ -203,13 +205,15 @@ func (a *answer) Trailers(fields []exchange.Field) error {
 	if !a.chunked {
 		return nil
 	}
-	out := append(a.c.w.out, "0\r\n"...)
+	out := a.c.w.out
+	out = append(out, "0\r\n"...)
 	for i := range fields {
 		if f := &fields[i]; a.x.TrailersOK && framing.TrailerAllowed(f.Name) {
 			out = appendField(out, f)
 		}
 	}
-	a.c.w.out, a.chunked = append(out, "\r\n"...), false
+	out = append(out, "\r\n"...)
+	a.c.w.out, a.chunked = out, false
 	err := a.Flush()
 	if a.broken == nil {
 		a.broken = errEnded

@@ -12,7 +12,8 @@ import (
 	"github.com/guado-server/guado/internal/exchange"
 )
 
-// bodyBuffer is the size of the input buffer while a chunked body is read.
+// bodyBuffer is the size of the input buffer while a chunked body is read, and of
+// connections whose requests come with bodies.
 const bodyBuffer = 16 << 10
 
 // body reads the body of one request, and never gives one that was cut as complete.
@@ -153,7 +154,7 @@ func (b *body) receive(p []byte) (int, error) {
 		}
 	}
 	if p == nil {
-		p = c.w.in.space(1, bodyBuffer)
+		p = c.w.in.space(bodyBuffer)
 	}
 	n, err := c.nc.Read(p)
 	if b.drain {

@@ -28,7 +28,8 @@ type conn struct {
 	rd, wr          side
 	readBy, writeBy atomic.Int64 // deadlines that a handler set, Unix ns; 0 none
 	requests        int
-	index           int // in Server.conns, guarded by Server.mu
+	large           bool // the last request did not fit into the usual buffer
+	index           int  // in Server.conns, guarded by Server.mu
 
 	// Used by the sweeper alone.
 	seen       word  // reading side at its last look
@@ -165,7 +166,11 @@ func (c *conn) readFirst(probe bool) (int, error) {
 // false, wait, when there is nothing; the buffer then goes back to the pool. (A read
 // that finds nothing cannot be spared: the poller tells of changes only.)
 func (c *conn) tryRead(fd uintptr) bool {
-	p := c.acquire().in.space(1, bufferSize)
+	in := &c.acquire().in
+	if c.large {
+		in.enlarge(bodyBuffer)
+	}
+	p := in.space(bufferSize)
 	for {
 		n, err := syscall.Read(int(fd), p)
 		switch {
@@ -180,7 +185,7 @@ func (c *conn) tryRead(fd uintptr) bool {
 			c.gotErr = io.EOF
 		default:
 			c.got = n
-			c.w.in.w += n
+			in.w += n
 		}
 		return true
 	}

@@ -55,9 +55,9 @@ func TestARequestThatMeetsTheEndOfItsConnectionIsAnswered(t *testing.T) {
 			for range 20 {
 				c.send(get).expect(200, "GET / ")
 				until(t, "the connection idles", func() bool { return r.Idle() == 1 })
-				r.Server.mu.Lock()
+				r.mu.Lock()
 				own := r.conns[0]
-				r.Server.mu.Unlock()
+				r.mu.Unlock()
 				// What expire does, with a request in the middle of it.
 				own.mu.Lock()
 				if !own.rd.flag(own.rd.load(), expiredFlag) {

@@ -61,6 +61,7 @@ func (c *conn) serve(x *exchange.Exchange) {
 		if r := recover(); r != nil {
 			c.server.log.Error("handler panicked", "request_id", x.ID, "app", x.App,
 				"panic", fmt.Sprint(r), "stack", string(debug.Stack()))
+			x.Answer = a // whatever a step had put around it
 			if !a.hijacked && a.aborted == nil {
 				x.Fail(handlerPanicked)
 			}
@@ -68,9 +69,9 @@ func (c *conn) serve(x *exchange.Exchange) {
 	}()
 	var p *exchange.Problem
 	if prepare := c.server.hooks.Prepare; prepare != nil {
-		closeAfter := false
+		var closeAfter bool
 		p, closeAfter = prepare(x, c.info)
-		a.persist = a.persist && !closeAfter
+		a.persist = !closeAfter
 	}
 	if p == nil {
 		p = c.unmet(x)
@@ -119,10 +120,10 @@ func (c *conn) conclude(x *exchange.Exchange, refused bool) bool {
 		c.report(x, lane.Outcome{Status: 101, BytesIn: in})
 		return false
 	}
-	old := c.rd.enter(reading, c.tick())
-	if old.watched() {
+	if old := c.rd.enter(reading, c.tick()); old.watched() {
 		c.endWatch()
 	}
+	c.large = in > bufferSize/2
 	if w.body.interrupted.Load() {
 		c.soothe()
 	}

@@ -24,30 +24,37 @@ func (in *input) take(n int) { in.r += n }
 func (in *input) hold()    { in.floor = in.r }
 func (in *input) release() { in.floor = 0 }
 
-// space gives room for at least least bytes behind the unread ones, moving them or
-// taking a larger buffer of at least size bytes. A held head stays in the old one.
-func (in *input) space(least, size int) []byte {
+// space gives room behind the unread bytes, moving them or taking a larger buffer of
+// that size. A held head stays in the old one.
+func (in *input) space(size int) []byte {
 	if in.r == in.w {
 		in.r, in.w = in.floor, in.floor
 	}
-	if len(in.buf)-in.w >= least {
+	if in.w < len(in.buf) {
 		return in.buf[in.w:]
 	}
-	if unread := in.w - in.r; len(in.buf)-in.floor-unread >= least {
+	unread := in.w - in.r
+	if in.r > in.floor {
 		copy(in.buf[in.floor:], in.buffered())
 		in.r, in.w = in.floor, in.floor+unread
 		return in.buf[in.w:]
 	}
-	unread := in.w - in.r
-	grown := make([]byte, max(size, unread+least))
+	grown := make([]byte, max(size, unread+bufferSize))
 	copy(grown, in.buffered())
 	in.buf, in.r, in.w, in.floor = grown, 0, unread, 0
 	return in.buf[in.w:]
 }
 
+// enlarge gives an unused input a buffer of at least that size.
+func (in *input) enlarge(size int) {
+	if len(in.buf) < size {
+		in.buf = make([]byte, size)
+	}
+}
+
 // push appends one byte that a watch has read.
 func (in *input) push(c byte) {
-	in.space(1, 2*len(in.buf))[0] = c
+	in.space(2 * len(in.buf))[0] = c
 	in.w++
 }
 

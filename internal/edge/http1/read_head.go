@@ -47,7 +47,7 @@ func (c *conn) readRequestHead() (p *exchange.Problem, ok bool) {
 			}
 		}
 		looked = len(b)
-		n, err := c.nc.Read(in.space(1, 2*len(in.buf)))
+		n, err := c.nc.Read(in.space(2 * len(in.buf)))
 		in.w += n
 		if n == 0 && err != nil {
 			return c.headFailed(err)
@@ -59,9 +59,13 @@ func (c *conn) readRequestHead() (p *exchange.Problem, ok bool) {
 func (c *conn) headFailed(err error) (p *exchange.Problem, ok bool) {
 	old := c.rd.begin(c.tick())
 	switch {
+	case len(c.w.in.buffered()) == 0:
+		// Nothing but an empty line came: an answer to no request would be taken for
+		// that to the next.
+		return nil, false
 	case old.expired():
 		return slowHead, true
-	case errors.Is(err, io.EOF) && len(c.w.in.buffered()) > 0:
+	case errors.Is(err, io.EOF):
 		// A client that only closed its sending half can read why.
 		return cutHead, true
 	}
@@ -88,11 +92,12 @@ func checkPartial(b []byte, looked int, tooLong bool, limits *lane.Limits) *exch
 		}
 		return nil
 	}
-	for i, from := 0, min(looked, len(b)); ; from = i + 1 {
-		if i = bytes.IndexByte(b[from:], '\n'); i < 0 {
+	for rest := b[min(looked, len(b)):]; ; {
+		i := bytes.IndexByte(rest, '\n')
+		if i < 0 {
 			break
 		}
-		if i += from; b[i-1] != '\r' {
+		if rest = rest[i+1:]; b[len(b)-len(rest)-2] != '\r' {
 			return badLineEnd
 		}
 	}

@@ -33,7 +33,6 @@ var (
 	unknownVersion   = refusal(505, "version_unsupported", "neither HTTP/1.1 nor HTTP/1.0")
 	noAnswer         = refusal(500, "no_answer", "handler returned without an answer")
 	handlerPanicked  = refusal(500, "internal_error", "handler panicked")
-	unfitAnswer      = refusal(500, "bad_answer", "error page could not be written")
 	errNotUpgradable = errors.New("only an HTTP/1.1 request with Connection: upgrade and no unread body can leave HTTP")
 )
 

@@ -121,7 +121,7 @@ func TestABodyThatProgressesOutlivesTheIdleTimeout(t *testing.T) {
 }
 
 // stuffed writes until an error comes, which it gives, with the time it took.
-func stuffed(x *exchange.Exchange) (err error, took time.Duration) {
+func stuffed(x *exchange.Exchange) (took time.Duration, err error) {
 	start := time.Now()
 	if err = x.Answer.Head(exchange.Head{Status: 200, Length: -1}); err == nil {
 		piece := make([]byte, 1<<20)
@@ -129,7 +129,7 @@ func stuffed(x *exchange.Exchange) (err error, took time.Duration) {
 			_, err = x.Answer.Write(piece)
 		}
 	}
-	return err, time.Since(start)
+	return time.Since(start), err
 }
 
 func TestAWriterToAClientThatNeverReadsIsFreed(t *testing.T) {
@@ -142,7 +142,7 @@ func TestAWriterToAClientThatNeverReadsIsFreed(t *testing.T) {
 		}
 		ended := make(chan result, 1)
 		r := serve(t, func(x *exchange.Exchange) {
-			err, took := stuffed(x)
+			took, err := stuffed(x)
 			ended <- result{err, took, x.Gone()}
 		}, both(o, short))
 		r.dial().send(get)
@@ -208,7 +208,7 @@ func smallSteps(r *rig, _ *lane.Limits, _ *net.Listener) {
 // piece does not come back meanwhile.
 func TestAClientThatReadsSlowlyOutlivesTheIdleTimeout(t *testing.T) {
 	t.Parallel()
-	data := bytes.Repeat([]byte("0123456789abcdef"), 32<<10)
+	data := bytes.Repeat([]byte("0123456789abcdef"), 18<<10)
 	everywhereAtOnce(t, func(t *testing.T, o option) {
 		r, failed := answering(t, func(a exchange.Answer) error {
 			if err := a.Head(headOf(200, int64(len(data)))); err != nil {
@@ -231,4 +231,12 @@ func TestAClientThatReadsSlowlyOutlivesTheIdleTimeout(t *testing.T) {
 			t.Error(err)
 		}
 	})
+}
+
+func TestAnEmptyLineAloneIsNotAnswered(t *testing.T) {
+	t.Parallel()
+	r := serve(t, echo, short)
+	c := r.dial()
+	c.send("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\nok\r\n").expect(200, "POST / ok")
+	c.closed()
 }

@@ -16,14 +16,14 @@ func (s *Server) sweep(done, stop chan struct{}) {
 		case now := <-ticker.C:
 			s.clock.look(now)
 		}
-		if !s.look(done) {
+		if !s.look() {
 			return
 		}
 	}
 }
 
 // look is one round; false when the sweeper is not needed any more.
-func (s *Server) look(done chan struct{}) bool {
+func (s *Server) look() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if len(s.conns) == 0 {

@@ -93,10 +93,13 @@ func (c *conn) write(vecs [][]byte) (err error) {
 // wrote ends the phase.
 func (c *conn) wrote(err error) error {
 	old := c.wr.enter(writeQuiet, c.tick())
-	if old.expired() {
-		return errSlowReader
+	if !old.expired() {
+		return err
 	}
-	return err
+	if by := c.writeBy.Load(); by != 0 && time.Now().UnixNano() >= by {
+		return os.ErrDeadlineExceeded
+	}
+	return errSlowReader
 }
 
 // hardClose closes the connection such that the client cannot take what it got for
