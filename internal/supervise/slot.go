@@ -170,7 +170,7 @@ func (s *slot) live(ctx context.Context) (served time.Duration, err error) {
 	ready, err := s.boot(ctx, p)
 	if err != nil {
 		s.move(Ending)
-		p.terminate(s.group.opts.ExitTimeout)
+		p.giveUp(err)
 		return 0, p.reason(err)
 	}
 	s.mu.Lock()
@@ -364,8 +364,17 @@ func (p *process) kill(why error) {
 // terminate asks it to end by SIGTERM first.
 func (p *process) terminate(grace time.Duration) {
 	p.signal(syscall.SIGTERM)
-	if !p.ended(min(grace, termGrace)) {
+	if !p.ended(grace) {
 		p.signal(syscall.SIGKILL)
+	}
+}
+
+// giveUp ends a worker that did not become ready. One that has said why ends by
+// itself, and may still have something to print.
+func (p *process) giveUp(err error) {
+	var boot *link.BootError
+	if !errors.As(err, &boot) || !p.ended(termGrace) {
+		p.terminate(termGrace)
 	}
 }
 
@@ -396,7 +405,7 @@ func (p *process) reason(err error) error {
 	p.mu.Unlock()
 	var boot *link.BootError
 	switch {
-	case errors.As(err, &boot), errors.Is(err, link.ErrCorrupt), errors.Is(err, errRestart):
+	case errors.As(err, &boot), errors.Is(err, link.ErrCorrupt), errors.Is(err, errBootTime), errors.Is(err, errRestart):
 		return err
 	case why != nil && !errors.Is(why, link.ErrExited):
 		return why
