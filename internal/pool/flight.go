@@ -269,6 +269,7 @@ func (f *flight) fly(x *exchange.Exchange) (verdict, *exchange.Problem) {
 	x.Worker = w.slot
 	s, err := w.link.Open(f)
 	if err == nil {
+		f.number.Store(s.ID()) // first: the worker may log before send is back
 		err = f.send(s, x)
 		if err != nil {
 			s.Close()
@@ -285,7 +286,6 @@ func (f *flight) fly(x *exchange.Exchange) (verdict, *exchange.Problem) {
 		f.pool.release(f)
 		return flyAgain, nil
 	}
-	f.number.Store(s.ID())
 	f.stream.Store(s)
 	if f.ahead {
 		f.pool.sent()
