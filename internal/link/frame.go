@@ -103,8 +103,6 @@ type header struct {
 	arg    uint32
 }
 
-func (h header) payload() int { return int(h.size) - headerSize }
-
 // padded is the room that a frame of this size takes.
 func padded(size int) int { return (size + frameAlign - 1) &^ (frameAlign - 1) }
 

@@ -76,7 +76,7 @@ func (l *Link) Hello(ctx context.Context, hello Hello) (Ready, error) {
 	if len(p) > maxJSON {
 		return Ready{}, fmt.Errorf("HELLO of %d bytes, the most is %d", len(p), maxJSON)
 	}
-	if err := l.sent(l.out.send(&l.line, KindHello, 0, 0, 0, p)); err != nil {
+	if err := l.sent(l.out.send(&l.line, KindHello, 0, 0, p)); err != nil {
 		return Ready{}, err
 	}
 	select {
@@ -177,5 +177,5 @@ func (l *Link) Drain(grace time.Duration) {
 
 func (l *Link) tellWorker(kind Kind, arg uint32) {
 	// A link that has ended has said so through Done.
-	_ = l.sent(l.out.send(&l.line, kind, 0, 0, arg, nil))
+	_ = l.sent(l.out.send(&l.line, kind, 0, arg, nil))
 }

@@ -129,12 +129,7 @@ func New(o Options) (*Link, error) {
 		l.logs.failed = map[uint32]string{}
 	}
 	l.out.frames = o.Ring/8 - headerSize
-	var child []*os.File
-	if o.Transport == SharedMemory {
-		l.t, child, err = newShm(o.Ring, o.Slots, l.condemn)
-	} else {
-		l.t, child, err = newSocket(o.Ring, &l.out)
-	}
+	child, err := l.connect()
 	if err != nil {
 		return nil, fmt.Errorf("link over %s: %w", o.Transport, err)
 	}
@@ -145,7 +140,8 @@ func New(o Options) (*Link, error) {
 		l.t.stop()
 		return nil, errors.Join(err, l.t.release())
 	}
-	l.child = append(child, end)
+	child = append(child, end)
+	l.child = child
 	fds := make([]string, len(l.child))
 	for i := range fds {
 		fds[i] = strconv.Itoa(3 + i)
@@ -154,6 +150,16 @@ func New(o Options) (*Link, error) {
 	l.readers.Go(l.readFrames)
 	l.readers.Go(l.readControl)
 	return l, nil
+}
+
+// connect makes the transport and gives the worker's ends of it.
+func (l *Link) connect() (child []*os.File, err error) {
+	if l.o.Transport == SharedMemory {
+		l.t, child, err = newShm(l.o.Ring, l.o.Slots, l.condemn)
+	} else {
+		l.t, child, err = newSocket(l.o.Ring, &l.out)
+	}
+	return child, err
 }
 
 // Child gives what the worker process inherits: files for exec.Cmd.ExtraFiles, which
@@ -340,13 +346,13 @@ func (l *Link) sent(err error) error {
 // tell sends a frame without payload on a stream.
 func (l *Link) tell(s *Stream, id uint32, kind Kind, arg uint32) {
 	// A link that has ended rings the stream, which then sees Err.
-	_ = l.sent(l.out.send(&s.line, kind, 0, id, arg, nil))
+	_ = l.sent(l.out.send(&s.line, kind, id, arg, nil))
 }
 
 // grant sends CREDIT.
 func (l *Link) grant(s *Stream, id uint32, n int64) {
 	if n > 0 {
-		_ = l.sent(l.out.send(&s.line, KindGrant, 0, id, uint32(n), nil)) // as in tell
+		_ = l.sent(l.out.send(&s.line, KindGrant, id, uint32(n), nil)) // as in tell
 	}
 }
 

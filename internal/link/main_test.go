@@ -50,7 +50,7 @@ func answerInline(p *linktest.Peer) error {
 	for {
 		f, err := p.Next()
 		if err != nil {
-			return nil // the host is gone
+			return nil //nolint:nilerr // the host is gone
 		}
 		if f.Kind == link.KindRequest && p.Start(f.Stream) {
 			if err := p.Send(link.KindCommit, link.End, f.Stream, 0, reply); err != nil {

@@ -34,14 +34,13 @@ type line struct {
 func (n *line) waiting() int { return len(n.mem.b) - n.at }
 
 // send sends one message of a line, in fragments of the largest frame when need be.
-// flags are those of the last fragment.
-func (o *outbox) send(n *line, kind Kind, flags Flags, id, arg uint32, p []byte) error {
+func (o *outbox) send(n *line, kind Kind, id, arg uint32, p []byte) error {
 	o.mu.Lock()
 	if o.closed {
 		o.mu.Unlock()
 		return ErrClosed
 	}
-	return o.finish(n, kind, flags, id, arg, p)
+	return o.finish(n, kind, 0, id, arg, p)
 }
 
 // request marks the slot and sends REQUEST.

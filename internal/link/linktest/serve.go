@@ -287,8 +287,8 @@ func (s *server) frame(f Frame) error {
 func (s *server) request(f Frame) error {
 	payload := f.Payload
 	if earlier := s.partial[f.Stream]; earlier != nil || f.Flags&link.More != 0 {
-		payload = append(earlier, f.Payload...)
-		s.partial[f.Stream] = payload
+		earlier = append(earlier, f.Payload...)
+		payload, s.partial[f.Stream] = earlier, earlier
 		if f.Flags&link.More != 0 {
 			return nil
 		}
