@@ -27,13 +27,16 @@ func folder(t *testing.T, files map[string]string) string {
 	return dir
 }
 
+// home is a home that can be written to.
+var home = os.TempDir()
+
 // load reads a file with this text in dir.
 func load(t *testing.T, dir, text string, environ ...string) (*Config, error) {
 	t.Helper()
 	if err := os.WriteFile(filepath.Join(dir, "guado.toml"), []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	return Load(Options{File: "guado.toml", Workdir: dir, Environ: append([]string{"HOME=/home/someone"}, environ...)})
+	return Load(Options{File: "guado.toml", Workdir: dir, Environ: append([]string{"HOME=" + home}, environ...)})
 }
 
 func mustLoad(t *testing.T, dir, text string, environ ...string) *Config {
@@ -69,7 +72,7 @@ const shop = "[[app]]\nname = \"shop\"\ntarget = \"shop.wsgi:application\"\n"
 
 func TestAModuleIsAllThatMustBeSaid(t *testing.T) {
 	dir := t.TempDir()
-	c, err := Load(Options{Workdir: dir, Environ: []string{"HOME=/home/someone"}, Flags: []Flag{
+	c, err := Load(Options{Workdir: dir, Environ: []string{"HOME=" + home}, Flags: []Flag{
 		{Name: "MODULE:ATTR", Table: "app", Keys: []string{"target"}, Value: "shop.wsgi:application"},
 	}})
 	if err != nil {
@@ -404,14 +407,17 @@ func TestAProgramsConfigurationNeedsNoFile(t *testing.T) {
 
 func TestFoldersFollowTheXDGRules(t *testing.T) {
 	dir := t.TempDir()
+	temporary := filepath.Join(os.TempDir(), "guado-"+itoa(os.Getuid()))
 	for _, c := range []struct {
 		env          []string
 		cache, state string
 	}{
-		{nil, "/home/someone/.cache/guado", "/home/someone/.local/state/guado"},
+		{nil, home + "/.cache/guado", home + "/.local/state/guado"},
 		{[]string{"XDG_CACHE_HOME=/c", "XDG_STATE_HOME=/s"}, "/c/guado", "/s/guado"},
-		{[]string{"XDG_CACHE_HOME=relative"}, "/home/someone/.cache/guado", "/home/someone/.local/state/guado"},
-		{[]string{"GUADO_CACHE_DIR=/own", "XDG_CACHE_HOME=/c"}, "/own", "/home/someone/.local/state/guado"},
+		{[]string{"HOME=/dev/null"}, temporary, temporary},
+		{[]string{"HOME="}, temporary, temporary},
+		{[]string{"XDG_CACHE_HOME=relative"}, home + "/.cache/guado", home + "/.local/state/guado"},
+		{[]string{"GUADO_CACHE_DIR=/own", "XDG_CACHE_HOME=/c"}, "/own", home + "/.local/state/guado"},
 	} {
 		got := mustLoad(t, dir, shop, c.env...)
 		if got.Server.CacheDir != c.cache || got.Server.StateDir != c.state {

@@ -6,6 +6,7 @@ import (
 	"reflect"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 )
 
@@ -116,9 +117,11 @@ func (c *Config) Listeners() ([]Listener, error) {
 	return list, nil
 }
 
-// folders gives state and cache their places by the XDG rules.
+// folders gives state and cache their places by the XDG rules. An account that has no
+// home it can write to, as in many containers, gets a folder of its own in $TMPDIR.
 func (r *resolver) folders() {
 	home := r.getenv("HOME")
+	fallback := filepath.Join(os.TempDir(), "guado-"+strconv.Itoa(os.Getuid()))
 	place := func(key string, value *string, own, xdg, below string) {
 		switch {
 		case *value != "":
@@ -127,14 +130,29 @@ func (r *resolver) folders() {
 			r.derived(key, true, own)
 		case filepath.IsAbs(r.getenv(xdg)):
 			*value = filepath.Join(r.getenv(xdg), "guado")
-		case home != "":
+		case home != "" && canMake(filepath.Join(home, below)):
 			*value = filepath.Join(home, below, "guado")
 		default:
-			*value = filepath.Join(os.TempDir(), "guado-"+strconv.Itoa(os.Getuid()))
+			*value = fallback
 		}
 	}
 	place("server.state_dir", &r.Server.StateDir, "", "XDG_STATE_HOME", ".local/state")
 	place("server.cache_dir", &r.Server.CacheDir, "GUADO_CACHE_DIR", "XDG_CACHE_HOME", ".cache")
+}
+
+// canMake reports whether a folder is there and can be written to, or could be made.
+func canMake(dir string) bool {
+	for {
+		info, err := os.Stat(dir)
+		if err == nil {
+			const writeAndEnter = 2 | 1 // W_OK, X_OK
+			return info.IsDir() && syscall.Access(dir, writeAndEnter) == nil
+		}
+		if !os.IsNotExist(err) || filepath.Dir(dir) == dir {
+			return false
+		}
+		dir = filepath.Dir(dir)
+	}
 }
 
 // groups gives each app without a group one of its own, from its shorthand.
