@@ -115,11 +115,12 @@ func run(t *testing.T, page string, all []command) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, "bash", "-c", strings.ReplaceAll(script(all), "8000", freePort(t)))
+	port := freePort(t)
+	cmd := exec.CommandContext(ctx, "bash", "-c", strings.ReplaceAll(script(all), "8000", port))
 	cmd.Dir = t.TempDir()
 	cmd.Env = append(os.Environ(),
 		"PATH="+filepath.Dir(harness.Binary(t))+":"+filepath.Dir(harness.Python(t, "newest"))+":"+os.Getenv("PATH"),
-		"GUADO_REPO="+harness.Root())
+		"GUADO_REPO="+harness.Root(), "PORT="+port)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 	var out bytes.Buffer
@@ -133,7 +134,7 @@ func run(t *testing.T, page string, all []command) {
 		if status != "0" && !strings.Contains(c.text, "# fails") {
 			t.Errorf("%s\nended with status %q:\n%s", at, status, got)
 		}
-		if missing := firstMissing(got, c.expect); missing != "" {
+		if missing := firstMissing(strings.ReplaceAll(got, port, "8000"), c.expect); missing != "" {
 			t.Errorf("%s\ndid not print %q, but:\n%s", at, missing, got)
 		}
 	}
