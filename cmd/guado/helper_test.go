@@ -69,7 +69,7 @@ func program(t *testing.T, dir string, args ...string) *exec.Cmd {
 	cmd.Dir = dir
 	cmd.Env = []string{
 		asGuado + "=1", "PATH=" + filepath.Dir(interpreter()) + ":" + os.Getenv("PATH"), "HOME=" + os.Getenv("HOME"),
-		"GUADO_CACHE_DIR=" + cacheDir(), "TMPDIR=" + os.TempDir(),
+		"GUADO_CACHE_DIR=" + cacheDir(), "TMPDIR=" + os.TempDir(), "GORACE=atexit_sleep_ms=0", // it sleeps a second otherwise
 	}
 	return cmd
 }
