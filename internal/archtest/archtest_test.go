@@ -1,0 +1,253 @@
+package archtest
+
+import (
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+const module = "github.com/guado-server/guado"
+
+// allowed says which packages of ours each package may import. A new package must be
+// put here, and so must a new import: that is the moment to ask whether it is one of
+// a step's internals. Steps of the road (edge, route, pool, the mounts) share the
+// exchange and meet in the root package only; link is what pool stands on, and
+// supervise starts it.
+var allowed = map[string][]string{
+	"internal/exchange": {},
+	"internal/version":  {},
+
+	"internal/edge": {"internal/exchange", "internal/edge/compress", "internal/edge/framing",
+		"internal/edge/http1", "internal/edge/http2", "internal/edge/lane"},
+	"internal/edge/compress": {"internal/exchange"},
+	"internal/edge/framing":  {"internal/exchange"},
+	"internal/edge/http1":    {"internal/exchange", "internal/edge/framing", "internal/edge/lane"},
+	"internal/edge/http2":    {"internal/exchange", "internal/edge/framing", "internal/edge/lane"},
+	"internal/edge/lane":     {"internal/exchange"},
+
+	"internal/route":     {"internal/exchange"},
+	"internal/pool":      {"internal/exchange", "internal/link"},
+	"internal/link":      {"internal/exchange"},
+	"internal/gohandler": {"internal/exchange"},
+	"internal/redirect":  {"internal/exchange"},
+	"internal/static":    {},
+	"internal/upstream":  {"internal/exchange"},
+
+	"internal/supervise":     {"internal/link"},
+	"internal/config":        {},
+	"internal/runtime":       {},
+	"internal/watch":         {},
+	"internal/link/linktest": {"internal/link"},
+	"internal/archtest":      {},
+	"python":                 {},
+
+	"": {"internal/config", "internal/edge", "internal/edge/compress", "internal/edge/http2", "internal/edge/lane",
+		"internal/exchange", "internal/gohandler", "internal/link", "internal/pool", "internal/redirect",
+		"internal/route", "internal/runtime", "internal/static", "internal/supervise", "internal/upstream",
+		"internal/version", "python"},
+	// The command loads, checks and shows a configuration and hands it to the library;
+	// `guado check` boots a worker as the supervisor would.
+	"cmd/guado": {"", "internal/config", "internal/link", "internal/runtime", "internal/supervise",
+		"internal/version", "internal/watch", "python"},
+}
+
+// speakHTTP are the packages that may import net/http: the HTTP/2 lane and what it
+// shares with the other one, mounts that are http.Handlers and the adapter in front
+// of them, and those that name the type http.Handler. A request to a Python
+// application never passes through net/http on its way.
+var speakHTTP = []string{
+	"internal/edge", "internal/edge/compress", "internal/edge/http2",
+	"internal/gohandler", "internal/static", "internal/upstream",
+	"internal/config", "",
+}
+
+// source is one Go file that is no test.
+type source struct {
+	pkg  string // relative to the module: "internal/pool"; "" is the root
+	name string
+	file *ast.File
+	fset *token.FileSet
+}
+
+func sources(t *testing.T) []source {
+	t.Helper()
+	root, err := filepath.Abs("../..")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all []source
+	for _, top := range []string{".", "cmd", "internal", "python"} {
+		err := filepath.WalkDir(filepath.Join(root, top), func(path string, d fs.DirEntry, err error) error {
+			switch {
+			case err != nil:
+				return err
+			case d.IsDir() && top == "." && path != root, d.IsDir() && d.Name() == "testdata":
+				return fs.SkipDir
+			case d.IsDir() || !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go"):
+				return nil
+			}
+			rel, err := filepath.Rel(root, path)
+			if err != nil {
+				return err
+			}
+			fset := token.NewFileSet()
+			file, err := parser.ParseFile(fset, path, nil, parser.SkipObjectResolution|parser.ParseComments)
+			if err != nil {
+				return err
+			}
+			pkg := filepath.ToSlash(filepath.Dir(rel))
+			if pkg == "." {
+				pkg = ""
+			}
+			all = append(all, source{pkg, filepath.ToSlash(rel), file, fset})
+			return nil
+		})
+		if err != nil && !os.IsNotExist(err) {
+			t.Fatal(err)
+		}
+	}
+	return all
+}
+
+func (s source) imports(t *testing.T) []string {
+	t.Helper()
+	var out []string
+	for _, i := range s.file.Imports {
+		path, err := strconv.Unquote(i.Path.Value)
+		if err != nil {
+			t.Fatal(err)
+		}
+		out = append(out, path)
+	}
+	return out
+}
+
+func TestAPackageImportsOnlyWhatTheTableAllows(t *testing.T) {
+	for _, s := range sources(t) {
+		list, known := allowed[s.pkg]
+		if !known {
+			t.Errorf("%s: the package %q is not in the table of archtest", s.name, s.pkg)
+			continue
+		}
+		for _, path := range s.imports(t) {
+			ours, is := strings.CutPrefix(path, module)
+			if !is {
+				continue
+			}
+			if ours = strings.TrimPrefix(ours, "/"); !slices.Contains(list, ours) {
+				t.Errorf("%s imports %q, which the table of archtest does not allow to %q", s.name, ours, s.pkg)
+			}
+		}
+	}
+}
+
+func TestTheTableHoldsNoImportThatNobodyUses(t *testing.T) {
+	used := map[string]bool{}
+	for _, s := range sources(t) {
+		for _, path := range s.imports(t) {
+			if ours, is := strings.CutPrefix(path, module); is {
+				used[s.pkg+" "+strings.TrimPrefix(ours, "/")] = true
+			}
+		}
+	}
+	for pkg, list := range allowed {
+		for _, path := range list {
+			if !used[pkg+" "+path] {
+				t.Errorf("%q may import %q and does not: take it out of the table", pkg, path)
+			}
+		}
+	}
+}
+
+func TestNetHTTPIsImportedOnlyWhereTheDesignAllowsIt(t *testing.T) {
+	for _, s := range sources(t) {
+		for _, path := range s.imports(t) {
+			if strings.HasPrefix(path, "net/http") && !slices.Contains(speakHTTP, s.pkg) && !strings.HasPrefix(s.pkg, "cmd/") {
+				t.Errorf("%s imports %s", s.name, path)
+			}
+		}
+	}
+}
+
+func TestNothingIsCompiledByCgo(t *testing.T) {
+	for _, s := range sources(t) {
+		if slices.Contains(s.imports(t), "C") {
+			t.Errorf("%s uses cgo", s.name)
+		}
+	}
+}
+
+// only are calls that belong to commands: a library neither ends its program nor
+// takes its signals and flags, and package state is not made behind its back.
+func TestOnlyCommandsExitTrapSignalsAndReadFlags(t *testing.T) {
+	for _, s := range sources(t) {
+		if strings.HasPrefix(s.pkg, "cmd/") {
+			continue
+		}
+		for _, path := range s.imports(t) {
+			if path == "flag" || path == "os/signal" {
+				t.Errorf("%s imports %s", s.name, path)
+			}
+		}
+		ast.Inspect(s.file, func(n ast.Node) bool {
+			switch n := n.(type) {
+			case *ast.SelectorExpr:
+				if x, ok := n.X.(*ast.Ident); ok && x.Name == "os" && n.Sel.Name == "Exit" || ok && x.Name == "log" && strings.HasPrefix(n.Sel.Name, "Fatal") {
+					t.Errorf("%s: %s.%s", s.fset.Position(n.Pos()), x.Name, n.Sel.Name)
+				}
+			case *ast.FuncDecl:
+				if n.Name.Name == "init" && n.Recv == nil {
+					t.Errorf("%s: func init", s.fset.Position(n.Pos()))
+				}
+			}
+			return true
+		})
+	}
+}
+
+// The limits of STYLE: past them a file or function asks to be two.
+const (
+	longestFile     = 600
+	longestFunction = 80
+)
+
+func TestNoFileOrFunctionIsTooLong(t *testing.T) {
+	for _, s := range sources(t) {
+		if n := s.fset.Position(s.file.FileEnd).Line; n > longestFile {
+			t.Errorf("%s has %d lines", s.name, n)
+		}
+		for _, d := range s.file.Decls {
+			f, ok := d.(*ast.FuncDecl)
+			if !ok {
+				continue
+			}
+			from, to := s.fset.Position(f.Pos()).Line, s.fset.Position(f.End()).Line
+			if to-from > longestFunction {
+				t.Errorf("%s: %s has %d lines", s.name, f.Name.Name, to-from+1)
+			}
+		}
+	}
+}
+
+func TestEachPackageSaysWhatItIsAndWhatIsNotInIt(t *testing.T) {
+	docs := map[string]string{}
+	for _, s := range sources(t) {
+		if s.file.Doc != nil {
+			docs[s.pkg] += s.file.Doc.Text()
+		} else if _, seen := docs[s.pkg]; !seen {
+			docs[s.pkg] = ""
+		}
+	}
+	for pkg, doc := range docs {
+		if !strings.Contains(doc, "Before it") && !strings.Contains(doc, "Not here") {
+			t.Errorf("package %q does not say what comes before and after it and what is not in it", pkg)
+		}
+	}
+}
