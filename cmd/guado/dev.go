@@ -3,11 +3,13 @@ package main
 import (
 	"context"
 	"errors"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/term"
 
 	"github.com/guado-server/guado"
 	"github.com/guado-server/guado/internal/config"
@@ -22,7 +24,8 @@ func (c *command) dev() *cobra.Command {
 		Short: "Serve for development: restart on changes, show tracebacks in the browser",
 		Long: "Serve as `guado serve` does, with one worker to each group. A change of the application's\n" +
 			"files restarts its workers while the socket stays open; what fails is shown in the browser.\n" +
-			"No deadline ends a request, and a lone worker has the terminal, so breakpoint() works.\n\n" +
+			"No deadline ends a request, and a lone worker has the terminal, so breakpoint() works; a\n" +
+			"restart or a stop waits two seconds for requests under way.\n\n" +
 			"Never use it where others can reach it: tracebacks tell a lot.",
 		Example: example(
 			"guado dev shop.wsgi:application", "a Django site",
@@ -33,6 +36,7 @@ func (c *command) dev() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			defer keepTerminal()()
 			return c.run(cmd.Context(), cfg, c.restarter(cfg, more.values))
 		},
 	}
@@ -40,6 +44,17 @@ func (c *command) dev() *cobra.Command {
 	cmd.Flags().Var(more, "watch", "folder whose files restart the workers, too; may be given again")
 	must(cmd.MarkFlagDirname("watch"))
 	return cmd
+}
+
+// keepTerminal gives a function that puts the terminal back as it is now: a debugger
+// that was ended in the middle of a line leaves it without echo.
+func keepTerminal() func() {
+	fd := int(os.Stdin.Fd())
+	state, err := term.GetState(fd)
+	if err != nil {
+		return func() {} // no terminal
+	}
+	return func() { _ = term.Restore(fd, state) } // it may be gone by then
 }
 
 // restarter restarts the workers when the application's files change.

@@ -176,6 +176,20 @@ func TestBreakpointHasTheTerminal(t *testing.T) {
 	}
 }
 
+func TestDevDoesNotWaitForARequestThatNeverEnds(t *testing.T) {
+	dir := project(t, map[string]string{"slow.py": slow})
+	s := serving(t, dir, "dev", "slow")
+	gone := make(chan struct{})
+	go func() {
+		_, _ = try(s.url) // it is cut
+		close(gone)
+	}()
+	awaitFile(t, filepath.Join(dir, "called"))
+	write(t, filepath.Join(dir, "slow.py"), hello)
+	until(t, s.url, func(a answer) bool { return a == answer{200, "hello"} })
+	<-gone
+}
+
 func TestDevWatchesMoreFoldersWhenAsked(t *testing.T) {
 	dir := project(t, map[string]string{"app/app.py": "import sys\nsys.path.append('../lib')\nimport lib\n" + strings.ReplaceAll(hello, `b"hello"`, "lib.HELLO"), "lib/lib.py": "HELLO = b'one'\n"})
 	s := serving(t, filepath.Join(dir, "app"), "dev", "app", "--watch", "../lib")

@@ -381,8 +381,8 @@ func TestDevLeavesADebuggerAlone(t *testing.T) {
 		t.Fatal(err)
 	}
 	g := c.Group("shop")
-	if g.Workers != 1 || g.PingTimeout != 0 || g.QueueWait != 0 || g.BootTimeout.Std() < time.Hour || c.Deadline(&c.Apps[0]) != 0 {
-		t.Errorf("group %+v, deadline %v", g, c.Deadline(&c.Apps[0]))
+	if g.Workers != 1 || g.PingTimeout != 0 || g.QueueWait != 0 || g.BootTimeout.Std() < time.Hour || c.Deadline(&c.Apps[0]) != 0 || c.Server.GracefulTimeout.Std() > 5*time.Second {
+		t.Errorf("group %+v, deadline %v, graceful %v", g, c.Deadline(&c.Apps[0]), c.Server.GracefulTimeout)
 	}
 }
 

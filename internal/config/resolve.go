@@ -230,9 +230,19 @@ func (r *resolver) mounts() {
 	}
 }
 
+// devPatience is how long a restart or a stop under `guado dev` waits for what is
+// under way: a page with an open event stream would hold up every one.
+const devPatience = Duration(2 * time.Second)
+
 // dev makes a debugger usable: one worker, and nothing that ends it for being slow.
 func (r *resolver) dev() {
 	r.Server.RequestTimeout = 0
+	if r.Origin("server.graceful_timeout").Kind == FromDefault {
+		r.Server.GracefulTimeout = devPatience
+	}
+	if r.Origin("server.exit_timeout").Kind == FromDefault {
+		r.Server.ExitTimeout = devPatience
+	}
 	for i := range r.Apps {
 		r.Apps[i].RequestTimeout = nil
 	}
