@@ -330,6 +330,7 @@ class Host:
         self.heads: dict[int, bytes] = {}
         self.other: list[Frame] = []
         self.generation: dict[int, int] = {}
+        self.order: list[int] = []  # the stream of each frame
         self.directory = directory or Path(__file__).parent
         environ = dict(os.environ)
         environ.update(
@@ -413,6 +414,7 @@ class Host:
         if frame.stream == 0 or frame.kind == LOG:
             self.other.append(frame)
             return
+        self.order.append(frame.stream)
         answer = self.answers.setdefault(frame.stream, Answer())
         answer.frames.append(frame)
         if frame.kind == COMMIT:

@@ -37,6 +37,8 @@ static ssize_t post_head(gd_stream *s, uint8_t kind, const gd_head *h, const voi
     if (kind == GD_K_INFORMATIONAL && size > s->link->max_frame - GD_HEADER)
         return GD_CORRUPT;
     scratch k;
+    if (kind == GD_K_COMMIT)
+        size += 4; /* the length of the body's part that goes along: send.c writes it */
     if (!scratch_get(&k, size))
         return GD_NOMEM;
     gd_head_encode(k.at, h);

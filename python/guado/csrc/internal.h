@@ -137,8 +137,10 @@ typedef struct gd_out {
     uint32_t arg;
     const uint8_t *head, *body;
     size_t head_len, head_off, body_len, body_off;
-    gd_fd *file;    /* FILE: the descriptor to pass */
-    uint32_t about; /* LOG: the exchange it is about, else 0 */
+    size_t inline_len; /* COMMIT: how much of the body goes with the head */
+    bool begun;        /* … and that was decided */
+    gd_fd *file;       /* FILE: the descriptor to pass */
+    uint32_t about;    /* LOG: the exchange it is about, else 0 */
 } gd_out;
 
 enum {

@@ -35,31 +35,38 @@ static void finish(gd_stream *s, uint8_t *p, size_t payload, uint8_t kind, uint8
         gd_stream_gone(s);
 }
 
-/* COMMIT: the head, then what fits of the body; the rest goes on as RESPONSE_BODY. */
+/* How much of the body goes with the head is decided once, with the credit there is;
+ * the last four bytes of the head say it. */
+static void decide_inline(gd_stream *s, gd_out *m) {
+    size_t max = most(s->link), room = m->head_len <= max ? max - m->head_len : max;
+    m->inline_len = least(least(m->body_len, s->credit), room);
+    s->credit -= m->inline_len;
+    m->begun = true;
+    gd_put32((uint8_t *)m->head + m->head_len - 4, (uint32_t)m->inline_len);
+}
+
+/* COMMIT: head and first bytes of the body, in fragments only when the head is larger
+ * than a frame; the rest of the body goes on as RESPONSE_BODY. */
 static int emit_commit(gd_stream *s, gd_out *m) {
-    gd_link *l = s->link;
-    size_t head = m->head_len - m->head_off, max = most(l);
-    bool part = head + 4 > max;
-    size_t take = part ? least(head, max) : head;
-    size_t body = part ? 0 : least(least(m->body_len, s->credit), max - head - 4);
-    size_t payload = part ? take : head + 4 + body;
-    uint8_t *p = begin(l, payload);
+    if (!m->begun)
+        decide_inline(s, m);
+    size_t head = m->head_len - m->head_off, left = head + m->inline_len - m->body_off;
+    size_t n = least(left, most(s->link)), from_head = least(head, n);
+    uint8_t *p = begin(s->link, n);
     if (!p)
         return GD_AGAIN;
-    memcpy(p + GD_HEADER, m->head + m->head_off, take);
-    m->head_off += take;
-    if (part) {
-        finish(s, p, payload, GD_K_COMMIT, GD_MORE, 0);
+    memcpy(p + GD_HEADER, m->head + m->head_off, from_head);
+    if (n > from_head)
+        memcpy(p + GD_HEADER + from_head, m->body + m->body_off, n - from_head);
+    m->head_off += from_head;
+    m->body_off += n - from_head;
+    if (n < left) {
+        finish(s, p, n, GD_K_COMMIT, GD_MORE, 0);
         return MORE_LEFT;
     }
-    uint8_t *at = gd_put32(p + GD_HEADER + take, (uint32_t)body);
-    if (body)
-        memcpy(at, m->body, body);
-    m->body_off = body;
-    s->credit -= body;
-    bool all = body == m->body_len;
-    finish(s, p, payload, GD_K_COMMIT, all ? m->flags : 0, m->arg);
+    bool all = m->inline_len == m->body_len;
     m->kind = GD_K_RESPONSE_BODY;
+    finish(s, p, n, GD_K_COMMIT, all ? m->flags : 0, m->arg);
     return all ? SENT : MORE_LEFT;
 }
 
@@ -263,6 +270,7 @@ static gd_out *keep(const gd_out *m) {
     k->body = at + head;
     k->head_len = head;
     k->body_len = body;
+    k->inline_len = m->inline_len - least(m->inline_len, m->body_off);
     k->head_off = k->body_off = 0;
     return k;
 }

@@ -19,9 +19,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *at, size_t n) {
         abort();
     if (gd_request_decode(at, n, &r, &body) != GD_OK)
         return 0;
-    const gd_str all[] = {r.id,    r.method, r.scheme, r.path,        r.raw_path,
-                          r.query, r.target, r.root,   r.server_name, r.client_host,
-                          r.traceparent, body};
+    const gd_str all[] = {r.id,     r.method, r.scheme,      r.path,        r.raw_path,    r.query,
+                          r.target, r.root,   r.server_name, r.client_host, r.traceparent, body};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)
         inside(all[i], at, n);
     for (uint16_t i = 0; i < r.nfields; i++) {

@@ -1,6 +1,7 @@
 #!/bin/sh
 # Builds and runs the C tests of the link: run.sh [SECONDS] [thread|address|none]...
-# Each sanitizer runs stress over both transports and all three ways of reading.
+# With each sanitizer: the golden vectors, then stress over both transports and all
+# three ways of reading.
 set -eu
 cd "$(dirname "$0")"
 seconds=${1:-2}
@@ -9,14 +10,20 @@ seconds=${1:-2}
 out=$(mktemp -d)
 trap 'rm -rf "$out"' EXIT
 core=$(ls ../*.c | grep -v -e /wsgi -e /asgi -e /module)
+build() {
+    # -w: GCC says of every fence that ThreadSanitizer does not model it.
+    # shellcheck disable=SC2086
+    ${CC:-cc} -std=gnu11 -g -O1 -w -pthread $flags "$@" host.c $core
+}
 for sanitizer in "$@"; do
     case $sanitizer in
     thread) flags="-fsanitize=thread" ;;
     address) flags="-fsanitize=address,undefined -fno-sanitize-recover=undefined" ;;
     none) flags="" ;;
     esac
-    # shellcheck disable=SC2086
-    ${CC:-cc} -std=gnu11 -g -O1 -w -pthread $flags stress.c loop_app.c host.c $core -o "$out/stress"
+    build -o "$out/vectors" vectors.c
+    "$out/vectors" ../../../../protocol/vectors
+    build -o "$out/stress" stress.c loop_app.c
     for mode in threads loop mixed; do
         for transport in shm socket; do
             "$out/stress" "$transport" "$mode" "$seconds"
