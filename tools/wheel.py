@@ -30,7 +30,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "python" / "guado"
 EXTENSION = PACKAGE / "_core.abi3.so"
-LEFT_OUT = {"csrc", "__pycache__"}
+LEFT_OUT = {"csrc", "tests", "__pycache__"}
 EPOCH = (1980, 1, 1, 0, 0, 0)  # a wheel of the same files is the same file
 
 

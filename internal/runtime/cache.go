@@ -210,7 +210,7 @@ func (c *Cache) walk(s selection, visit func(name string, data []byte) error) er
 		}
 		base := path.Base(name)
 		if entry.IsDir() {
-			if base == "__pycache__" || strings.HasPrefix(base, ".") && base != "." {
+			if base == "__pycache__" || base == "tests" || strings.HasPrefix(base, ".") && base != "." {
 				return fs.SkipDir
 			}
 			return nil

@@ -43,6 +43,7 @@ func small() fstest.MapFS {
 		"guado/__init__.py":          {Data: []byte("NAME = 'guado'\n")},
 		"guado/worker/boot.py":       {Data: []byte("")},
 		"guado/__pycache__/x.pyc":    {Data: []byte("stale")},
+		"guado/csrc/tests/fuzz.c":    {Data: []byte("#error not of the extension")},
 		"guado/_core.asan.so":        {Data: []byte("a build of the sanitizers")},
 		"guado/csrc/core.c":          {Data: []byte(extensionSource)},
 		"build_ext.py":               {Data: []byte(buildSource)},
