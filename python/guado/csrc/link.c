@@ -299,6 +299,16 @@ int gd_link_log(gd_link *l, uint32_t stream, int level, const char *text, size_t
     return rc < 0 ? (int)rc : GD_OK;
 }
 
+/* The watch thread, the reader until now, may still sleep on TO_WORKER, whose counter a
+ * loop empties: were the loop to begin before it let go, it would miss the kick. */
+static void take_over(gd_link *l) { /* [mu] */
+    gd_waiter w;
+    gd_wait_begin(&w, &l->zero);
+    while (l->mode != GD_MODE_MIXED && l->watching && l->claimed && !l->closed)
+        gd_wait_step(l, &w, -1);
+    gd_wait_end(l, &w);
+}
+
 int gd_link_serve(gd_link *l, const uint8_t *kinds, size_t napps, uint32_t request_credit,
                   uint32_t response_credit, int threads) {
     (void)threads;
@@ -326,6 +336,8 @@ int gd_link_serve(gd_link *l, const uint8_t *kinds, size_t napps, uint32_t reque
         if (l->draining)
             gd_loop_ring(l);
     }
+    if (!again)
+        take_over(l);
     int rc = l->closed;
     bool start = !l->watching;
     gd_unlock(l);
