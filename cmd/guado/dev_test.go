@@ -68,6 +68,10 @@ func TestDevShowsInTheBrowserWhatFails(t *testing.T) {
 			t.Errorf("while it cannot start: no %q in\n%s", want, boot.body)
 		}
 	}
+	s.wait("started again when a file changes")
+	if n := strings.Count(s.text(), "ZeroDivisionError: division by zero\n"); n != 1 {
+		t.Errorf("the log shows the traceback %d times", n)
+	}
 	write(t, filepath.Join(dir, "app.py"), "def application(e, s):\n    raise ValueError('<b>')\n")
 	call := until(t, url, func(a answer) bool { return a.status == 500 })
 	for _, want := range []string{"in application", "ValueError: &lt;b&gt;"} {

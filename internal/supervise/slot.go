@@ -128,15 +128,21 @@ func (s *slot) run(ctx context.Context) {
 	s.move(Stopped)
 }
 
-// putOff waits before the next start; false when ctx ended meanwhile.
+// putOff waits before the next start; false when ctx ended meanwhile. In development
+// the same code would only fail again: the next start is that of a change.
 func (s *slot) putOff(ctx context.Context, pause time.Duration) bool {
 	s.mu.Lock()
 	s.nextRun = time.Now().Add(pause)
 	s.mu.Unlock()
 	s.move(Waiting)
-	s.group.opts.Log.Info("next start of the worker is put off", "slot", s.name, "group", s.group.opts.Name, "seconds", pause.Seconds())
 	t := time.NewTimer(pause)
 	defer t.Stop()
+	if s.group.opts.Hello.Dev {
+		t.Stop()
+		s.group.opts.Log.Info("the worker is started again when a file changes", "slot", s.name, "group", s.group.opts.Name)
+	} else {
+		s.group.opts.Log.Info("next start of the worker is put off", "slot", s.name, "group", s.group.opts.Name, "seconds", pause.Seconds())
+	}
 	select {
 	case <-t.C:
 		return true
