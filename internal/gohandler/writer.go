@@ -275,10 +275,12 @@ func (w *writer) finish() {
 	if w.status == 0 {
 		w.WriteHeader(http.StatusOK)
 	}
+	trailers := w.trailerFields()
 	if w.err == nil && !w.sent {
-		_ = w.sendHead(nil, true) // kept in w.err
+		// A body with a length has no place for trailers in HTTP/1.1.
+		_ = w.sendHead(nil, len(trailers) == 0) // kept in w.err
 	}
-	if trailers := w.trailerFields(); w.err == nil && len(trailers) > 0 {
+	if w.err == nil && len(trailers) > 0 {
 		w.err = w.x.Answer.Trailers(trailers)
 	}
 	if w.err != nil {
