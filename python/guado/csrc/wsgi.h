@@ -125,7 +125,7 @@ typedef struct {
     PyObject *next; /* its copy, made after the last request; NULL: to be made */
     char server_name[256], client_host[64];
     size_t server_name_len, client_host_len;
-    uint16_t server_port, client_port;
+    uint16_t server_port;
     bool https;
 } wsgi_template;
 

@@ -64,11 +64,21 @@ static bool differs_always(gd_str name) {
     return false;
 }
 
+static uint64_t mix(uint64_t h, uint64_t word) {
+    h = (h ^ word) * 0x9e3779b97f4a7c15u;
+    return h ^ h >> 29;
+}
+
 static uint32_t hash_of(gd_str name) {
-    uint32_t h = 2166136261u;
-    for (size_t i = 0; i < name.len; i++)
-        h = (h ^ (uint8_t)name.at[i]) * 16777619u;
-    return h;
+    uint64_t h = name.len, word = 0;
+    size_t i = 0;
+    for (; i + 8 <= name.len; i += 8) {
+        memcpy(&word, name.at + i, 8);
+        h = mix(h, word);
+    }
+    word = 0;
+    memcpy(&word, name.at + i, name.len - i);
+    return (uint32_t)mix(h, word);
 }
 
 /* NULL: the name is not kept (too long, or too many different ones), or failed with
@@ -161,17 +171,25 @@ static int put_kept(wsgi_template *t, PyObject *environ, PyObject *key, gd_str s
     return put(environ, key, value);
 }
 
-static int put_port(wsgi_template *t, PyObject *environ, PyObject *key, uint16_t port,
-                    uint16_t *kept) {
-    if (port == *kept)
+static PyObject *port_text(uint16_t port) {
+    char digits[5];
+    size_t at = sizeof digits;
+    do
+        digits[--at] = (char)('0' + port % 10);
+    while ((port /= 10) != 0);
+    return str(digits + at, sizeof digits - at);
+}
+
+static int put_server_port(wsgi_template *t, PyObject *environ, uint16_t port) {
+    if (port == t->server_port)
         return 0;
-    PyObject *value = PyUnicode_FromFormat("%d", (int)port);
-    if (value == NULL || PyDict_SetItem(t->dict, key, value) < 0) {
+    PyObject *value = port_text(port);
+    if (value == NULL || PyDict_SetItem(t->dict, key_server_port, value) < 0) {
         Py_XDECREF(value);
         return -1;
     }
-    *kept = port;
-    return put(environ, key, value);
+    t->server_port = port;
+    return put(environ, key_server_port, value);
 }
 
 static int put_addresses(wsgi_template *t, PyObject *environ, const gd_request *r, bool https_on) {
@@ -179,17 +197,11 @@ static int put_addresses(wsgi_template *t, PyObject *environ, const gd_request *
     uint16_t port = r->server_port ? r->server_port : https_on ? 443 : 80;
     if (put_kept(t, environ, key_server_name, r->server_name, t->server_name, sizeof t->server_name,
                  &t->server_name_len) < 0 ||
-        put_port(t, environ, key_server_port, port, &t->server_port) < 0 ||
+        put_server_port(t, environ, port) < 0 ||
         put_kept(t, environ, key_remote_addr, r->client_host, t->client_host, sizeof t->client_host,
                  &t->client_host_len) < 0)
         return -1;
-    if (r->client_port != 0)
-        return put_port(t, environ, key_remote_port, r->client_port, &t->client_port);
-    if (t->client_port == 0)
-        return 0;
-    t->client_port = 0;
-    return PyDict_DelItem(t->dict, key_remote_port) < 0 ? -1
-                                                        : PyDict_DelItem(environ, key_remote_port);
+    return r->client_port ? put(environ, key_remote_port, port_text(r->client_port)) : 0;
 }
 
 static int put_scheme(wsgi_template *t, PyObject *environ, bool https_on) {

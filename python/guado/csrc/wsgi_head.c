@@ -101,8 +101,8 @@ static int reserve_field(wsgi_head *h) {
     return 0;
 }
 
-static bool same_name(const char *p, size_t n, const char *lower) {
-    if (strlen(lower) != n)
+static bool same_name(const char *p, size_t n, const char *lower, size_t lower_len) {
+    if (n != lower_len)
         return false;
     for (size_t i = 0; i < n; i++) {
         char c = p[i];
@@ -114,25 +114,26 @@ static bool same_name(const char *p, size_t n, const char *lower) {
     return true;
 }
 
+#define NAMED(p, n, lower) same_name(p, n, lower, sizeof(lower) - 1)
+
 /* Those that belong to one connection, not to the answer; PEP 3333 forbids them. */
 static bool hop_by_hop(const char *p, size_t n) {
-    static const char *const names[] = {
-        "connection", "keep-alive", "proxy-authenticate", "proxy-authorization", "proxy-connection",
-        "te",         "trailer",    "trailers",           "transfer-encoding",   "upgrade"};
     switch (p[0] | 0x20) {
     case 'c':
+        return NAMED(p, n, "connection");
     case 'k':
+        return NAMED(p, n, "keep-alive");
     case 'p':
+        return NAMED(p, n, "proxy-authenticate") || NAMED(p, n, "proxy-authorization") ||
+               NAMED(p, n, "proxy-connection");
     case 't':
+        return NAMED(p, n, "te") || NAMED(p, n, "trailer") || NAMED(p, n, "trailers") ||
+               NAMED(p, n, "transfer-encoding");
     case 'u':
-        break;
+        return NAMED(p, n, "upgrade");
     default:
         return false;
     }
-    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
-        if (same_name(p, n, names[i]))
-            return true;
-    return false;
 }
 
 static int take_length(wsgi_head *h, const char *value, size_t n, PyObject *shown) {
@@ -210,7 +211,7 @@ static int take_field(wsgi_head *h, PyObject *name, PyObject *value) {
         if (!all_of(from, n, TEXT))
             PyErr_Format(PyExc_ValueError, "response header %R: value %R has control characters",
                          name, value);
-        else if (same_name(name_text, (size_t)name_len, "content-length"))
+        else if (NAMED(name_text, (size_t)name_len, "content-length"))
             result = take_length(h, from, n, value);
         else
             result = put_field(h, name_text, (size_t)name_len, from, n);
