@@ -4,6 +4,7 @@ import (
 	"flag"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -432,4 +433,31 @@ func TestTrustedProxiesAreNetworksAndUnixSockets(t *testing.T) {
 	if len(networks) != 2 || networks[0].String() != "10.0.0.0/8" || networks[1].String() != "::1/128" || !unix {
 		t.Errorf("%v %v", networks, unix)
 	}
+}
+
+// Whatever a file or a variable holds, the answer is a configuration or words.
+func FuzzLoad(f *testing.F) {
+	for _, text := range []string{shop, "[[app]]\n[app.env]\nA = 1\n", "app = [1, {}]\n", "[server.limits]\nbody = -1\n", "server.listen = \"fd://\"\n", "[[mount]]\npath = \"//\"\n[[mount.x]]\n", "[[mount]]\nhost = 1979-05-27\n"} {
+		f.Add(text, "GUADO__APP__SHOP__ENV__A=1")
+	}
+	f.Add(shop, "GUADO__=x")
+	f.Add(shop, "GUADO__APP__0=")
+	f.Add(shop, "GUADO__SERVER__LISTEN__X=1")
+	dir := f.TempDir()
+	f.Fuzz(func(t *testing.T, text, variable string) {
+		tree, err := parse("fuzz.toml", []byte(text))
+		if err != nil {
+			return
+		}
+		d := decoder{tree: tree}
+		tree.nameApps()
+		tree.overlay([]string{variable}, &d.problems)
+		c := &Config{Dir: dir}
+		d.table(reflect.ValueOf(c).Elem(), tree.root, "", "")
+		c.origins = tree.origins
+		if err := c.Resolve([]string{variable}); err != nil && err.Error() == "" {
+			t.Error("a problem without words")
+		}
+		c.Show(true)
+	})
 }
