@@ -34,6 +34,12 @@ type Group = config.Group
 // MountConfig is what a path is bound to; see [Static], [Redirect] and [Upstream].
 type MountConfig = config.Mount
 
+// Duration is a time span of the configuration, spelled "25s" in a file.
+type Duration = config.Duration
+
+// Size is a number of bytes of the configuration, spelled "64KiB" in a file.
+type Size = config.Size
+
 // BootError is why a worker could not import or start its application.
 type BootError = link.BootError
 

@@ -1,0 +1,38 @@
+"""Counts each call in a file, and holds its threads while another file exists.
+
+What a killed worker had begun can so be told from what it had not.
+"""
+
+import os
+import threading
+import time
+from collections.abc import Callable, Iterable
+from typing import Any
+
+COUNT = os.environ.get("COUNT_FILE", "")
+HOLD = os.environ.get("HOLD_FILE", "")
+never = threading.Event()
+
+
+def count(environ: dict[str, Any]) -> None:
+    """Writes one line at once, whole also beside other threads and processes."""
+    if COUNT:
+        fd = os.open(COUNT, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+        os.write(fd, f"{environ['PATH_INFO']} {os.getpid()}\n".encode())
+        os.close(fd)
+
+
+def application(environ: dict[str, Any], start: Callable[..., Any]) -> Iterable[bytes]:
+    """/pid, /sleep (10 ms); everything else echoes its body, held as long as HOLD_FILE is there."""
+    body = environ["wsgi.input"].read()
+    match environ["PATH_INFO"]:
+        case "/pid":
+            body = str(os.getpid()).encode()
+        case "/sleep":
+            time.sleep(0.01)
+        case _:
+            count(environ)
+            while HOLD and os.path.exists(HOLD):
+                never.wait(0.005)
+    start("200 OK", [("Content-Type", "text/plain"), ("Content-Length", str(len(body)))])
+    return [body]
