@@ -151,14 +151,14 @@ def test_an_answer_waits_for_credit(worker: Host) -> None:
 
 def test_two_long_answers_take_turns(worker: Host) -> None:
     worker.credit_back = False
-    streams = [worker.request(slot, path=b"/big", query=b"2000000") for slot in (0, 1)]
+    streams = [worker.request(slot, path=b"/big", query=b"6000000") for slot in (0, 1)]
     for stream in streams:
         worker.until(lambda s=stream: len(worker.answers.get(s, h.Answer()).body) == 262144)  # type: ignore[misc]
     worker.order.clear()
     for stream in streams:
         worker.send(h.CREDIT, stream, arg=1 << 30)
     for stream in streams:
-        assert len(worker.answer(stream).body) == 2_000_000
+        assert len(worker.answer(stream).body) == 6_000_000
     turns = sum(a != b for a, b in itertools.pairwise(worker.order))
     assert turns >= 8, worker.order
 

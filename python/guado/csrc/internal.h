@@ -302,6 +302,8 @@ struct gd_link {
     gd_stream *loop_head, *loop_tail, *event_head, *event_tail;
     gd_event loop_bell;
     bool loop_rung, loop_reading;
+    pthread_t loop_thread; /* who drains, once loop_known */
+    bool loop_known;
     bool loop_armed; /* the loop's thread only */
     uint64_t loop_drains;
 
@@ -359,8 +361,9 @@ void gd_wait_step(gd_link *l, gd_waiter *w, int64_t timeout_ms);
 void gd_wait_end(gd_link *l, gd_waiter *w);                 /* [mu] gives the claim on */
 void gd_signal(gd_link *l, gd_waiters *list, gd_waiter *w); /* [mu] */
 void gd_signal_all(gd_link *l);                             /* [mu] */
-void gd_wake_idle(gd_link *l);                              /* [mu] there is one */
-void gd_nudge(gd_link *l); /* [mu] somebody must look at the request queue */
+bool gd_signal_reader(gd_link *l); /* [mu] the claim is free: who waits may take it */
+void gd_wake_idle(gd_link *l);     /* [mu] there is one */
+void gd_nudge(gd_link *l);         /* [mu] somebody must look at the request queue */
 
 /* ---- send.c --------------------------------------------------------------------- */
 

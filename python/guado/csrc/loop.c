@@ -58,6 +58,8 @@ int gd_loop_drain(gd_link *l) {
     bool rung = l->loop_rung, own = l->mode == GD_MODE_LOOP;
     bool claim = own && !l->claimed && !l->closed;
     l->loop_drains++;
+    l->loop_thread = pthread_self();
+    l->loop_known = true;
     l->claimed |= claim;
     l->loop_reading = claim;
     gd_unlock(l);
@@ -72,8 +74,6 @@ int gd_loop_drain(gd_link *l) {
         l->claimed = l->loop_reading = false;
         if (!armed)
             gd_loop_ring(l);
-        if (l->needy.head)
-            gd_signal(l, &l->needy, l->needy.head);
         if (!l->shm.slots && l->open)
             gd_watch_unpark(l); /* the host cannot call it on this transport */
         gd_unlock(l);

@@ -84,8 +84,15 @@ void gd_wait_begin(gd_waiter *w, gd_stream *s) {
         s->waiters++;
 }
 
+/* Beside a loop that watches TO_WORKER only the loop's own thread may sleep on it: the
+ * loop empties its counter, and another sleeper would miss the wake-up. */
+static bool may_read(gd_link *l) {
+    return l->mode != GD_MODE_LOOP || !l->loop_known ||
+           pthread_equal(l->loop_thread, pthread_self());
+}
+
 void gd_wait_step(gd_link *l, gd_waiter *w, int64_t timeout_ms) {
-    if (!l->claimed) {
+    if (!l->claimed && may_read(l)) {
         l->claimed = w->leader = true;
         l->idle_leader = !w->stream;
     }
@@ -101,10 +108,21 @@ void gd_wait_step(gd_link *l, gd_waiter *w, int64_t timeout_ms) {
     gd_waiters *list = w->stream ? &l->needy : &l->idle;
     w->signalled = false;
     list_add(list, w);
+    if (l->mode == GD_MODE_LOOP)
+        gd_watch_unpark(l); /* stands in when the loop does not come */
     /* What is noted so far must not wait until this thread wakes. */
     gd_settle(l);
     while (!w->signalled)
         pthread_cond_wait(&w->cond, &l->mu);
+}
+
+bool gd_signal_reader(gd_link *l) {
+    bool any = l->needy.head != NULL;
+    do {
+        if (l->needy.head)
+            gd_signal(l, &l->needy, l->needy.head);
+    } while (l->needy.head && l->mode == GD_MODE_LOOP); /* only one of them may read */
+    return any;
 }
 
 /* The claim goes to a thread that waits for bytes of its stream: it sleeps without
@@ -112,9 +130,9 @@ void gd_wait_step(gd_link *l, gd_waiter *w, int64_t timeout_ms) {
  * mode the loop must be armed again. */
 static void release_claim(gd_link *l) {
     l->claimed = l->idle_leader = false;
-    if (l->needy.head)
-        gd_signal(l, &l->needy, l->needy.head);
-    else if (l->mode == GD_MODE_LOOP)
+    if (gd_signal_reader(l) && l->mode != GD_MODE_LOOP)
+        return;
+    if (l->mode == GD_MODE_LOOP)
         gd_loop_ring(l);
     else if (l->mode != GD_MODE_THREADS || !l->shm.slots)
         gd_watch_unpark(l); /* it reads itself, or the host cannot call it */

@@ -59,8 +59,7 @@ static bool take_claim(gd_link *l) { /* [mu] */
 
 static void give_claim(gd_link *l) { /* [mu] */
     l->claimed = false;
-    if (l->needy.head)
-        gd_signal(l, &l->needy, l->needy.head);
+    gd_signal_reader(l);
     if (l->mode == GD_MODE_LOOP)
         gd_loop_ring(l); /* nobody is armed: the loop is, when it has come */
 }
@@ -99,6 +98,7 @@ static bool tick(gd_link *l, view *v) {
             give_claim(l);
         }
     }
+    gd_pump(l); /* room may have come while nobody reads */
     wake_stalled(l, v);
     busy = busy || (l->queue_head && l->idle.head) || l->ready_head || blocked(l);
     gd_unlock(l);
