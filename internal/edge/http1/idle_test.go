@@ -72,6 +72,49 @@ func TestTenThousandIdleConnectionsCostLittleMemory(t *testing.T) {
 	}
 }
 
+func TestARequestAllocatesNothingInTheSteadyState(t *testing.T) {
+	for name, request := range map[string]string{
+		"browser": fullRequest,
+		"form":    "POST /form HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n" + string(make([]byte, 1000)),
+		"chunked": chunkedHead + "5\r\nhello\r\n0\r\n\r\n",
+	} {
+		t.Run(name, func(t *testing.T) {
+			buf := make([]byte, 4096)
+			r := serve(t, func(x *exchange.Exchange) {
+				for {
+					if _, err := x.Body.Read(buf); err != nil {
+						break
+					}
+				}
+				hello(x)
+			})
+			r.reports = nil
+			c, ask := r.dial(), []byte(request)
+			answer := make([]byte, 4096)
+			rounds := func(n int) {
+				for range n {
+					if _, err := c.Write(ask); err != nil {
+						t.Fatal(err)
+					}
+					if _, err := c.Read(answer); err != nil {
+						t.Fatal(err)
+					}
+				}
+			}
+			const n = 2000
+			rounds(n)
+			var before, after runtime.MemStats
+			runtime.ReadMemStats(&before)
+			rounds(n)
+			runtime.ReadMemStats(&after)
+			// Now and then the collector empties the pool, and the clock ticks.
+			if allocs := after.Mallocs - before.Mallocs; allocs > n/10 {
+				t.Errorf("%d allocations in %d requests", allocs, n)
+			}
+		})
+	}
+}
+
 // deep answers from some way down the stack, as a road does.
 func deep(x *exchange.Exchange) { deeper(x, 8) }
 

@@ -240,3 +240,18 @@ func TestAnEmptyLineAloneIsNotAnswered(t *testing.T) {
 	c.send("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\nok\r\n").expect(200, "POST / ok")
 	c.closed()
 }
+
+func TestAClientThatNeverClosesIsLetGo(t *testing.T) {
+	everywhereAtOnce(t, func(t *testing.T, o option) {
+		r := serve(t, func(x *exchange.Exchange) { say(x, 200, "done") }, o)
+		r.ticks.drain = 3
+		refused := r.dial().send("nonsense\r\n")
+		refused.expect(400, "bad_request_line")
+		// Nor one that owes the rest of a body which nobody wants.
+		owing := r.dial().send("GET / HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n")
+		owing.expect(200, "done")
+		later := r.dial().send("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nhel")
+		later.expect(200, "done")
+		until(t, "all are gone", func() bool { return r.Connections() == 0 })
+	})
+}
