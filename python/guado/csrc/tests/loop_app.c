@@ -1,5 +1,6 @@
 /* The application of stress.c on an event loop: one thread, poll, nothing that blocks.
- * Now and then it stays away from the loop, so that the watch thread takes over.
+ * Now and then it stays away from the loop, so that the watch thread takes over, or
+ * reads a body synchronously, so that it becomes the reader itself.
  */
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
@@ -16,6 +17,8 @@ typedef struct {
     uint64_t got;
 } work;
 
+static unsigned dice = 7;
+
 static void finish(work *w) {
     gd_stream_release(w->s);
     free(w);
@@ -31,7 +34,8 @@ static void go_on(work *w) {
         return;
     }
     w->headed = true;
-    while (!w->full && (n = gd_read_now(w->s, buf, sizeof buf)) > 0) {
+    bool wait = rand_r(&dice) % 20 == 0;
+    while (!w->full && (n = (wait ? gd_read : gd_read_now)(w->s, buf, sizeof buf)) > 0) {
         w->got += (uint64_t)n;
         if (w->echo) {
             ssize_t queued = gd_body(w->s, buf, (size_t)n, 0, 0);
@@ -72,10 +76,18 @@ static void begin(gd_stream *s) {
     gd_stream_release(s);
 }
 
+void *stress_log(void *arg) {
+    gd_link *l = arg;
+    char text[3000] = {0};
+    uint32_t grace;
+    while (!gd_link_draining(l, &grace) && gd_link_log(l, 0, 1, text, sizeof text) == GD_OK)
+        poll(NULL, 0, 1);
+    return NULL;
+}
+
 void *stress_loop(void *arg) {
     gd_link *l = arg;
     gd_stream *s;
-    unsigned random = 7;
     int events;
     uint32_t grace;
     struct pollfd p[] = {{gd_loop_fd(l), POLLIN, 0}, {gd_loop_wake_fd(l), POLLIN, 0}};
@@ -90,7 +102,7 @@ void *stress_loop(void *arg) {
         }
         if (gd_link_draining(l, &grace) && gd_link_wait_drained(l, 0) == GD_DRAINED)
             break;
-        if (rand_r(&random) % 500 == 0)
+        if (rand_r(&dice) % 500 == 0)
             poll(NULL, 0, 3); /* an application that blocks its loop */
         poll(p, 2, -1);
     }

@@ -7,5 +7,7 @@
 /* A complete answer of n bytes; `wait` 0: ended with BUSY and DONE. */
 void stress_reply(gd_stream *s, size_t n, int wait);
 void *stress_loop(void *link);
+/* A thread beside the loop that writes to the host's log, waiting for room. */
+void *stress_log(void *link);
 
 #endif

@@ -306,7 +306,7 @@ static gd_link *boot(host *h) {
 
 int main(int argc, char **argv) {
     host h;
-    pthread_t t[THREADS + 1];
+    pthread_t t[THREADS + 2];
     int started = 0;
     if (argc < 4)
         return 2;
@@ -320,6 +320,7 @@ int main(int argc, char **argv) {
     gd_link *l = boot(&h);
     if (loop)
         pthread_create(&t[started++], NULL, stress_loop, l);
+    pthread_create(&t[started++], NULL, stress_log, l);
     for (int i = 0; threads && i < THREADS; i++)
         pthread_create(&t[started++], NULL, pool_thread, l);
     drive(&h, atoi(argv[3]));
