@@ -36,8 +36,15 @@ static void rest(gd_link *l, int64_t us) {
     gd_lock(l);
     if (l->fds_blocked)
         p[0].events |= POLLOUT;
+    short wanted = 0;
     if (!l->shm.map && l->sock.blocked)
-        p[n++] = (struct pollfd){l->sock.fd, POLLOUT, 0};
+        wanted |= POLLOUT;
+    /* Nobody reads the socket while all threads are inside the application, and the
+     * host cannot call a parked watch thread. */
+    if (!l->shm.map && us < 0 && l->mode == GD_MODE_THREADS && !l->claimed)
+        wanted |= POLLIN;
+    if (wanted)
+        p[n++] = (struct pollfd){l->sock.fd, wanted, 0};
     gd_unlock(l);
     if (gd_poll(p, n, us) <= 0)
         return;
