@@ -89,13 +89,12 @@ func newTrace(x *exchange.Exchange) {
 		binary.LittleEndian.PutUint64(random[i:], nonZero(randv2.Uint64()))
 	}
 	from := len(x.Scratch)
-	t := append(x.Scratch, "00-"...)
-	t = hex.AppendEncode(t, random[:16])
-	t = append(t, '-')
-	t = hex.AppendEncode(t, random[16:])
-	t = append(t, "-01"...)
-	x.Scratch = t
-	x.TraceParent = t[from:len(t):len(t)]
+	x.Scratch = append(x.Scratch, "00-"...)
+	x.Scratch = hex.AppendEncode(x.Scratch, random[:16])
+	x.Scratch = append(x.Scratch, '-')
+	x.Scratch = hex.AppendEncode(x.Scratch, random[16:])
+	x.Scratch = append(x.Scratch, "-01"...)
+	x.TraceParent = x.Scratch[from:len(x.Scratch):len(x.Scratch)]
 }
 
 func nonZero(n uint64) uint64 {

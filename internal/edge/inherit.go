@@ -16,8 +16,9 @@ const firstPassed = 3
 // Activated lists the sockets that systemd passed to this process, as addresses for
 // [Listen]; none when it was started by something else.
 func Activated() []string {
-	var all []string
-	for i := range passed() {
+	n := passed()
+	all := make([]string, 0, n)
+	for i := range n {
 		all = append(all, "fd://"+strconv.Itoa(firstPassed+i))
 	}
 	return all

@@ -1,6 +1,7 @@
 package edge
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -49,7 +50,8 @@ func Listen(addr string) (net.Listener, error) {
 	if rest, ok := strings.CutPrefix(addr, "http://"); ok {
 		addr, plain = strings.TrimSuffix(rest, "/"), true
 	}
-	l, err := net.Listen("tcp", addr)
+	var config net.ListenConfig
+	l, err := config.Listen(context.Background(), "tcp", addr)
 	if err != nil {
 		return nil, explain(addr, err)
 	}
@@ -117,7 +119,7 @@ func listenUnix(rest string) (net.Listener, error) {
 		})
 		return errors.Join(err, chmodErr)
 	}}
-	l, err := config.Listen(nil, "unix", path) //nolint:staticcheck // a Unix socket binds at once: nothing to cancel
+	l, err := config.Listen(context.Background(), "unix", path)
 	if err != nil {
 		return nil, fmt.Errorf("listen unix:%s: %w", path, err)
 	}
@@ -158,7 +160,10 @@ func removeDead(path string) error {
 	if info.Mode()&fs.ModeSocket == 0 {
 		return fmt.Errorf("listen unix:%s: the path is there and is no socket: remove it or choose another", path)
 	}
-	c, err := net.DialTimeout("unix", path, time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	var dialer net.Dialer
+	c, err := dialer.DialContext(ctx, "unix", path)
 	if err == nil {
 		owner := peerOwner(c)
 		_ = c.Close() // it has told what we wanted

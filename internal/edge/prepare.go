@@ -1,7 +1,6 @@
 package edge
 
 import (
-	"errors"
 	"fmt"
 	"net/netip"
 	"strings"
@@ -78,8 +77,6 @@ func (p *preparer) isProxy(a netip.Addr) bool {
 	}
 	return false
 }
-
-var errOldHost = errors.New("HTTP/1.1 request without Host")
 
 // prepare is lane.Hooks.Prepare. Requests that two parties could read in two ways are
 // refused, and the connection with them: what follows could be read in two ways too.

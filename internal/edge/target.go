@@ -62,8 +62,8 @@ func decodePath(x *exchange.Exchange) ([]byte, error) {
 	if i < 0 {
 		return raw, nil
 	}
-	from := len(x.Scratch)
-	out := append(x.Scratch, raw[:i]...)
+	out, from := x.Scratch, len(x.Scratch)
+	out = append(out, raw[:i]...)
 	for ; i < len(raw); i++ {
 		c := raw[i]
 		if c == '%' {

@@ -73,9 +73,9 @@ func (a *answer) Informational(status int, fields []exchange.Field) error {
 	setFields(h, fields)
 	a.guard.start()
 	a.w.WriteHeader(status)
-	a.progress(nil)
+	err := a.progress(nil)
 	clear(h)
-	return a.failed()
+	return err
 }
 
 // Head sends the head with the first flush or the first full buffer.

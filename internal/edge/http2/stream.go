@@ -8,7 +8,6 @@ import (
 	"runtime"
 	"slices"
 	"strconv"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -164,7 +163,7 @@ func (st *stream) read(r *http.Request) *exchange.Problem {
 func (st *stream) checkLength(r *http.Request) *exchange.Problem {
 	if values := r.Header["Content-Length"]; len(values) > 0 {
 		n, err := strconv.ParseUint(values[0], 10, 63)
-		if err != nil || len(values) > 1 || int64(n) != r.ContentLength || strings.HasPrefix(values[0], "+") {
+		if err != nil || len(values) > 1 || int64(n) != r.ContentLength {
 			return &exchange.Problem{Status: http.StatusBadRequest, Code: "bad_content_length",
 				Err: errors.New("Content-Length is not one number that matches the body")}
 		}
