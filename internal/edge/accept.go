@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"syscall"
 	"time"
 
 	"github.com/guado-server/guado/internal/edge/lane"
@@ -39,21 +40,28 @@ const (
 // are waited out.
 func (s *Server) accept(l *listener) error {
 	pause := pauseMin
-	for s.caps.acquire(s.stop) {
+	for {
 		c, err := l.Accept()
 		if err == nil {
 			pause = pauseMin
-			s.take(c, l)
+			// Over the cap this one waits here, and the kernel's queue behind it.
+			if !s.caps.acquire(s.stop) {
+				_ = c.Close() // the server stops: nobody will serve it
+				return nil
+			}
+			s.workers.Add()
+			go func() {
+				defer s.workers.Done()
+				s.serve(c, l)
+			}()
 			continue
 		}
-		s.caps.release()
 		select {
 		case <-s.stop:
 			return nil
 		default:
 		}
-		var passing interface{ Temporary() bool }
-		if !errors.As(err, &passing) || !passing.Temporary() {
+		if !passes(err) {
 			return fmt.Errorf("accept on %s: %w", l.name, err)
 		}
 		s.log.Warn("cannot accept a connection; trying again", "address", l.name, "error", err, "pause", pause)
@@ -64,16 +72,20 @@ func (s *Server) accept(l *listener) error {
 		}
 		pause = min(2*pause, pauseMax)
 	}
-	return nil
 }
 
-// take starts the goroutine of a connection, which owns its place under the caps.
-func (s *Server) take(c net.Conn, l *listener) {
-	s.workers.Add()
-	go func() {
-		defer s.workers.Done()
-		s.serve(c, l)
-	}()
+// passes tells the errors of accept that speak of the moment, or of a connection that
+// has gone already, from those of the listener.
+func passes(err error) bool {
+	for _, e := range []error{
+		syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM, syscall.ECONNABORTED, syscall.ECONNRESET, syscall.EPERM,
+		syscall.EPROTO, syscall.ETIMEDOUT, syscall.EHOSTUNREACH, syscall.ENETUNREACH, syscall.ENETDOWN, syscall.EINTR,
+	} {
+		if errors.Is(err, e) {
+			return true
+		}
+	}
+	return false
 }
 
 // serve brings a connection to its lane. It runs until the connection has ended, or
@@ -81,11 +93,15 @@ func (s *Server) take(c net.Conn, l *listener) {
 func (s *Server) serve(raw net.Conn, l *listener) {
 	place := &place{caps: s.caps}
 	if !s.enter(raw) {
+		_ = raw.Close() // the server stops
 		place.leave()
 		return
 	}
+	defer s.leave(raw)
 	c, info, h2, err := s.open(raw, l, place)
-	s.leave(raw)
+	if err == nil && !s.inLane(raw) {
+		err = errStopping
+	}
 	switch {
 	case err != nil:
 		if !errors.Is(err, errOverCap) {
@@ -101,25 +117,34 @@ func (s *Server) serve(raw net.Conn, l *listener) {
 	}
 }
 
-// enter and leave frame the time in which the connection belongs to no lane, which
-// Close must know to cut it.
+var errStopping = errors.New("the server stops")
+
+// enter, inLane and leave keep the list of what Drain and Close cut. The first two are
+// false when it is too late to begin.
 func (s *Server) enter(c net.Conn) bool {
 	s.mu.Lock()
-	cut := s.cut
-	if !cut {
-		s.early[c] = struct{}{}
+	defer s.mu.Unlock()
+	if s.cut {
+		return false
 	}
-	s.mu.Unlock()
-	if cut {
-		_ = c.Close() // the server has ended
+	s.conns[c] = false
+	return true
+}
+
+func (s *Server) inLane(c net.Conn) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.cut {
+		return false
 	}
-	return !cut
+	s.conns[c] = true
+	return true
 }
 
 func (s *Server) leave(c net.Conn) {
 	s.mu.Lock()
-	delete(s.early, c)
-	s.mu.Unlock()
+	defer s.mu.Unlock()
+	delete(s.conns, c)
 }
 
 // open ends what comes before HTTP: PROXY protocol, caps, TLS, the choice of a lane.

@@ -9,6 +9,8 @@ import (
 	"net"
 	"os"
 	"strings"
+	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -100,6 +102,65 @@ func TestHardeningConnectionsTogetherAreCapped(t *testing.T) {
 	}
 	if _, err := third.Read(make([]byte, 1)); err != nil {
 		t.Errorf("after a place became free: %v", err)
+	}
+}
+
+// flakyListener fails before it accepts, as when there are no descriptors left.
+type flakyListener struct {
+	net.Listener
+	fails atomic.Int64
+}
+
+func (l *flakyListener) Accept() (net.Conn, error) {
+	if l.fails.Add(-1) >= 0 {
+		return nil, os.NewSyscallError("accept4", syscall.EMFILE)
+	}
+	return l.Listener.Accept()
+}
+
+func TestHardeningNoDescriptorsLeftIsWaitedOut(t *testing.T) {
+	r := serve(t, modes[0], func(x *exchange.Exchange) { text(x, 200, "ok") }, func(o *Options) {
+		flaky := &flakyListener{Listener: o.Listeners[0]}
+		flaky.fails.Store(3)
+		o.Listeners[0] = flaky
+	})
+	if _, body := r.get("/"); body != "ok" {
+		t.Errorf("body %q", body)
+	}
+	if n := strings.Count(r.logs.String(), "cannot accept"); n != 3 {
+		t.Errorf("%d warnings", n)
+	}
+}
+
+func TestAListenerThatFailsEndsServe(t *testing.T) {
+	r := serve(t, modes[0], func(x *exchange.Exchange) { text(x, 200, "ok") })
+	r.get("/")
+	if err := r.listeners[0].Listener.Close(); err != nil { // behind the server's back
+		t.Fatal(err)
+	}
+	if err := <-r.served; !errors.Is(err, net.ErrClosed) {
+		t.Errorf("Serve gave %v", err)
+	}
+	r.served <- nil
+}
+
+func TestSmallCapsServeEveryListener(t *testing.T) {
+	var second net.Listener
+	r := serve(t, modes[0], func(x *exchange.Exchange) { text(x, 200, "ok") }, func(o *Options) {
+		var err error
+		if second, err = Listen("127.0.0.1:0"); err != nil {
+			t.Fatal(err)
+		}
+		o.Listeners = append(o.Listeners, second)
+		o.MaxConns = 1
+	})
+	for range 3 {
+		for _, addr := range []string{r.addr, second.Addr().String()} {
+			r.addr = addr
+			if answer := r.raw("GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"); !strings.HasSuffix(answer, "ok") {
+				t.Errorf("%s: %q", addr, answer)
+			}
+		}
 	}
 }
 
@@ -383,6 +444,36 @@ func TestDrainEndsIdleConnectionsAndWaitsForRequests(t *testing.T) {
 			t.Errorf("%d connections are left", n)
 		}
 	})
+}
+
+func TestStoppingEndsConnectionsThatHaveLeftHTTP(t *testing.T) {
+	entered := make(chan struct{})
+	r := serve(t, modes[0], func(x *exchange.Exchange) {
+		c, _, err := x.Answer.(exchange.Hijacker).Hijack()
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer c.Close() //nolint:errcheck // of the test
+		close(entered)
+		_, _ = io.Copy(io.Discard, c) // as a proxied WebSocket does
+	})
+	c := r.dial()
+	if _, err := io.WriteString(c, "GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"); err != nil {
+		t.Fatal(err)
+	}
+	<-entered
+	ctx, cancel := context.WithTimeout(context.Background(), 100*time.Millisecond)
+	defer cancel()
+	if err := r.Drain(ctx); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("draining did not wait for it: %v", err)
+	}
+	if err := r.Close(); err != nil {
+		t.Errorf("Close: %v", err)
+	}
+	if _, err := io.ReadAll(c); errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Error("the connection is still open")
+	}
 }
 
 func TestCloseCutsWhatIsUnderWay(t *testing.T) {

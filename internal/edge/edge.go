@@ -74,10 +74,10 @@ type Server struct {
 
 	stop     chan struct{} // closed: accept no more
 	stopOnce sync.Once
-	workers  lane.Tally // accept loops, and connections before they have a lane and in http1
-	mu       sync.Mutex // guards early and cut
-	early    map[net.Conn]struct{}
-	cut      bool
+	workers  lane.Tally        // accept loops, and the goroutines of connections
+	mu       sync.Mutex        // guards conns and cut
+	conns    map[net.Conn]bool // those with a goroutine of ours; true: it has a lane
+	cut      bool              // new ones are closed at once
 }
 
 // New checks the options and makes a Server. [Server.Close] must be called also when
@@ -101,7 +101,7 @@ func New(o Options) (*Server, error) {
 	}
 	s := &Server{
 		options: o, log: o.Log, stop: make(chan struct{}),
-		caps: newCaps(o.MaxConns, o.MaxConnsPerAddr), early: map[net.Conn]struct{}{},
+		caps: newCaps(o.MaxConns, o.MaxConnsPerAddr), conns: map[net.Conn]bool{},
 	}
 	var err error
 	if s.prepare, err = newPreparer(&o); err != nil {
@@ -189,7 +189,7 @@ func (s *Server) Serve() error {
 // requests under way, or for the context.
 func (s *Server) Drain(ctx context.Context) error {
 	s.stopAccepting()
-	s.cutEarly()
+	s.cutOpen(false)
 	s.h1.Drain()
 	s.h2.Drain()
 	return s.wait(ctx)
@@ -203,9 +203,9 @@ const closeWait = 5 * time.Second
 // although its client is gone makes it give up, with an error.
 func (s *Server) Close() error {
 	s.stopAccepting()
-	s.cutEarly()
 	s.h1.CloseAll()
 	s.h2.CloseAll()
+	s.cutOpen(true)
 	ctx, cancel := context.WithTimeout(context.Background(), closeWait)
 	defer cancel()
 	err := s.wait(ctx)
@@ -224,17 +224,19 @@ func (s *Server) wait(ctx context.Context) error {
 	return nil
 }
 
-// cutEarly closes the connections that have no lane yet: none of them has sent a
-// request that we know of.
-func (s *Server) cutEarly() {
+// cutOpen closes the connections that have no lane yet, of which none has sent a
+// request that we know of; or all, to end those that have left HTTP, too.
+func (s *Server) cutOpen(all bool) {
 	s.mu.Lock()
 	s.cut = true
-	early := make([]net.Conn, 0, len(s.early))
-	for c := range s.early {
-		early = append(early, c)
+	conns := make([]net.Conn, 0, len(s.conns))
+	for c, inLane := range s.conns {
+		if all || !inLane {
+			conns = append(conns, c)
+		}
 	}
 	s.mu.Unlock()
-	for _, c := range early {
+	for _, c := range conns {
 		_ = c.Close() // cut on purpose
 	}
 }

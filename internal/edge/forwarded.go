@@ -121,7 +121,7 @@ func setPort(x *exchange.Exchange, port []byte) {
 		return
 	}
 	from := len(x.Scratch)
-	x.Scratch = append(append(append(x.Scratch, x.Host...), ':'), port...)
+	x.Scratch = strconv.AppendUint(append(append(x.Scratch, x.Host...), ':'), n, 10)
 	x.Host = x.Scratch[from:len(x.Scratch):len(x.Scratch)]
 }
 
