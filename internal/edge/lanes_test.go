@@ -346,6 +346,61 @@ func TestBytesBeyondTheDeclaredLengthAreCut(t *testing.T) {
 	})
 }
 
+func TestHardeningAnAnswerCannotBreakOutOfItsLines(t *testing.T) {
+	inEveryLane(t, func(t *testing.T, m mode) {
+		heads := map[string]exchange.Head{
+			"/value":  {Status: 200, Fields: []exchange.Field{field("X-A", "b\r\nSet-Cookie: evil=1")}},
+			"/lf":     {Status: 200, Fields: []exchange.Field{field("X-A", "b\nc")}},
+			"/nul":    {Status: 200, Fields: []exchange.Field{field("X-A", "b\x00")}},
+			"/name":   {Status: 200, Fields: []exchange.Field{field("X A", "b")}},
+			"/colon":  {Status: 200, Fields: []exchange.Field{field("X:A", "b")}},
+			"/empty":  {Status: 200, Fields: []exchange.Field{field("", "b")}},
+			"/reason": {Status: 200, Reason: "OK\r\nSet-Cookie: evil=1"},
+			"/status": {Status: 99},
+			"/1xx":    {Status: 101},
+		}
+		r := serve(t, m, func(x *exchange.Exchange) {
+			err := x.Answer.Head(heads[string(x.Path)])
+			if err == nil || x.Answer.Begun() {
+				t.Errorf("%s was accepted", x.Path)
+				return
+			}
+			x.Fail(&exchange.Problem{Status: 500, Code: "bad_answer", Err: err})
+		})
+		for path := range heads {
+			resp, body := r.get(path)
+			if resp.StatusCode != 500 || !strings.Contains(body, "bad_answer") || resp.Header.Get("Set-Cookie") != "" {
+				t.Errorf("%s: status %d, %q, %v", path, resp.StatusCode, body, resp.Header)
+			}
+		}
+	})
+}
+
+func TestHardeningHopByHopFieldsOfAnswersAreDropped(t *testing.T) {
+	inEveryLane(t, func(t *testing.T, m mode) {
+		r := serve(t, m, func(x *exchange.Exchange) {
+			fields := []exchange.Field{
+				field("Connection", "X-Gone"), field("Keep-Alive", "timeout=5"), field("Transfer-Encoding", "gzip"), field("Upgrade", "x"),
+				field("Proxy-Connection", "x"), field("Content-Length", "999"), field("Set-Cookie", "a=1"), field("Set-Cookie", "b=2"), field("X-Kept", "1"),
+			}
+			_ = x.Answer.Head(exchange.Head{Status: 200, Length: 4, Fields: fields})
+			_, _ = x.Answer.Write([]byte("body"))
+		})
+		resp, body := r.get("/")
+		if resp.ContentLength != 4 || body != "body" || resp.Header.Get("X-Kept") != "1" {
+			t.Errorf("length %d, body %q, fields %v", resp.ContentLength, body, resp.Header)
+		}
+		for _, name := range []string{"Connection", "Keep-Alive", "Transfer-Encoding", "Upgrade", "Proxy-Connection", "Server"} {
+			if v := resp.Header.Get(name); v != "" {
+				t.Errorf("%s: %s got through", name, v)
+			}
+		}
+		if cookies := resp.Header["Set-Cookie"]; len(cookies) != 2 || cookies[0] != "a=1" || cookies[1] != "b=2" {
+			t.Errorf("cookies %q", cookies)
+		}
+	})
+}
+
 func TestTheStepLearnsThatTheClientLeft(t *testing.T) {
 	inEveryLane(t, func(t *testing.T, m mode) {
 		entered, left, wrote := make(chan struct{}), make(chan struct{}), make(chan error, 1)

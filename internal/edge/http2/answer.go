@@ -189,6 +189,9 @@ func (a *answer) Trailers(fields []exchange.Field) error {
 	}
 	h := a.w.Header()
 	for _, f := range fields {
+		if !framing.TrailerAllowed(f.Name) {
+			continue
+		}
 		name := http.TrailerPrefix + http.CanonicalHeaderKey(string(f.Name))
 		h[name] = append(h[name], string(f.Value))
 	}
