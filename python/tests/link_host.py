@@ -171,6 +171,9 @@ class MemoryWire(Wire):
             fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL,
         )
         self.map = mmap.mmap(self.memfd, size)
+        # Whole machine words: struct moves bytes one by one, and zeroes them first.
+        self.words = memoryview(self.map).cast("I")
+        self.longs = memoryview(self.map).cast("Q")
         struct.pack_into("<QIIII", self.map, 0, 0x4B4E4C4F44415547, 1, ring, slots, 0)
         flags = os.EFD_NONBLOCK | os.EFD_CLOEXEC
         self.to_worker, self.to_host, self.to_watch = (os.eventfd(0, flags) for _ in range(3))
@@ -181,15 +184,13 @@ class MemoryWire(Wire):
         self.head = self.tail = 0
 
     def word(self, at: int) -> int:
-        value: int = struct.unpack_from("<I", self.map, at)[0]
-        return value
+        return self.words[at // 4]
 
     def set_word(self, at: int, value: int) -> None:
-        struct.pack_into("<I", self.map, at, value)
+        self.words[at // 4] = value
 
     def cursor(self, at: int) -> int:
-        value: int = struct.unpack_from("<Q", self.map, at)[0]
-        return value
+        return self.longs[at // 8]
 
     def start(self, stream: int) -> None:
         self.set_word(DATA_AT + 4 * (stream & 0xFFFF), stream & 0xFFFF0000 | QUEUED)
@@ -222,7 +223,7 @@ class MemoryWire(Wire):
             self._sleep(TIMEOUT)
 
     def publish(self) -> None:
-        struct.pack_into("<Q", self.map, DOWN_HEAD, self.head)
+        self.longs[DOWN_HEAD // 8] = self.head
         if self.word(READER_ASLEEP) == 1:
             self.set_word(READER_ASLEEP, 0)
             os.eventfd_write(self.to_worker, 1)
@@ -258,7 +259,7 @@ class MemoryWire(Wire):
 
     def _advance(self, n: int) -> None:
         self.tail += n
-        struct.pack_into("<Q", self.map, UP_TAIL, self.tail)
+        self.longs[UP_TAIL // 8] = self.tail
         if self.word(WORKER_WANTS) == 1:
             self.set_word(WORKER_WANTS, 0)
             os.eventfd_write(self.to_worker, 1)
@@ -274,6 +275,8 @@ class MemoryWire(Wire):
             os.eventfd_read(self.to_host)
 
     def close(self) -> None:
+        self.words.release()
+        self.longs.release()
         self.map.close()
         for descriptor in self.child:
             os.close(descriptor)
