@@ -113,6 +113,10 @@ func TestAKilledProcessFailsOnlyWhatItHadStarted(t *testing.T) {
 		if err := cmd.Process.Signal(syscall.SIGSTOP); err != nil {
 			t.Fatal(err)
 		}
+		var status syscall.WaitStatus
+		if _, err := syscall.Wait4(cmd.Process.Pid, &status, syscall.WUNTRACED, nil); err != nil || !status.Stopped() {
+			t.Fatalf("the worker is not stopped: %v, %v", status, err)
+		}
 		var late []*client
 		for range 20 {
 			late = append(late, open(t, l).request(true))
@@ -140,21 +144,25 @@ func TestAKilledProcessFailsOnlyWhatItHadStarted(t *testing.T) {
 
 func TestADescriptorSentBeforeTheEndIsStillTaken(t *testing.T) {
 	overBoth(t, func(t *testing.T, transport string) {
-		l, p := pair(t, link.Options{Transport: transport})
-		c := open(t, l).request(true)
-		id := next(t, p, link.KindRequest).Stream
-		commit(t, p, id, 0, "")
-		if err := p.SendFile(id, tempFile(t, "last words"), 0, 10, link.End); err != nil {
-			t.Fatal(err)
+		f := tempFile(t, "last words")
+		for range 100 { // whichever of the two readers is first
+			l, p := pair(t, link.Options{Transport: transport, Ring: 1 << 14, Slots: 1})
+			c := open(t, l).request(true)
+			id := next(t, p, link.KindRequest).Stream
+			commit(t, p, id, 0, "")
+			settled(t, l, p)
+			if err := p.SendFile(id, f, 0, 10, link.End); err != nil {
+				t.Fatal(err)
+			}
+			l.ProcessExited()
+			exited(t, l)
+			a := c.read()
+			if len(a.files) != 1 {
+				t.Fatalf("%d files came", len(a.files))
+			}
+			checkFile(t, a.files[0], "last words")
+			c.s.Close()
 		}
-		l.ProcessExited()
-		exited(t, l)
-		a := c.read()
-		if len(a.files) != 1 {
-			t.Fatalf("%d files came", len(a.files))
-		}
-		checkFile(t, a.files[0], "last words")
-		c.s.Close()
 	})
 }
 

@@ -163,7 +163,9 @@ func TestACounterThatTheWorkerFilledDoesNotHangTheHost(t *testing.T) {
 			if which == linktest.FDToWatch {
 				word = linktest.AtWatchParked
 			}
-			// Many at once: only one of them may be caught in the write.
+			// Many at once: only one of them may be caught in the write, for a thread
+			// that is caught is one that the host has to replace.
+			threads := countDir(t, "/proc/self/task")
 			var all sync.WaitGroup
 			for range 64 {
 				all.Go(func() {
@@ -181,44 +183,47 @@ func TestACounterThatTheWorkerFilledDoesNotHangTheHost(t *testing.T) {
 				t.Fatal("senders hang in the wake-up")
 			}
 			ended(t, l, "filled its wake-up counter")
+			if n := countDir(t, "/proc/self/task") - threads; n > 16 {
+				t.Errorf("%d threads were made for the senders", n)
+			}
 		})
 	}
 }
 
 func TestACounterThatIsFilledAgainAndAgainDoesNotHangClose(t *testing.T) {
-	l, p := pair(t, link.Options{Transport: link.SharedMemory})
-	fd := p.FDs[linktest.FDToWorker]
-	stop := make(chan struct{})
-	var worker sync.WaitGroup
-	fill(t, fd)
-	if err := unix.SetNonblock(fd, true); err != nil { // the filler must be able to stop
-		t.Fatal(err)
-	}
-	worker.Go(func() {
-		for {
-			select {
-			case <-stop:
-				return
-			default:
-				_, _ = unix.FcntlInt(uintptr(fd), unix.F_SETFL, 0) // clears O_NONBLOCK for the host's writes
-				fillOnce(fd)
+	for range 20 { // the write has begun when the link is closed, or not quite
+		l, p := pair(t, link.Options{Transport: link.SharedMemory, Ring: 1 << 14, Slots: 1})
+		fd := p.FDs[linktest.FDToWorker]
+		fill(t, fd)
+		stop := make(chan struct{})
+		var both sync.WaitGroup
+		both.Go(func() { // as often as the host drains it
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+					fillOnce(fd)
+				}
 			}
+		})
+		word := p.Memory().Word(linktest.AtReaderSleep)
+		word.Store(1)
+		both.Go(func() { l.Ping(1) })
+		until(t, "the wake-up", func() bool { return word.Load() == 0 })
+		closed := make(chan error, 1)
+		go func() { closed <- l.Close() }()
+		select {
+		case err := <-closed:
+			if err != nil {
+				t.Error(err)
+			}
+		case <-time.After(patience):
+			t.Fatal("Close hangs")
 		}
-	})
-	p.Memory().Word(linktest.AtReaderSleep).Store(1)
-	l.Ping(1)
-	closed := make(chan error, 1)
-	go func() { closed <- l.Close() }()
-	select {
-	case err := <-closed:
-		if err != nil {
-			t.Error(err)
-		}
-	case <-time.After(patience):
-		t.Error("Close hangs")
+		close(stop)
+		both.Wait()
 	}
-	close(stop)
-	worker.Wait()
 }
 
 // fill clears O_NONBLOCK and leaves no room for another 1 in the counter.
@@ -309,7 +314,12 @@ func TestAProcessMayNotFillTheControlSocketWithDescriptors(t *testing.T) {
 
 func openFDs(t *testing.T) int {
 	t.Helper()
-	all, err := os.ReadDir("/proc/self/fd")
+	return countDir(t, "/proc/self/fd")
+}
+
+func countDir(t *testing.T, path string) int {
+	t.Helper()
+	all, err := os.ReadDir(path)
 	if err != nil {
 		t.Fatal(err)
 	}

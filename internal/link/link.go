@@ -60,18 +60,12 @@ func (o Options) withDefaults() (Options, error) {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	if o.Transport == "" {
-		o.Transport = Socket
-		if shmWorks() {
-			o.Transport = SharedMemory
-		}
-	}
 	switch {
 	case o.Ring < 4096 || o.Ring&(o.Ring-1) != 0 || o.Ring > 1<<30:
 		return o, fmt.Errorf("link ring of %d bytes is not a power of two from 4 KiB to 1 GiB", o.Ring)
 	case o.Slots < 1 || o.Slots > 1<<16:
 		return o, fmt.Errorf("link with %d slots: 1 to 65,536 are possible", o.Slots)
-	case o.Transport != SharedMemory && o.Transport != Socket:
+	case o.Transport != SharedMemory && o.Transport != Socket && o.Transport != "":
 		return o, fmt.Errorf("unknown link transport %q: %s and %s exist", o.Transport, SharedMemory, Socket)
 	}
 	return o, nil
@@ -131,7 +125,7 @@ func New(o Options) (*Link, error) {
 	l.out.frames = o.Ring/8 - headerSize
 	child, err := l.connect()
 	if err != nil {
-		return nil, fmt.Errorf("link over %s: %w", o.Transport, err)
+		return nil, fmt.Errorf("link over %s: %w", l.o.Transport, err)
 	}
 	l.out.t = l.t
 	var end *os.File
@@ -146,19 +140,26 @@ func New(o Options) (*Link, error) {
 	for i := range fds {
 		fds[i] = strconv.Itoa(3 + i)
 	}
-	l.env = o.Transport + ":" + strings.Join(fds, ",")
+	l.env = l.o.Transport + ":" + strings.Join(fds, ",")
 	l.readers.Go(l.readFrames)
 	l.readers.Go(l.readControl)
 	return l, nil
 }
 
-// connect makes the transport and gives the worker's ends of it.
+// connect makes the transport and gives the worker's ends of it. When nobody has
+// chosen it is shared memory, unless this machine refuses some part of that.
 func (l *Link) connect() (child []*os.File, err error) {
-	if l.o.Transport == SharedMemory {
+	name := l.o.Transport
+	if name == SharedMemory || name == "" && shmWorks() {
 		l.t, child, err = newShm(l.o.Ring, l.o.Slots, l.condemn)
-	} else {
-		l.t, child, err = newSocket(l.o.Ring, &l.out)
+		if err == nil || name == SharedMemory {
+			l.o.Transport = SharedMemory
+			return child, err
+		}
+		l.o.Log.Warn("shared memory cannot be used, the worker is reached over a socket", "error", err)
 	}
+	l.o.Transport = Socket
+	l.t, child, err = newSocket(l.o.Ring, &l.out)
 	return child, err
 }
 

@@ -31,8 +31,9 @@ const (
 	BodyCut           // the body was cut: the worker must not take it for complete
 )
 
-// Stream is one exchange on a link. One goroutine uses it: the exchange's. After
-// Close it must not be touched, for the link gives it to the next exchange.
+// Stream is one exchange on a link. One goroutine uses it, the exchange's; a second
+// one may call Body, and the bell may wake either. After Close it must not be touched,
+// for the link gives it to the next exchange.
 type Stream struct {
 	l    *Link
 	slot uint32
