@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 import pytest
+from asgi_host import COMMIT
 from wsgi_fixtures import worker
 from wsgi_host import WsgiWorker
 
@@ -125,3 +126,33 @@ def test_reference_cycles_of_the_application_are_collected(worker: WsgiWorker) -
     for _ in range(500):
         worker.get("/cycle")
     assert worker.json("/stats")["objects"] - before < 50
+
+
+def test_a_forked_child_never_speaks_for_its_parent(
+    worker: WsgiWorker, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with WsgiWorker() as parent:
+        answer = parent.get("/forks")
+        assert (answer.json(), answer.kinds) == (0, [COMMIT])
+        assert "LinkClosed" in capfd.readouterr().err
+        assert parent.get("/hello").body == b"hello"
+
+
+def test_trace_functions_of_threading_follow_the_pool(worker: WsgiWorker) -> None:
+    with WsgiWorker({"target": "wsgi_apps_process:make_traced", "factory": True}) as other:
+        assert other.json("/") == [True, True]
+
+
+def test_both_kinds_of_applications_share_a_worker(worker: WsgiWorker) -> None:
+    asgi = {"target": "wsgi_apps_process:asgi", "kind": "asgi"}
+    with WsgiWorker("wsgi_apps:app", asgi) as mixed:
+        held = mixed.call("/wait")
+        mixed.until(lambda: mixed.started(held))
+        for _ in range(3):
+            answer = mixed.wait(mixed.call("/", app=1, headers=[(b"host", b"example")]))
+            assert (answer.status, answer.body) == (200, b"from asgi")
+            assert mixed.get("/hello").body == b"hello"
+        mixed.open("wait")
+        assert mixed.wait(held).status == 200
+        mixed.drain()
+        assert mixed.exit() == 0

@@ -290,3 +290,10 @@ def test_line_15_heads_keep_their_bytes_and_set_cookie_is_never_merged(
 def test_line_15_arguments_may_be_named_and_the_reason_left_out(worker: WsgiWorker) -> None:
     answer = worker.get("/head_tuple")
     assert (answer.status, answer.fields) == (200, [(b"X-A", b"b")])
+
+
+def test_a_head_larger_than_a_frame_arrives_whole(worker: WsgiWorker) -> None:
+    for _ in range(2):
+        answer = worker.get("/large_head")
+        assert answer.body == b"after a large head"
+        assert [v for _, v in answer.fields] == [str(i).encode() * 200 for i in range(500)]

@@ -234,6 +234,12 @@ def good_heads(environ: Environ, start: Start) -> Iterable[bytes]:
 
 
 @route
+def large_head(environ: Environ, start: Start) -> Iterable[bytes]:
+    start("200 OK", [(f"X-{i}", str(i) * 200) for i in range(500)])
+    return [b"after a large head"]
+
+
+@route
 def head_tuple(environ: Environ, start: Start) -> Iterable[bytes]:
     start(response_headers=(("X-A", "b"),), status="200")
     return [b"x"]

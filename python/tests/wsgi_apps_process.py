@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextvars
 import gc
 import os
+import sys
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 from wsgi_routes import JOURNAL, PLAIN, Body, Environ, Start, passed, reply, route
 
@@ -112,3 +114,32 @@ def cycle(environ: Environ, start: Start) -> Iterable[bytes]:
     environ["start"] = start
     start("200 OK", PLAIN)
     return [b"cycle"]
+
+
+@route
+def forks(environ: Environ, start: Start) -> Iterable[bytes]:
+    """The child answers too, as a careless os.fork() makes it."""
+    child = os.fork()
+    if child == 0:
+        start("200 OK", PLAIN)
+        return [b"from the child"]
+    return reply(start, os.waitpid(child, 0)[1])
+
+
+def traced(environ: Environ, start: Start) -> Iterable[bytes]:
+    return reply(start, [sys.gettrace() is note_trace, sys.getprofile() is note_trace])
+
+
+def note_trace(*_: object) -> None:
+    """A tool that follows every thread, as coverage does."""
+
+
+def make_traced() -> Callable[[Environ, Start], Iterable[bytes]]:
+    threading.settrace(note_trace)
+    threading.setprofile(note_trace)
+    return traced
+
+
+async def asgi(scope: dict[str, Any], receive: Any, send: Any) -> None:
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": b"from asgi"})

@@ -30,7 +30,7 @@ class WsgiWorker(Worker):
 
     def __init__(
         self,
-        *targets: str,
+        *targets: str | dict[str, Any],
         transport: str | None = None,
         threads: int = 4,
         multiprocess: bool = False,
@@ -74,10 +74,15 @@ class WsgiWorker(Worker):
             self.wire.theirs.close()
 
     def _hello(
-        self, targets: tuple[str, ...], threads: int, multiprocess: bool, credit: int
+        self,
+        targets: tuple[str | dict[str, Any], ...],
+        threads: int,
+        multiprocess: bool,
+        credit: int,
     ) -> bytes:
         apps = [
-            {"name": f"app{i}", "target": t, "kind": "wsgi", "factory": False, "lifespan": "off"}
+            {"name": f"app{i}", "kind": "wsgi", "factory": False, "lifespan": "off"}
+            | ({"target": t} if isinstance(t, str) else t)
             for i, t in enumerate(targets)
         ]
         hello = {

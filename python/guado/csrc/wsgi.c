@@ -61,7 +61,13 @@ int wsgi_raise(int result, uint32_t cancelled) {
 }
 
 void wsgi_log(gd_link *l, gd_stream *s, int level, const char *text, size_t n) {
-    WSGI_NOGIL(gd_link_log(l, gd_stream_id(s), level, text, n));
+    int result;
+    WSGI_NOGIL({
+        result = gd_link_log(l, gd_stream_id(s), level, text, n);
+        /* In a forked child of the application there is no link to say it by. */
+        if (result < 0 && level > 0)
+            fprintf(stderr, "%.*s\n", (int)n, text);
+    });
 }
 
 /* ---- a thread ---------------------------------------------------------------------- */

@@ -86,8 +86,8 @@ enum { WSGI_LAST = 1, WSGI_BUSY = 2 };
 int wsgi_send(wsgi_response *r, const char *data, size_t n, int how);
 /* The rest of the answer is this part of a regular file. */
 int wsgi_send_file(wsgi_response *r, int fd, uint64_t offset, uint64_t count);
-/* Waits until no other thread is inside the link with this exchange. */
-void wsgi_response_settle(wsgi_response *r);
+/* Later calls fail; waits for one of another thread that is under way. */
+void wsgi_response_end(wsgi_response *r);
 
 /* The head's text (wsgi_head.c). -1: an exception is set. */
 int wsgi_head_parse(wsgi_head *h, PyObject *status, PyObject *headers);

@@ -411,10 +411,9 @@ void wsgi_call(wsgi_thread *t, gd_stream *s) {
     wsgi_input_begin(t->input, s);
     run_in_context(&c);
     wsgi_errors_end(t->errors);
-    wsgi_response_settle(t->response);
+    wsgi_response_end(t->response);
     wsgi_input_end(t->input);
     end_answer(&c);
-    t->response->stream = NULL;
     gd_stream_release(s);
     current = NULL;
 }

@@ -8,6 +8,9 @@
 #include <stdio.h>
 #include <string.h>
 
+/* A larger head's memory is given back after its request. */
+enum { KEEP_HEAD = 65536 };
+
 static int usable(wsgi_response *r) {
     if (r->stream == NULL) {
         PyErr_SetString(PyExc_RuntimeError, "the request has ended");
@@ -321,8 +324,14 @@ void wsgi_response_begin(wsgi_response *r, gd_link *l, gd_stream *s) {
     r->sent = 0;
 }
 
-void wsgi_response_settle(wsgi_response *r) {
+void wsgi_response_end(wsgi_response *r) {
     wsgi_await_idle(&r->sending);
+    r->stream = NULL;
+    if (r->head.room > KEEP_HEAD) {
+        int64_t length = r->head.length;
+        wsgi_head_clear(&r->head);
+        r->head.length = length;
+    }
 }
 
 static void response_dealloc(PyObject *self) {
