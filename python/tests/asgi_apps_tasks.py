@@ -291,6 +291,7 @@ async def memory(scope: Scope, receive: Receive, send: Send) -> None:
     import gc
 
     gc.collect()
-    with open("/proc/self/statm") as file:
-        pages = int(file.read().split()[1])
-    await reply(send, {"rss": pages * 4096, "objects": len(gc.get_objects())})
+    with open("/proc/self/status") as file:  # the rings are shared memory: not counted
+        anonymous = next(line for line in file if line.startswith("RssAnon"))
+    rss = int(anonymous.split()[1]) * 1024
+    await reply(send, {"rss": rss, "objects": len(gc.get_objects())})

@@ -17,10 +17,11 @@ def environment(loop: str) -> dict[str, str]:
     return {"TEST_LOOP": loop}
 
 
-@pytest.fixture(params=LOOPS, scope="module")
+@pytest.fixture(params=["asyncio-shm", "uvloop-shm", "uvloop-socket"], scope="module")
 def shared(request: pytest.FixtureRequest) -> Iterator[Worker]:
     """One worker for the tests of a module that leave it as it was."""
-    with Worker("asgi_apps:app", env=environment(request.param)) as worker:
+    loop, transport = request.param.split("-")
+    with Worker("asgi_apps:app", env=environment(loop), transport=transport) as worker:
         yield worker
         assert worker.stop() == 0
 

@@ -1,7 +1,7 @@
-"""The host's end of the link for the ASGI tests: a real worker process on a socketpair.
+"""The host's end of the link for the ASGI tests: a real worker process on a real link.
 
 Small and synchronous: a test sends frames and pumps what comes back until it has what
-it waits for. Frames are those of protocol/link.md, socket transport.
+it waits for. Frames are those of protocol/link.md, over either wire of link_host.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from link_host import HOST_ASLEEP, UP_HEAD, MemoryWire, SocketWire, Wire, encode
+
 HERE = Path(__file__).parent
 PACKAGE = Path(os.environ.get("GUADO_TEST_PACKAGE", HERE.parent))
 
@@ -29,6 +31,8 @@ TRAILERS, FILE, CREDIT_UP, LOG, FAILED, ABORT, DONE = 0x46, 0x47, 0x48, 0x4A, 0x
 END, MORE, BUSY = 1, 2, 4
 GONE, HALF_CLOSED, DEADLINE, STOPPING = 1, 2, 3, 4
 NO_LENGTH, EXPECT, TAKES_TRAILERS, HEAD = 1, 2, 4, 8
+
+LARGEST = 131072 - 16  # payload of one frame
 
 Fields = list[tuple[bytes, bytes]]
 
@@ -98,7 +102,7 @@ class Answer:
 
 
 class Worker:
-    """A worker process that serves `apps` over a socket link."""
+    """A worker process that serves `targets`."""
 
     def __init__(
         self,
@@ -109,6 +113,7 @@ class Worker:
         request_credit: int = 65536,
         automatic_credit: bool = True,
         boot: bool = True,
+        transport: str = "shm",
     ) -> None:
         self.timeout = 20.0
         self.automatic_credit = automatic_credit
@@ -118,24 +123,26 @@ class Worker:
         self.failed: dict[str, object] | None = None
         self.closed = False
         self._slots = 0
-        self._in = b""
-        self._out = b""
         self._descriptors: dict[tuple[int, int], int] = {}
         self._parts: dict[tuple[int, int], bytes] = {}
-        self._link, link = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.wire: Wire = SocketWire()
+        if transport == "shm" and sys.platform == "linux":
+            self.wire.close()
+            self.wire = MemoryWire()
         self._control, control = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        environ = dict(os.environ, GUADO_LINK=f"socket:{link.fileno()},{control.fileno()}")
+        environ = dict(os.environ, GUADO_LINK=f"{self.wire.spec},{control.fileno()}")
+        if "GUADO_TEST_PRELOAD" in environ:  # a sanitizer of the extension, for workers only
+            environ["LD_PRELOAD"] = environ["GUADO_TEST_PRELOAD"]
         environ.update(GUADO_PACKAGE=str(PACKAGE), PYTHONFAULTHANDLER="1", **(env or {}))
         self.process = subprocess.Popen(
             [python, "-u", "-c", _bootstrap_line()],
             env=environ,
-            pass_fds=(link.fileno(), control.fileno()),
+            pass_fds=(*self.wire.child, control.fileno()),
             stdin=subprocess.DEVNULL,
         )
-        link.close()
         control.close()
-        self._link.setblocking(False)
-        self._control.setblocking(False)
+        if isinstance(self.wire, SocketWire):
+            self.wire.theirs.close()
         apps: list[dict[str, object]] = []
         for i, target in enumerate(targets):
             app = {"target": target} if isinstance(target, str) else dict(target)
@@ -221,7 +228,8 @@ class Worker:
         ):
             payload += text(value)
         payload += encode_fields(headers) + text(body)
-        stream = 1 << 16 | self._slots
+        # Slots come round with the next generation, long after their last use.
+        stream = (1 + self._slots // 16000) << 16 | self._slots % 16000
         self._slots += 1
         answer = self.answers[stream] = Answer(stream)
         self.send(REQUEST, stream, payload, flags=END if complete else 0)
@@ -266,26 +274,16 @@ class Worker:
     def send(
         self, kind: int, stream: int, payload: bytes = b"", *, flags: int = 0, arg: int = 0
     ) -> None:
-        size, max_frame = 16 + len(payload), 131072
-        while size > max_frame:
+        if kind == REQUEST:
+            self.wire.start(stream)
+        while len(payload) > LARGEST:
             assert kind in (REQUEST, BODY)
-            part, payload = payload[: max_frame - 16], payload[max_frame - 16 :]
-            more = MORE if kind == REQUEST else 0
-            self._out += struct.pack("<IBBHII", max_frame, kind, more, 0, stream, 0) + part
-            size = 16 + len(payload)
-        self._out += struct.pack("<IBBHII", size, kind, flags, 0, stream, arg) + payload
-        self._out += bytes(-size % 8)
-        self._flush()
-
-    def _flush(self) -> None:
-        while self._out:
-            try:
-                self._out = self._out[self._link.send(self._out) :]
-            except BlockingIOError:
-                return
-            except OSError:
-                self.closed = True
-                return
+            part, payload = payload[:LARGEST], payload[LARGEST:]
+            self.wire.send(encode(kind, MORE if kind == REQUEST else 0, stream, 0, part))
+        try:
+            self.wire.send(encode(kind, flags, stream, arg, payload))
+        except OSError:
+            self.closed = True
 
     def until(self, condition: Callable[[], object], timeout: float | None = None) -> None:
         """Handles frames until the condition holds; fails after the timeout."""
@@ -308,25 +306,30 @@ class Worker:
         return f"logs: {self.logs}, last answers: {last}, exit: {self.process.poll()}"
 
     def pump(self, timeout: float) -> None:
-        writing = [self._link] if self._out else []
-        readable, writable, _ = select.select(
-            [self._link, self._control], writing, [], max(timeout, 0)
-        )
-        if writable:
-            self._flush()
-        if self._control in readable:
+        """Handles what has come, after waiting for something."""
+        frame = self.wire.receive()
+        if frame is None and not self.closed:
+            self._wait(max(timeout, 0))
+            frame = self.wire.receive()
+        while frame is not None:
+            self._frame(frame.kind, frame.flags, frame.stream, frame.arg, frame.payload)
+            frame = self.wire.receive()
+        while not self.closed and select.select([self._control], [], [], 0)[0]:
             self._take_descriptor()
-        if self._link in readable:
-            try:
-                data = self._link.recv(1 << 20)
-            except BlockingIOError:
-                return
-            except OSError:
-                data = b""
-            if not data:
-                self.closed = True
-            self._in += data
-            self._parse()
+
+    def _wait(self, timeout: float) -> None:
+        """Sleeps until the link or the control socket has something."""
+        wire = self.wire
+        if isinstance(wire, SocketWire):
+            select.select([wire.mine, self._control], [], [], timeout)
+            return
+        assert isinstance(wire, MemoryWire)
+        wire.set_word(HOST_ASLEEP, 1)
+        if wire.cursor(UP_HEAD) == wire.tail:
+            readable, _, _ = select.select([wire.to_host, self._control], [], [], timeout)
+            if wire.to_host in readable:
+                os.eventfd_read(wire.to_host)
+        wire.set_word(HOST_ASLEEP, 0)
 
     def _take_descriptor(self) -> None:
         data, ancillary, _, _ = self._control.recvmsg(64, 256)
@@ -343,19 +346,6 @@ class Worker:
         key = (answer.stream, sequence)
         self.until(lambda: key in self._descriptors)
         return self._descriptors.pop(key)
-
-    def _parse(self) -> None:
-        at = 0
-        while len(self._in) - at >= 16:
-            size, kind, flags, zero, stream, arg = struct.unpack_from("<IBBHII", self._in, at)
-            assert size >= 16, "corrupt frame"
-            assert zero == 0, "corrupt frame"
-            padded = (size + 7) & ~7
-            if len(self._in) - at < padded:
-                break
-            self._frame(kind, flags, stream, arg, self._in[at + 16 : at + size])
-            at += padded
-        self._in = self._in[at:]
 
     def _frame(self, kind: int, flags: int, stream: int, arg: int, payload: bytes) -> None:
         if flags & MORE and kind in (COMMIT, LOG, READY, FAILED):
@@ -418,12 +408,22 @@ class Worker:
         return self.exit()
 
     def exit(self) -> int:
+        """Waits for the end of the process, reading to the last frame; its exit code."""
         deadline = time.monotonic() + self.timeout
-        while self.process.poll() is None and not self.closed:
+        while self.process.poll() is None:
             left = deadline - time.monotonic()
             assert left > 0, f"the worker does not exit; {self.summary()}"
-            self.pump(min(left, 0.5))
-        return self.process.wait(self.timeout)
+            if self.closed:
+                self.process.wait(left)
+            else:
+                self.pump(left)
+        self.pump(0)
+        return self.process.wait()
+
+    def leave(self) -> None:
+        """The host is gone: every descriptor of its end is closed."""
+        self._control.close()
+        self.wire.close()
 
     def errors(self) -> list[str]:
         """Texts of the log at level error."""
@@ -433,8 +433,9 @@ class Worker:
         return self
 
     def __exit__(self, *error: object) -> None:
-        self._link.close()
         self._control.close()
+        if isinstance(self.wire, SocketWire):
+            self.wire.mine.close()
         for fd in self._descriptors.values():
             os.close(fd)
         try:
@@ -442,3 +443,5 @@ class Worker:
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
+        if isinstance(self.wire, MemoryWire) and not self.wire.map.closed:
+            self.wire.close()

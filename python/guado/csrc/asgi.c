@@ -163,7 +163,8 @@ static int tell_drain(gd_asgi_server *sv) {
 /* The loop's callback. */
 static PyObject *server_ready(PyObject *self, PyObject *Py_UNUSED(unused)) {
     gd_asgi_server *sv = (gd_asgi_server *)self;
-    if (gd_loop_drain(sv->link) == GD_CLOSED && tell(sv, "closed") < 0)
+    int drained = gd_loop_drain(sv->link);
+    if (drained < 0 && tell(sv, drained == GD_CLOSED ? "closed" : "broken") < 0)
         return NULL;
     PyObject *factory = PyObject_CallNoArgs(sv->get_task_factory);
     if (factory == NULL)

@@ -102,7 +102,7 @@ typedef struct gd_asgi_server {
     PyObject *copy_context, *create_future, *call_soon, *get_task_factory;
     PyObject *task, *task_args, *task_options; /* asyncio.Task and its constant arguments */
     PyObject *report; /* report(stream, what, exception): logs a failed exchange */
-    PyObject *news;   /* news(what): "draining", then "idle" (nothing left); "closed" */
+    PyObject *news;   /* news(what): "draining", then "idle" (nothing left); "closed", "broken" */
     PyObject *ready;  /* own bound method, for call_soon */
     struct gd_asgi_exchange *first; /* running exchanges; each holds one reference */
     Py_ssize_t running;

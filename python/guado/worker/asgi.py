@@ -132,9 +132,12 @@ class _Worker:
             pass
 
     def _news(self, what: str) -> None:
-        """Called by the server: "draining", then "idle"; or "closed"."""
+        """Called by the server: "draining", then "idle"; or the end of the link."""
         if what == "closed":
             os._exit(0)  # the host is gone, and with it everybody who could be answered
+        if what == "broken":
+            print("guado: the host broke the protocol of the link", file=sys.stderr, flush=True)
+            os._exit(1)
         (self._draining if what == "draining" else self._idle).set()
 
     def _log(self, level: int, text: str) -> None:

@@ -18,6 +18,9 @@ from typing import Any
 from guado.worker.errors import BootFailed, format_exception, last_line
 from guado.worker.handshake import App
 
+# What an application may still do behind its answer to shutdown before it is cancelled.
+AFTER_ANSWER = 1.0
+
 DEBUG, INFO, WARNING, ERROR = range(4)
 
 Log = Callable[[int, str], object]
@@ -82,7 +85,7 @@ class Lifespan:
         await _first(task, self._stopped)
         if self._stopped.done():
             # What follows the answer is still the application's: until it returns or waits.
-            await _first(task, self._parked)
+            await _first(task, self._parked, timeout=AFTER_ANSWER)
             failure = self._stopped.result()
             if failure is not None:
                 self._log(ERROR, f"app {self._app.name}: lifespan shutdown failed: {failure}")
@@ -158,6 +161,6 @@ class Lifespan:
         )
 
 
-async def _first(*futures: asyncio.Future[Any]) -> None:
+async def _first(*futures: asyncio.Future[Any], timeout: float | None = None) -> None:
     """Returns when one of them is done."""
-    await asyncio.wait(futures, return_when=asyncio.FIRST_COMPLETED)
+    await asyncio.wait(futures, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
