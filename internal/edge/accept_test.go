@@ -135,7 +135,7 @@ func TestHardeningNoDescriptorsLeftIsWaitedOut(t *testing.T) {
 func TestAListenerThatFailsEndsServe(t *testing.T) {
 	r := serve(t, modes[0], func(x *exchange.Exchange) { text(x, 200, "ok") })
 	r.get("/")
-	if err := r.listeners[0].Listener.Close(); err != nil { // behind the server's back
+	if err := r.listeners[0].Close(); err != nil { // behind the server's back
 		t.Fatal(err)
 	}
 	if err := <-r.served; !errors.Is(err, net.ErrClosed) {
