@@ -87,10 +87,14 @@ void gd_event_clear(const gd_event *e) {
         ;
 }
 
-int64_t gd_now_ms(void) {
+int64_t gd_now_us(void) {
     struct timespec t;
     clock_gettime(CLOCK_MONOTONIC, &t);
-    return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
+    return (int64_t)t.tv_sec * 1000000 + t.tv_nsec / 1000;
+}
+
+int64_t gd_now_ms(void) {
+    return gd_now_us() / 1000;
 }
 
 void gd_mutex_init(pthread_mutex_t *m) {

@@ -178,6 +178,7 @@ static gd_stream *take_queued(gd_link *l) {
             l->queue_tail = NULL;
         s->queued = false;
         if (gd_stream_start(s) == GD_OK) {
+            s->taken_us = gd_now_us();
             l->taken++;
             l->running++;
             return s;
@@ -188,14 +189,16 @@ static gd_stream *take_queued(gd_link *l) {
     return NULL;
 }
 
-/* While the application does not give threads back, each woken thread wakes the
- * next one; otherwise what is left waits for the next that finishes. */
+/* Slow applications give the GIL up, as a rule: then the thread that leaves wakes the
+ * next one at once, to read or to serve. Otherwise what is left waits for the thread
+ * that finishes next; when the watch thread has found that none does, each woken thread
+ * wakes the next one while that lasts. */
 static void pass_on(gd_link *l) {
-    if (!l->queue_head)
-        return;
-    if (l->stalled && l->stall_mark == l->finished && l->idle.head) {
+    bool stalled = l->stalled && l->stall_mark == l->finished;
+    bool slow = l->service_us >= GD_SLOW_US && !l->claimed && !l->waking;
+    if (l->idle.head && (slow || (l->queue_head && stalled))) {
         gd_wake_idle(l);
-    } else {
+    } else if (l->queue_head) {
         l->stalled = false;
         gd_watch_unpark(l);
     }

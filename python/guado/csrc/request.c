@@ -45,6 +45,8 @@ void gd_stream_release(gd_stream *s) {
         gd_abort(s, gone ? 3 : 2, "", 0);
     gd_lock(l);
     if (s->kind == GD_WSGI && s->started) {
+        int64_t took = gd_now_us() - s->taken_us;
+        l->service_us += (took - l->service_us) / 8;
         l->running--;
         l->finished++;
     }
