@@ -160,13 +160,24 @@ func (h *host) addGroup(g *config.Group, in *runtime.Interpreter, cache *runtime
 			},
 			Package: func(ctx context.Context) (string, error) { return cache.Package(ctx, in) },
 		},
-		Link:    link.Options{Transport: transport, Ring: int(h.config.Server.Ring.Bytes()), Log: h.log, KeepErrors: h.config.Dev},
+		Link:    link.Options{Transport: transport, Ring: int(h.config.Server.Ring.Bytes()), Slots: linkSlots(g), Log: h.log, KeepErrors: h.config.Dev},
 		Spawner: h.spawner, Stdout: stdout, Stderr: stderr, Log: h.log,
 		BootTimeout: g.BootTimeout.Std(), PingTimeout: g.PingTimeout.Std(),
 		ExitTimeout: h.config.Server.ExitTimeout.Std(),
 		Terminal:    h.config.Dev && len(h.config.Groups) == 1,
 	})
 	h.groups = append(h.groups, &group{config: g, interpreter: in, pool: p, workers: workers})
+}
+
+// linkSlots is how many requests may be with a worker at once; 0 is the link's own
+// number, which is enough unless the configuration asks for more.
+func linkSlots(g *config.Group) int {
+	const usual, most = 16384, 1 << 16
+	need := g.Concurrency + 2*g.Threads + pool.Prefetch
+	if need <= usual {
+		return 0
+	}
+	return min(need, most)
 }
 
 // bootstrap is what the interpreter is started with: it finds the worker's code and

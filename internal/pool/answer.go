@@ -25,7 +25,7 @@ func (f *flight) attend(s *link.Stream, x *exchange.Exchange) (verdict, *exchang
 		}
 		if len(f.frames) > 0 && x.Answer.Begun() {
 			if err := x.Answer.Flush(); err != nil {
-				return f.depart(s, link.CancelGone, clientProblem(err))
+				return f.depart(s, link.CancelGone, f.unsent(x, err))
 			}
 		}
 		if ended != nil {
@@ -76,7 +76,7 @@ func (f *flight) deliver(s *link.Stream, x *exchange.Exchange, fr *link.Frame) (
 		if errors.Is(err, link.ErrCorrupt) {
 			return landed, nil, false // the link has ended: bereaved sees to it
 		}
-		v, problem = f.depart(s, link.CancelGone, clientProblem(err))
+		v, problem = f.depart(s, link.CancelGone, f.unsent(x, err))
 		return v, problem, true
 	}
 	switch {
@@ -311,7 +311,17 @@ func queueWaitProblem() *exchange.Problem {
 	return &exchange.Problem{Status: 503, Code: "queue_wait", RetryAfter: 1, Err: errQueueWait}
 }
 
-// clientProblem is a failed write to the client.
+// clientProblem is a client that has left.
 func clientProblem(err error) *exchange.Problem {
 	return &exchange.Problem{Status: 499, Code: "client_gone", Err: err}
+}
+
+// unsent is an answer that could not be passed on: mostly because the client has
+// left; else the worker's file or head was at fault, which the operator must hear of.
+func (f *flight) unsent(x *exchange.Exchange, err error) *exchange.Problem {
+	if errors.Is(err, exchange.ErrClientGone) || errors.Is(err, exchange.ErrSlowClient) {
+		return clientProblem(err)
+	}
+	f.pool.opts.Log.Error("the answer could not be sent", "request_id", x.ID, "app", f.app.opts.Name, "worker", x.Worker, "error", err)
+	return &exchange.Problem{Status: 500, Code: "answer_unsendable", Err: err}
 }

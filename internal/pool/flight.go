@@ -295,6 +295,9 @@ func (f *flight) fly(x *exchange.Exchange) (verdict, *exchange.Problem) {
 	f.stream.Store(nil)
 	switch v {
 	case handedOver:
+		if f.pool.opts.Workers > 1 {
+			f.pool.stay(f) // the link may keep it for long: no thread is reserved for it meanwhile
+		}
 		f.x.Store(nil)
 		f.begun.Store(true)
 		f.body.drop()
@@ -308,12 +311,12 @@ func (f *flight) fly(x *exchange.Exchange) (verdict, *exchange.Problem) {
 	return v, problem
 }
 
-// send writes REQUEST, with the first part of a body that is here, and starts the
-// pump of one that is not, unless the client waits to be asked for it.
+// send writes REQUEST, with a short body that is here inside, and starts the pump of
+// one that is not here, unless the client waits to be asked for it.
 func (f *flight) send(s *link.Stream, x *exchange.Exchange) error {
 	var inline []byte
-	if f.body.size > 0 && f.body.file == nil {
-		inline = f.body.first()
+	if 0 < f.body.size && f.body.size <= inlineMost && f.body.file == nil {
+		inline = f.body.first() // a longer one would be copied twice for nothing
 	}
 	f.bodySent = int64(len(inline))
 	end := !f.streaming && f.bodySent == f.body.size

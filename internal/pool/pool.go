@@ -31,6 +31,10 @@ const (
 // over: arming one per request costs more than the rest of this package.
 const tickEvery = 100 * time.Millisecond
 
+// Prefetch is how many requests wait in the ring of an only worker at most: so many
+// that it never runs dry while the host is busy with others.
+const Prefetch = 256
+
 // Options of a pool.
 type Options struct {
 	Name        string
@@ -109,7 +113,7 @@ func New(o Options) *Pool {
 func (p *Pool) prefetch(revokes bool) int {
 	switch {
 	case p.opts.Workers == 1:
-		return 256
+		return Prefetch
 	case revokes:
 		return max(4, p.opts.Threads)
 	default:
