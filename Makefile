@@ -57,6 +57,7 @@ bench: build
 
 soak: build
 	tools/setup.sh test
+	tools/setup.sh bench
 	GUADO_SOAK=1 $(GO) test -timeout 60m -run Soak -v ./test/chaos/...
 
 conformance: build

@@ -293,16 +293,22 @@ func TestTenThousandIdleConnectionsCostLittle(t *testing.T) {
 // rssAnon is the anonymous memory of a process, in bytes.
 func rssAnon(t *testing.T, pid int) int {
 	t.Helper()
+	return statusBytes(t, pid, "RssAnon")
+}
+
+// statusBytes reads a line of /proc/PID/status.
+func statusBytes(t *testing.T, pid int, key string) int {
+	t.Helper()
 	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 	if err != nil {
 		t.Fatal(err)
 	}
 	for line := range strings.SplitSeq(string(status), "\n") {
 		var kib int
-		if n, _ := fmt.Sscanf(line, "RssAnon: %d kB", &kib); n == 1 {
+		if n, _ := fmt.Sscanf(line, key+": %d kB", &kib); n == 1 {
 			return kib << 10
 		}
 	}
-	t.Fatal("no RssAnon")
+	t.Fatalf("no %s", key)
 	return 0
 }

@@ -78,6 +78,7 @@ type Options struct {
 	Python    string   // interpreter; default the newest test environment
 	TLS       bool     // serve https with a certificate made here
 	NoWait    bool     // do not wait until it listens
+	Binary    string   // another program than bin/guado; it is given the path of Config alone
 }
 
 // Server is one running guado.
@@ -124,7 +125,13 @@ func Start(tb testing.TB, o Options) *Server {
 		cert, key := Certificate(tb)
 		args = append(args, "--tls-cert", cert, "--tls-key", key)
 	}
-	s.cmd = exec.Command(Binary(tb), append(args, o.Args...)...) //nolint:noctx // ended by Stop
+	binary := o.Binary
+	if binary == "" {
+		binary = Binary(tb)
+	} else {
+		args = args[len(args)-1:]
+	}
+	s.cmd = exec.Command(binary, append(args, o.Args...)...) //nolint:noctx // ended by cleanup
 	s.cmd.Dir = dir
 	s.cmd.Env = append(os.Environ(), o.Env...)
 	if o.Transport != "" {
