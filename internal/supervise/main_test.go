@@ -14,6 +14,8 @@ import (
 	"testing"
 	"time"
 
+	"go.uber.org/goleak"
+
 	"github.com/guado-server/guado/internal/link"
 	"github.com/guado-server/guado/internal/link/linktest"
 	"github.com/guado-server/guado/internal/pool"
@@ -31,7 +33,7 @@ func TestMain(m *testing.M) {
 	case os.Getenv("GUADO_LINK") != "":
 		os.Exit(beWorker(role))
 	default:
-		os.Exit(m.Run())
+		goleak.VerifyTestMain(m)
 	}
 }
 
