@@ -57,20 +57,24 @@ func (a *adapter) Serve(x *exchange.Exchange) {
 	}
 	defer r.Body.Close() //nolint:errcheck // it has no error to give
 	defer func() {
-		switch p := recover(); {
-		case p == nil:
+		switch p := recover(); p {
+		case nil:
 			w.finish()
-		case p == http.ErrAbortHandler: //nolint:errorlint // panics carry the sentinel itself
+		case http.ErrAbortHandler:
 			w.abort(http.ErrAbortHandler)
 		default:
-			stack := make([]byte, 16<<10)
-			stack = stack[:runtime.Stack(stack, false)]
-			a.log.Error("Go handler panicked", "request_id", x.ID, "app", x.App, "panic", fmt.Sprint(p), "stack", string(stack))
-			w.fail(&exchange.Problem{Status: http.StatusInternalServerError, Code: "application_error",
-				Err: fmt.Errorf("handler panicked: %v", p)})
+			a.panicked(x, w, p)
 		}
 	}()
 	a.handler.ServeHTTP(w, r)
+}
+
+func (a *adapter) panicked(x *exchange.Exchange, w *writer, p any) {
+	stack := make([]byte, 16<<10)
+	stack = stack[:runtime.Stack(stack, false)]
+	a.log.Error("Go handler panicked", "request_id", x.ID, "app", x.App, "panic", fmt.Sprint(p), "stack", string(stack))
+	w.fail(&exchange.Problem{Status: http.StatusInternalServerError, Code: "application_error",
+		Err: fmt.Errorf("handler panicked: %v", p)})
 }
 
 // watchClient ends the request's context when the client has left. A client that

@@ -126,7 +126,7 @@ func siteOf(sites map[string]*site, name string) *site {
 }
 
 func (t *Table) sites() []*site {
-	all := []*site{t.any}
+	all := append(make([]*site, 0, 1+len(t.hosts)+len(t.wild)), t.any)
 	for _, s := range t.hosts {
 		all = append(all, s)
 	}

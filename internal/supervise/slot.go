@@ -53,7 +53,7 @@ func newSlot(g *Group, name string) *slot {
 
 // move takes the slot to a state that the table allows. A move that it does not
 // allow is a bug of this package: it is logged with both names and not made.
-func (s *slot) move(to State) bool {
+func (s *slot) move(to State) {
 	s.mu.Lock()
 	err := s.state.check(to)
 	from := s.state
@@ -63,10 +63,9 @@ func (s *slot) move(to State) bool {
 	s.mu.Unlock()
 	if err != nil {
 		s.group.opts.Log.Error("illegal move of a slot", "slot", s.name, "error", err.Error())
-		return false
+		return
 	}
 	s.group.opts.Log.Debug("slot", "slot", s.name, "group", s.group.opts.Name, "from", from, "to", to)
-	return true
 }
 
 func (s *slot) current() State {
@@ -296,7 +295,7 @@ func startProcess(o *Options, slot, code string, environ []string) (*process, er
 	}
 	l.Logs(name, func(m link.LogMessage) { o.log(slot, m) })
 	files, env := l.Child()
-	cmd := exec.Command(o.Command.Path, o.Command.Args...)
+	cmd := exec.Command(o.Command.Path, o.Command.Args...) //nolint:noctx // its end is ours to order: drain, signals, group
 	cmd.Dir = o.Command.Dir
 	cmd.ExtraFiles = files
 	cmd.Env = append(append([]string{}, environ...), "GUADO_LINK="+env, "GUADO_PACKAGE="+code)
