@@ -15,7 +15,14 @@ import (
 
 // explained are cases of h2spec that fail for a reason which was looked at: the
 // section and description as h2spec prints them, and why.
-var explained = map[string]string{}
+var explained = map[string]string{
+	"http2/6.5.3: Sends multiple values of SETTINGS_INITIAL_WINDOW_SIZE": "net/http refuses a SETTINGS frame that names one setting twice (a connection error, " +
+		"stricter than RFC 9113 section 6.5.3 asks): real clients never do, and each repetition would be work for free",
+	"http2/8.1.2.2: Sends a HEADERS frame that contains the connection-specific header field": "net/http answers 400 and keeps the connection instead of resetting the stream; " +
+		"RFC 9113 section 8.1.1 allows an answer before the stream error, and nothing reaches the application",
+	"http2/8.1.2.2: Sends a HEADERS frame that contains the TE header field with any value other than \"trailers\"": "as for other connection-specific fields: 400",
+	"http2/3.5: Sends invalid connection preface": "a plain listener speaks HTTP/1.1 too: what is not the HTTP/2 preface is an HTTP/1.1 request, answered 400, and the connection is closed",
+}
 
 type report struct {
 	Suites []struct {
