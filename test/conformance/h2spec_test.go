@@ -21,7 +21,7 @@ var explained = map[string]string{
 	"http2/8.1.2.2: Sends a HEADERS frame that contains the connection-specific header field": "net/http answers 400 and keeps the connection instead of resetting the stream; " +
 		"RFC 9113 section 8.1.1 allows an answer before the stream error, and nothing reaches the application",
 	"http2/8.1.2.2: Sends a HEADERS frame that contains the TE header field with any value other than \"trailers\"": "as for other connection-specific fields: 400",
-	"http2/3.5: Sends invalid connection preface": "a plain listener speaks HTTP/1.1 too: what is not the HTTP/2 preface is an HTTP/1.1 request, answered 400, and the connection is closed",
+	"http2/3.5: Sends invalid connection preface":                                                                   "a plain listener speaks HTTP/1.1 too: what is not the HTTP/2 preface is an HTTP/1.1 request, answered 400, and the connection is closed",
 }
 
 type report struct {
