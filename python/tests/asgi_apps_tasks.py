@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
 import contextlib
 import os
 import sys
 import threading
 import time
-from collections.abc import Awaitable
+from collections.abc import AsyncIterator, Awaitable
 from typing import Any
 
 from asgi_routes import (
@@ -295,3 +296,71 @@ async def memory(scope: Scope, receive: Receive, send: Send) -> None:
         anonymous = next(line for line in file if line.startswith("RssAnon"))
     rss = int(anonymous.split()[1]) * 1024
     await reply(send, {"rss": rss, "objects": len(gc.get_objects())})
+
+
+@route("/leaves-quietly")
+async def leaves_quietly(scope: Scope, receive: Receive, send: Send) -> None:
+    """Waits for the client to leave and has nothing to say."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+class ClientDisconnect(Exception):
+    """As Starlette names what its request raises out of http.disconnect."""
+
+
+@route("/leaves-by-exception")
+async def leaves_by_exception(scope: Scope, receive: Receive, send: Send) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+    raise ClientDisconnect
+
+
+@route("/breaks-after-disconnect")
+async def breaks_after_disconnect(scope: Scope, receive: Receive, send: Send) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+    raise CustomError("a bug behind the disconnect")
+
+
+KEPT: list[AsyncIterator[int]] = []
+
+
+@route("/hangs")
+async def hangs(scope: Scope, receive: Receive, send: Send) -> None:
+    """Leaves behind all that may keep a loop from ending."""
+
+    async def swallows() -> None:
+        while True:
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.Event().wait()
+
+    async def generator() -> AsyncIterator[int]:
+        try:
+            yield 1
+        finally:
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.Event().wait()
+
+    asyncio.get_running_loop().run_in_executor(None, threading.Event().wait)
+    KEPT.append(generator())
+    await anext(KEPT[0])
+    TASKS.append(asyncio.create_task(swallows()))
+    atexit.register(lambda: print("atexit", file=sys.stderr, flush=True))
+    await answer(send, b"hanging")
+
+
+def wsgi_hello(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+    if environ["PATH_INFO"] == "/slow":
+        GATE.wait(10)
+    start_response("200 OK", [("Content-Type", "text/plain")])
+    return [b"hello from wsgi"]
+
+
+GATE = threading.Event()
+
+
+@route("/open-gate")
+async def open_gate(scope: Scope, receive: Receive, send: Send) -> None:
+    asyncio.get_running_loop().call_later(0.3, GATE.set)
+    await answer(send, b"soon")

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from typing import Any
 
 import pytest
-from asgi_host import BUSY, COMMIT, DONE, END, GONE, Answer, Worker
+from asgi_host import BUSY, COMMIT, DONE, END, GONE, HALF_CLOSED, Answer, Worker
 
 pytest_plugins = ["asgi_fixtures"]
 
@@ -118,6 +119,28 @@ def test_an_error_made_from_a_disconnect_is_not_an_error(shared: Worker) -> None
     shared.wait(answer)
     assert answer.abort == (3, "")
     assert errors_of(shared, answer) == []
+
+
+@pytest.mark.parametrize("why", [GONE, HALF_CLOSED])
+def test_leaving_after_a_disconnect_is_no_error(shared: Worker, why: int) -> None:
+    quiet = shared.request("GET", "/leaves-quietly")
+    raising = shared.request("GET", "/leaves-by-exception")
+    shared.signal("go-on")
+    for answer in (quiet, raising):
+        shared.cancel(answer, why)
+        shared.wait(answer)
+        assert answer.abort is not None
+        assert errors_of(shared, answer) == []
+    assert quiet.abort == (3, "")
+
+
+def test_a_bug_behind_a_disconnect_is_still_an_error(shared: Worker) -> None:
+    answer = shared.request("GET", "/breaks-after-disconnect")
+    shared.signal("go-on")
+    shared.cancel(answer, GONE)
+    shared.wait(answer)
+    (logged,) = errors_of(shared, answer)
+    assert logged.endswith("CustomError: a bug behind the disconnect")
 
 
 def test_each_request_runs_in_a_fresh_copy_of_the_context_of_import(shared: Worker) -> None:
@@ -328,3 +351,39 @@ def test_the_worker_ends_when_the_host_breaks_the_protocol(
         worker.send(0x77, 1 << 16)
         assert worker.process.wait(10) == 1
     assert "guado: the host broke the protocol of the link" in capfd.readouterr().err
+
+
+def test_nothing_that_the_application_leaves_behind_keeps_atexit_from_running(
+    loop_env: dict[str, str], capfd: pytest.CaptureFixture[str]
+) -> None:
+    """A task that cannot be cancelled, a generator and a thread that do not end."""
+    with Worker("asgi_apps_lifespan:lifespan", env=loop_env) as worker:
+        assert worker.get("/hangs").body == b"hanging"
+        begun = time.monotonic()
+        worker.drain()
+        worker.exit()
+        assert time.monotonic() - begun < 5, "the host kills after five seconds"
+    lines = capfd.readouterr().err.splitlines()
+    assert "shutdown one" in lines
+    assert "atexit" in lines
+
+
+@pytest.mark.parametrize("transport", ["shm", "socket"])
+def test_a_worker_serves_applications_of_both_kinds(
+    loop_env: dict[str, str], transport: str
+) -> None:
+    wsgi = {"target": "asgi_apps_tasks:wsgi_hello", "kind": "wsgi"}
+    with Worker("asgi_apps:app", wsgi, env=loop_env, transport=transport) as worker:
+        for _ in range(50):
+            one, two = worker.request("GET", "/hello"), worker.request("GET", "/", app=1)
+            assert worker.wait(one).body == b"hello"
+            assert worker.wait(two).body == b"hello from wsgi"
+        waiting = worker.request("POST", "/echo", complete=False)
+        slow = worker.request("GET", "/slow", app=1)
+        worker.body(waiting, b"body", end=True)
+        assert worker.wait(waiting).body == b"body"
+        worker.get("/open-gate")
+        worker.drain()
+        assert worker.wait(slow).body == b"hello from wsgi"
+        assert worker.exit() == 0
+        assert worker.errors() == []

@@ -63,7 +63,8 @@ static void report(gd_asgi_exchange *x, const char *what, PyObject *exception) {
 static void end_returned(gd_asgi_exchange *x) {
     if (x->phase == GD_ASGI_COMPLETE) {
         gd_done(x->stream);
-    } else if (gd_asgi_gone(x) != 0) {
+    } else if (gd_stream_cancelled(x->stream) != 0) {
+        /* Half-closed too: an application that was told of a disconnect may just leave. */
         gd_abort(x->stream, 3, "", 0);
     } else {
         const char *what =
@@ -84,7 +85,7 @@ static void end_raised(gd_asgi_exchange *x, PyObject *exception) {
     /* A task that the drain cancelled, or send() after the client left: no error. Others
      * are, also behind a complete answer (background work). */
     if (!cancelled && !(gone && PyErr_GivenExceptionMatches(exception, gd_client_disconnected)))
-        report(x, gone ? "gone" : "raised", exception);
+        report(x, gd_stream_cancelled(x->stream) != 0 ? "gone" : "raised", exception);
     if (x->phase == GD_ASGI_COMPLETE)
         gd_done(x->stream);
     else if (cancelled || gone)

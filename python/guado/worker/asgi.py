@@ -22,47 +22,18 @@ import sys
 from typing import Any
 
 from guado import _core
+from guado.worker import loop
 from guado.worker.errors import format_exception
 from guado.worker.handshake import App, Hello
 from guado.worker.lifespan import DEBUG, ERROR, Lifespan
 
 # How long a cancelled request may take to clean up before lifespan shutdown begins.
-AFTER_CANCEL = 2.0
+AFTER_CANCEL = 0.5
 
 
 def serve(link: _core.Link, apps: list[App], hello: Hello) -> None:
     """Runs the loop until the link is drained. Raises BootFailed when startup fails."""
-    with asyncio.Runner(loop_factory=new_loop) as runner:
-        runner.run(_serve(link, apps, hello), context=hello.context.copy())
-    asyncio.set_event_loop(None)
-
-
-def new_loop() -> asyncio.AbstractEventLoop:
-    """The loop of this worker, set as the current one of the main thread."""
-    loop = _loop_of_import()
-    if loop is None:
-        try:
-            import uvloop
-        except ImportError:
-            loop = asyncio.new_event_loop()
-        else:
-            loop = uvloop.new_event_loop()
-    asyncio.set_event_loop(loop)
-    return loop
-
-
-def _loop_of_import() -> asyncio.AbstractEventLoop | None:
-    """The loop that the application made at import, if it did; never makes one."""
-    if sys.version_info >= (3, 14):
-        try:
-            loop = asyncio.get_event_loop()
-        except RuntimeError:
-            return None
-    else:
-        # get_event_loop() would make one; there is no public way to only look.
-        local = getattr(asyncio.get_event_loop_policy(), "_local", None)
-        loop = getattr(local, "_loop", None)
-    return loop if loop is not None and not loop.is_closed() and not loop.is_running() else None
+    loop.run(_serve(link, apps, hello), hello.context.copy())
 
 
 async def _serve(link: _core.Link, apps: list[App], hello: Hello) -> None:
@@ -110,7 +81,7 @@ class _Worker:
         for fd in descriptors:
             self._loop.add_reader(fd, self._server.ready)
         try:
-            self._hello.ready(loop=_name(self._loop))
+            self._hello.ready(loop=loop.name(self._loop))
             self._server.ready()  # arms the wake-up
             await self._draining.wait()
             await self._drain(self._server.grace or 0.0)
@@ -163,18 +134,17 @@ async def _within(waiting: Any, seconds: float) -> bool:
 
 
 def _follows_disconnect(error: BaseException) -> bool:
-    """Frameworks raise their own exception from ours (Starlette: ClientDisconnect)."""
+    """Frameworks raise their own exception from ours, or out of http.disconnect: Starlette's
+    ClientDisconnect is meant, which nobody can import here."""
     seen: set[int] = set()
     chain: BaseException | None = error
     while chain is not None and id(chain) not in seen:
-        if isinstance(chain, _core.ClientDisconnected):
+        if isinstance(chain, _core.ClientDisconnected) or (
+            type(chain).__name__ == "ClientDisconnect"
+        ):
             return True
         if isinstance(chain, BaseExceptionGroup):
             return all(_follows_disconnect(one) for one in chain.exceptions)
         seen.add(id(chain))
         chain = chain.__cause__ or chain.__context__
     return False
-
-
-def _name(loop: asyncio.AbstractEventLoop) -> str:
-    return "uvloop" if type(loop).__module__.startswith("uvloop") else "asyncio"

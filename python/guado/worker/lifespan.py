@@ -19,7 +19,7 @@ from guado.worker.errors import BootFailed, format_exception, last_line
 from guado.worker.handshake import App
 
 # What an application may still do behind its answer to shutdown before it is cancelled.
-AFTER_ANSWER = 1.0
+AFTER_ANSWER = 0.5
 
 DEBUG, INFO, WARNING, ERROR = range(4)
 
