@@ -170,12 +170,12 @@ def test_what_was_kept_beyond_its_request_says_so(worker: WsgiWorker) -> None:
     ]
 
 
-def test_a_drain_lets_the_request_under_way_finish_and_ends_the_process() -> None:
-    with WsgiWorker() as worker:
-        answer = worker.call("/echo", method="POST", complete=False, length=4)
-        worker.until(lambda: worker.started(answer))
-        worker.drain()
-        worker.body(answer, b"last", end=True)
-        worker.wait(answer)
+def test_a_drain_lets_the_request_under_way_finish_and_ends_the_process(worker: WsgiWorker) -> None:
+    with WsgiWorker() as own:
+        answer = own.call("/echo", method="POST", complete=False, length=4)
+        own.until(lambda: own.started(answer))
+        own.drain()
+        own.body(answer, b"last", end=True)
+        own.wait(answer)
         assert answer.body == b"last"
-        assert worker.exit() == 0
+        assert own.exit() == 0

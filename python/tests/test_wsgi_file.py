@@ -81,6 +81,7 @@ def test_line_13_the_end_of_a_file_is_small_enough_for_one_frame(worker: WsgiWor
     ("how", "body"),
     [
         ("subclass", BIG),
+        ("reader+subclass", BIG),
         ("memory", b"in memory " * 2000),
         ("pipe", b"from a pipe"),
         ("noclose", b"no close"),

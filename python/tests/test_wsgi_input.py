@@ -199,12 +199,12 @@ def test_a_large_inline_body_is_one_bytes_object(worker: WsgiWorker) -> None:
     assert worker.post("/echo", body).body == body
 
 
-def test_reads_of_one_request_do_not_hold_up_others() -> None:
-    with WsgiWorker(threads=2) as worker:
-        blocked = worker.call("/echo", method="POST", length=4, complete=False)
-        assert worker.get("/hello").body == b"hello"
-        worker.body(blocked, b"late", end=True)
-        assert worker.wait(blocked).body == b"late"
+def test_reads_of_one_request_do_not_hold_up_others(worker: WsgiWorker) -> None:
+    with WsgiWorker(threads=2) as own:
+        blocked = own.call("/echo", method="POST", length=4, complete=False)
+        assert own.get("/hello").body == b"hello"
+        own.body(blocked, b"late", end=True)
+        assert own.wait(blocked).body == b"late"
 
 
 def test_another_threads_read_ends_before_the_exchange_does(worker: WsgiWorker) -> None:

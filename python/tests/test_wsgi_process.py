@@ -14,16 +14,18 @@ __all__ = ["worker"]
 
 @pytest.mark.parametrize("threads", [1, 3])
 @pytest.mark.parametrize("multiprocess", [False, True])
-def test_line_16_multithread_and_multiprocess_are_true(threads: int, multiprocess: bool) -> None:
-    with WsgiWorker(threads=threads, multiprocess=multiprocess) as worker:
-        e = worker.json("/dump")["environ"]
+def test_line_16_multithread_and_multiprocess_are_true(
+    worker: WsgiWorker, threads: int, multiprocess: bool
+) -> None:
+    with WsgiWorker(threads=threads, multiprocess=multiprocess) as own:
+        e = own.json("/dump")["environ"]
         assert e["wsgi.multithread"] is (threads > 1)
         assert e["wsgi.multiprocess"] is multiprocess
         assert e["wsgi.run_once"] is False
         assert e["wsgi.version"] == [1, 0]
-        waiting = [worker.call("/wait") for _ in range(threads + 2)]
-        worker.until(lambda: sum(worker.started(a) for a in waiting) >= threads)
-        assert worker.quiet(lambda: sum(worker.started(a) for a in waiting) > threads)
+        waiting = [own.call("/wait") for _ in range(threads + 2)]
+        own.until(lambda: sum(own.started(a) for a in waiting) >= threads)
+        assert own.quiet(lambda: sum(own.started(a) for a in waiting) > threads)
 
 
 def test_line_16_one_request_has_one_thread_from_call_to_close(worker: WsgiWorker) -> None:
@@ -33,11 +35,11 @@ def test_line_16_one_request_has_one_thread_from_call_to_close(worker: WsgiWorke
 
 
 def test_line_16_errors_takes_any_text_and_writes_whole_lines(
-    capfd: pytest.CaptureFixture[str],
+    worker: WsgiWorker, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    with WsgiWorker(threads=1, env={"PYTHONIOENCODING": "ascii:strict"}) as worker:
-        results = worker.json("/errors")
-        worker.get("/hello")  # the thread is through with the request before
+    with WsgiWorker(threads=1, env={"PYTHONIOENCODING": "ascii:strict"}) as own:
+        results = own.json("/errors")
+        own.get("/hello")  # the thread is through with the request before
     lines = capfd.readouterr().err.splitlines()
     assert "whole line \\u20ac \\U0001f600 \\ud800" in lines
     assert lines[-4:] == ["in parts", "and more", "left overby print", "no end"]
@@ -81,8 +83,8 @@ def test_a_request_runs_in_a_copy_of_the_context_after_import(worker: WsgiWorker
         assert worker.journal() == [["import", "request", "iteration"]]
 
 
-def test_requests_leave_no_objects_and_no_memory_behind() -> None:
-    with WsgiWorker(threads=2) as worker:
+def test_requests_leave_no_objects_and_no_memory_behind(worker: WsgiWorker) -> None:
+    with WsgiWorker(threads=2) as own:
         paths = [
             "/hello",
             "/streamed",
@@ -94,27 +96,32 @@ def test_requests_leave_no_objects_and_no_memory_behind() -> None:
             "/after_length",
             "/closing_error",
             "/one_long",
-            "/file",
+            "/write_first",
+            "/write_fresh",
+            "/buffers",
+            "/bad_body",
+            "/start_caught",
+            "/lazy_start",
         ]
 
         def turn() -> None:
             for path in paths:
-                worker.get(path)
-            worker.get("/file", query=b"how=buffered")
-            worker.post("/read_script", b"a\nb\nc", query=b"readline();read()")
-            worker.post("/echo", b"x" * 70_000)
-            for answer in worker.answers.values():
+                own.get(path)
+            own.get("/file", query=b"how=buffered")
+            own.post("/read_script", b"a\nb\nc", query=b"readline();read()")
+            own.post("/echo", b"x" * 70_000)
+            for answer in own.answers.values():
                 for sequence, _, _ in answer.files:
-                    os.close(worker.descriptor(answer, sequence))
-            worker.answers.clear()
-            worker.journal()
+                    os.close(own.descriptor(answer, sequence))
+            own.answers.clear()
+            own.journal()
 
         for _ in range(100):
             turn()
-        before = worker.json("/stats")
+        before = own.json("/stats")
         for _ in range(300):
             turn()
-        after = worker.json("/stats")
+        after = own.json("/stats")
         assert after["objects"] - before["objects"] < 50
         assert after["rss"] - before["rss"] < 1 << 20
 

@@ -175,18 +175,20 @@ def test_line_14_each_chunk_leaves_before_the_next_is_made(worker: WsgiWorker) -
     assert worker.wait(answer).chunks == [b"one", b"two"]
 
 
-def test_line_14_a_client_that_does_not_read_stops_the_application_alone() -> None:
-    with WsgiWorker(threads=2, credit=32768, automatic_credit=False) as worker:
-        answer = worker.call("/flood")
-        worker.until(lambda: len(answer.body) == 32768)
-        noted = worker.journal()
-        assert worker.quiet(lambda: len(answer.body) > 32768)
+def test_line_14_a_client_that_does_not_read_stops_the_application_alone(
+    worker: WsgiWorker,
+) -> None:
+    with WsgiWorker(threads=2, credit=32768, automatic_credit=False) as slow:
+        answer = slow.call("/flood")
+        slow.until(lambda: len(answer.body) == 32768)
+        noted = slow.journal()
+        assert slow.quiet(lambda: len(answer.body) > 32768)
         assert noted[-1] <= 4
-        assert worker.journal() == []
+        assert slow.journal() == []
         while not answer.over:
             have = len(answer.body)
-            worker.credit(answer, 40000)
-            worker.until(lambda have=have: len(answer.body) > have or answer.over)
+            slow.credit(answer, 40000)
+            slow.until(lambda have=have: len(answer.body) > have or answer.over)
         assert answer.body == b"".join(bytes([i]) * 16384 for i in range(64))
 
 

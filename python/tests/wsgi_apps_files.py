@@ -134,6 +134,10 @@ class OwnFile(io.FileIO):
     """May give other bytes than its descriptor, for all the server knows."""
 
 
+class OwnReader(io.BufferedReader):
+    """The same for the reader over it."""
+
+
 class Bare:
     """The least that PEP 3333 asks of a file-like object."""
 
@@ -191,6 +195,7 @@ SOURCES: dict[str, Callable[[int], Any]] = {
     "end": lambda at: big(-at, 2),
     "raw": raw,
     "subclass": lambda at: OwnFile(BIG),
+    "reader subclass": lambda at: OwnReader(io.FileIO(BIG)),
     "memory": lambda at: io.BytesIO(b"in memory " * 2000),
     "pipe": lambda at: pipe(),
     "proc": lambda at: proc(),

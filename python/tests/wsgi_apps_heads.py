@@ -84,6 +84,16 @@ def write_then_one(environ: Environ, start: Start) -> Iterable[bytes]:
 
 
 @route
+def write_fresh(environ: Environ, start: Start) -> Iterator[bytes]:
+    """Chunks that are new for each request and large enough to be missed."""
+    write = start("200 OK", PLAIN)
+    write(bytes(50_000))
+    write(bytearray(50_000))
+    yield bytes(50_000)
+    yield bytearray(50_000)
+
+
+@route
 def write_str(environ: Environ, start: Start) -> Iterable[bytes]:
     start("200 OK", PLAIN)("text")  # type: ignore[arg-type]
     return []
