@@ -361,6 +361,20 @@ func TestAnInterruptedReadReturnsAndTheConnectionLivesOn(t *testing.T) {
 	})
 }
 
+func TestNothingIsReadAfterAnInterruptionThoughItIsThere(t *testing.T) {
+	r := serve(t, func(x *exchange.Exchange) {
+		x.Body.Interrupt()
+		if n, err := x.Body.Read(make([]byte, 10)); n > 0 || !errors.Is(err, exchange.ErrInterrupted) {
+			t.Errorf("the Read gave %d bytes, %v", n, err)
+		}
+		say(x, 200, "done")
+	})
+	c := r.dial()
+	for range 2 {
+		c.send("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nhello").expect(200, "done")
+	}
+}
+
 func TestABodyStreamsInWhileTheAnswerStreamsOut(t *testing.T) {
 	everywhere(t, func(t *testing.T, o option) {
 		r := serve(t, func(x *exchange.Exchange) {

@@ -27,7 +27,7 @@ func (c *conn) next() bool {
 	if refused {
 		// Nothing of a head that was not understood is passed on as if it were.
 		x.Length, x.Expect, x.Upgrade, x.Version = 0, false, "", max(x.Version, exchange.HTTP10)
-		w.head.persist, w.head.chunked = false, false
+		w.head.chunked = false
 		c.server.refused.Add(1)
 	}
 	w.body.begin(c, x, &w.head)
