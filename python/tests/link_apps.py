@@ -51,6 +51,12 @@ def big(environ: Environ, start: Start) -> Iterable[bytes]:
     return reply(start, bytes(i % 251 for i in range(int(environ["QUERY_STRING"]))))
 
 
+def file(environ: Environ, start: Start) -> Iterable[bytes]:
+    start("200 OK", [])
+    wrapper: Iterable[bytes] = environ["wsgi.file_wrapper"](open(environ["QUERY_STRING"], "rb"))  # noqa: SIM115
+    return wrapper
+
+
 def blocked(environ: Environ, start: Start) -> Iterable[bytes]:
     gate(environ)
     return reply(start, b"free")
@@ -181,6 +187,7 @@ PAGES = {
         echo,
         swallow,
         big,
+        file,
         blocked,
         hold_gil,
         late_write,

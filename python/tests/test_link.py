@@ -323,6 +323,45 @@ def test_a_revoked_request_is_forgotten(start: Callable[..., Host], tmp_path: Pa
     assert queued not in host.answers
 
 
+# -- files
+
+
+@pytest.fixture
+def large(tmp_path: Path) -> bytes:
+    """A file that is worth a descriptor."""
+    path = tmp_path / "large"
+    path.write_bytes(bytes(200_000))
+    return str(path).encode()
+
+
+def test_a_file_is_one_frame_and_one_descriptor(worker: Host, large: bytes) -> None:
+    stream = worker.request(path=b"/file", query=large)
+    frame = next(f for f in worker.answer(stream).frames if f.kind == h.FILE)
+    offset, count = struct.unpack("<QQ", frame.payload)
+    of, sequence, descriptor = worker.descriptor()
+    assert (of, sequence) == (stream, frame.arg)
+    with open(descriptor, "rb") as sent:
+        assert sent.name == descriptor
+        assert os.fstat(descriptor).st_size == count
+        assert offset == 0
+
+
+def test_descriptors_wait_for_a_full_control_socket_and_lose_nothing(
+    worker: Host, large: bytes
+) -> None:
+    """Far more than the socket takes: answers go on, descriptors follow when there is room."""
+    streams = [worker.request(slot, path=b"/file", query=large) for slot in range(600)]
+    for stream in streams:
+        worker.answer(stream)
+    found = []
+    for _ in streams:
+        stream, sequence, descriptor = worker.descriptor()
+        os.close(descriptor)
+        found.append((stream, sequence))
+    assert sorted(found) == [(stream, 0) for stream in sorted(streams)]
+    assert worker.drain() == 0
+
+
 # -- who reads
 
 

@@ -120,6 +120,10 @@ static PyObject *link_wait_drained(PyObject *self, PyObject *args) {
         Py_RETURN_TRUE;
     if (rc == GD_TIMEOUT)
         Py_RETURN_FALSE;
+    if (rc == GD_CORRUPT) {
+        PyErr_SetString(link_closed, "the guado host sent what protocol/link.md does not allow");
+        return NULL;
+    }
     return gd_raise(rc);
 }
 

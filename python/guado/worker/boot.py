@@ -47,6 +47,8 @@ def main() -> None:
     except BootFailed as failure:
         handshake.failed(link, failure)
         sys.exit(FAILED_EXIT)
+    except _core.LinkClosed as error:
+        sys.exit(f"guado: {error}")
 
 
 def unfit() -> tuple[str, str] | None:
