@@ -1,26 +1,21 @@
-"""The host's end of the link for the WSGI tests: exchanges as in asgi_host, over both wires of
-link_host, with environ's names for the fields of a request."""
+"""The host's end of the link for the WSGI tests: as asgi_host, with environ's names for the
+fields of a request, and the number of threads to choose."""
 
 from __future__ import annotations
 
 import json
-import os
 import select
-import socket
 import struct
-import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Self
 
-from asgi_host import COMMIT, HELLO, REQUEST, STARTED, Answer, Fields, Worker, _bootstrap_line
-from link_host import MORE, ROOT, STATE_STARTED, MemoryWire, SocketWire, Wire, encode
+from asgi_host import COMMIT, HELLO, STARTED, Answer, Fields, Worker
+from link_host import STATE_STARTED, MemoryWire
 
-__all__ = ["Answer", "WsgiWorker", "default_transport"]
+__all__ = ["TRANSPORTS", "Answer", "WsgiWorker", "both_transports"]
 
-MOST = 131072 - 16
 TRANSPORTS = ("shm", "socket") if sys.platform == "linux" else ("socket",)
 default_transport = TRANSPORTS[0]
 
@@ -31,101 +26,41 @@ class WsgiWorker(Worker):
     def __init__(
         self,
         *targets: str | dict[str, Any],
-        transport: str | None = None,
         threads: int = 4,
         multiprocess: bool = False,
-        credit: int = 262144,
-        automatic_credit: bool = True,
-        env: dict[str, str] | None = None,
+        **options: Any,
     ) -> None:
-        self.timeout = 20.0
-        self.automatic_credit = automatic_credit
-        self.answers: dict[int, Answer] = {}
-        self.logs: list[tuple[int, int, str]] = []
         self.reasons: dict[int, bytes] = {}
-        self.ready: dict[str, object] | None = None
-        self.failed: dict[str, object] | None = None
-        self.closed = False
-        self._slots = 0
         self._started: set[int] = set()
-        self._descriptors: dict[tuple[int, int], int] = {}
-        self._parts: dict[tuple[int, int], bytes] = {}
-        transport = transport or default_transport
-        self.wire: Wire = MemoryWire() if transport == "shm" else SocketWire()
-        self._start(env or {})
-        self.send(
-            HELLO, 0, self._hello(targets or ("wsgi_apps:app",), threads, multiprocess, credit)
-        )
-        self.until(lambda: self.ready is not None or self.failed is not None)
-        assert self.ready is not None, self.failed
-
-    def _start(self, env: dict[str, str]) -> None:
-        self._control, control = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        environ = dict(os.environ, GUADO_LINK=f"{self.wire.spec},{control.fileno()}")
-        environ.update(GUADO_PACKAGE=str(ROOT), PYTHONFAULTHANDLER="1", **env)
-        self.process = subprocess.Popen(
-            [sys.executable, "-u", "-c", _bootstrap_line()],
-            env=environ,
-            pass_fds=(*self.wire.child, control.fileno()),
-            stdin=subprocess.DEVNULL,
-        )
-        control.close()
-        if isinstance(self.wire, SocketWire):
-            self.wire.theirs.close()
-
-    def _hello(
-        self,
-        targets: tuple[str | dict[str, Any], ...],
-        threads: int,
-        multiprocess: bool,
-        credit: int,
-    ) -> bytes:
+        self._own_hello = {"threads": threads, "multiprocess": multiprocess}
         apps = [
-            {"name": f"app{i}", "kind": "wsgi", "factory": False, "lifespan": "off"}
-            | ({"target": t} if isinstance(t, str) else t)
-            for i, t in enumerate(targets)
+            {"kind": "wsgi"} | ({"target": t} if isinstance(t, str) else t)
+            for t in targets or ("wsgi_apps:app",)
         ]
-        hello = {
-            "protocol": 1,
-            "version": "0.1.0",
-            "slot": "p01",
-            "instance": "test",
-            "apps": apps,
-            "dir": os.path.dirname(__file__),
-            "threads": threads,
-            "concurrency": 1000,
-            "multiprocess": multiprocess,
-            "dev": False,
-            "request_credit": 65536,
-            "response_credit": credit,
-        }
-        return json.dumps(hello).encode()
+        super().__init__(*apps, transport=default_transport, **options)
 
     # -- frames
 
     def send(
         self, kind: int, stream: int, payload: bytes = b"", *, flags: int = 0, arg: int = 0
     ) -> None:
-        if kind == REQUEST:
-            self.wire.start(stream)
-        while len(payload) > MOST:
-            more = MORE if kind == REQUEST else 0
-            self.wire.send(encode(kind, more, stream, 0, payload[:MOST]))
-            payload = payload[MOST:]
-        try:
-            self.wire.send(encode(kind, flags, stream, arg, payload))
-        except OSError:
-            self.closed = True
+        if kind == HELLO:
+            payload = json.dumps(json.loads(payload) | self._own_hello).encode()
+        super().send(kind, stream, payload, flags=flags, arg=arg)
 
     def pump(self, timeout: float) -> None:
-        while select.select([self._control], [], [], 0)[0] and not self.closed:
+        """One frame at a time: some applications here never stop sending."""
+        while self._has_descriptor():
             self._take_descriptor()
         frame = self.wire.receive()
         if frame is None and not self.closed:
-            self.wire.wait(min(max(timeout, 0), 0.1))
+            self._wait(min(max(timeout, 0), 0.1))  # nothing tells when a slot word changes
             frame = self.wire.receive()
         if frame is not None:
             self._frame(frame.kind, frame.flags, frame.stream, frame.arg, frame.payload)
+
+    def _has_descriptor(self) -> bool:
+        return not self.closed and bool(select.select([self._control], [], [], 0)[0])
 
     def _answer(self, a: Answer, kind: int, flags: int, arg: int, payload: bytes) -> None:
         if kind == COMMIT:
@@ -182,31 +117,8 @@ class WsgiWorker(Worker):
     def _allow(self, answer: Answer, credit: int) -> None:
         self.until(lambda: answer.credit >= credit or answer.over)
 
-    # -- life
-
-    def exit(self) -> int:
-        deadline = time.monotonic() + self.timeout
-        while self.process.poll() is None:
-            assert time.monotonic() < deadline, f"the worker does not exit; {self.summary()}"
-            self.pump(0.1)
-        return self.process.wait(self.timeout)
-
     def __enter__(self) -> Self:
         return self
-
-    def __exit__(self, *error: object) -> None:
-        self._control.close()
-        if isinstance(self.wire, SocketWire):
-            self.wire.mine.close()
-        for fd in self._descriptors.values():
-            os.close(fd)
-        try:
-            self.process.wait(5)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
-        if isinstance(self.wire, MemoryWire):
-            self.wire.close()
 
 
 @contextmanager
