@@ -267,6 +267,7 @@ var errWorkerDied = errors.New("the worker died while it handled the request")
 func (f *flight) fly(x *exchange.Exchange) (verdict, *exchange.Problem) {
 	w := f.seat
 	x.Worker = w.slot
+	f.news.And(newsDeadline | newsStopping) // the rest was about the worker before
 	s, err := w.link.Open(f)
 	if err == nil {
 		f.number.Store(s.ID()) // first: the worker may log before send is back
