@@ -364,12 +364,12 @@ int gd_drain(gd_link *l);
 void gd_wait_begin(gd_waiter *w, gd_stream *s);
 /* [mu] Reads, or sleeps until something was filed for w. Returns with mu held. */
 void gd_wait_step(gd_link *l, gd_waiter *w, int64_t timeout_ms);
-void gd_wait_end(gd_link *l, gd_waiter *w);                 /* [mu] gives the claim on */
-void gd_signal(gd_link *l, gd_waiters *list, gd_waiter *w); /* [mu] */
-void gd_signal_all(gd_link *l);                             /* [mu] */
-bool gd_signal_reader(gd_link *l); /* [mu] the claim is free: who waits may take it */
-void gd_wake_idle(gd_link *l);     /* [mu] there is one */
-void gd_nudge(gd_link *l);         /* [mu] somebody must look at the request queue */
+void gd_wait_end(gd_link *l, gd_waiter *w);     /* [mu] gives the claim on */
+void gd_signal(gd_waiters *list, gd_waiter *w); /* [mu] */
+void gd_signal_all(gd_link *l);                 /* [mu] */
+bool gd_signal_reader(gd_link *l);              /* [mu] the claim is free: who waits may take it */
+void gd_wake_idle(gd_link *l);                  /* [mu] there is one */
+void gd_nudge(gd_link *l);                      /* [mu] somebody must look at the request queue */
 
 /* ---- send.c --------------------------------------------------------------------- */
 

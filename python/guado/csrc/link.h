@@ -105,10 +105,6 @@ void gd_link_close(gd_link *l);
  * started already; revoked ones are skipped. */
 int gd_next_wsgi(gd_link *l, gd_stream **out);
 
-/* Same without waiting (may be called with the GIL): what is queued or already in
- * the ring. GD_AGAIN when there is nothing. */
-int gd_next_wsgi_now(gd_link *l, gd_stream **out);
-
 const gd_request *gd_stream_request(const gd_stream *s);
 uint32_t gd_stream_id(const gd_stream *s);
 

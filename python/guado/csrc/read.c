@@ -60,8 +60,7 @@ static void list_remove(gd_waiters *q, gd_waiter *w) {
         q->tail = w->prev;
 }
 
-void gd_signal(gd_link *l, gd_waiters *list, gd_waiter *w) {
-    (void)l;
+void gd_signal(gd_waiters *list, gd_waiter *w) {
     list_remove(list, w);
     w->signalled = true;
     pthread_cond_signal(&w->cond);
@@ -69,9 +68,9 @@ void gd_signal(gd_link *l, gd_waiters *list, gd_waiter *w) {
 
 void gd_signal_all(gd_link *l) {
     while (l->idle.head)
-        gd_signal(l, &l->idle, l->idle.head);
+        gd_signal(&l->idle, l->idle.head);
     while (l->needy.head)
-        gd_signal(l, &l->needy, l->needy.head);
+        gd_signal(&l->needy, l->needy.head);
     if (l->claimed)
         l->todo |= GD_TODO_KICK;
 }
@@ -120,7 +119,7 @@ bool gd_signal_reader(gd_link *l) {
     bool any = l->needy.head != NULL;
     do {
         if (l->needy.head)
-            gd_signal(l, &l->needy, l->needy.head);
+            gd_signal(&l->needy, l->needy.head);
     } while (l->needy.head && l->mode == GD_MODE_LOOP); /* only one of them may read */
     return any;
 }
@@ -154,7 +153,7 @@ void gd_wait_end(gd_link *l, gd_waiter *w) {
 void gd_wake_idle(gd_link *l) {
     l->waking++;
     l->idle.head->woken = true;
-    gd_signal(l, &l->idle, l->idle.head);
+    gd_signal(&l->idle, l->idle.head);
 }
 
 void gd_nudge(gd_link *l) {
@@ -232,23 +231,4 @@ int gd_next_wsgi(gd_link *l, gd_stream **out) {
     pass_on(l);
     gd_unlock(l);
     return rc;
-}
-
-int gd_next_wsgi_now(gd_link *l, gd_stream **out) {
-    if (atomic_load(&l->forked))
-        return GD_CLOSED;
-    gd_lock(l);
-    *out = take_queued(l);
-    if (!*out && !l->claimed && !l->closed) {
-        l->claimed = l->idle_leader = true;
-        gd_unlock(l);
-        gd_drain(l);
-        gd_lock(l);
-        *out = take_queued(l);
-        release_claim(l);
-    }
-    int rc = *out ? GD_OK : no_more(l);
-    pass_on(l);
-    gd_unlock(l);
-    return *out ? GD_OK : rc == GD_OK ? GD_AGAIN : rc;
 }

@@ -120,7 +120,7 @@ void gd_stream_news(gd_stream *s, uint32_t events) {
         for (gd_waiter *w = l->needy.head, *next; w; w = next) {
             next = w->next;
             if (w->stream == s)
-                gd_signal(l, &l->needy, w);
+                gd_signal(&l->needy, w);
         }
     if (s->kind != GD_ASGI || !s->started || s->released || !events)
         return;

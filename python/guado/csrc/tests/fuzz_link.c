@@ -36,20 +36,31 @@ static void use(gd_stream *s, uint8_t how) {
         gd_done(s);
 }
 
+/* A request is queued that the host has not taken back: taking it does not wait. */
+static bool waiting(const gd_link *l) {
+    const gd_stream *s = l->closed ? NULL : l->queue_head;
+    while (s && s->revoked)
+        s = s->next;
+    return s != NULL;
+}
+
 static void application(gd_link *l, uint8_t how) {
     gd_stream *s;
     int events;
+    if (l->mode == GD_MODE_LOOP)
+        gd_loop_drain(l);
+    else if (!l->closed)
+        gd_drain(l);
     for (int i = 0; i < HELD; i++) {
         if (held[i] && (how & 128)) {
             gd_stream_release(held[i]);
             held[i] = NULL;
         } else if (held[i]) {
             use(held[i], how);
-        } else if (gd_next_wsgi_now(l, &held[i]) != GD_OK) {
-            held[i] = NULL;
+        } else if (waiting(l)) {
+            gd_next_wsgi(l, &held[i]);
         }
     }
-    gd_loop_drain(l);
     while (gd_loop_request(l, &s) == GD_OK) {
         if (gd_start(s) == GD_OK)
             use(s, how);

@@ -76,9 +76,7 @@ static void *pool_thread(void *arg) {
     gd_stream *s;
     int rc;
     for (;;) {
-        rc = gd_next_wsgi_now(l, &s);
-        if (rc == GD_AGAIN)
-            rc = gd_next_wsgi(l, &s);
+        rc = gd_next_wsgi(l, &s);
         if (rc != GD_OK)
             break;
         const gd_request *r = gd_stream_request(s);
