@@ -45,6 +45,7 @@ type beside func(ctx context.Context, server *guado.Server) error
 
 // run serves until a signal; extra may be nil.
 func (c *command) run(ctx context.Context, cfg *config.Config, extra beside) error {
+	shareProcessors(cfg, c.environ)
 	log := newLogger(c.err, &cfg.Server)
 	server := guado.NewResolved(cfg)
 	server.Log, server.Stdout, server.Stderr, server.Environ = log, c.out, c.err, c.environ
