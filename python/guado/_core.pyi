@@ -56,7 +56,7 @@ def wsgi_start(
     context: contextvars.Context,
     environ: dict[str, Any],
     threads: int,
-    describe: Callable[[BaseException], str],
+    describe: Callable[[BaseException], tuple[str, str]],
     entered: Callable[[int], None],
     /,
 ) -> None: ...

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from wsgi_fixtures import worker
-from wsgi_host import WsgiWorker
+from wsgi_host import WsgiWorker, raised
 
 __all__ = ["worker"]
 
@@ -36,12 +36,12 @@ def test_line_05_the_answer_does_not_wait_for_close(worker: WsgiWorker) -> None:
 
 def test_line_05_close_runs_after_an_error_in_iteration(worker: WsgiWorker) -> None:
     answer = worker.get("/closing_error")
-    assert (answer.body, answer.ended, answer.abort) == (b"a", False, (1, ""))
+    assert (answer.body, answer.ended, raised(answer)) == (b"a", False, "Mark: in iteration")
     assert worker.journal() == ["closing_error iter", "closing_error close"]
 
 
 def test_line_05_close_runs_when_iteration_never_began(worker: WsgiWorker) -> None:
-    assert worker.get("/closing_first_error").abort == (1, "")
+    assert raised(worker.get("/closing_first_error"))
     assert worker.journal() == ["closing_first_error close"]
 
 
@@ -93,12 +93,25 @@ def test_an_error_behind_the_last_byte_is_logged_only(worker: WsgiWorker) -> Non
 
 def test_an_exception_is_logged_once_with_its_traceback(worker: WsgiWorker) -> None:
     answer = worker.get("/fails")
-    assert (answer.status, answer.abort) == (0, (1, ""))
+    assert (answer.status, raised(answer)) == (0, "ValueError: caf\u00e9 \\ud800")
     [(stream, level, text)] = worker.logs
     assert (stream, level) == (answer.stream, 3)
-    assert text.startswith("Traceback (most recent call last):\n")
+    assert text.startswith("Exception in WSGI application\nTraceback (most recent call last):\n")
     assert "in fails" in text
     assert text.endswith("ValueError: caf\u00e9 \\ud800")
+
+
+def test_a_group_of_exceptions_is_named_in_one_line(worker: WsgiWorker) -> None:
+    answer = worker.get("/fails_grouped")
+    assert raised(answer) == "ExceptionGroup: several (2 sub-exceptions)"
+    assert "Mark: one" in worker.errors()[0]
+
+
+def test_a_long_message_is_cut_between_characters_in_the_one_line(worker: WsgiWorker) -> None:
+    line = raised(worker.get("/fails_at_length"))
+    assert line is not None
+    assert line.startswith("Mark: x")
+    assert worker.errors()[0].endswith("x" + "\u20ac" * 500)
 
 
 @pytest.mark.parametrize(
@@ -113,7 +126,7 @@ def test_exits_of_the_application_are_errors_and_the_threads_survive(
     worker: WsgiWorker, path: str, error: str
 ) -> None:
     for _ in range(8):
-        assert worker.get(path).abort == (1, "")
+        assert raised(worker.get(path))
     assert len(worker.errors()) == 8
     assert worker.errors()[-1].endswith(error)
     assert worker.get("/hello").body == b"hello"

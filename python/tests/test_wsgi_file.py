@@ -6,7 +6,7 @@ import os
 
 import pytest
 from wsgi_fixtures import worker
-from wsgi_host import Answer, WsgiWorker
+from wsgi_host import Answer, WsgiWorker, raised
 
 __all__ = ["worker"]
 
@@ -101,7 +101,8 @@ def test_line_13_a_file_without_a_size_is_iterated(worker: WsgiWorker) -> None:
 
 
 def test_line_13_a_closed_file_is_the_applications_error(worker: WsgiWorker) -> None:
-    assert worker.get("/file", query=b"how=closed").abort == (1, "")
+    answer = worker.get("/file", query=b"how=closed")
+    assert raised(answer) == "ValueError: read of closed file"
     assert "ValueError: read of closed file" in worker.errors()[-1]
 
 

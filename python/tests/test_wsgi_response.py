@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from wsgi_fixtures import worker
-from wsgi_host import WsgiWorker
+from wsgi_host import WsgiWorker, raised
 
 __all__ = ["worker"]
 
@@ -68,7 +68,7 @@ def test_line_03_what_was_written_comes_before_the_iterables_chunks(worker: Wsgi
 
 def test_line_03_write_takes_bytes_only(worker: WsgiWorker) -> None:
     answer = worker.get("/write_str")
-    assert answer.abort == (1, "")
+    assert raised(answer)
     assert "write() takes bytes, not <class 'str'>" in worker.errors()[-1]
 
 
@@ -83,7 +83,7 @@ def test_line_04_exc_info_is_raised_again_once_the_head_has_left(worker: WsgiWor
     answer = worker.get("/exc_info_after")
     assert (answer.status, answer.body) == (200, b"begun")
     assert not answer.ended
-    assert answer.abort == (1, "")
+    assert raised(answer)
     assert worker.journal() == [["raised again", ["exc_info_after", "exc_info_after"]]]
     assert "Mark: late" in worker.errors()[-1]
 
@@ -91,7 +91,7 @@ def test_line_04_exc_info_is_raised_again_once_the_head_has_left(worker: WsgiWor
 def test_line_04_a_second_call_without_exc_info_is_fatal(worker: WsgiWorker) -> None:
     answer = worker.get("/start_twice")
     assert answer.status == 0
-    assert answer.abort == (1, "")
+    assert raised(answer)
     assert "AssertionError" in worker.errors()[-1]
 
 

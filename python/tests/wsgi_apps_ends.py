@@ -103,6 +103,16 @@ def fails(environ: Environ, start: Start) -> Iterable[bytes]:
 
 
 @route
+def fails_grouped(environ: Environ, start: Start) -> Iterable[bytes]:
+    raise ExceptionGroup("several", [Mark("one"), Mark("two")])
+
+
+@route
+def fails_at_length(environ: Environ, start: Start) -> Iterable[bytes]:
+    raise Mark("x" + "\u20ac" * 500)
+
+
+@route
 def exits(environ: Environ, start: Start) -> Iterable[bytes]:
     raise SystemExit(3)
 

@@ -14,7 +14,7 @@ from typing import Any, Self
 from asgi_host import COMMIT, HELLO, STARTED, Answer, Fields, Worker
 from link_host import STATE_STARTED, MemoryWire
 
-__all__ = ["TRANSPORTS", "Answer", "WsgiWorker", "both_transports"]
+__all__ = ["TRANSPORTS", "Answer", "WsgiWorker", "both_transports", "raised"]
 
 TRANSPORTS = ("shm", "socket") if sys.platform == "linux" else ("socket",)
 default_transport = TRANSPORTS[0]
@@ -119,6 +119,13 @@ class WsgiWorker(Worker):
 
     def __enter__(self) -> Self:
         return self
+
+
+def raised(answer: Answer) -> str | None:
+    """The exception that ended the exchange, without its module; None: none did."""
+    if answer.abort is None or answer.abort[0] != 1:
+        return None
+    return answer.abort[1].rpartition("wsgi_routes.")[2]
 
 
 @contextmanager

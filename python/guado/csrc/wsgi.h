@@ -141,7 +141,7 @@ typedef struct {
     PyObject *apps;     /* tuple by index of HELLO.apps; None: not WSGI */
     PyObject *context;  /* base of every request's own */
     PyObject *fixed;    /* entries of every environ */
-    PyObject *describe; /* exception -> text for the log */
+    PyObject *describe; /* exception -> (one line, text for the log) */
     PyObject *entered;  /* called once in every thread with its number */
 } wsgi_pool;
 

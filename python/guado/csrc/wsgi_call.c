@@ -19,7 +19,7 @@ typedef struct {
     gd_stream *stream;
     bool failed;         /* an exception ended it (and was logged) */
     bool gone;           /* the exception was the client's leaving */
-    char complaint[256]; /* how the application broke the protocol; "": it did not */
+    char complaint[256]; /* what the host logs of an answer that was not ended */
 } call;
 
 static __thread call *current;
@@ -31,8 +31,14 @@ static PyObject *serve_function;
 static int complain(call *c, const char *format, ...) {
     va_list arguments;
     va_start(arguments, format);
-    vsnprintf(c->complaint, sizeof c->complaint, format, arguments);
+    size_t n = (size_t)vsnprintf(c->complaint, sizeof c->complaint, format, arguments);
     va_end(arguments);
+    if (n >= sizeof c->complaint) { /* cut, not inside a character */
+        n = sizeof c->complaint - 1;
+        while (n > 0 && (c->complaint[n - 1] & 0x80))
+            n--;
+        c->complaint[n] = 0;
+    }
     return -1;
 }
 
@@ -48,16 +54,6 @@ static void type_name(PyObject *o, char *to, size_t room) {
 
 static void log_plain(call *c, int level, const char *text, size_t n) {
     wsgi_log(c->thread->pool->link, c->stream, level, text, n);
-}
-
-static void log_text(call *c, int level, PyObject *text) {
-    PyObject *bytes = PyUnicode_AsEncodedString(text, "utf-8", "backslashreplace");
-    char *p;
-    Py_ssize_t n;
-    if (bytes != NULL && PyBytes_AsStringAndSize(bytes, &p, &n) == 0)
-        log_plain(c, level, p, (size_t)n);
-    PyErr_Clear();
-    Py_XDECREF(bytes);
 }
 
 /* Takes the exception that is set, as one object with its traceback. */
@@ -92,28 +88,59 @@ static bool from_disconnect(PyObject *exception) {
     return found;
 }
 
-static void log_exception(call *c) {
-    PyObject *exception = take_exception();
+static PyObject *utf8(PyObject *text) {
+    return PyUnicode_AsEncodedString(text, "utf-8", "backslashreplace");
+}
+
+/* What there is to say of the exception: one line, and the traceback. Without memory
+ * for that, at least its type. */
+static bool describe(call *c, PyObject *exception, PyObject **line, PyObject **text) {
+    PyObject *pair = PyObject_CallFunctionObjArgs(c->thread->pool->describe, exception, NULL);
+    *line = *text = NULL;
+    if (pair != NULL && PyTuple_Check(pair) && PyTuple_Size(pair) == 2) {
+        *line = utf8(PyTuple_GetItem(pair, 0));
+        *text = utf8(PyTuple_GetItem(pair, 1));
+    }
+    Py_XDECREF(pair);
+    if (*line != NULL && *text != NULL)
+        return true;
+    PyErr_Clear();
+    Py_XDECREF(*line);
+    Py_XDECREF(*text);
+    *line = *text = NULL;
+    return false;
+}
+
+/* Logs the exception that is set, with its traceback. `ends`: it ends the exchange, and
+ * what the host says of that names it. */
+static void log_exception(call *c, bool ends) {
+    PyObject *exception = take_exception(), *line, *text;
     if (exception == NULL)
         return;
-    c->gone = from_disconnect(exception);
-    PyObject *text = PyObject_CallFunctionObjArgs(c->thread->pool->describe, exception, NULL);
-    if (text != NULL && PyUnicode_Check(text)) {
-        log_text(c, c->gone ? 0 : 3, text);
+    bool gone = from_disconnect(exception);
+    char name[64];
+    if (describe(c, exception, &line, &text)) {
+        char *p;
+        Py_ssize_t n;
+        if (PyBytes_AsStringAndSize(text, &p, &n) == 0)
+            log_plain(c, gone ? 0 : 3, p, (size_t)n);
+        if (ends && !gone)
+            complain(c, "%s", PyBytes_AsString(line));
+        Py_DECREF(line);
+        Py_DECREF(text);
     } else {
-        PyErr_Clear();
-        char name[128];
         type_name(exception, name, sizeof name);
-        log_plain(c, 3, name,
-                  strlen(name)); /* out of memory, most likely: at least say what it was */
+        log_plain(c, 3, name, strlen(name));
     }
-    Py_XDECREF(text);
+    if (ends) {
+        c->failed = true;
+        c->gone = gone;
+    }
     Py_DECREF(exception);
 }
 
 static void fail(call *c) {
-    c->failed = true;
-    log_exception(c);
+    log_exception(c, true);
 }
 
 /* ---- what the application returned ---------------------------------------------- */
@@ -334,15 +361,12 @@ static void close_result(call *c, PyObject *result) {
         if (PyErr_ExceptionMatches(PyExc_AttributeError))
             PyErr_Clear();
         else
-            log_exception(c);
+            log_exception(c, false);
         return;
     }
     PyObject *closed = PyObject_CallNoArgs(close);
-    if (closed == NULL) {
-        bool gone = c->gone;
-        log_exception(c);
-        c->gone = gone;
-    }
+    if (closed == NULL)
+        log_exception(c, false);
     Py_XDECREF(closed);
     Py_DECREF(close);
 }
@@ -391,7 +415,7 @@ static void run_in_context(call *c) {
 static void end_answer(call *c) {
     wsgi_response *r = c->thread->response;
     if (r->ended) {
-        if (c->complaint[0])
+        if (c->complaint[0] && !c->failed)
             log_plain(c, 3, c->complaint, strlen(c->complaint));
         if (r->owes_done)
             gd_done(c->stream);

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import sys
 import threading
-import traceback
 from typing import TYPE_CHECKING, Any
 
 from guado import _core
+from guado.worker.errors import format_exception, last_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -59,6 +59,6 @@ def enter_thread(number: int) -> None:
         sys.setprofile(profile)
 
 
-def describe(error: BaseException) -> str:
-    """The text that the log gets of an exception that left the application."""
-    return "".join(traceback.format_exception(error)).rstrip("\n")
+def describe(error: BaseException) -> tuple[str, str]:
+    """One line, and the text for the log, of an exception that left the application."""
+    return last_line(error), f"Exception in WSGI application\n{format_exception(error).rstrip()}"
