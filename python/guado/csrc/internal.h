@@ -269,12 +269,15 @@ struct gd_link {
     gd_link *next_link; /* all links of the process, for fork */
 
     pthread_mutex_t mu;
-    unsigned todo;     /* [mu] GD_TODO_* */
-    int closed;        /* [mu] 0, or what every call returns */
-    enum gd_mode mode; /* [mu] */
-    bool claimed;      /* [mu] */
-    bool idle_leader;  /* [mu] … by a pool thread that waits for a request */
-    bool draining;     /* [mu] */
+    unsigned todo;            /* [mu] GD_TODO_* */
+    int closed;               /* [mu] 0, or what every call returns */
+    enum gd_mode mode;        /* [mu] */
+    bool claimed;             /* [mu] */
+    gd_stream *leader_stream; /* [mu] what the thread that reads waits for; NULL: a request, or
+                                 it does not wait */
+    pthread_t leader_thread;  /* [mu] valid with leader_stream */
+    bool idle_leader;         /* [mu] … by a pool thread that waits for a request */
+    bool draining;            /* [mu] */
     uint32_t grace_ms, pong;
     char *hello; /* [mu] */
     size_t hello_len;

@@ -96,12 +96,15 @@ void gd_wait_step(gd_link *l, gd_waiter *w, int64_t timeout_ms) {
         l->idle_leader = !w->stream;
     }
     if (w->leader) {
+        l->leader_stream = w->stream;
+        l->leader_thread = pthread_self();
         gd_unlock(l);
         if (gd_drain(l) == 0) {
             l->wire->sleep(l, timeout_ms);
             gd_drain(l);
         }
         gd_lock(l);
+        l->leader_stream = NULL;
         return;
     }
     gd_waiters *list = w->stream ? &l->needy : &l->idle;

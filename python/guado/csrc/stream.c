@@ -122,6 +122,10 @@ void gd_stream_news(gd_stream *s, uint32_t events) {
             if (w->stream == s)
                 gd_signal(&l->needy, w);
         }
+    /* The reader sleeps on the wire, and what it waits for may be done by another thread:
+     * its message left when that one found room. */
+    if (l->leader_stream == s && !pthread_equal(l->leader_thread, pthread_self()))
+        l->todo |= GD_TODO_KICK;
     if (s->kind != GD_ASGI || !s->started || s->released || !events)
         return;
     s->events |= events;
