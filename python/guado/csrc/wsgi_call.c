@@ -35,7 +35,9 @@ static int complain(call *c, const char *format, ...) {
     va_end(arguments);
     if (n >= sizeof c->complaint) { /* cut, not inside a character */
         n = sizeof c->complaint - 1;
-        while (n > 0 && (c->complaint[n - 1] & 0x80))
+        while (n > 0 && (c->complaint[n - 1] & 0xc0) == 0x80)
+            n--;
+        if (n > 0 && (c->complaint[n - 1] & 0x80))
             n--;
         c->complaint[n] = 0;
     }
