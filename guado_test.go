@@ -62,7 +62,7 @@ func newSite(t *testing.T, transport string) (*site, *guado.Config) {
 	c.Server.CacheDir = t.TempDir()
 	c.Dir = harness.Apps()
 	s := &site{Server: guado.New(c), t: t, log: &logText{}, err: make(chan error, 1)}
-	s.Log = slog.New(slog.NewTextHandler(s.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	s.Log = slog.New(slog.NewTextHandler(s.log, nil))
 	s.Stdout, s.Stderr = s.log, s.log
 	return s, c
 }
@@ -373,6 +373,44 @@ func TestAStopCutsWhatOutlastsItsPatienceAndASecondOneCutsAtOnce(t *testing.T) {
 			}
 		})
 	}
+}
+
+func TestAnExceptionGives500AndItsTracebackOnceInTheLogWithTheRequest(t *testing.T) {
+	onEach(t, func(t *testing.T, transport string) {
+		for _, kind := range []func(string) guado.App{guado.WSGI, guado.ASGI} {
+			s, _ := newSite(t, transport)
+			a := kind("counted:raises")
+			if a.Kind == "asgi" {
+				a = kind("counted:raises_async")
+			}
+			s.Mount("/", app(t, a))
+			s.run()
+			status, body, err := s.do("GET", "/x", "")
+			if err != nil || status != 500 || !strings.Contains(body, "application_error") || strings.Contains(body, "trouble") {
+				t.Errorf("%d %q %v", status, body, err)
+			}
+			_, rest, _ := strings.Cut(body, "request: ")
+			id := strings.TrimSpace(rest)
+			said := func() (n int) {
+				for line := range strings.Lines(s.log.String()) {
+					if strings.Contains(line, "ValueError: trouble") {
+						n++
+						if !strings.Contains(line, id) {
+							t.Errorf("the record does not name the request %s: %s", id, line)
+						}
+					}
+				}
+				return n
+			}
+			eventually(t, "the traceback is in the log", func() bool { return said() > 0 })
+			if err := s.end(); err != nil {
+				t.Error(err)
+			}
+			if n := said(); n != 1 {
+				t.Errorf("%s: the traceback is %d times in the log", a.Kind, n)
+			}
+		}
+	})
 }
 
 func TestAMountThatIsNoApplicationIsAnErrorOfRun(t *testing.T) {

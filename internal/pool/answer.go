@@ -138,8 +138,8 @@ func refuse(s *link.Stream, err error) error {
 	return err
 }
 
-// aborted logs why the application gave no answer, or only part of one, and tells
-// the client no more than that.
+// aborted tells the client that the application gave no answer, or only part of one,
+// and no more than that.
 func (f *flight) aborted(s *link.Stream, x *exchange.Exchange, fr *link.Frame) *exchange.Problem {
 	text := strings.TrimRight(string(fr.Payload), "\n")
 	log := f.pool.opts.Log.With("request_id", x.ID, "app", f.app.opts.Name, "worker", x.Worker)
@@ -152,12 +152,16 @@ func (f *flight) aborted(s *link.Stream, x *exchange.Exchange, fr *link.Frame) *
 	}
 	switch fr.Arg {
 	case link.AbortException:
-		log.Error("the application raised an exception", "method", x.Method, "path", string(x.Path), "traceback", text)
+		// The worker has logged the traceback, with the request id.
+		log.Debug("the application raised an exception", "method", x.Method, "path", string(x.Path), "error", text)
 	case link.AbortProtocol:
 		problem.Code = "application_protocol"
 		log.Error("the application broke the protocol", "method", x.Method, "path", string(x.Path), "error", text)
 	default:
 		problem = stoppingProblem()
+	}
+	if pump := f.pump.Load(); pump != nil && pump.failure() != nil {
+		return bodyProblem(pump.failure()) // what the application made of a body that was cut
 	}
 	return problem
 }

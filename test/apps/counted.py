@@ -36,3 +36,13 @@ def application(environ: dict[str, Any], start: Callable[..., Any]) -> Iterable[
                 never.wait(0.005)
     start("200 OK", [("Content-Type", "text/plain"), ("Content-Length", str(len(body)))])
     return [body]
+
+
+def raises(environ: dict[str, Any], start: Callable[..., Any]) -> Iterable[bytes]:
+    """Raises before it answers."""
+    raise ValueError("trouble")
+
+
+async def raises_async(scope: dict[str, Any], receive: Any, send: Any) -> None:
+    """Raises before it answers."""
+    raise ValueError("trouble")
