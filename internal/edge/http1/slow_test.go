@@ -88,9 +88,12 @@ func TestAnIdleConnectionIsClosedWithoutAWord(t *testing.T) {
 
 func TestAnActiveConnectionOutlivesTheKeepAliveTimeout(t *testing.T) {
 	t.Parallel()
-	r := serve(t, echo, short)
+	const keepAlive = 1500 * time.Millisecond // far over the pause below, also on a busy machine
+	r := serve(t, echo, limited(func(l *lane.Limits) { l.KeepAlive = keepAlive }))
 	c := r.dial()
-	for end := time.Now().Add(time.Second); time.Now().Before(end); time.Sleep(100 * time.Millisecond) {
+	pause := time.NewTicker(keepAlive / 10)
+	defer pause.Stop()
+	for end := time.Now().Add(keepAlive + keepAlive/2); time.Now().Before(end); <-pause.C {
 		c.send(get).expect(200, "GET / ")
 	}
 }
