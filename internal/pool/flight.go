@@ -204,36 +204,33 @@ func (f *flight) learnKind(x *exchange.Exchange) *exchange.Problem {
 }
 
 func (f *flight) takeSeat(x *exchange.Exchange) *exchange.Problem {
-	if problem := f.pool.admit(f); problem != nil {
-		return problem
+	queued, problem := f.pool.admit(f)
+	if queued {
+		problem = f.await(x)
 	}
-	return f.await(x)
+	return problem
 }
 
 // await waits until the flight is in no queue any more.
 func (f *flight) await(x *exchange.Exchange) *exchange.Problem {
 	p := f.pool
-	queued := false
 	for {
 		p.mu.Lock()
 		at, since := f.place, f.since
 		if at == placeQueued && x.Gone() == exchange.Closed {
 			p.leave(f)
 			p.mu.Unlock()
-			return bodyProblem(exchange.ErrClientGone)
+			return clientProblem(exchange.ErrClientGone)
 		}
 		p.mu.Unlock()
 		switch at {
 		case placeQueued:
-			queued = true
 			x.Wait()
 			continue
 		case placeRefused:
 			return f.refusal
 		}
-		if queued {
-			x.Waited += time.Since(since)
-		}
+		x.Waited += time.Since(since)
 		return nil
 	}
 }

@@ -243,36 +243,36 @@ func stoppingProblem() *exchange.Problem {
 	return &exchange.Problem{Status: 503, Code: "stopping", RetryAfter: 1, Err: errStopping}
 }
 
-// admit seats f on a worker, or puts it into the queue, or refuses it.
-func (p *Pool) admit(f *flight) *exchange.Problem {
+// admit seats f on a worker, or puts it into the queue (queued), or refuses it.
+func (p *Pool) admit(f *flight) (queued bool, problem *exchange.Problem) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	q := &p.queues[f.kind]
 	if p.stopping {
-		return stoppingProblem()
+		return false, stoppingProblem()
 	}
 	if q.n == 0 {
 		if w := p.pick(f.kind); w != nil {
 			p.seat(f, w)
-			return nil
+			return false, nil
 		}
 	}
 	if p.unavailable != nil && len(p.workers) == 0 {
-		return p.unavailableProblem()
+		return false, p.unavailableProblem()
 	}
 	if f.again {
 		q.pushFront(f) // it waited once already, and was promised to be sent again
 	} else {
 		if p.queues[wsgi].n+p.queues[asgi].n+p.early.n >= p.opts.Queue {
 			p.total.Refused++
-			return &exchange.Problem{Status: 503, Code: "queue_full", RetryAfter: 1, Err: errQueueFull}
+			return false, &exchange.Problem{Status: 503, Code: "queue_full", RetryAfter: 1, Err: errQueueFull}
 		}
 		q.pushBack(f)
 	}
 	p.total.Queued++
 	f.place, f.since = placeQueued, time.Now()
 	p.startTicking()
-	return nil
+	return true, nil
 }
 
 // admitEarly makes f wait for the first worker; false when the kinds are known.
