@@ -194,18 +194,8 @@ func TestApplicationsAndGoHandlersAnswerSideBySide(t *testing.T) {
 func TestOnlyStartedRequestsFailWhenTheirWorkerIsKilledWithAllThreadsHeld(t *testing.T) {
 	onEach(t, func(t *testing.T, transport string) {
 		const threads, clients = 8, 64
-		dir := t.TempDir()
-		count, hold := filepath.Join(dir, "count"), filepath.Join(dir, "hold")
-		if err := os.WriteFile(hold, nil, 0o600); err != nil {
-			t.Fatal(err)
-		}
-		s, _ := newSite(t, transport)
-		a := app(t, guado.WSGI("counted:application"))
-		a.Threads = threads
-		a.Env = map[string]string{"COUNT_FILE": count, "HOLD_FILE": hold}
-		s.Mount("/", a)
-		s.run()
-		pid, err := strconv.Atoi(s.get("/pid"))
+		h := holding(t, transport, func(a *guado.App) { a.Threads = threads })
+		pid, err := strconv.Atoi(strings.Fields(h.get("/pid"))[0])
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -218,25 +208,18 @@ func TestOnlyStartedRequestsFailWhenTheirWorkerIsKilledWithAllThreadsHeld(t *tes
 		for i := range clients {
 			go func() {
 				body := strings.Repeat(fmt.Sprintf("request %d of many; ", i), 1+i*50)
-				status, got, err := s.do("POST", fmt.Sprintf("/%d", i), body)
+				status, got, err := h.do("POST", fmt.Sprintf("/%d", i), body)
 				answers <- answer{status, got == body, err}
 			}()
 		}
-		calls := func() int {
-			b, err := os.ReadFile(count)
-			if err != nil && !errors.Is(err, os.ErrNotExist) {
-				t.Fatal(err)
-			}
-			return bytes.Count(b, []byte("\n"))
-		}
-		eventually(t, "all threads are held", func() bool { return calls() == threads })
+		eventually(t, "all threads are held", func() bool { return len(h.calls()) == threads })
 		eventually(t, "all requests are sent", func() bool {
-			return s.Status().Groups[0].Queue.Workers[0].WSGI == clients
+			return h.Status().Groups[0].Queue.Workers[0].WSGI == clients
 		})
 		if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
 			t.Fatal(err)
 		}
-		if err := os.Remove(hold); err != nil {
+		if err := os.Remove(h.hold); err != nil {
 			t.Fatal(err)
 		}
 		ok, failed := 0, 0
@@ -254,8 +237,108 @@ func TestOnlyStartedRequestsFailWhenTheirWorkerIsKilledWithAllThreadsHeld(t *tes
 		if failed > threads || ok < clients-threads {
 			t.Errorf("%d failed, %d answered with their own body", failed, ok)
 		}
-		if n := calls(); n != clients {
+		if n := len(h.calls()); n != clients {
 			t.Errorf("%d calls of the application for %d requests", n, clients)
+		}
+	})
+}
+
+// held is a server of the counting application whose requests are held.
+type held struct {
+	*site
+	count, hold string
+}
+
+func holding(t *testing.T, transport string, change func(*guado.App)) *held {
+	t.Helper()
+	dir := t.TempDir()
+	h := &held{count: filepath.Join(dir, "count"), hold: filepath.Join(dir, "hold")}
+	if err := os.WriteFile(h.hold, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	h.site, _ = newSite(t, transport)
+	a := app(t, guado.WSGI("counted:application"))
+	a.Env = map[string]string{"COUNT_FILE": h.count, "HOLD_FILE": h.hold}
+	change(&a)
+	h.Mount("/", a)
+	h.run()
+	return h
+}
+
+// calls are the processes that the application was called in, in order.
+func (h *held) calls() []string {
+	b, err := os.ReadFile(h.count)
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		h.t.Fatal(err)
+	}
+	var pids []string
+	for line := range strings.Lines(string(b)) {
+		pids = append(pids, strings.Fields(line)[1])
+	}
+	return pids
+}
+
+func TestAFreeWorkerTakesWhatWaitsForABusyOne(t *testing.T) {
+	onEach(t, func(t *testing.T, transport string) {
+		h := holding(t, transport, func(a *guado.App) { a.Threads, a.Workers = 1, 2 })
+		eventually(t, "both workers are ready", func() bool { return len(h.Status().Groups[0].Queue.Workers) == 2 })
+		var load sync.WaitGroup
+		defer load.Wait()
+		for range 2 {
+			load.Go(func() { _, _, _ = h.do("GET", "/held", "") })
+		}
+		eventually(t, "both are busy", func() bool { return len(h.calls()) == 2 })
+		pids := h.calls()
+		if pids[0] == pids[1] {
+			t.Fatalf("both requests went to worker %s", pids[0])
+		}
+		answers := make(chan string, 8)
+		for range cap(answers) {
+			go func() {
+				_, body, err := h.do("GET", "/free", "")
+				answers <- fmt.Sprint(body, " ", err)
+			}()
+		}
+		eventually(t, "all are sent or wait", func() bool {
+			q := h.Status().Groups[0].Queue
+			return q.Waiting+q.Workers[0].WSGI+q.Workers[1].WSGI == 10
+		})
+		// One worker goes on; the other never does while this test looks.
+		if err := errors.Join(os.WriteFile(h.hold+"."+pids[0], nil, 0o600), os.Remove(h.hold)); err != nil {
+			t.Fatal(err)
+		}
+		for range cap(answers) {
+			select {
+			case got := <-answers:
+				if got != pids[1]+" True <nil>" {
+					t.Errorf("answered %q, the free worker is %s", got, pids[1])
+				}
+			case <-time.After(patience):
+				t.Fatal("a request waits behind the busy worker while the other is free")
+			}
+		}
+		if err := os.Remove(h.hold + "." + pids[0]); err != nil {
+			t.Fatal(err)
+		}
+	})
+}
+
+func TestARequestOverItsDeadlineGets504WhileItsThreadIsStillTaken(t *testing.T) {
+	onEach(t, func(t *testing.T, transport string) {
+		deadline := guado.Duration(300 * time.Millisecond)
+		h := holding(t, transport, func(a *guado.App) { a.Threads, a.RequestTimeout = 1, &deadline })
+		if status, body, err := h.do("GET", "/held", ""); err != nil || status != 504 || !strings.Contains(body, "deadline") {
+			t.Errorf("%d %q %v", status, body, err)
+		}
+		if q := h.Status().Groups[0].Queue.Workers[0]; q.WSGI != 1 {
+			t.Errorf("the thread is said to be free: %+v", q)
+		}
+		if err := os.Remove(h.hold); err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, "the thread is free", func() bool { return h.Status().Groups[0].Queue.Workers[0].WSGI == 0 })
+		if got := h.get("/free"); !strings.HasSuffix(got, " False") {
+			t.Errorf("wsgi.multiprocess with one worker: %q", got)
 		}
 	})
 }
@@ -287,16 +370,7 @@ func TestAnApplicationThatCannotBeImportedLeavesTheOthersAlone(t *testing.T) {
 
 func TestAStopLetsRequestsUnderWayFinish(t *testing.T) {
 	onEach(t, func(t *testing.T, transport string) {
-		dir := t.TempDir()
-		count, hold := filepath.Join(dir, "count"), filepath.Join(dir, "hold")
-		if err := os.WriteFile(hold, nil, 0o600); err != nil {
-			t.Fatal(err)
-		}
-		s, _ := newSite(t, transport)
-		a := app(t, guado.WSGI("counted:application"))
-		a.Env = map[string]string{"COUNT_FILE": count, "HOLD_FILE": hold}
-		s.Mount("/", a)
-		s.run()
+		s := holding(t, transport, func(*guado.App) {})
 		idle, err := net.Dial("tcp", strings.TrimPrefix(s.url, "http://"))
 		if err != nil {
 			t.Fatal(err)
@@ -307,7 +381,7 @@ func TestAStopLetsRequestsUnderWayFinish(t *testing.T) {
 			_, body, err := s.do("POST", "/held", "finished")
 			answered <- fmt.Sprint(body, err)
 		}()
-		eventually(t, "the request is at the application", func() bool { _, err := os.Stat(count); return err == nil })
+		eventually(t, "the request is at the application", func() bool { return len(s.calls()) == 1 })
 		s.stop()
 		if err := idle.SetReadDeadline(time.Now().Add(patience)); err != nil {
 			t.Fatal(err)
@@ -322,7 +396,7 @@ func TestAStopLetsRequestsUnderWayFinish(t *testing.T) {
 			}
 			return err != nil
 		})
-		if err := os.Remove(hold); err != nil {
+		if err := os.Remove(s.hold); err != nil {
 			t.Fatal(err)
 		}
 		if got := <-answered; got != "finished<nil>" {

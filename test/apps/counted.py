@@ -23,16 +23,19 @@ def count(environ: dict[str, Any]) -> None:
 
 
 def application(environ: dict[str, Any], start: Callable[..., Any]) -> Iterable[bytes]:
-    """/pid, /sleep (10 ms); everything else echoes its body, held as long as HOLD_FILE is there."""
+    """/pid, /free, /sleep (10 ms); everything else echoes its body and is held.
+
+    It is held as long as HOLD_FILE, or one for this process (HOLD_FILE.PID), is there.
+    """
     body = environ["wsgi.input"].read()
     match environ["PATH_INFO"]:
-        case "/pid":
-            body = str(os.getpid()).encode()
+        case "/pid" | "/free":
+            body = f"{os.getpid()} {environ['wsgi.multiprocess']}".encode()
         case "/sleep":
             time.sleep(0.01)
         case _:
             count(environ)
-            while HOLD and os.path.exists(HOLD):
+            while HOLD and (os.path.exists(HOLD) or os.path.exists(f"{HOLD}.{os.getpid()}")):
                 never.wait(0.005)
     start("200 OK", [("Content-Type", "text/plain"), ("Content-Length", str(len(body)))])
     return [body]
