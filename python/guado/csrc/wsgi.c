@@ -227,7 +227,7 @@ static PyObject *wsgi_start(PyObject *Py_UNUSED(module), PyObject *args) {
     for (size_t i = 0; i < sizeof kept / sizeof *kept; i++)
         Py_INCREF(kept[i]);
     *pool = (wsgi_pool){l, apps, context, fixed, describe, entered};
-    for (int i = 1; i <= threads; i++)
+    for (int i = 0; i < threads; i++)
         if (start_thread(pool, i) < 0)
             return NULL;
     Py_INCREF(Py_None);
