@@ -364,3 +364,12 @@ GATE = threading.Event()
 async def open_gate(scope: Scope, receive: Receive, send: Send) -> None:
     asyncio.get_running_loop().call_later(0.3, GATE.set)
     await answer(send, b"soon")
+
+
+@route("/sleep-briefly")
+async def sleep_briefly(scope: Scope, receive: Receive, send: Send) -> None:
+    await start(send)
+    for _ in range(3):
+        await asyncio.sleep(0.001)
+        await body(send, b"x", more=True)
+    await body(send)

@@ -220,6 +220,18 @@ def test_send_waits_for_a_client_that_does_not_read(loop_env: dict[str, str]) ->
         assert worker.stop() == 0
 
 
+def test_an_endless_answer_to_head_does_not_hold_up_the_others(
+    loop_env: dict[str, str],
+) -> None:
+    """Nothing of its body leaves, so no backpressure would ever make it yield."""
+    with Worker("asgi_apps:app", env=loop_env) as worker:
+        endless = worker.request("HEAD", "/flood")
+        assert worker.get("/hello").body == b"hello"
+        worker.cancel(endless, GONE)
+        assert worker.wait(endless).abort == (3, "")
+        assert worker.errors() == []
+
+
 @pytest.mark.parametrize(
     ("why", "text"),
     [

@@ -110,7 +110,7 @@ static void begin_exchange(gd_asgi_server *sv, gd_stream *stream) {
     PyObject *task = new_task(sv, x);
     if (task == NULL)
         gd_asgi_exchange_fail(x);
-    else if (x->stream != NULL) /* not over yet: nobody else may hold a task that waits */
+    else if (x->stream != NULL) /* not over yet: the drain's deadline may cancel it */
         x->task = task;
     else
         Py_DECREF(task);

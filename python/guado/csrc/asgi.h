@@ -145,7 +145,11 @@ typedef struct gd_asgi_exchange {
 } gd_asgi_exchange;
 
 /* What a pending call waits for. */
-enum gd_wait_kind { GD_WAIT_RECEIVE = 1, GD_WAIT_SEND = 2 };
+enum gd_wait_kind {
+    GD_WAIT_RECEIVE = 1,
+    GD_WAIT_SEND = 2,
+    GD_WAIT_TURN = 4 /* nothing: other tasks have their turn first */
+};
 
 /* asgi.c */
 extern PyTypeObject *gd_asgi_exchange_type;

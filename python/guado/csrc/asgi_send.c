@@ -64,11 +64,13 @@ PyObject *gd_asgi_sent(gd_asgi_exchange *x, ssize_t result) {
 }
 
 int gd_asgi_send_poll(gd_asgi_exchange *x) {
-    if (!x->unsent || x->stream == NULL || (x->phase == GD_ASGI_COMPLETE && gd_asgi_gone(x) != 0))
+    if (x->stream == NULL)
         return 1;
     uint32_t why = gd_asgi_gone(x);
     if (why == 0)
-        return 0;
+        return !x->unsent;
+    if (x->phase == GD_ASGI_COMPLETE)
+        return 1;
     gd_asgi_raise_gone(why);
     return -1;
 }
@@ -140,6 +142,8 @@ PyObject *gd_asgi_put(gd_asgi_exchange *x, const void *data, size_t n, int more)
         result = gd_body(x->stream, data, sends, flags, 0);
     if (x->phase == GD_ASGI_COMPLETE && x->waiters != NULL)
         gd_asgi_wake(x, GD_WAIT_RECEIVE);
+    if (x->bodiless && more && result >= 0)
+        return gd_asgi_wait(x, GD_WAIT_TURN); /* an endless body to HEAD would never yield */
     return gd_asgi_sent(x, result);
 }
 

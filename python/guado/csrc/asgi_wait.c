@@ -13,6 +13,7 @@ typedef struct gd_waiter {
     PyObject *future;                         /* what its task sleeps on, while it waits */
     struct gd_waiter *next, *prev;
     uint8_t kind;
+    uint8_t turned; /* GD_WAIT_TURN: the task has yielded */
     uint8_t finished;
 } gd_waiter;
 
@@ -65,6 +66,12 @@ static PySendResult waiter_am_send(PyObject *self, PyObject *Py_UNUSED(value), P
     }
     unlink_waiter(w);
     int polled;
+    if (w->kind == GD_WAIT_TURN && !w->turned) {
+        w->turned = 1;
+        Py_INCREF(Py_None);
+        *result = Py_None;
+        return PYGEN_NEXT; /* a task that gets None comes again in the next turn */
+    }
     if (w->kind == GD_WAIT_RECEIVE) {
         polled = gd_asgi_receive_poll(w->exchange, result);
     } else {
@@ -175,7 +182,7 @@ static PyObject *new_waiter(gd_asgi_exchange *x, int kind) {
     w->future = NULL;
     w->next = w->prev = NULL;
     w->kind = (uint8_t)kind;
-    w->finished = 0;
+    w->turned = w->finished = 0;
     return (PyObject *)w;
 }
 
