@@ -40,7 +40,11 @@ type conn struct {
 	awaitFn func(fd uintptr) bool
 	got     int
 	gotErr  error
-	probe   bool    // tryRead: do not wait
+	probe   bool // tryRead: do not wait
+	// sendFn is trySend as a value; toSend is what it has left, sentErr its result.
+	sendFn  func(fd uintptr) bool
+	toSend  []byte
+	sentErr error
 	first   [1]byte // the idle read of connections that are not plain
 
 	mu    sync.Mutex // guards poked, watch, and the order of changes to the read deadline
@@ -80,7 +84,7 @@ func (s *Server) newConn(nc net.Conn, info *lane.Conn) *conn {
 	case *net.TCPConn, *net.UnixConn:
 		c.plain = c.raw != nil
 	}
-	c.awaitFn = c.tryRead
+	c.awaitFn, c.sendFn = c.tryRead, c.trySend
 	return c
 }
 
@@ -172,15 +176,15 @@ func (c *conn) tryRead(fd uintptr) bool {
 	}
 	p := in.space(bufferSize)
 	for {
-		n, err := syscall.Read(int(fd), p)
+		n, err := recvNow(fd, p)
 		switch {
-		case err == syscall.EINTR: //nolint:errorlint // a system call gives the number itself
+		case err == syscall.EINTR:
 			continue
-		case err == syscall.EAGAIN: //nolint:errorlint // likewise
+		case err == syscall.EAGAIN:
 			c.release()
 			return c.probe
-		case err != nil:
-			c.gotErr = os.NewSyscallError("read", err)
+		case err != 0:
+			c.gotErr = os.NewSyscallError("recv", err)
 		case n == 0:
 			c.gotErr = io.EOF
 		default:

@@ -21,7 +21,7 @@ type head struct {
 
 	hosts, lengths, codings   int
 	close, keepAlive, upgrade bool // of Connection
-	upgradeTo                 []byte
+	webSocket                 bool // of Upgrade
 }
 
 // parse reads a complete request head, its empty line included, into x. What is
@@ -126,8 +126,11 @@ func (h *head) meet(f exchange.Field, x *exchange.Exchange) *exchange.Problem {
 			}
 		}
 	case 7:
-		if f.Is("upgrade") && (h.upgradeTo == nil || hasToken(f.Value, "websocket")) {
-			h.upgradeTo = f.Value
+		if f.Is("upgrade") {
+			// Any other protocol is ignored, as RFC 9110, 7.8 allows: behind "h2c" or a
+			// token that only an upstream knows, requests would run past cleaning,
+			// routing and the log.
+			h.webSocket = h.webSocket || hasToken(f.Value, "websocket")
 		}
 	case 10:
 		if f.Is("connection") {
@@ -244,19 +247,11 @@ func (h *head) conclude(x *exchange.Exchange, authority []byte) *exchange.Proble
 	}
 	x.Expect = x.Expect && x.Length != 0
 	h.persist = !h.close && (!old || h.keepAlive)
-	if h.upgrade && len(h.upgradeTo) > 0 {
-		x.Upgrade = protocol(h.upgradeTo)
+	if h.upgrade && h.webSocket {
+		x.Upgrade = "websocket"
 	}
 	if authority != nil {
 		setHost(x, authority)
 	}
 	return nil
-}
-
-// protocol is the value of Upgrade in lower case; of several, websocket.
-func protocol(value []byte) string {
-	if hasToken(value, "websocket") {
-		return "websocket"
-	}
-	return string(bytes.ToLower(value))
 }

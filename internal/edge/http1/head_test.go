@@ -162,12 +162,13 @@ func TestARefusalComesAsSoonAsTheBytesAllowIt(t *testing.T) {
 }
 
 func TestHeadsOfRFC9112AreServed(t *testing.T) {
-	var seen string
+	answered := make(chan string, 1)
 	r := serve(t, func(x *exchange.Exchange) {
-		seen = fmt.Sprintf("%s|%s|%s|%s|%s|%d|up=%s|te=%v", x.Method, x.Version, x.RawPath, x.Query, x.Host, x.Length, x.Upgrade, x.TrailersOK)
+		seen := fmt.Sprintf("%s|%s|%s|%s|%s|%d|up=%s|te=%v", x.Method, x.Version, x.RawPath, x.Query, x.Host, x.Length, x.Upgrade, x.TrailersOK)
 		for _, f := range x.Fields {
 			seen += fmt.Sprintf("|%s=%s", f.Name, f.Value)
 		}
+		answered <- seen
 		say(x, 200, "")
 	})
 	for _, c := range []struct{ name, request, want string }{
@@ -187,6 +188,9 @@ func TestHeadsOfRFC9112AreServed(t *testing.T) {
 		{"chunked in any case", "POST / HTTP/1.1\r\nHost: x\r\ntransfer-encoding: ChunKed \r\n\r\n0\r\n\r\n", "POST|HTTP/1.1|/|||-1|up=|te=false|Host=x|transfer-encoding=ChunKed"},
 		{"length with zeros", "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 00\r\n\r\n", "POST|HTTP/1.1|/|||0|up=|te=false|Host=x|Content-Length=00"},
 		{"upgrade with Connection: keep-alive, Upgrade", "GET / HTTP/1.1\r\nHost: x\r\nConnection: keep-alive, Upgrade\r\nUpgrade: WebSocket\r\n\r\n", "GET|HTTP/1.1|/|||0|up=websocket|te=false|Host=x|Connection=keep-alive, Upgrade|Upgrade=WebSocket"},
+		{"upgrade to h2c", "GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\n\r\n", "GET|HTTP/1.1|/|||0|up=|te=false|Host=x|Connection=Upgrade, HTTP2-Settings|Upgrade=h2c"},
+		{"upgrade to what nobody knows", "GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: my-websocket, xwebsocket/13\r\n\r\n", "GET|HTTP/1.1|/|||0|up=|te=false|Host=x|Connection=Upgrade|Upgrade=my-websocket, xwebsocket/13"},
+		{"upgrade to one of several", "GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: h2c\r\nUpgrade: tls/1.0, websocket\r\n\r\n", "GET|HTTP/1.1|/|||0|up=websocket|te=false|Host=x|Connection=Upgrade|Upgrade=h2c|Upgrade=tls/1.0, websocket"},
 		{"upgrade without Connection", "GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\n\r\n", "GET|HTTP/1.1|/|||0|up=|te=false|Host=x|Upgrade=websocket"},
 		{"upgrade in 1.0", "GET / HTTP/1.0\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n", "GET|HTTP/1.0|/|||0|up=|te=false|Connection=upgrade|Upgrade=websocket"},
 		{"TE: trailers", "GET / HTTP/1.1\r\nHost: x\r\nTE: gzip;q=0.5, Trailers\r\n\r\n", "GET|HTTP/1.1|/|||0|up=|te=true|Host=x|TE=gzip;q=0.5, Trailers"},
@@ -198,7 +202,7 @@ func TestHeadsOfRFC9112AreServed(t *testing.T) {
 			rigOf := *r
 			rigOf.t = t
 			rigOf.dial().send("%s", c.request).expect(200, "")
-			if seen != c.want {
+			if seen := <-answered; seen != c.want {
 				t.Errorf("\n got %q\nwant %q", seen, c.want)
 			}
 		})

@@ -5,6 +5,7 @@ import (
 	"net"
 	"os"
 	"strconv"
+	"syscall"
 	"time"
 
 	"github.com/guado-server/guado/internal/edge/framing"
@@ -80,14 +81,40 @@ func (c *conn) write(vecs [][]byte) (err error) {
 		return os.ErrDeadlineExceeded
 	}
 	c.wr.enter(writing, c.tick())
-	if len(vecs) == 1 {
+	switch {
+	case len(vecs) == 1 && c.plain:
+		c.toSend, c.sentErr = vecs[0], nil
+		if err = c.raw.Write(c.sendFn); err == nil {
+			err = c.sentErr
+		}
+		c.toSend = nil
+	case len(vecs) == 1:
 		_, err = c.nc.Write(vecs[0])
-	} else {
+	default:
 		c.w.vec = vecs
 		_, err = c.w.vec.WriteTo(c.nc)
 		c.w.vec = nil
 	}
 	return c.wrote(err)
+}
+
+// trySend sends what is left of toSend, in the hands of the runtime's poller; it
+// says false, wait, when the socket is full.
+func (c *conn) trySend(fd uintptr) bool {
+	for len(c.toSend) > 0 {
+		n, err := sendNow(fd, c.toSend)
+		switch err {
+		case 0:
+			c.toSend = c.toSend[n:]
+		case syscall.EINTR:
+		case syscall.EAGAIN:
+			return false
+		default:
+			c.sentErr = os.NewSyscallError("send", err)
+			return true
+		}
+	}
+	return true
 }
 
 // wrote ends the phase.
