@@ -23,7 +23,7 @@ from pathlib import Path
 from link_host import HOST_ASLEEP, UP_HEAD, MemoryWire, SocketWire, Wire, encode
 
 HERE = Path(__file__).parent
-PACKAGE = Path(os.environ.get("GUADO_TEST_PACKAGE", HERE.parent))
+PACKAGE = HERE.parent
 
 HELLO, REQUEST, BODY, CANCEL, CREDIT_DOWN, DRAIN = 0x01, 0x02, 0x03, 0x04, 0x0D, 0x0E
 READY, COMMIT, STARTED, INFORMATIONAL, RESPONSE_BODY = 0x41, 0x42, 0x43, 0x44, 0x45
@@ -131,8 +131,6 @@ class Worker:
             self.wire = MemoryWire()
         self._control, control = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         environ = dict(os.environ, GUADO_LINK=f"{self.wire.spec},{control.fileno()}")
-        if "GUADO_TEST_PRELOAD" in environ:  # a sanitizer of the extension, for workers only
-            environ["LD_PRELOAD"] = environ["GUADO_TEST_PRELOAD"]
         environ.update(GUADO_PACKAGE=str(PACKAGE), PYTHONFAULTHANDLER="1", **(env or {}))
         self.process = subprocess.Popen(
             [python, "-u", "-c", _bootstrap_line()],
