@@ -5,6 +5,7 @@
 package exchange
 
 import (
+	"bytes"
 	"net"
 	"net/netip"
 	"sync/atomic"
@@ -235,6 +236,21 @@ func (x *Exchange) Reset() {
 
 // PathInfo is Path without Root: what WSGI calls PATH_INFO when Root was taken off.
 func (x *Exchange) PathInfo() []byte { return x.Path[min(len(x.Root), len(x.Path)):] }
+
+// RawPathInfo is the end of RawPath that stands for PathInfo: the client's own escapes,
+// also where it wrote the root with some.
+func (x *Exchange) RawPathInfo() []byte {
+	raw := x.RawPath
+	// Each escape is three bytes for one; the edge has refused malformed ones.
+	for skip := len(raw) - 2*bytes.Count(raw, []byte{'%'}) - len(x.PathInfo()); skip > 0 && len(raw) > 0; skip-- {
+		n := 1
+		if raw[0] == '%' {
+			n = min(3, len(raw))
+		}
+		raw = raw[n:]
+	}
+	return raw
+}
 
 // Gone says whether the client is still there.
 type Gone uint32

@@ -31,8 +31,9 @@ func New(o Options) (*Handler, error) {
 	if err != nil {
 		return nil, fmt.Errorf("redirect target %q: %w", o.To, err)
 	}
-	if u.Scheme == "" && !strings.HasPrefix(o.To, "/") {
-		return nil, fmt.Errorf("redirect target %q: must be a path that starts with / or an absolute URL", o.To)
+	path := u.Scheme == ""
+	if path && (!strings.HasPrefix(o.To, "/") || otherHost(o.To)) || !path && u.Host == "" {
+		return nil, fmt.Errorf("redirect target %q: must be a path that starts with one / or an absolute URL", o.To)
 	}
 	switch o.Code {
 	case 0:
@@ -47,18 +48,30 @@ func New(o Options) (*Handler, error) {
 	return &Handler{to: o.To, code: o.Code, keepPath: o.KeepPath}, nil
 }
 
+// otherHost reports whether a browser reads a reference without a scheme as the name
+// of a host: it begins with two slashes, and backslashes count as such (WHATWG URL).
+func otherHost[T string | []byte](ref T) bool {
+	return len(ref) > 1 && isSlash(ref[0]) && isSlash(ref[1])
+}
+
+func isSlash(c byte) bool { return c == '/' || c == '\\' }
+
 // Serve answers with the redirect.
 func (h *Handler) Serve(x *exchange.Exchange) {
 	location := []byte(h.to)
 	if h.keepPath {
 		// The raw path, not the decoded one: what the client escaped stays escaped.
-		rest := x.RawPath
-		if len(x.Root) <= len(rest) && strings.HasPrefix(string(rest), string(x.Root)) {
-			rest = rest[len(x.Root):]
-		} else {
-			rest = nil
+		location = append(location, x.RawPathInfo()...)
+		if len(h.to) == 0 {
+			// The target is "/": the client must not be able to make a host of its path.
+			for otherHost(location) {
+				location = location[1:]
+			}
+			if len(location) == 0 {
+				location = append(location, '/')
+			}
+			location[0] = '/'
 		}
-		location = append(location, rest...)
 		if len(x.Query) > 0 {
 			location = append(append(location, '?'), x.Query...)
 		}
