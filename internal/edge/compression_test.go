@@ -221,7 +221,7 @@ func TestFilesAndTrailersAreCompressedTheSame(t *testing.T) {
 func TestUpgradesPassByCompression(t *testing.T) {
 	r := serve(t, modes[0], func(x *exchange.Exchange) {
 		h, ok := x.Answer.(exchange.Hijacker)
-		if !ok || x.Upgrade != "echo" {
+		if !ok || x.Upgrade != "websocket" {
 			t.Errorf("no hijacker, or upgrade %q", x.Upgrade)
 			return
 		}
@@ -235,7 +235,7 @@ func TestUpgradesPassByCompression(t *testing.T) {
 		_, _ = io.Copy(c, io.MultiReader(bytes.NewReader(buffered), c))
 	}, compressed, func(o *Options) { o.ExposeRequestID = true })
 	c := r.dial()
-	if _, err := io.WriteString(c, "GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: echo\r\nAccept-Encoding: gzip\r\n\r\nhello"); err != nil {
+	if _, err := io.WriteString(c, "GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nAccept-Encoding: gzip\r\n\r\nhello"); err != nil {
 		t.Fatal(err)
 	}
 	want := "HTTP/1.1 101 Switching Protocols\r\n\r\nhello"
