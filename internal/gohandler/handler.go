@@ -118,18 +118,19 @@ func newRequest(ctx context.Context, x *exchange.Exchange) (*http.Request, error
 	return r.WithContext(ctx), nil
 }
 
-// targetOf keeps the client's escapes in RawPath when they matter, less the root:
-// the root is a literal prefix of the raw path or, when the client escaped it, the
-// handler sees the decoded path only.
+// targetOf keeps the client's escapes in RawPath when they matter. What is nothing but the root is "/": muxes
+// redirect an empty path, and mostly to elsewhere.
 func targetOf(x *exchange.Exchange) (*url.URL, error) {
-	u := &url.URL{Path: string(x.PathInfo()), RawQuery: string(x.Query)}
-	if raw, ok := strings.CutPrefix(string(x.RawPath), string(x.Root)); ok && raw != u.EscapedPath() {
-		if decoded, err := url.PathUnescape(raw); err == nil && decoded == u.Path {
-			u.RawPath = raw
-		}
-	}
 	if x.Method == http.MethodConnect {
 		return nil, errors.New("CONNECT has no path")
+	}
+	u := &url.URL{Path: string(x.PathInfo()), RawQuery: string(x.Query)}
+	if u.Path == "" {
+		u.Path = "/"
+		return u, nil
+	}
+	if raw := string(x.RawPathInfo()); raw != u.EscapedPath() {
+		u.RawPath = raw
 	}
 	return u, nil
 }
@@ -144,7 +145,7 @@ func remoteOf(x *exchange.Exchange) string {
 func hostname(hostport string) string { return (&url.URL{Host: hostport}).Hostname() }
 
 func headerOf(x *exchange.Exchange) http.Header {
-	h := make(http.Header, len(x.Fields)+4)
+	h := make(http.Header, len(x.Fields)+6)
 	// One slice backs all values: fields seldom repeat.
 	values := make([]string, len(x.Fields))
 	for i, f := range x.Fields {
@@ -158,6 +159,12 @@ func headerOf(x *exchange.Exchange) http.Header {
 		} else {
 			h[name] = values[i : i+1 : i+1]
 		}
+	}
+	if x.ID != "" {
+		h.Set("X-Request-Id", x.ID)
+	}
+	if len(x.TraceParent) > 0 {
+		h.Set("Traceparent", string(x.TraceParent))
 	}
 	if x.Upgrade != "" {
 		h.Set("Connection", "Upgrade")

@@ -353,6 +353,44 @@ func TestTheContextEndsWithTheClientAndWithTheHandler(t *testing.T) {
 	})
 }
 
+func TestAHandlerNeverSeesAnEmptyPath(t *testing.T) {
+	onEach(t, func(t *testing.T, h2 bool) {
+		s := start(t, h2, "/go", func(w http.ResponseWriter, r *http.Request) {
+			_, _ = io.WriteString(w, r.URL.Path+" "+r.URL.EscapedPath()+" "+r.URL.RawQuery)
+		})
+		for target, want := range map[string]string{
+			"/go": "/ / ", "/go?q=%20": "/ / q=%20", "/go/": "/ / ", "/go//": "// // ", "/go//x": "//x //x ", "/go/a%2Fb": "/a/b /a%2Fb ",
+			"/%67o": "/ / ", "/%67o/a%2Fb": "/a/b /a%2Fb ", "/g%6f/": "/ / ",
+		} {
+			if res, got := s.get(t, target); res.StatusCode != 200 || got != want {
+				t.Errorf("%s: %d %q, want %q", target, res.StatusCode, got, want)
+			}
+		}
+	})
+}
+
+func TestAHandlerLearnsTheRequestIDAndTheTrace(t *testing.T) {
+	onEach(t, func(t *testing.T, h2 bool) {
+		s := start(t, h2, "/", func(w http.ResponseWriter, r *http.Request) {
+			x := gohandler.Exchange(r)
+			id, trace := r.Header["X-Request-Id"], r.Header["Traceparent"]
+			if len(id) != 1 || id[0] == "" || id[0] != x.ID || len(trace) != 1 || len(trace[0]) != 55 || trace[0] != string(x.TraceParent) {
+				t.Errorf("id %q, trace %q of %q, %q", id, trace, x.ID, x.TraceParent)
+			}
+		})
+		r, err := http.NewRequest("GET", s.url("/"), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Header.Set("X-Request-ID", "of-the-client")
+		res, err := s.client.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = res.Body.Close()
+	})
+}
+
 func TestAnUpgradeIsHijackedWithWhatTheClientSentBehindIt(t *testing.T) {
 	s := start(t, false, "/", func(w http.ResponseWriter, r *http.Request) {
 		if r.Header.Get("Upgrade") != "websocket" || r.Header.Get("Connection") != "Upgrade" {
