@@ -5,6 +5,7 @@
 package upstream
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -82,11 +83,36 @@ func parse(o Options) (*url.URL, func(context.Context, string, string) (net.Conn
 	return u, dialer.DialContext, nil
 }
 
+// address is where the request goes below target. Path and query are the bytes that the
+// client sent: net/http would write some of a path anew and leave out what it cannot
+// read of a query, so that the upstream would answer another question than was asked.
+func address(x *exchange.Exchange, target *url.URL) *url.URL {
+	u := &url.URL{Scheme: target.Scheme, Host: target.Host, RawQuery: string(x.Query)}
+	u.ForceQuery = bytes.IndexByte(x.Target, '?') >= 0
+	raw := strings.TrimSuffix(target.EscapedPath(), "/") + string(x.RawPathInfo())
+	switch {
+	case raw == "":
+		u.Path = "/"
+	case !strings.HasPrefix(raw, "//"):
+		u.Opaque = raw
+	default:
+		// Opaque would be read as the name of a host. RawPath is written as it is when
+		// it has no byte that only browsers and net/http disagree on.
+		u.RawPath = unescaped.Replace(raw)
+		u.Path = strings.TrimSuffix(target.Path, "/") + string(x.PathInfo())
+	}
+	return u
+}
+
+// unescaped are the bytes that a path should have escaped and that browsers do not.
+var unescaped = strings.NewReplacer(`"`, "%22", "<", "%3C", ">", "%3E", `\`, "%5C", "^", "%5E", "`", "%60",
+	"{", "%7B", "|", "%7C", "}", "%7D")
+
 // rewrite says to the upstream who the client is. What the client itself claimed in
 // these fields was dropped by the edge unless it came from a trusted proxy.
 func rewrite(r *httputil.ProxyRequest, target *url.URL, o Options) {
-	r.SetURL(target)
 	x := o.Exchange(r.In)
+	r.Out.URL, r.Out.Host = address(x, target), ""
 	if o.KeepHost {
 		r.Out.Host = r.In.Host
 	}
@@ -96,7 +122,6 @@ func rewrite(r *httputil.ProxyRequest, target *url.URL, o Options) {
 	if x.Client.IsValid() {
 		r.Out.Header.Set("X-Forwarded-For", x.Client.Addr().String())
 	}
-	r.Out.Header.Set("X-Request-Id", x.ID)
 	if len(x.Root) > 0 {
 		r.Out.Header.Set("X-Forwarded-Prefix", string(x.Root))
 	}
@@ -105,12 +130,14 @@ func rewrite(r *httputil.ProxyRequest, target *url.URL, o Options) {
 func fail(x *exchange.Exchange, address string, err error) {
 	var timeout interface{ Timeout() bool }
 	switch {
-	case x.Gone() == exchange.Closed || errors.Is(err, context.Canceled):
+	case x.Gone() == exchange.Closed || errors.Is(err, context.Canceled) || errors.Is(err, exchange.ErrClientGone):
 		x.Answer.Abort(exchange.ErrClientGone)
 	case errors.Is(err, exchange.ErrBodyTooLarge):
 		x.Fail(&exchange.Problem{Status: http.StatusRequestEntityTooLarge, Code: "body_too_large", Err: err})
 	case errors.Is(err, exchange.ErrMalformedBody):
 		x.Fail(&exchange.Problem{Status: http.StatusBadRequest, Code: "malformed_body", Err: err})
+	case errors.Is(err, exchange.ErrSlowClient):
+		x.Fail(&exchange.Problem{Status: http.StatusRequestTimeout, Code: "slow_client", Err: err})
 	case errors.As(err, &timeout) && timeout.Timeout():
 		x.Fail(&exchange.Problem{Status: http.StatusGatewayTimeout, Code: "upstream_timeout",
 			Err: fmt.Errorf("upstream %s: %w", address, err)})
@@ -121,7 +148,9 @@ func fail(x *exchange.Exchange, address string, err error) {
 }
 
 // ServeHTTP passes the request on.
-func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) { h.proxy.ServeHTTP(w, r) }
+func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	h.proxy.ServeHTTP(tunnelWriter{w}, r)
+}
 
 // Close drops idle connections to the upstream.
 func (h *Handler) Close() error {
