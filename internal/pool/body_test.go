@@ -17,7 +17,7 @@ func TestNoThreadIsTakenBeforeTheBodyIsHere(t *testing.T) {
 	onEach(t, func(t *testing.T, transport string) {
 		r := newRig(t, pool.Options{Threads: 1}, pool.AppOptions{Name: "app", Spool: true})
 		w := r.attach(transport, "wsgi", 1, echo)
-		slow, in := r.dial("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nfive ")
+		slow, in := r.dial("POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nfive \r\n")
 		for range 3 {
 			if got := r.do(client(), "POST", "/", "quick"); got.body != "quick" {
 				t.Errorf("got %+v", got)
@@ -26,7 +26,7 @@ func TestNoThreadIsTakenBeforeTheBodyIsHere(t *testing.T) {
 		if w.started.Load() != 3 {
 			t.Errorf("%d calls", w.started.Load())
 		}
-		if _, err := io.WriteString(slow, "more."); err != nil {
+		if _, err := io.WriteString(slow, "5\r\nmore.\r\n0\r\n\r\n"); err != nil {
 			t.Fatal(err)
 		}
 		res, err := http.ReadResponse(in, nil)

@@ -78,7 +78,7 @@ func newFlight(a *App, x *exchange.Exchange) *flight {
 	f := flights.Get().(*flight)
 	if f.landing == nil {
 		f.landing = func() {
-			f.pool.release(f)
+			f.pool.release(f, true)
 			f.free()
 		}
 	}
@@ -275,13 +275,13 @@ func (f *flight) fly(x *exchange.Exchange) (verdict, *exchange.Problem) {
 	}
 	if err != nil {
 		if errors.Is(err, link.ErrNoSlot) {
-			f.pool.release(f)
+			f.pool.release(f, false)
 			return landed, &exchange.Problem{Status: 503, Code: "queue_full", RetryAfter: 1, Err: err}
 		}
 		// It died since we were seated. Nobody may be seated there again before the
 		// supervisor has heard of it, or we would come back at once.
 		f.pool.Detach(w.link)
-		f.pool.release(f)
+		f.pool.release(f, false)
 		return flyAgain, nil
 	}
 	f.stream.Store(s)
@@ -303,7 +303,7 @@ func (f *flight) fly(x *exchange.Exchange) (verdict, *exchange.Problem) {
 	case flyMoved:
 		s.Close()
 	default:
-		f.pool.release(f)
+		f.pool.release(f, v == landed)
 		s.Close()
 	}
 	return v, problem

@@ -62,7 +62,8 @@ type Pool struct {
 	stopping    bool
 	ticking     bool
 	ticks       uint64
-	unread      int // Expect exchanges that hold a thread while their body is not here
+	unread      int           // Expect exchanges that hold a thread while their body is not here
+	calm        chan struct{} // closed when nothing is under way; nil: nobody waits for that
 	total       Counters
 }
 
@@ -83,6 +84,7 @@ type worker struct {
 	link    *link.Link
 	revokes bool // unstarted requests can be taken back
 	gone    bool
+	stuck   bool // what waits in its ring has waited long, while others got on
 	sides   [kinds]side
 	settled uint64 // exchanges that ended; the ticker sees progress by it
 	before  uint64 // settled at the last tick
@@ -97,6 +99,15 @@ type side struct {
 }
 
 func (s *side) used() int { return s.flights.n + s.reserved }
+
+// room is how many requests the worker may have: those it can run and, unless it is
+// stuck, some that wait in its ring.
+func (w *worker) room(k kind) int {
+	if w.stuck {
+		return w.sides[k].limit
+	}
+	return w.sides[k].window
+}
 
 // New makes a pool without workers; requests wait for the first one.
 func New(o Options) *Pool {
@@ -159,6 +170,7 @@ func (p *Pool) Detach(l *link.Link) {
 		p.total.Exchanges += w.settled
 		return true
 	})
+	p.tellIdle()
 }
 
 // Unavailable says that no worker can be had for now, because booting fails: who
@@ -307,7 +319,7 @@ func (p *Pool) pick(k kind) *worker {
 		if n < s.limit && (free == nil || n < free.sides[k].used()) {
 			free = w
 		}
-		if n < s.window && (ahead == nil || n < ahead.sides[k].used()) {
+		if n < w.room(k) && (ahead == nil || n < ahead.sides[k].used()) {
 			ahead = w
 		}
 	}
@@ -345,8 +357,9 @@ func (p *Pool) stealForAll() {
 	}
 }
 
-// release gives f's seat back and lets the next one have it.
-func (p *Pool) release(f *flight) {
+// release gives f's seat back and lets the next one have it. ended: the worker is
+// through with the exchange, and not: it was taken back.
+func (p *Pool) release(f *flight, ended bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	w := f.seat
@@ -354,8 +367,11 @@ func (p *Pool) release(f *flight) {
 		return
 	}
 	w.sides[f.kind].flights.remove(f)
-	if w.settled++; w.gone {
-		p.total.Exchanges++
+	if ended {
+		w.stuck = false
+		if w.settled++; w.gone {
+			p.total.Exchanges++
+		}
 	}
 	f.seat, f.place = nil, placeNone
 	p.unlend(f)
@@ -365,6 +381,7 @@ func (p *Pool) release(f *flight) {
 	if !w.gone {
 		p.feed(w)
 	}
+	p.tellIdle()
 }
 
 // feed gives w what it has room for: from the queue, else what waits in the ring of
@@ -372,7 +389,7 @@ func (p *Pool) release(f *flight) {
 func (p *Pool) feed(w *worker) {
 	for k := range w.sides {
 		s, q := &w.sides[k], &p.queues[k]
-		for s.used() < s.window && q.first != nil {
+		for s.used() < w.room(kind(k)) && q.first != nil {
 			f := q.first
 			q.remove(f)
 			p.seat(f, w)

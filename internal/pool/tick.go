@@ -91,6 +91,7 @@ func (p *Pool) tickSide(w *worker, k kind, now time.Time) bool {
 				p.total.Refused++
 			}
 		case stuck && f.target == nil && p.ticks-f.tickSeated > 1:
+			w.stuck = true
 			f.tell(newsRequeue)
 		}
 	}
