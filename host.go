@@ -163,8 +163,8 @@ func (h *host) addGroup(g *config.Group, in *runtime.Interpreter, cache *runtime
 		Link:    link.Options{Transport: transport, Ring: int(h.config.Server.Ring.Bytes()), Slots: linkSlots(g), Log: h.log, KeepErrors: h.config.Dev},
 		Spawner: h.spawner, Stdout: stdout, Stderr: stderr, Log: h.log,
 		BootTimeout: g.BootTimeout.Std(), PingTimeout: g.PingTimeout.Std(),
-		ExitTimeout: h.config.Server.ExitTimeout.Std(),
-		Terminal:    h.config.Dev && len(h.config.Groups) == 1,
+		GracefulTimeout: h.config.Server.GracefulTimeout.Std(), ExitTimeout: h.config.Server.ExitTimeout.Std(),
+		Terminal: h.config.Dev && len(h.config.Groups) == 1,
 	})
 	h.groups = append(h.groups, &group{config: g, interpreter: in, pool: p, workers: workers})
 }

@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// Run serves until ctx ends, then drains: no new connections, requests under way
-// have the configuration's graceful timeout, workers run their shutdown. It returns
+// Run serves until ctx ends, then drains: no new connections, requests under way and
+// work behind answers have the configuration's graceful timeout, workers run their shutdown. It returns
 // nil after a drain, [ErrNeverReady] when the only group could not boot, else what
 // stopped it.
 func (s *Server) Run(ctx context.Context) error {
@@ -94,11 +94,17 @@ func (h *host) awaitBoot(quit <-chan struct{}, booted chan<- error, s *Server) {
 func (h *host) stop(cut context.Context) error {
 	graceful, cancel := context.WithTimeout(cut, h.config.Server.GracefulTimeout.Std())
 	defer cancel()
-	// 1. No new connections; idle ones close; requests under way finish.
+	// 1. No new connections; idle ones close; requests under way finish, and so does
+	// what the applications do behind their answers.
 	err := h.edge.Drain(graceful)
 	if err != nil {
 		h.log.Warn("requests are cut", "error", err)
 		err = nil
+	}
+	for _, g := range h.groups {
+		if g.pool.Idle(graceful) != nil {
+			h.log.Warn("work behind requests is cut", "group", g.config.Name)
+		}
 	}
 	// 2. What is still there is told to stop; its answers are cut.
 	for _, g := range h.groups {

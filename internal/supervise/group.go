@@ -40,7 +40,10 @@ type Options struct {
 
 	BootTimeout time.Duration // to READY; 0: none
 	PingTimeout time.Duration // without a pulse; 0: never killed for it
-	ExitTimeout time.Duration // for lifespan shutdown and atexit after DRAIN
+	// GracefulTimeout is for what is under way when a worker is restarted. At a stop the
+	// host has waited for that before it drains the group.
+	GracefulTimeout time.Duration
+	ExitTimeout     time.Duration // for lifespan shutdown and atexit
 	Terminal    bool          // the worker has the host's terminal (guado dev, one worker)
 }
 
@@ -101,7 +104,7 @@ func (g *Group) FirstBoot() <-chan error { return g.first }
 
 func (g *Group) booted(err error) { g.firstOnce.Do(func() { g.first <- err }) }
 
-// Drain ends the workers: DRAIN, time for lifespan shutdown and atexit, then
+// Drain ends the workers, for whose requests nobody waits any more: DRAIN, time for lifespan shutdown and atexit, then
 // signals. When ctx ends they are killed at once. It returns when all are gone.
 func (g *Group) Drain(ctx context.Context) {
 	if g.stop == nil {

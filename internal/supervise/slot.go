@@ -18,6 +18,8 @@ const (
 	pingEvery = 5 * time.Second
 	// termGrace lies between SIGTERM and SIGKILL.
 	termGrace = time.Second
+	// cutGrace is what a stop leaves at most to work whose time is over.
+	cutGrace = time.Second
 	// quickDeaths is how many workers may die soon after they were ready before the
 	// next start is put off.
 	quickDeaths = 3
@@ -191,7 +193,7 @@ func (s *slot) live(ctx context.Context) (served time.Duration, err error) {
 	s.group.opts.Crew.Detach(p.link)
 	if errors.Is(err, errRestart) || ctx.Err() != nil {
 		s.move(Draining)
-		p.drain(s.group.opts.ExitTimeout)
+		p.drain(s.group.opts.patience(ctx))
 		s.move(Ending)
 		return time.Since(began), p.reason(err)
 	}
@@ -383,10 +385,20 @@ func (p *process) giveUp(err error) {
 	}
 }
 
-// drain lets it finish, run lifespan shutdown and atexit, and exit.
-func (p *process) drain(grace time.Duration) {
+// patience is how long a drain waits for what is under way, and for the exit in all.
+// At a stop nobody waits for what still runs: its part is short, so that lifespan
+// shutdown and atexit have the rest.
+func (o *Options) patience(ctx context.Context) (grace, exit time.Duration) {
+	if ctx.Err() != nil {
+		return min(cutGrace, o.ExitTimeout/5), o.ExitTimeout
+	}
+	return o.GracefulTimeout, o.GracefulTimeout + o.ExitTimeout
+}
+
+// drain lets it finish for grace, run lifespan shutdown and atexit, and exit.
+func (p *process) drain(grace, exit time.Duration) {
 	p.link.Drain(grace)
-	if !p.ended(grace) {
+	if !p.ended(exit) {
 		p.terminate(termGrace)
 	}
 }

@@ -365,15 +365,19 @@ int gd_link_draining(gd_link *l, uint32_t *grace_ms) {
  * signal, so that the interpreter's handlers run. */
 int gd_link_wait_drained(gd_link *l, int timeout_ms) {
     struct pollfd p = {l->main_bell.r, POLLIN, 0};
-    for (;;) {
+    for (bool waited = false, before = false;; waited = true) {
         if (atomic_load(&l->forked))
             return GD_CLOSED;
         gd_lock(l);
         int rc = l->closed;
-        bool empty = l->draining && !l->open && !l->fds_head && l->wire->idle(l);
+        bool draining = l->draining;
+        bool empty = draining && !l->open && !l->fds_head && l->wire->idle(l);
         gd_unlock(l);
         if (rc || empty)
             return rc ? rc : GD_DRAINED;
+        if (waited && draining && !before)
+            return GD_TIMEOUT; /* from now on the caller has a grace to keep */
+        before = draining;
         int n = gd_poll(&p, 1, timeout_ms < 0 ? -1 : (int64_t)timeout_ms * 1000);
         if (n <= 0)
             return n == 0 || errno == EINTR ? GD_TIMEOUT : GD_CORRUPT;

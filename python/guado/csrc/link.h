@@ -90,7 +90,8 @@ int gd_link_draining(gd_link *l, uint32_t *grace_ms);
 
 /* [nogil] The main thread of a worker without a loop sits here: returns GD_DRAINED
  * when DRAIN came and every exchange has ended, GD_CLOSED when the host is gone,
- * GD_TIMEOUT after timeout_ms (so that the caller can look at signals). */
+ * GD_TIMEOUT after timeout_ms, when DRAIN came meanwhile and exchanges are left, and
+ * at a signal (so that the caller can look at the grace and at signals). */
 int gd_link_wait_drained(gd_link *l, int timeout_ms);
 
 /* [nogil] */

@@ -181,7 +181,8 @@ static PyMethodDef link_methods[] = {
     {"serve", link_serve, METH_VARARGS,
      "serve(kinds, request_credit, response_credit, threads): takes requests from now on."},
     {"wait_drained", link_wait_drained, METH_VARARGS,
-     "wait_drained(timeout_ms=-1): True when drained; False when a signal or the time came."},
+     "wait_drained(timeout_ms=-1): True when drained; False when a signal, DRAIN or the time "
+     "came."},
     {"draining", link_draining, METH_NOARGS, "Grace in ms once DRAIN came, else None."},
     {"log", link_log, METH_VARARGS, "log(level, text, stream=0): a line for the host's log."},
     {"close", link_close, METH_NOARGS, "Closes the link; for tests."},

@@ -9,9 +9,9 @@ What an application can rely on
 * A request runs in its own task and in its own copy of the context taken after import.
 * When the client leaves, receive() gives http.disconnect and send() raises an OSError;
   the task is not cancelled. It is cancelled only when the worker stops and the request
-  is still running at the end of the grace period.
+  is still running at the end of the grace of DRAIN.
 * Work behind the last body message (background tasks) goes on after the client has its
-  answer, and a stop waits for it as for any request.
+  answer, and a stop waits for it as for any request: before DRAIN comes, in the host.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import sys
 from typing import Any
 
 from guado import _core
-from guado.worker import loop
+from guado.worker import loop, process
 from guado.worker.errors import format_exception
 from guado.worker.handshake import App, Hello
 from guado.worker.lifespan import DEBUG, ERROR, Lifespan
@@ -96,11 +96,7 @@ class _Worker:
             await _within(self._idle.wait(), AFTER_CANCEL)
         if any(app.kind == "wsgi" for app in self._apps):
             # Threads of WSGI applications end beside the loop.
-            await asyncio.to_thread(self._wait_for_threads)
-
-    def _wait_for_threads(self) -> None:
-        while not self._link.wait_drained():
-            pass
+            await asyncio.to_thread(process.await_drained, self._link)
 
     def _news(self, what: str) -> None:
         """Called by the server: "draining", then "idle"; or the end of the link."""

@@ -20,7 +20,7 @@ OLDEST = (3, 11)
 HELLO_TIMEOUT = 30.0
 
 # Non-daemon threads of the application may keep a stopping worker this long; then
-# atexit runs nevertheless. The host kills after five seconds.
+# atexit runs nevertheless. The host's exit_timeout is five seconds, if nobody set it.
 THREADS_TIMEOUT = 2.5
 
 FAILED_EXIT = 3
@@ -111,8 +111,7 @@ def serve(link: _core.Link) -> None:
         asgi.serve(link, hello.apps, hello)
     else:
         hello.ready()
-        while not link.wait_drained():
-            pass  # a signal came: its handler has run by now
+        process.await_drained(link)
     process.end_within(THREADS_TIMEOUT)
 
 

@@ -7,15 +7,22 @@ from __future__ import annotations
 
 import atexit
 import faulthandler
+import math
 import os
 import signal
 import sys
 import threading
+import time
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from guado.worker.errors import BootFailed
 from guado.worker.handshake import Hello
+
+if TYPE_CHECKING:
+    from guado import _core
+
+ERROR = 3  # a level of Link.log
 
 # The host decides when a worker ends: a terminal's Ctrl-C and a container's stop reach
 # the whole process group, and would cut requests that the host is waiting for.
@@ -92,6 +99,24 @@ _PATCHERS: dict[str, Any] = {
     "gevent.monkey": lambda m: m.is_module_patched("threading"),
     "eventlet.patcher": lambda m: m.is_monkey_patched("thread"),
 }
+
+
+def await_drained(link: _core.Link) -> None:
+    """Returns when nothing is under way any more, at the latest when the grace of DRAIN
+    is over: what still runs then is given up, or one request would keep lifespan
+    shutdown and atexit from running."""
+    end: float | None = None
+    while True:
+        # False: a signal, whose handler has run by now, DRAIN or the end of the time.
+        left = -1 if end is None else math.ceil(1000 * max(0.0, end - time.monotonic()))
+        if link.wait_drained(left):
+            return
+        if end is not None and time.monotonic() >= end:
+            link.log(ERROR, "stopping: requests still run and are given up")
+            return
+        grace = link.draining()
+        if end is None and grace is not None:
+            end = time.monotonic() + grace / 1000
 
 
 def end_within(seconds: float) -> None:

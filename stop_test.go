@@ -1,0 +1,100 @@
+package guado_test
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/guado-server/guado"
+)
+
+// stopping is a server of an application that works until it is let go.
+type stopping struct {
+	*site
+	hold, events string
+}
+
+func newStopping(t *testing.T, transport, kind string, change func(*guado.Config)) *stopping {
+	t.Helper()
+	dir := t.TempDir()
+	s := &stopping{hold: filepath.Join(dir, "hold"), events: filepath.Join(dir, "events")}
+	if err := os.WriteFile(s.hold, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var c *guado.Config
+	s.site, c = newSite(t, transport)
+	change(c)
+	make := map[string]func(string) guado.App{"wsgi": guado.WSGI, "asgi": guado.ASGI}[kind]
+	a := app(t, make("stopping:"+kind))
+	a.Env = map[string]string{"EVENTS_FILE": s.events, "HOLD_FILE": s.hold}
+	s.Mount("/", a)
+	s.run()
+	return s
+}
+
+func (s *stopping) said(event string) bool {
+	b, err := os.ReadFile(s.events)
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		s.t.Fatal(err)
+	}
+	return strings.Contains(string(b), event+"\n")
+}
+
+func onEachKind(t *testing.T, f func(t *testing.T, transport, kind string)) {
+	onEach(t, func(t *testing.T, transport string) {
+		for _, kind := range []string{"wsgi", "asgi"} {
+			t.Run(kind, func(t *testing.T) { f(t, transport, kind) })
+		}
+	})
+}
+
+func TestAStopWaitsForWorkBehindAnAnswerAsForARequest(t *testing.T) {
+	onEachKind(t, func(t *testing.T, transport, kind string) {
+		const exit = 1500 * time.Millisecond // lifespan shutdown takes a second
+		s := newStopping(t, transport, kind, func(c *guado.Config) { c.Server.ExitTimeout = guado.Duration(exit) })
+		if got := s.get("/behind"); got != "answer" {
+			t.Fatal(got)
+		}
+		eventually(t, "it works behind its answer", func() bool { return s.said("working") })
+		s.stop()
+		select {
+		case err := <-s.err:
+			t.Errorf("the stop did not wait: %v", err)
+			s.err <- err
+		case <-time.After(exit + 1500*time.Millisecond): // it would have been killed by now
+		}
+		if err := os.Remove(s.hold); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.end(); err != nil {
+			t.Error(err)
+		}
+		if !s.said("done") || !s.said("atexit") || kind == "asgi" && !s.said("lifespan") {
+			t.Errorf("the application did not get to its end")
+		}
+	})
+}
+
+func TestWhatDoesNotEndKeepsNeitherLifespanShutdownNorAtexitFromRunning(t *testing.T) {
+	onEachKind(t, func(t *testing.T, transport, kind string) {
+		s := newStopping(t, transport, kind, func(c *guado.Config) { c.Server.GracefulTimeout = guado.Duration(200 * time.Millisecond) })
+		answered := make(chan int, 1)
+		go func() {
+			status, _, _ := s.do("GET", "/stuck", "")
+			answered <- status
+		}()
+		eventually(t, "the request is at the application", func() bool { return s.said("working") })
+		if err := s.end(); err != nil {
+			t.Error(err)
+		}
+		if status := <-answered; status == 200 {
+			t.Errorf("the request got %d", status)
+		}
+		if !s.said("atexit") || kind == "asgi" && (!s.said("lifespan") || !s.said("cancelled")) {
+			t.Errorf("the application could not clean up")
+		}
+	})
+}
