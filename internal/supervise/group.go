@@ -44,7 +44,7 @@ type Options struct {
 	// host has waited for that before it drains the group.
 	GracefulTimeout time.Duration
 	ExitTimeout     time.Duration // for lifespan shutdown and atexit
-	Terminal    bool          // the worker has the host's terminal (guado dev, one worker)
+	Terminal        bool          // the worker has the host's terminal (guado dev, one worker)
 }
 
 // Command is what a worker's process is.
@@ -121,7 +121,7 @@ func (g *Group) Drain(ctx context.Context) {
 }
 
 // Restart ends each worker in order and starts it anew, at once also where the next
-// start is put off.
+// start is put off or the worker still boots.
 func (g *Group) Restart() {
 	for _, s := range g.slots {
 		s.ask()

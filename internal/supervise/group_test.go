@@ -254,23 +254,7 @@ func TestWorkersEndWithTheirHost(t *testing.T) {
 	if runtime.GOOS != "linux" {
 		t.Skip("the parent-death signal is Linux's; elsewhere the worker reads the end of its control socket")
 	}
-	self, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
-	host := exec.Command(self, "-test.run=^$")
-	host.Env = append(os.Environ(), "ROLE=host")
-	out, err := host.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := host.Start(); err != nil {
-		t.Fatal(err)
-	}
-	worker := 0
-	if _, err := fmt.Fscan(bufio.NewReader(out), &worker); err != nil || worker == 0 {
-		t.Fatal(worker, err)
-	}
+	host, _, worker := startHost(t)
 	if err := host.Process.Kill(); err != nil {
 		t.Fatal(err)
 	}
@@ -279,5 +263,76 @@ func TestWorkersEndWithTheirHost(t *testing.T) {
 		if time.Now().After(end) {
 			t.Fatal("the worker outlived its host")
 		}
+	}
+}
+
+// startHost starts a host with one worker. What is written to it makes it tell of the
+// worker once more.
+func startHost(t *testing.T) (host *exec.Cmd, say func() string, worker int) {
+	t.Helper()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	host = exec.Command(self, "-test.run=^$")
+	host.Env = append(os.Environ(), "ROLE=host")
+	out, err := host.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	in, err := host.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := host.Start(); err != nil {
+		t.Fatal(err)
+	}
+	lines := bufio.NewReader(out)
+	line, err := lines.ReadString('\n')
+	if _, scanErr := fmt.Sscan(line, &worker); errors.Join(err, scanErr) != nil || worker == 0 {
+		t.Fatal(line, err)
+	}
+	return host, func() string {
+		_, writeErr := in.Write([]byte("tell\n"))
+		line, err := lines.ReadString('\n')
+		if err := errors.Join(writeErr, err); err != nil {
+			t.Fatal(err)
+		}
+		return strings.TrimSpace(line)
+	}, worker
+}
+
+func TestAHostThatStoodStillDoesNotBlameItsWorkers(t *testing.T) {
+	host, say, worker := startHost(t)
+	defer func() {
+		_ = host.Process.Kill()
+		_ = host.Wait() // killed
+	}()
+	for range 2 {
+		if err := host.Process.Signal(syscall.SIGSTOP); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(3 * hostPing) // what is tested is that this time does not count
+		if err := host.Process.Signal(syscall.SIGCONT); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(2 * hostPing) // as is the absence of an event
+	}
+	if got, want := say(), fmt.Sprint(worker, " ", 1); got != want {
+		t.Errorf("worker and starts %q, want %q", got, want)
+	}
+}
+
+func TestARestartEndsABootThatHangs(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "fixed")
+	r := start(t, "silent-until:"+file, func(o *supervise.Options) { o.BootTimeout = time.Hour })
+	r.eventually("it hangs", func() bool { return strings.Contains(r.out.String(), "hangs\n") })
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	r.Restart()
+	r.ready(2)
+	if strings.Contains(r.log.String(), "cannot boot") {
+		t.Error("an ordered restart is told as a failure")
 	}
 }

@@ -50,7 +50,8 @@ func beWorker(role string) int {
 		return 1
 	}
 	switch {
-	case role == "silent":
+	case role == "silent", strings.HasPrefix(role, "silent-until:") && missing(role[len("silent-until:"):]):
+		fmt.Println("hangs")
 		select {}
 	case role == "fail", strings.HasPrefix(role, "fail-until:") && missing(role[len("fail-until:"):]):
 		if _, err := p.Hello(); err != nil {
@@ -99,13 +100,20 @@ func missing(file string) bool {
 	return err != nil
 }
 
+const hostPing = 600 * time.Millisecond
+
 // beHost starts a worker and waits to be killed.
 func beHost() {
 	spawner := supervise.NewSpawner()
-	g := supervise.New(options("hello", pool.New(pool.Options{Log: slog.New(slog.DiscardHandler)}), spawner))
+	o := options("hello", pool.New(pool.Options{Log: slog.New(slog.DiscardHandler)}), spawner)
+	o.PingTimeout = hostPing
+	g := supervise.New(o)
 	g.Start()
 	<-g.FirstBoot()
 	fmt.Println(g.Status().Workers[0].PID)
+	_, _ = fmt.Scanln() // the line that asks for more; its end is as good
+	w := g.Status().Workers[0]
+	fmt.Println(w.PID, w.Starts)
 	select {}
 }
 

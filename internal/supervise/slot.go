@@ -235,9 +235,24 @@ func (s *slot) boot(ctx context.Context, p *process) (link.Ready, error) {
 		ctx, cancel = context.WithTimeoutCause(ctx, o.BootTimeout, errBootTime)
 		defer cancel()
 	}
+	ctx, end := context.WithCancelCause(ctx)
+	asked := make(chan struct{})
+	go func() {
+		defer close(asked)
+		select {
+		case <-s.again: // what is being imported is out of date, or hangs
+			end(errRestart)
+		case <-ctx.Done():
+		}
+	}()
 	ready, err := p.link.Hello(ctx, hello)
 	if err != nil && context.Cause(ctx) != nil {
 		err = context.Cause(ctx)
+	}
+	end(nil)
+	<-asked
+	if err == nil && errors.Is(context.Cause(ctx), errRestart) {
+		s.ask() // it became ready meanwhile: watch restarts it
 	}
 	return ready, err
 }
@@ -245,13 +260,14 @@ func (s *slot) boot(ctx context.Context, p *process) (link.Ready, error) {
 // watch waits for a reason to end the worker: its own end, no pulse, or ours.
 func (s *slot) watch(ctx context.Context, p *process) error {
 	o := &s.group.opts
-	var pulse <-chan time.Time
+	var tick <-chan time.Time
+	beat := pulse{every: min(pingEvery, o.PingTimeout/3), timeout: o.PingTimeout, last: time.Now()}
 	if o.PingTimeout > 0 {
-		t := time.NewTicker(min(pingEvery, o.PingTimeout/3))
+		t := time.NewTicker(beat.every)
 		defer t.Stop()
-		pulse = t.C
+		tick = t.C
 	}
-	silent, nonce := time.Now(), uint32(0)
+	nonce := uint32(0)
 	for {
 		select {
 		case <-ctx.Done():
@@ -260,17 +276,34 @@ func (s *slot) watch(ctx context.Context, p *process) error {
 			return errRestart
 		case <-p.link.Done():
 			return p.link.Err()
-		case <-pulse:
-			if _, at := p.link.LastPong(); at.After(silent) {
-				silent = at
-			}
-			if time.Since(silent) > o.PingTimeout {
+		case <-tick:
+			if _, pong := p.link.LastPong(); beat.stopped(time.Now(), pong) {
 				return fmt.Errorf("%w (%s)", errNoPulse, o.PingTimeout)
 			}
 			nonce++
 			p.link.Ping(nonce)
 		}
 	}
+}
+
+// pulse judges whether a worker still answers PING.
+type pulse struct {
+	every, timeout time.Duration
+	last           time.Time // tick
+	asked          time.Time // the first PING since the last answer; zero: none is open
+}
+
+// stopped is asked at each tick, before the next PING. Only a PING that the host had
+// the chance to hear the answer of counts: where the host itself stood still (SIGSTOP,
+// a frozen container), every worker looks silent.
+func (b *pulse) stopped(now, pong time.Time) bool {
+	slept := now.Sub(b.last) > 2*b.every
+	b.last = now
+	if b.asked.IsZero() || slept || !pong.Before(b.asked) {
+		b.asked = now
+		return false
+	}
+	return now.Sub(b.asked) > b.timeout
 }
 
 // process is a worker's process with its link and its output.
