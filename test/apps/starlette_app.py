@@ -17,6 +17,7 @@ FILE = os.path.join(tempfile.gettempdir(), f"guado-starlette-{os.getpid()}.bin")
 with open(FILE, "wb") as out:
     out.write(bytes(range(256)) * 4096)
 background: list[str] = []
+worked = asyncio.Event()
 finished = asyncio.Event()
 seen: list[str] = []
 
@@ -68,11 +69,18 @@ async def file(request: Request) -> FileResponse:
 
 async def later(request: Request) -> PlainTextResponse:
     """Work after the answer."""
-    return PlainTextResponse("accepted", background=BackgroundTask(background.append, "done"))
+
+    async def work() -> None:
+        background.append("done")
+        worked.set()
+
+    return PlainTextResponse("accepted", background=BackgroundTask(work))
 
 
 async def done(request: Request) -> JSONResponse:
-    """What was done after answers."""
+    """Waits for the work after an answer and tells what it did."""
+    if request.query_params.get("wait"):
+        await asyncio.wait_for(worked.wait(), 20)
     return JSONResponse(background)
 
 

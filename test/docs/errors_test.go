@@ -22,6 +22,8 @@ var statusNames = map[string]int{
 	"http.StatusInternalServerError": http.StatusInternalServerError, "http.StatusBadGateway": http.StatusBadGateway,
 	"http.StatusGatewayTimeout": http.StatusGatewayTimeout, "http.StatusServiceUnavailable": http.StatusServiceUnavailable,
 	"http.StatusNotImplemented": http.StatusNotImplemented, "http.StatusNotFound": http.StatusNotFound,
+	"http.StatusForbidden": http.StatusForbidden, "http.StatusMethodNotAllowed": http.StatusMethodNotAllowed,
+	"http.StatusRequestTimeout": http.StatusRequestTimeout,
 }
 
 // statusOf reads an expression that is a number or one of net/http's constants.

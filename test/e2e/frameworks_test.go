@@ -191,7 +191,7 @@ func TestStarletteRunsUnchanged(t *testing.T) {
 		want(t, res, body, 206, "\xff\x00\x01\x02")
 		res, body = get(t, c, s.URL+"/later")
 		want(t, res, body, 200, "accepted")
-		res, body = get(t, c, s.URL+"/done")
+		res, body = get(t, c, s.URL+"/done?wait=1")
 		want(t, res, body, 200, "done")
 		res, body = get(t, c, s.URL+"/error")
 		want(t, res, body, 500, "")
