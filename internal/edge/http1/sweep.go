@@ -56,7 +56,11 @@ func (c *conn) sweepRead(now int64, t *timeouts) {
 	case readDrain:
 		limit = t.drain
 	default:
-		if w.phase() == readBusy && !w.watched() && c.seen.phase() == readBusy && c.seen.number() == w.number() {
+		switch {
+		case w.phase() != readBusy:
+		case w.watched():
+			c.lookBehind()
+		case c.seen.phase() == readBusy && c.seen.number() == w.number():
 			c.startWatch(w)
 		}
 		c.seen = w

@@ -12,7 +12,8 @@ import (
 
 // watch reads from a connection whose exchange runs for longer than a tick and does
 // not read itself, so that the exchange learns when its client leaves. It reads at
-// most one byte, which is kept.
+// most one byte, which is kept; of a client that has sent one, the sweeper asks the
+// socket from then on.
 type watch struct {
 	c    *conn
 	x    *exchange.Exchange // until the exchange ends; guarded by conn.mu
@@ -48,6 +49,31 @@ func (t *watch) run(nc net.Conn) {
 		t.tell(exchange.HalfClosed)
 	default:
 		t.tell(exchange.Closed)
+	}
+}
+
+// lookBehind asks the socket what became of a client whose watch has ended, behind the
+// bytes that nobody reads now.
+func (c *conn) lookBehind() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	t := c.watch
+	if t == nil || t.x == nil || t.x.Gone() == exchange.Closed {
+		return
+	}
+	select {
+	case <-t.done:
+	default:
+		return
+	}
+	switch g := c.hungUp(); {
+	case g == exchange.HalfClosed && t.x.Gone() == exchange.Present:
+		// Until the body was read, what lies before the FIN may be its rest.
+		if complete, _ := c.w.body.rest(); complete {
+			t.x.SetGone(g)
+		}
+	case g == exchange.Closed:
+		t.x.SetGone(g)
 	}
 }
 
