@@ -84,6 +84,17 @@ async def done(request: Request) -> JSONResponse:
     return JSONResponse(background)
 
 
+async def big(request: Request) -> StreamingResponse:
+    """One GiB in pieces of 64 KiB."""
+
+    async def pieces() -> AsyncIterator[bytes]:
+        piece = b"x" * 65536
+        for _ in range(1 << 14):
+            yield piece
+
+    return StreamingResponse(pieces(), media_type="application/octet-stream")
+
+
 async def endless(request: Request) -> StreamingResponse:
     """Events until the client leaves."""
 
@@ -119,6 +130,7 @@ app = Starlette(
         Route("/file", file),
         Route("/later", later),
         Route("/done", done),
+        Route("/big", big),
         Route("/endless", endless),
         Route("/closed", closed),
         Route("/error", error),
