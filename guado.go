@@ -44,7 +44,7 @@ type Size = config.Size
 type BootError = link.BootError
 
 // ErrNeverReady is what [Server.Run] returns (wrapping the cause, often a
-// [*BootError]) when there is one group of workers and its first one could not boot.
+// [*BootError]) when there is one application and its first worker could not boot.
 var ErrNeverReady = errors.New("the application could not be started")
 
 // Default is the configuration of a server that was told nothing.

@@ -9,7 +9,7 @@ import (
 
 // Run serves until ctx ends, then drains: no new connections, requests under way and
 // work behind answers have the configuration's graceful timeout, workers run their shutdown. It returns
-// nil after a drain, [ErrNeverReady] when the only group could not boot, else what
+// nil after a drain, [ErrNeverReady] when the only application could not boot, else what
 // stopped it.
 func (s *Server) Run(ctx context.Context) error {
 	if err := errors.Join(s.problems...); err != nil {
@@ -71,7 +71,7 @@ func (h *host) serve(ctx context.Context, s *Server) error {
 }
 
 // awaitBoot calls Ready once every group's first boot has ended. A failure stops the
-// server when there is nothing else to serve; under `guado dev` the browser shows it
+// server when it is that of the only application; under `guado dev` the browser shows it
 // and the next change of a file may heal it.
 func (h *host) awaitBoot(quit <-chan struct{}, booted chan<- error, s *Server) {
 	for _, g := range h.groups {
@@ -79,7 +79,7 @@ func (h *host) awaitBoot(quit <-chan struct{}, booted chan<- error, s *Server) {
 		case <-quit:
 			return
 		case err := <-g.workers.FirstBoot():
-			if err != nil && len(h.groups) == 1 && !h.config.Dev {
+			if err != nil && len(h.apps) == 1 && !h.config.Dev {
 				booted <- err
 				return
 			}

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/guado-server/guado"
+	"github.com/guado-server/guado/test/harness"
 )
 
 // stopping is a server of an application that works until it is let go.
@@ -49,6 +50,27 @@ func onEachKind(t *testing.T, f func(t *testing.T, transport, kind string)) {
 			t.Run(kind, func(t *testing.T) { f(t, transport, kind) })
 		}
 	})
+}
+
+func TestABrokenApplicationAmongOthersOfItsGroupDoesNotEndTheServer(t *testing.T) {
+	s, c := newSite(t, "auto")
+	c.Groups = append(c.Groups, guado.Group{Name: "both", Process: guado.WSGI("witness:wsgi").Process})
+	c.Groups[0].Python = harness.Python(t, "newest")
+	for path, target := range map[string]string{"/": "witness:wsgi", "/broken": "nothing_there:app"} {
+		a := guado.WSGI(target)
+		a.Group = "both"
+		s.Mount(path, a)
+	}
+	s.run()
+	if n := len(s.Status().Groups); n != 1 {
+		t.Fatalf("%d groups: the test does not test it", n)
+	}
+	for _, path := range []string{"/fine", "/broken/"} {
+		if status, body, err := s.do("GET", path, ""); status != 503 || !strings.Contains(body, "app_unavailable") {
+			t.Errorf("%s: %d %q %v", path, status, body, err)
+		}
+	}
+	eventually(t, "it is tried again", func() bool { return s.Status().Groups[0].Workers[0].Starts > 1 })
 }
 
 func TestAStopWaitsForWorkBehindAnAnswerAsForARequest(t *testing.T) {
