@@ -241,6 +241,7 @@ func (h *host) edgeOptions(handler exchange.Handler) (edge.Options, error) {
 	}
 	o := edge.Options{
 		NoHTTP2: !s.HTTP2, H2C: s.H2C, TrustedProxies: proxies, TrustUnix: unix,
+		Forwarded: forwardedPolicies[s.Forwarded], ExposeRequestID: s.ExposeRequestID, HSTS: s.HSTS.Std(),
 		ProxyProtocol: s.ProxyProtocol, ProxyTimeout: s.Timeouts.ProxyProtocol.Std(),
 		Limits: lane.Limits{
 			HeadBytes: int(s.Limits.Head), TargetBytes: int(s.Limits.Target), Fields: s.Limits.Fields,
@@ -268,6 +269,11 @@ func (h *host) edgeOptions(handler exchange.Handler) (edge.Options, error) {
 		}
 	}
 	return o, nil
+}
+
+// forwardedPolicies are the values of server.forwarded.
+var forwardedPolicies = map[string]edge.ForwardedPolicy{
+	"auto": edge.ForwardedAuto, "x-forwarded": edge.ForwardedX, "forwarded": edge.ForwardedRFC, "off": edge.ForwardedOff,
 }
 
 func trusted(list []string) ([]netip.Prefix, bool, error) { return edge.ParseTrusted(list) }

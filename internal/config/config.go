@@ -42,9 +42,12 @@ type Server struct {
 	HTTP2           bool     `toml:"http2" default:"true" doc:"Offer HTTP/2 on TLS listeners."`
 	H2C             bool     `toml:"h2c" default:"false" doc:"Speak HTTP/2 without TLS (prior knowledge) on plain listeners."`
 	TrustedProxies  []string `toml:"trusted_proxies" doc:"Addresses and networks (CIDR) whose Forwarded and X-Forwarded-* fields are believed and who may send the PROXY protocol; \"unix\" means whoever connects over a Unix socket."`
+	Forwarded       string   `toml:"forwarded" default:"auto" enum:"auto,x-forwarded,forwarded,off" doc:"Which fields of a trusted proxy tell of its client: X-Forwarded-* and X-Real-IP, or Forwarded (RFC 7239); auto takes X-Forwarded-* when there are any, else Forwarded; off reads none and drops them all."`
 	ProxyProtocol   bool     `toml:"proxy_protocol" default:"false" doc:"Require a PROXY protocol header (v1 or v2) on each connection; only trusted_proxies may connect then."`
 	AllowHosts      []string `toml:"allow_hosts" doc:"Host names that are answered (\"example.org\", \"*.example.org\"); others get 421. Empty: all."`
 	AllowHeaders    []string `toml:"allow_headers" doc:"Request fields with an underscore or a dot in their name that are let through; all others of that kind are dropped, because X_Foo and X-Foo are the same to WSGI."`
+	ExposeRequestID bool     `toml:"expose_request_id" default:"false" doc:"Answers carry X-Request-ID."`
+	HSTS            Duration `toml:"hsts" default:"0" min:"0" doc:"max-age of Strict-Transport-Security on answers to https requests: \"8760h\" is a year. 0: none, the application's own if it sets one."`
 	AccessLog       string   `toml:"access_log" path:"file" doc:"A file for the access log, \"-\" for standard output, empty for none."`
 	AccessLogFormat string   `toml:"access_log_format" default:"combined" enum:"combined,json" doc:"Form of an access log line."`
 	LogLevel        string   `toml:"log_level" default:"info" enum:"debug,info,warn,error" doc:"Least level that is logged."`

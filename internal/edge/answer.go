@@ -24,14 +24,24 @@ func newExtraFields(o *Options) extraFields {
 	return e
 }
 
+// appendTo leaves alone what a step has set itself: two would contradict each other.
 func (e *extraFields) appendTo(fields []exchange.Field, x *exchange.Exchange) []exchange.Field {
-	if e.exposeID {
+	if e.exposeID && !has(fields, idName) {
 		fields = append(fields, exchange.Field{Name: idName, Value: []byte(x.ID)})
 	}
-	if e.hsts != nil && x.Scheme == "https" {
+	if e.hsts != nil && x.Scheme == "https" && !has(fields, hstsName) {
 		fields = append(fields, exchange.Field{Name: hstsName, Value: e.hsts})
 	}
 	return fields
+}
+
+func has(fields []exchange.Field, name []byte) bool {
+	for i := range fields {
+		if fields[i].Is(string(name)) {
+			return true
+		}
+	}
+	return false
 }
 
 // withFields puts them into the answers of the steps behind, where there are any. Error

@@ -13,6 +13,7 @@ import (
 // seen is what cleanFields noticed on its way, for the steps of prepare after it. The
 // slices are values of the request's own fields.
 type seen struct {
+	deaf       bool // forwarded fields are a client's, whoever sent them
 	hosts      int
 	host       []byte
 	types      int
@@ -133,8 +134,9 @@ func classify(f exchange.Field, trusted bool, s *seen) verdict {
 		return dropIf(f.Is("expect"))
 	case 'f':
 		if f.Is("forwarded") {
-			s.forwarded = s.forwarded || trusted
-			return dropIf(!trusted)
+			believed := trusted && !s.deaf
+			s.forwarded = s.forwarded || believed
+			return dropIf(!believed)
 		}
 	case 'g':
 		return dropIf(hasPrefixFold(f.Name, "guado-"))
@@ -186,18 +188,19 @@ func classifyTrace(f exchange.Field, trusted bool, s *seen) verdict {
 }
 
 func classifyX(f exchange.Field, trusted bool, s *seen) verdict {
+	believed := trusted && !s.deaf
 	switch {
 	case hasPrefixFold(f.Name, "x-forwarded-"):
 		switch rest := (exchange.Field{Name: f.Name[len("x-forwarded-"):]}); {
 		case rest.Is("for"), rest.Is("proto"), rest.Is("host"), rest.Is("port"):
-			s.xForwarded = s.xForwarded || trusted
+			s.xForwarded = s.xForwarded || believed
 		}
-		return dropIf(!trusted)
+		return dropIf(!believed)
 	case f.Is("x-real-ip"):
-		if trusted {
+		if believed {
 			s.realIP = f.Value
 		}
-		return dropIf(!trusted)
+		return dropIf(!believed)
 	case f.Is("x-request-id"):
 		if trusted {
 			s.requestID = f.Value

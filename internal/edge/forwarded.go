@@ -20,6 +20,8 @@ const (
 	ForwardedX
 	// ForwardedRFC reads Forwarded (RFC 7239) only.
 	ForwardedRFC
+	// ForwardedOff reads none, and drops them like those of a client.
+	ForwardedOff
 )
 
 // applyForwarded believes what a trusted proxy says of its client. Lists are read from

@@ -12,11 +12,12 @@ import (
 // against what proxies have seen (the right).
 func TestForwardedFieldsAreReadFromTheRight(t *testing.T) {
 	for name, c := range map[string]struct {
-		policy ForwardedPolicy
-		fields []exchange.Field
-		client string
-		scheme string
-		host   string
+		policy  ForwardedPolicy
+		dropped bool
+		fields  []exchange.Field
+		client  string
+		scheme  string
+		host    string
 	}{
 		"one hop":      {fields: []exchange.Field{field("X-Forwarded-For", "203.0.113.1")}, client: "203.0.113.1:0"},
 		"spoofed left": {fields: []exchange.Field{field("X-Forwarded-For", "1.2.3.4, 203.0.113.1")}, client: "203.0.113.1:0"},
@@ -62,6 +63,9 @@ func TestForwardedFieldsAreReadFromTheRight(t *testing.T) {
 			fields: []exchange.Field{field("Forwarded", "for=1.2.3.4;host=evil.test"), field("X-Forwarded-For", "203.0.113.1")}, client: "203.0.113.1:0"},
 		"Forwarded by policy": {policy: ForwardedRFC,
 			fields: []exchange.Field{field("Forwarded", "for=203.0.113.1"), field("X-Forwarded-For", "1.2.3.4"), field("X-Forwarded-Host", "evil.test")}, client: "203.0.113.1:0"},
+		"nothing by policy": {policy: ForwardedOff, fields: []exchange.Field{
+			field("Forwarded", "for=1.2.3.4;proto=https"), field("X-Forwarded-For", "1.2.3.4"), field("X-Forwarded-Proto", "https"), field("X-Real-IP", "1.2.3.4"),
+		}, client: "10.0.0.1:99", dropped: true},
 		"X-Forwarded by policy": {policy: ForwardedX, fields: []exchange.Field{field("Forwarded", "for=1.2.3.4")}, client: "10.0.0.1:99"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -87,6 +91,9 @@ func TestForwardedFieldsAreReadFromTheRight(t *testing.T) {
 			}
 			if x.Client.String() != c.client || x.Scheme != c.scheme || string(x.Host) != c.host {
 				t.Errorf("client %s, scheme %s, host %s; want %s, %s, %s", x.Client, x.Scheme, x.Host, c.client, c.scheme, c.host)
+			}
+			if c.dropped && len(x.Fields) > 0 {
+				t.Errorf("passed on: %q", x.Fields)
 			}
 			if x.Peer.String() != "10.0.0.1" {
 				t.Errorf("peer %s", x.Peer)

@@ -89,7 +89,7 @@ func (p *preparer) prepare(x *exchange.Exchange, c *lane.Conn) (*exchange.Proble
 	}
 	x.Scratch = x.Scratch[:0]
 
-	var seen seen
+	seen := seen{deaf: p.forwarded == ForwardedOff}
 	refused := p.cleanFields(x, c.Trusted, &seen)
 	// Ids come first of the rest: a refusal is logged with its own.
 	p.identify(x, &seen)

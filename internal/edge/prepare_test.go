@@ -266,6 +266,22 @@ func TestRequestIDsAreUniqueAndExposedOnDemand(t *testing.T) {
 	})
 }
 
+func TestAFieldThatTheStepHasSetIsNotAddedAgain(t *testing.T) {
+	inEveryLane(t, func(t *testing.T, m mode) {
+		r := serve(t, m, func(x *exchange.Exchange) {
+			h := exchange.Head{Status: 204, Fields: []exchange.Field{field("x-request-id", "its own"), field("strict-transport-security", "max-age=0")}}
+			if err := x.Answer.Head(h); err != nil {
+				t.Error(err)
+			}
+		}, func(o *Options) { o.ExposeRequestID = true; o.HSTS = 24 * time.Hour })
+		resp, _ := r.get("/")
+		if ids, hsts := resp.Header["X-Request-Id"], resp.Header["Strict-Transport-Security"]; len(ids) != 1 || ids[0] != "its own" ||
+			len(hsts) != 1 || hsts[0] != "max-age=0" {
+			t.Errorf("%v", resp.Header)
+		}
+	})
+}
+
 func TestOnlyWellFormedIDsAreTakenOver(t *testing.T) {
 	for id, want := range map[string]bool{
 		"0123456789abcdef": true, "a-b_c.d/e+f=g:h@i": true, "short": false, "with space": false, "quote\"quote": false,
