@@ -87,9 +87,7 @@ func (p *Pool) tickSide(w *worker, k kind, now time.Time) bool {
 		again = true
 		switch {
 		case p.opts.QueueWait > 0 && time.Duration(p.ticks-f.tickSeated)*tickEvery > p.opts.QueueWait:
-			if f.tell(newsQueueWait) {
-				p.total.Refused++
-			}
+			f.tell(newsQueueWait) // counted when it could be taken back
 		case stuck && f.target == nil && p.ticks-f.tickSeated > 1:
 			w.stuck = true
 			f.tell(newsRequeue)
