@@ -151,19 +151,23 @@ func (f *flight) over(now time.Time) bool { return f.timed && now.After(f.deadli
 // worker is not through with the exchange: it must not be touched any more.
 func (f *flight) run() (problem *exchange.Problem, owned bool) {
 	x := f.x.Load()
+	if t := f.app.opts.Timeout; t > 0 {
+		f.timed, f.deadline = true, time.Now().Add(t)
+	}
 	if problem := f.learnKind(x); problem != nil {
 		return problem, false
 	}
 	if x.Upgrade == "websocket" && f.kind == asgi {
 		return &exchange.Problem{Status: 501, Code: "websocket_unsupported", Err: errWebSocket}, false
 	}
+	began := time.Now()
 	if problem := f.prepare(x); problem != nil {
 		return problem, false
 	}
-	if t := f.app.opts.Timeout; t > 0 {
-		// From here on, not from the first byte: how long the client takes to send a
-		// body that is spooled is bounded by the lane and is not the application's.
-		f.timed, f.deadline = true, time.Now().Add(t)
+	if f.timed {
+		// How long the client takes to send a body that is spooled is bounded by the
+		// lane, and is not the application's.
+		f.deadline = f.deadline.Add(time.Since(began))
 	}
 	for {
 		if f.seat == nil {
