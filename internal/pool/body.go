@@ -39,15 +39,13 @@ func (f *flight) streams(x *exchange.Exchange) bool {
 
 // lendUnread lets f take a thread before its body is here, so that the application
 // decides with its first read whether the client sends it: for at most a quarter of
-// the threads, none when there is one. release takes the loan back.
+// the threads of a worker, rounded down, times the workers: it is counted for the group,
+// because nobody has a seat yet. None where a worker has less than four threads. release
+// takes the loan back.
 func (p *Pool) lendUnread(f *flight) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	most := 0
-	if p.opts.Threads > 1 {
-		most = max(1, p.opts.Threads/4) * max(1, len(p.workers))
-	}
-	if p.unread >= most {
+	if p.unread >= p.opts.Threads/4*max(1, len(p.workers)) {
 		return false
 	}
 	p.unread++
