@@ -54,9 +54,9 @@ type Server struct {
 	LogFormat       string   `toml:"log_format" default:"console" enum:"console,json" doc:"Form of the log on standard error."`
 	Compression     []string `toml:"compression" enum:"gzip,zstd" doc:"Codings offered for answers, in order of preference; never used for event streams."`
 	CompressionMin  Size     `toml:"compression_min" default:"1KiB" min:"0" doc:"Smaller answers are sent as they are."`
-	RequestTimeout  Duration `toml:"request_timeout" default:"0" min:"0" doc:"Time from the request to the head of its answer; over it the client gets 504. 0: none."`
-	GracefulTimeout Duration `toml:"graceful_timeout" default:"25s" min:"0" doc:"How long a stop waits for requests under way before it cuts them."`
-	ExitTimeout     Duration `toml:"exit_timeout" default:"5s" min:"0" doc:"How long a worker may then take for lifespan shutdown and atexit before it is killed."`
+	RequestTimeout  Duration `toml:"request_timeout" default:"0" min:"0" doc:"Time from the head of the request to the head of its answer, without the upload of a body that is spooled, waiting for a worker included; over it the client gets 504. 0: none."`
+	GracefulTimeout Duration `toml:"graceful_timeout" default:"25s" min:"0" doc:"How long a stop waits for requests under way, and for work behind their answers, before it cuts them."`
+	ExitTimeout     Duration `toml:"exit_timeout" default:"5s" min:"0" doc:"How long a worker may then take to end what was cut, for lifespan shutdown and for atexit before it is killed."`
 	Transport       string   `toml:"transport" default:"auto" enum:"auto,shm,socket" doc:"How the host talks to workers: shared memory (Linux) or a Unix socket; auto takes shared memory where there is one."`
 	Ring            Size     `toml:"ring" default:"1MiB" min:"64KiB" doc:"Size of each shared memory ring, a power of two."`
 	StateDir        string   `toml:"state_dir" path:"dir" doc:"What must survive a restart. Empty: $XDG_STATE_HOME/guado."`
