@@ -181,8 +181,16 @@ func linkSlots(g *config.Group) int {
 }
 
 // bootstrap is what the interpreter is started with: it finds the worker's code and
-// runs it, without a file of ours in the application's environment.
-const bootstrap = "import os,sys;sys.path.insert(0,os.environ['GUADO_PACKAGE']);import guado._bootstrap"
+// runs it, without a file of ours in the application's environment or on its path. It
+// is LINE of python/guado/_bootstrap.py.
+const bootstrap = "import importlib.util as u,os,sys;" +
+	"p=os.path.join(os.environ['GUADO_PACKAGE'],'guado');" +
+	"s=u.spec_from_file_location('guado',os.path.join(p,'__init__.py')," +
+	"submodule_search_locations=[p]);" +
+	"m=sys.modules['guado']=u.module_from_spec(s);" +
+	"s.loader.exec_module(m);" +
+	"from guado.worker.boot import main;" +
+	"main()"
 
 // routes makes the mount table.
 func (h *host) routes() (*route.Table, error) {
@@ -210,6 +218,7 @@ func (h *host) handler(m *config.Mount) (exchange.Handler, error) {
 		folder, err := static.New(static.Options{
 			Dir: m.Static, Index: m.Index, TryFiles: m.TryFiles, SPA: m.Fallback,
 			Precompressed: m.Precompressed, CacheControl: m.CacheControl, Hidden: m.Hidden,
+			Exchange: gohandler.Exchange,
 		})
 		if err != nil {
 			return nil, err

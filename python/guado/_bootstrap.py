@@ -2,16 +2,12 @@
 
 It loads the package `guado` from the folder in ``GUADO_PACKAGE`` by its file, so that
 neither ``sys.path`` nor the application's environment hold anything of ours, and hands
-over to ``guado.worker.boot``. The host passes LINE as it stands; it is written here,
-where the tests of the worker use it as well. (Importing this module in a process that
-has ``GUADO_LINK`` does the same, for hosts that put the folder on ``sys.path``.)
+over to ``guado.worker.boot``. The host passes LINE as it stands (a test holds its copy
+equal); it is written here, where the tests of the worker use it as well.
 
 The environment holds ``GUADO_LINK`` and ``GUADO_PACKAGE`` (protocol/link.md, section 4),
 the working directory is the application's.
 """
-
-import os
-import sys
 
 LINE = (
     "import importlib.util as u,os,sys;"
@@ -23,10 +19,3 @@ LINE = (
     "from guado.worker.boot import main;"
     "main()"
 )
-
-if "GUADO_LINK" in os.environ:
-    from guado.worker.boot import main
-
-    if sys.path[:1] == [os.environ.get("GUADO_PACKAGE")]:
-        del sys.path[0]
-    main()
