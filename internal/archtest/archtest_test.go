@@ -37,7 +37,7 @@ var allowed = map[string][]string{
 	"internal/link":      {"internal/exchange"},
 	"internal/gohandler": {"internal/exchange"},
 	"internal/redirect":  {"internal/exchange"},
-	"internal/static":    {},
+	"internal/static":    {"internal/exchange"},
 	"internal/upstream":  {"internal/exchange"},
 
 	"internal/supervise":     {"internal/link"},

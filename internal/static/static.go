@@ -10,10 +10,13 @@ import (
 	"io/fs"
 	"mime"
 	"net/http"
+	"net/url"
 	"os"
 	"path"
 	"strconv"
 	"strings"
+
+	"github.com/guado-server/guado/internal/exchange"
 )
 
 // Options of one static mount.
@@ -24,7 +27,9 @@ type Options struct {
 	SPA           string   // served with 200 for paths without an extension that match no file: "index.html"
 	Precompressed bool     // serve file.zst, file.br or file.gz beside the file when the client accepts it
 	CacheControl  string   // Cache-Control of files; empty: none
-	Hidden        bool     // serve names that start with a dot (never by default; .well-known always)
+	// Exchange finds the exchange of a request; the net/http adapter provides it.
+	Exchange func(*http.Request) *exchange.Exchange
+	Hidden   bool // serve names that start with a dot (never by default; .well-known always)
 }
 
 // Handler serves one folder. It holds the folder open, so that neither ".." nor a
@@ -52,13 +57,13 @@ func (h *Handler) Close() error { return h.root.Close() }
 // ServeHTTP serves r.URL.Path, relative to the folder.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if r.Method != http.MethodGet && r.Method != http.MethodHead {
-		w.Header().Set("Allow", "GET, HEAD")
-		http.Error(w, "method not allowed", http.StatusMethodNotAllowed)
+		h.problem(w, r, &exchange.Problem{Status: http.StatusMethodNotAllowed, Code: "method_not_allowed",
+			Fields: []exchange.Field{{Name: []byte("Allow"), Value: []byte("GET, HEAD")}}})
 		return
 	}
 	name, ok := h.clean(r.URL.Path)
 	if !ok {
-		http.NotFound(w, r)
+		h.refuse(w, r, fs.ErrNotExist)
 		return
 	}
 	info, err := h.root.Stat(name)
@@ -133,10 +138,25 @@ func (h *Handler) fallback(r *http.Request, cause error) (string, fs.FileInfo, e
 
 func (h *Handler) refuse(w http.ResponseWriter, r *http.Request, err error) {
 	if errors.Is(err, fs.ErrPermission) {
-		http.Error(w, "forbidden", http.StatusForbidden)
+		h.problem(w, r, &exchange.Problem{Status: http.StatusForbidden, Code: "forbidden", Err: err})
 		return
 	}
-	http.NotFound(w, r) // also for a link that leaves the folder: its existence is nobody's business
+	// Also for a link that leaves the folder: its existence is nobody's business.
+	h.problem(w, r, &exchange.Problem{Status: http.StatusNotFound, Code: "not_found", Err: err})
+}
+
+// problem answers with the host's error page. Fields that were set for a file are not
+// sent with it.
+func (h *Handler) problem(w http.ResponseWriter, r *http.Request, p *exchange.Problem) {
+	if x := h.opts.Exchange(r); x != nil {
+		x.Fail(p)
+		return
+	}
+	// r is not of the road: nobody has a page for it.
+	for _, f := range p.Fields {
+		w.Header().Set(string(f.Name), string(f.Value))
+	}
+	http.Error(w, http.StatusText(p.Status), p.Status)
 }
 
 // encodings that may lie beside a file, best first.
@@ -158,7 +178,7 @@ func (h *Handler) file(w http.ResponseWriter, r *http.Request, name string, info
 	}
 	defer func() { _ = f.Close() }() // opened for reading: nothing can be lost
 	if info, err = f.Stat(); err != nil || !info.Mode().IsRegular() {
-		http.NotFound(w, r)
+		h.refuse(w, r, errors.Join(fs.ErrNotExist, err))
 		return
 	}
 	if ctype := mime.TypeByExtension(path.Ext(name)); ctype != "" {
@@ -228,10 +248,8 @@ func etag(info fs.FileInfo, encoding string) string {
 // redirectToFolder adds the slash by a relative reference, so that the mount's
 // prefix, which this handler does not know, stays right.
 func redirectToFolder(w http.ResponseWriter, r *http.Request) {
-	target := "./" + path.Base(r.URL.Path) + "/"
-	if r.URL.Path == "" {
-		target = "./"
-	}
+	// Escaped, or "x?y" would become a query; behind "./" no colon makes a scheme.
+	target := "./" + url.PathEscape(path.Base(r.URL.Path)) + "/"
 	if r.URL.RawQuery != "" {
 		target += "?" + r.URL.RawQuery
 	}

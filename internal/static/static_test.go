@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/guado-server/guado/internal/gohandler"
 	"github.com/guado-server/guado/internal/static"
 )
 
@@ -43,6 +44,7 @@ func site(t *testing.T) string {
 
 func serve(t *testing.T, o static.Options) *httptest.Server {
 	t.Helper()
+	o.Exchange = gohandler.Exchange // which finds none here
 	h, err := static.New(o)
 	if err != nil {
 		t.Fatal(err)
@@ -98,6 +100,27 @@ func TestAFolderWithoutASlashIsRedirectedRelatively(t *testing.T) {
 	res, _ := get(t, s, "GET", "/docs?q=1", nil)
 	if res.StatusCode != 301 || res.Header.Get("Location") != "./docs/?q=1" {
 		t.Fatalf("got %d %q", res.StatusCode, res.Header.Get("Location"))
+	}
+}
+
+func TestTheRedirectToAFolderKeepsItsName(t *testing.T) {
+	dir := site(t)
+	for _, name := range []string{"a b", "x?y", "x#y", "50%", "a:b", "ä"} {
+		if err := os.MkdirAll(filepath.Join(dir, name), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.MkdirAll(filepath.Join(dir, "deep", "in side"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	s := serve(t, static.Options{Dir: dir})
+	for path, want := range map[string]string{
+		"/a%20b": "./a%20b/", "/x%3Fy": "./x%3Fy/", "/x%3Fy?q=%20": "./x%3Fy/?q=%20", "/x%23y": "./x%23y/", "/50%25": "./50%25/",
+		"/a:b": "./a:b/", "/%C3%A4": "./%C3%A4/", "/deep/in%20side": "./in%20side/",
+	} {
+		if res, _ := get(t, s, "GET", path, nil); res.StatusCode != 301 || res.Header.Get("Location") != want {
+			t.Errorf("%s: %d %q, want %q", path, res.StatusCode, res.Header.Get("Location"), want)
+		}
 	}
 }
 

@@ -1,0 +1,83 @@
+package static_test
+
+import (
+	"errors"
+	"log/slog"
+	"net"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/guado-server/guado/internal/edge"
+	"github.com/guado-server/guado/internal/gohandler"
+	"github.com/guado-server/guado/internal/route"
+	"github.com/guado-server/guado/internal/static"
+)
+
+// onTheRoad serves the folder behind a real edge.
+func onTheRoad(t *testing.T, o static.Options) *httptest.Server {
+	t.Helper()
+	log := slog.New(slog.DiscardHandler)
+	o.Exchange = gohandler.Exchange
+	h, err := static.New(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	table, err := route.New([]route.Mount{{Name: "files", Path: "/", Handler: gohandler.Wrap(h, log)}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	server, err := edge.New(edge.Options{Listeners: []net.Listener{l}, Handler: table, Log: log, ExposeRequestID: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	served := make(chan error, 1)
+	go func() { served <- server.Serve() }()
+	t.Cleanup(func() {
+		if err := errors.Join(server.Close(), <-served, h.Close()); err != nil {
+			t.Error(err)
+		}
+	})
+	return &httptest.Server{URL: "http://" + l.Addr().String()}
+}
+
+func TestARefusalHasItsCodeAndTheRequestID(t *testing.T) {
+	dir := site(t)
+	s := onTheRoad(t, static.Options{Dir: dir, Precompressed: true, CacheControl: "max-age=60"})
+	locked := 403
+	if err := os.Chmod(filepath.Join(dir, "page.html"), 0); err != nil {
+		t.Fatal(err)
+	}
+	if os.Geteuid() == 0 {
+		locked = 200 // nothing is locked for root
+	}
+	for _, c := range []struct {
+		method, path, code string
+		status             int
+	}{
+		{"GET", "/missing", "not_found", 404}, {"GET", "/.env", "not_found", 404}, {"GET", "/link", "not_found", 404},
+		{"GET", "/page.html/", "not_found", 404}, {"POST", "/app.js", "method_not_allowed", 405}, {"GET", "/page.html", "forbidden", locked},
+	} {
+		res, body := get(t, s, c.method, c.path, map[string]string{"Accept": "application/json"})
+		if res.StatusCode != c.status {
+			t.Errorf("%s %s: %d %q", c.method, c.path, res.StatusCode, body)
+			continue
+		}
+		if c.status == 200 {
+			continue
+		}
+		if !strings.Contains(body, `"code":"`+c.code+`"`) || !strings.Contains(body, res.Header.Get("X-Request-Id")) ||
+			res.Header.Get("Cache-Control") != "no-store" || res.Header.Get("Content-Type") != "application/json" {
+			t.Errorf("%s %s: %v %q", c.method, c.path, res.Header, body)
+		}
+		if allow := res.Header.Get("Allow"); (allow == "GET, HEAD") != (c.status == 405) {
+			t.Errorf("%s %s: Allow %q", c.method, c.path, allow)
+		}
+	}
+}
