@@ -2,6 +2,7 @@ package link
 
 import (
 	"errors"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -26,6 +27,7 @@ type waker struct {
 
 const (
 	wakerIdle    uint32 = iota
+	wakerPending        // a goroutine lets others run, then writes
 	wakerWriting        // a goroutine is in write(2)
 	wakerAgain          // and will write once more
 	wakerClosed
@@ -35,11 +37,17 @@ var eventOne = [8]byte{1}
 
 // wake adds 1 to the eventfd. syscall.Syscall and not RawSyscall: a thread that
 // blocks in a raw one keeps its P and stops the whole host at the next collection.
+//
+// The goroutines that are ready run first: they are requests that arrived with this
+// one, and a worker that wakes for the first of them takes the processor from the
+// others, finds one frame, and sleeps again.
 func (w *waker) wake() {
 	for {
 		switch s := w.state.Load(); s {
 		case wakerIdle:
-			if w.state.CompareAndSwap(wakerIdle, wakerWriting) {
+			if w.state.CompareAndSwap(wakerIdle, wakerPending) {
+				runtime.Gosched()
+				w.state.Store(wakerWriting)
 				w.write()
 				return
 			}
