@@ -54,6 +54,7 @@ lint:
 bench: build
 	tools/setup.sh bench
 	.cache/bench/bin/python bench/run.py
+	.cache/bench/bin/python bench/cancel.py
 
 soak: build
 	tools/setup.sh test
