@@ -212,7 +212,7 @@ func TestTheLogForPeopleShowsATracebackAsPythonPrintsIt(t *testing.T) {
 	if a := get(t, s.url); a.status != 500 || strings.Contains(a.body, "ValueError") {
 		t.Errorf("answer %+v", a)
 	}
-	s.wait(`Traceback \(most recent call last\):.*request_id=.*\n  File "` + dir + `/broken.py", line 2, in application\n    raise ValueError\('x'\)\nValueError: x\n`)
+	s.wait(`Exception in WSGI application .*request_id=.*\nTraceback \(most recent call last\):\n  File "` + dir + `/broken.py", line 2, in application\n    raise ValueError\('x'\)\nValueError: x\n`)
 	if n := strings.Count(s.text(), "raise ValueError"); n != 1 {
 		t.Errorf("the traceback is printed %d times", n)
 	}
