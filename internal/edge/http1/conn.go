@@ -43,7 +43,7 @@ type conn struct {
 	probe   bool // tryRead: do not wait
 	// sendFn is trySend as a value; toSend is what it has left, sentErr its result.
 	sendFn  func(fd uintptr) bool
-	toSend  []byte
+	toSend  [][]byte
 	sentErr error
 	first   [1]byte // the idle read of connections that are not plain
 
@@ -51,6 +51,9 @@ type conn struct {
 	poked bool       // the read deadline lies in the past
 	watch *watch     // with watchedFlag
 }
+
+// maxParts is how many parts one write has: buffered head, piece of body, end of chunk.
+const maxParts = 3
 
 // work is what a connection holds while it is not idle.
 type work struct {
@@ -60,7 +63,7 @@ type work struct {
 	head   head
 	body   body
 	answer answer
-	vecs   [3][]byte
+	vecs   [maxParts][]byte
 	vec    net.Buffers
 }
 

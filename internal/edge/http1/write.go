@@ -82,8 +82,8 @@ func (c *conn) write(vecs [][]byte) (err error) {
 	}
 	c.wr.enter(writing, c.tick())
 	switch {
-	case len(vecs) == 1 && c.plain:
-		c.toSend, c.sentErr = vecs[0], nil
+	case c.plain:
+		c.toSend, c.sentErr = vecs, nil
 		if err = c.raw.Write(c.sendFn); err == nil {
 			err = c.sentErr
 		}
@@ -105,7 +105,7 @@ func (c *conn) trySend(fd uintptr) bool {
 		n, err := sendNow(fd, c.toSend)
 		switch err {
 		case 0:
-			c.toSend = c.toSend[n:]
+			c.sentSome(n)
 		case syscall.EINTR:
 		case syscall.EAGAIN:
 			return false
@@ -115,6 +115,17 @@ func (c *conn) trySend(fd uintptr) bool {
 		}
 	}
 	return true
+}
+
+// sentSome takes n bytes off toSend, whose array is the work's own.
+func (c *conn) sentSome(n int) {
+	for len(c.toSend) > 0 && n >= len(c.toSend[0]) {
+		n -= len(c.toSend[0])
+		c.toSend = c.toSend[1:]
+	}
+	if n > 0 {
+		c.toSend[0] = c.toSend[0][n:]
+	}
 }
 
 // wrote ends the phase.
