@@ -315,8 +315,9 @@ type process struct {
 	exited   chan struct{} // closed when it was reaped
 	terminal bool
 
-	mu  sync.Mutex // guards why
-	why error      // first reason for which we killed it
+	mu     sync.Mutex // guards all below
+	why    error      // first reason for which we killed it
+	reaped bool       // its id may be another's
 }
 
 func startProcess(o *Options, slot, code string, environ []string) (*process, error) {
@@ -374,16 +375,35 @@ func (p *process) pipes(o *Options) ([]*os.File, error) {
 
 func (p *process) pid() int { return p.cmd.Process.Pid }
 
-// reap waits for the process, then for nobody: what it left in its group is killed.
+// reap waits for the process, then for nobody: what it left in its group is killed,
+// while the id of both cannot be another's yet.
 func (p *process) reap() {
-	_ = p.cmd.Wait() // ProcessState has the same
-	p.signal(syscall.SIGKILL)
+	if !awaitExit(p.pid()) {
+		_ = p.cmd.Wait() // better a small chance to hit another than to leave a group behind
+	}
+	p.mu.Lock()
+	if !p.terminal {
+		p.signalLocked(syscall.SIGKILL)
+	}
+	_ = p.cmd.Wait() // at once; ProcessState has the same
+	p.reaped = true
+	p.mu.Unlock()
 	p.link.ProcessExited()
 	close(p.exited)
 }
 
-// signal reaches the whole process group, which is the worker's own.
+// signal reaches the whole process group, which is the worker's own, while the process
+// is not reaped.
 func (p *process) signal(sig syscall.Signal) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.signalLocked(sig)
+}
+
+func (p *process) signalLocked(sig syscall.Signal) {
+	if p.reaped {
+		return
+	}
 	pid := p.pid()
 	if !p.terminal {
 		pid = -pid

@@ -1,0 +1,74 @@
+package supervise
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"os"
+	"os/exec"
+	"strconv"
+	"syscall"
+	"testing"
+	"time"
+)
+
+func TestASignalAfterTheEndDoesNotHitAnotherProcessThatGotTheID(t *testing.T) {
+	spawner := NewSpawner()
+	defer spawner.Close()
+	o := &Options{
+		Name: "shop", Log: slog.New(slog.DiscardHandler), Spawner: spawner,
+		Command: Command{Path: "/bin/true", Package: func(context.Context) (string, error) { return "", nil }},
+		Stdout:  NewLines(os.Stdout), Stderr: NewLines(os.Stderr),
+	}
+	p, err := startProcess(o, "p01", "", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.close()
+	select {
+	case <-p.exited:
+	case <-time.After(20 * time.Second):
+		t.Fatal("it does not end")
+	}
+	other := reuse(t, p.pid())
+	defer func() {
+		_ = other.Process.Kill()
+		_ = other.Wait() // killed
+	}()
+	p.kill(errors.New("the stop was cut short"))
+	p.terminate(0)
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		awaitExit(other.Process.Pid)
+	}()
+	select {
+	case <-ended:
+		t.Error("another process was killed")
+	case <-time.After(300 * time.Millisecond): // the absence of an event is tested
+	}
+	_ = other.Process.Kill()
+	<-ended
+}
+
+// reuse starts a process, leader of its own group, that has this id.
+func reuse(t *testing.T, pid int) *exec.Cmd {
+	t.Helper()
+	for range 50 {
+		if err := os.WriteFile("/proc/sys/kernel/ns_last_pid", []byte(strconv.Itoa(pid-1)), 0); err != nil {
+			t.Skipf("the next process id cannot be chosen here: %v", err)
+		}
+		cmd := exec.Command("sleep", "100")
+		cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		if cmd.Process.Pid == pid {
+			return cmd
+		}
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait() // killed
+	}
+	t.Skip("others were faster to take the process id")
+	return nil
+}
