@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"net"
 	"net/netip"
 	"sync"
 	"time"
@@ -43,7 +42,7 @@ type host struct {
 	apps     map[string]exchange.Handler
 	closers  []io.Closer
 	edge     *edge.Server
-	addrs    []net.Addr
+	urls     []string // of the listeners
 }
 
 // group is the workers of one interpreter and the queue in front of them.
@@ -85,7 +84,7 @@ func newHost(ctx context.Context, s *Server) (h *host, err error) {
 		return nil, err
 	}
 	for _, l := range listeners {
-		h.addrs = append(h.addrs, l.Addr())
+		h.urls = append(h.urls, listenURL(l, h.config.Server.TLS.Enabled()))
 	}
 	options, err := h.edgeOptions(table)
 	if err == nil {

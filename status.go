@@ -4,6 +4,7 @@ import (
 	"net"
 	"time"
 
+	"github.com/guado-server/guado/internal/edge"
 	"github.com/guado-server/guado/internal/pool"
 	"github.com/guado-server/guado/internal/supervise"
 	"github.com/guado-server/guado/internal/version"
@@ -42,9 +43,7 @@ func (h *host) status() Status {
 		Version: version.Version, Instance: h.instance, Started: h.started,
 		Connections: h.edge.Connections(), Spool: h.spool.Status(),
 	}
-	for _, a := range h.addrs {
-		st.Listen = append(st.Listen, h.url(a))
-	}
+	st.Listen = append(st.Listen, h.urls...)
 	for _, g := range h.groups {
 		st.Groups = append(st.Groups, GroupStatus{
 			Name: g.config.Name, Python: g.interpreter.String(), Queue: g.pool.Status(), Workers: g.workers.Status().Workers,
@@ -53,12 +52,14 @@ func (h *host) status() Status {
 	return st
 }
 
-func (h *host) url(a net.Addr) string {
+// listenURL is where a listener answers; one that was asked to stay plain has no TLS.
+func listenURL(l net.Listener, tls bool) string {
+	a := l.Addr()
 	if a.Network() == "unix" {
 		return "unix:" + a.String()
 	}
-	if h.config.Server.TLS.Enabled() {
-		return "https://" + a.String()
+	if kept, ok := l.(*edge.Listener); !tls || ok && kept.Plain {
+		return "http://" + a.String()
 	}
-	return "http://" + a.String()
+	return "https://" + a.String()
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -84,11 +85,15 @@ func verdict(err error) error {
 	return failed(err)
 }
 
+// echo is how long a signal that comes again counts as the same one.
+const echo = time.Second
+
 // signals makes SIGTERM and SIGINT end the context it gives; a second one cuts the
 // server's patience, and SIGHUP reloads. release may be called twice.
 func (c *command) signals(ctx context.Context, server *guado.Server, log *slog.Logger) (drain context.Context, release func()) {
 	drain, stop := context.WithCancel(ctx)
-	stopping := false
+	var stopping os.Signal
+	var since time.Time
 	end := listen(func(s os.Signal) {
 		switch {
 		case isHangup(s):
@@ -97,12 +102,14 @@ func (c *command) signals(ctx context.Context, server *guado.Server, log *slog.L
 			} else {
 				log.Info("certificates and access log are opened anew")
 			}
-		case stopping:
+		case s == stopping && time.Since(since) < echo:
+			// Whoever signals the process and then its group sends one signal twice.
+		case stopping != nil:
 			log.Warn("second signal: cutting what is under way", "signal", s.String())
 			server.Cut()
 		default:
 			log.Debug("signal", "signal", s.String())
-			stopping = true
+			stopping, since = s, time.Now()
 			stop()
 		}
 	})

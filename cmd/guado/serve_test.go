@@ -46,8 +46,13 @@ func TestASignalLetsRequestsFinishAndASecondOneCutsThem(t *testing.T) {
 	for _, c := range []struct {
 		name  string
 		first syscall.Signal
+		again bool
 		cut   bool
-	}{{"SIGTERM drains", syscall.SIGTERM, false}, {"SIGINT drains", syscall.SIGINT, false}, {"a second signal cuts", syscall.SIGTERM, true}} {
+	}{
+		{"SIGTERM drains", syscall.SIGTERM, false, false}, {"SIGINT drains", syscall.SIGINT, false, false},
+		{"a signal that is sent to the process and to its group drains", syscall.SIGTERM, true, false},
+		{"a second signal cuts", syscall.SIGTERM, false, true},
+	} {
 		t.Run(c.name, func(t *testing.T) {
 			dir := project(t, map[string]string{"slow.py": slow})
 			s := serving(t, dir, "serve", "slow")
@@ -61,6 +66,10 @@ func TestASignalLetsRequestsFinishAndASecondOneCutsThem(t *testing.T) {
 			}()
 			awaitFile(t, filepath.Join(dir, "called"))
 			s.signal(c.first)
+			if c.again {
+				s.wait("stopping")
+				s.signal(c.first)
+			}
 			poll(t, "the end of the listener", func() bool {
 				c, err := net.Dial("tcp", strings.TrimPrefix(s.url, "http://"))
 				if err == nil {
