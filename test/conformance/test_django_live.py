@@ -134,6 +134,7 @@ class AdminPatterns(GuadoLiveServerTestCase):
         self.assertIn("second", self.ask("/admin/guestbook/entry/?q=Grace")[2])
         self.assertIn("Changed", self.ask(change.replace("change", "history"))[2])
         self.assertEqual(self.submit(change.replace("change", "delete"), post="yes")[0], 302)
+        self.assertIn("was deleted successfully", self.ask("/admin/guestbook/entry/")[2])  # once
         self.assertNotIn("Grace", self.ask("/admin/guestbook/entry/")[2])
 
     def test_an_invalid_form_names_its_fields(self) -> None:
