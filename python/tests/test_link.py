@@ -415,6 +415,7 @@ def test_requests_filed_while_the_loop_was_blocked_are_served(
 ) -> None:
     host = start("link_apps:asgi")
     stream = blocking(host, fifo, b"/block", 0)
+    host.wire.wait(0.1)  # long enough for the watch thread to park
     others = [host.request(i, path=b"/x") for i in range(1, 40)]
     host.send(h.PING, arg=9)
     host.until(lambda: any(f.kind == h.PONG for f in host.other))

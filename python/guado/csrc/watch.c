@@ -39,9 +39,9 @@ static void rest(gd_link *l, int64_t us) {
     short wanted = 0;
     if (!l->shm.map && l->sock.blocked)
         wanted |= POLLOUT;
-    /* Nobody reads the socket while all threads are inside the application, and the
-     * host cannot call a parked watch thread. */
-    if (!l->shm.map && us < 0 && l->mode == GD_MODE_THREADS && !l->claimed)
+    /* The host cannot call a parked watch thread here, and nobody else may look at the
+     * socket: all threads are inside the application, or the loop is and stays there. */
+    if (!l->shm.map && us < 0 && !l->claimed)
         wanted |= POLLIN;
     if (wanted)
         p[n++] = (struct pollfd){l->sock.fd, wanted, 0};
