@@ -14,6 +14,7 @@
 package link
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -32,10 +33,18 @@ const (
 	Socket       = "socket"
 )
 
+// A ring passes through all of its memory however little is under way, so it must fit
+// into a processor's own cache beside the bodies. Over a socket it only sets the
+// largest frame, and the worker takes that one for granted.
+const (
+	memoryRing = 1 << 19
+	socketRing = 1 << 20
+)
+
 // Options of a link. Zero values mean the defaults.
 type Options struct {
 	Transport      string // "shm", "socket", "": the best that the platform has
-	Ring           int    // bytes each way, a power of two; 1 MiB
+	Ring           int    // bytes each way, a power of two; 512 KiB of shared memory, 1 MiB over a socket
 	Slots          int    // streams open at once, at most 65,536; 16,384
 	RequestCredit  uint32 // bytes of a request body under way to the worker; 64 KiB
 	ResponseCredit uint32 // bytes of an answer's body under way to the host; 256 KiB
@@ -49,7 +58,6 @@ func (o Options) withDefaults() (Options, error) {
 			*v = d
 		}
 	}
-	set(&o.Ring, 1<<20)
 	set(&o.Slots, 16384)
 	if o.RequestCredit == 0 {
 		o.RequestCredit = 64 << 10
@@ -61,7 +69,7 @@ func (o Options) withDefaults() (Options, error) {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
 	switch {
-	case o.Ring < 4096 || o.Ring&(o.Ring-1) != 0 || o.Ring > 1<<30:
+	case o.Ring != 0 && (o.Ring < 4096 || o.Ring&(o.Ring-1) != 0 || o.Ring > 1<<30):
 		return o, fmt.Errorf("link ring of %d bytes is not a power of two from 4 KiB to 1 GiB", o.Ring)
 	case o.Slots < 1 || o.Slots > 1<<16:
 		return o, fmt.Errorf("link with %d slots: 1 to 65,536 are possible", o.Slots)
@@ -122,11 +130,11 @@ func New(o Options) (*Link, error) {
 	if o.KeepErrors {
 		l.logs.failed = map[uint32]string{}
 	}
-	l.out.frames = o.Ring/8 - headerSize
 	child, err := l.connect()
 	if err != nil {
 		return nil, fmt.Errorf("link over %s: %w", l.o.Transport, err)
 	}
+	l.out.frames = l.o.Ring/8 - headerSize
 	l.out.t = l.t
 	var end *os.File
 	if l.control, end, err = newControl(); err != nil {
@@ -151,14 +159,15 @@ func New(o Options) (*Link, error) {
 func (l *Link) connect() (child []*os.File, err error) {
 	name := l.o.Transport
 	if name == SharedMemory || name == "" && shmWorks() {
-		l.t, child, err = newShm(l.o.Ring, l.o.Slots, l.condemn)
+		ring := cmp.Or(l.o.Ring, memoryRing)
+		l.t, child, err = newShm(ring, l.o.Slots, l.condemn)
 		if err == nil || name == SharedMemory {
-			l.o.Transport = SharedMemory
+			l.o.Transport, l.o.Ring = SharedMemory, ring
 			return child, err
 		}
 		l.o.Log.Warn("shared memory cannot be used, the worker is reached over a socket", "error", err)
 	}
-	l.o.Transport = Socket
+	l.o.Transport, l.o.Ring = Socket, cmp.Or(l.o.Ring, socketRing)
 	l.t, child, err = newSocket(l.o.Ring, &l.out)
 	return child, err
 }

@@ -1,6 +1,7 @@
 package link_test
 
 import (
+	"cmp"
 	"bytes"
 	"context"
 	"errors"
@@ -37,6 +38,7 @@ func transports() []string {
 // pair is a link and the worker's end of it.
 func pair(t testing.TB, o link.Options) (*link.Link, *linktest.Peer) {
 	t.Helper()
+	o.Ring = cmp.Or(o.Ring, linktest.DefaultRing) // the same on both transports
 	l, err := link.New(o)
 	if err != nil {
 		t.Fatal(err)
