@@ -188,7 +188,7 @@ def millis(text: str) -> float:
     return float(value) * UNITS[unit]
 
 
-def measure(server: Server, load: Load, connections: int, seconds: float) -> dict[str, float]:
+def measure(server: Server, load: Load, connections: int, seconds: int) -> dict[str, float]:
     """One run of wrk against the server."""
     with tempfile.NamedTemporaryFile("w", suffix=".lua") as script:
         script.write(f'wrk.method = "{"POST" if load.post else "GET"}"\n')
@@ -198,7 +198,7 @@ def measure(server: Server, load: Load, connections: int, seconds: float) -> dic
             script.write(f'wrk.headers["{name}"] = "{value}"\n')
         script.flush()
         url = f"http://127.0.0.1:{server.port}{load.path}"
-        command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds:g}s", "--latency"]
+        command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--latency"]
         before = tree_cpu(server.process.pid)
         out = subprocess.run(
             [*command, "-s", script.name, url], capture_output=True, text=True, check=True
@@ -232,7 +232,7 @@ def main() -> None:
     parser.add_argument("--loads", default=",".join(LOADS))
     parser.add_argument("--connections", default="1,64")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--seconds", type=float, default=3)
+    parser.add_argument("--seconds", type=int, default=3)
     parser.add_argument("--json", default="")
     args = parser.parse_args()
     results: dict[tuple[str, str, int], list[dict[str, float]]] = {}
