@@ -111,7 +111,7 @@ func (s *Server) Restart() {
 // Reload reads certificates again and opens the access log anew, for rotation.
 func (s *Server) Reload() error {
 	if h := s.running(); h != nil {
-		return errors.Join(h.edge.ReloadTLS(), h.edge.ReopenLog())
+		return errors.Join(h.edge.ReloadTLS(), h.edge.ReopenLog(), h.programs.Reopen())
 	}
 	return nil
 }

@@ -20,6 +20,7 @@ import (
 	"github.com/guado-server/guado/internal/gohandler"
 	"github.com/guado-server/guado/internal/link"
 	"github.com/guado-server/guado/internal/pool"
+	"github.com/guado-server/guado/internal/program"
 	"github.com/guado-server/guado/internal/redirect"
 	"github.com/guado-server/guado/internal/route"
 	"github.com/guado-server/guado/internal/runtime"
@@ -39,6 +40,9 @@ type host struct {
 	spawner  *supervise.Spawner
 	spool    *pool.Spool
 	groups   []*group
+	programs *program.Set
+	held     sync.WaitGroup     // groups that wait for programs
+	unhold   context.CancelFunc // ends that wait
 	apps     map[string]exchange.Handler
 	closers  []io.Closer
 	edge     *edge.Server
@@ -70,10 +74,14 @@ func newHost(ctx context.Context, s *Server) (h *host, err error) {
 			}
 		}
 	}(h)
+	stdout, stderr := supervise.NewLines(s.Stdout), supervise.NewLines(s.Stderr)
 	if len(c.Groups) > 0 {
-		if err := h.addGroups(ctx, s); err != nil {
+		if err := h.addGroups(ctx, s, stdout, stderr); err != nil {
 			return nil, err
 		}
+	}
+	if err := h.addPrograms(s, stdout, stderr); err != nil {
+		return nil, err
 	}
 	table, err := h.routes()
 	if err != nil {
@@ -100,14 +108,13 @@ func newHost(ctx context.Context, s *Server) (h *host, err error) {
 	return h, nil
 }
 
-func (h *host) addGroups(ctx context.Context, s *Server) error {
+func (h *host) addGroups(ctx context.Context, s *Server, stdout, stderr *supervise.Lines) error {
 	cache, err := runtime.Open(runtime.Options{
 		Dir: h.config.Server.CacheDir, Environ: s.Environ, Files: python.Files, Log: h.log,
 	})
 	if err != nil {
 		return err
 	}
-	stdout, stderr := supervise.NewLines(s.Stdout), supervise.NewLines(s.Stderr)
 	slot := 0
 	for i := range h.config.Groups {
 		g := &h.config.Groups[i]

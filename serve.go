@@ -44,8 +44,11 @@ func (h *host) serve(ctx context.Context, s *Server) error {
 		defer close(ended)
 		failed <- h.edge.Serve()
 	}()
+	h.programs.Start()
+	var waiting context.Context
+	waiting, h.unhold = context.WithCancel(context.Background())
 	for _, g := range h.groups {
-		g.workers.Start()
+		h.startGroup(waiting, g)
 	}
 	booted := make(chan error, 1)
 	quit := make(chan struct{})
@@ -78,6 +81,7 @@ func (h *host) awaitBoot(quit <-chan struct{}, booted chan<- error, s *Server) {
 		select {
 		case <-quit:
 			return
+		case <-g.bootPatience():
 		case err := <-g.workers.FirstBoot():
 			if err != nil && len(h.apps) == 1 && !h.config.Dev {
 				booted <- err
@@ -116,8 +120,12 @@ func (h *host) stop(cut context.Context) error {
 	}
 	cancelSoon()
 	err = errors.Join(err, h.edge.Close())
-	// 3. Workers: lifespan shutdown, atexit, then signals.
+	// 3. Workers: lifespan shutdown, atexit, then signals. Then the programs that they
+	// may need until then.
+	h.unhold()
+	h.held.Wait()
 	h.drainWorkers(cut)
+	h.programs.Stop(cut)
 	// 4. Folders, idle upstream connections, the thread that started processes.
 	for _, c := range h.closers {
 		err = errors.Join(err, c.Close())

@@ -20,6 +20,7 @@ type Status struct {
 	Connections int              `json:"connections"`
 	Spool       pool.SpoolStatus `json:"spool"`
 	Groups      []GroupStatus    `json:"groups"`
+	Programs    []ProgramStatus  `json:"programs,omitempty"`
 }
 
 // GroupStatus is a group: its queue and its workers.
@@ -49,6 +50,7 @@ func (h *host) status() Status {
 			Name: g.config.Name, Python: g.interpreter.String(), Queue: g.pool.Status(), Workers: g.workers.Status().Workers,
 		})
 	}
+	st.Programs = h.programs.Status(0)
 	return st
 }
 

@@ -118,7 +118,7 @@ func (c *command) root() *cobra.Command {
 	root.SetVersionTemplate("guado {{.Version}}\n")
 	root.SetHelpTemplate(helpTemplate)
 	root.CompletionOptions.HiddenDefaultCmd = false
-	root.AddCommand(c.serve(), c.dev(), c.check(), c.config(), c.version())
+	root.AddCommand(c.serve(), c.dev(), c.check(), c.config(), c.exec(), c.version())
 	return root
 }
 

@@ -41,6 +41,7 @@ var allowed = map[string][]string{
 	"internal/upstream":  {"internal/exchange"},
 
 	"internal/supervise":     {"internal/link"},
+	"internal/program":       {"internal/supervise"},
 	"internal/config":        {},
 	"internal/runtime":       {},
 	"internal/watch":         {},
@@ -49,7 +50,7 @@ var allowed = map[string][]string{
 	"python":                 {},
 
 	"": {"internal/config", "internal/edge", "internal/edge/compress", "internal/edge/http2", "internal/edge/lane",
-		"internal/exchange", "internal/gohandler", "internal/link", "internal/pool", "internal/redirect",
+		"internal/exchange", "internal/gohandler", "internal/link", "internal/pool", "internal/program", "internal/redirect",
 		"internal/route", "internal/runtime", "internal/static", "internal/supervise", "internal/upstream",
 		"internal/version", "python"},
 	// The command loads, checks and shows a configuration and hands it to the library;

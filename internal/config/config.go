@@ -24,6 +24,8 @@ type Config struct {
 	Apps   []App   `toml:"app" doc:"A WSGI or ASGI callable. The keys of [[group]] on an app that joins no group are shorthand for its own group."`
 	Mounts []Mount `toml:"mount" doc:"Binds a host and path prefix to an app, a folder, a redirect or an upstream. Without any mount a single app is mounted at \"/\"."`
 
+	Programs []Program `toml:"program" doc:"A supervised command: a state daemon, a task worker, a migration, a job of cron. They start before the workers and end after them."`
+
 	// File is where it was read from; empty when it was made from flags or by a program.
 	File string `toml:"-"`
 	// Dir is what relative paths are relative to: the folder of File, else the working directory.
@@ -122,6 +124,7 @@ type Process struct {
 	Queue       int               `toml:"queue" default:"2048" min:"0" doc:"Requests that may wait for a worker; more get 503 with Retry-After."`
 	QueueWait   Duration          `toml:"queue_wait" default:"30s" min:"0" doc:"How long a request may wait for a worker before 503. 0: no limit."`
 	BootTimeout Duration          `toml:"boot_timeout" default:"60s" min:"1ms" doc:"Time for a worker to import its applications and run lifespan startup."`
+	After       []string          `toml:"after" doc:"Programs that must be ready (once programs: have ended well) before the workers start, as a migration or a daemon."`
 	PingTimeout Duration          `toml:"ping_timeout" default:"30s" min:"0" doc:"A worker whose watch thread has not answered for this long is killed and started again. 0: never."`
 }
 

@@ -127,6 +127,9 @@ func setValue(target reflect.Value, k kind, value any) error {
 		}
 	case int64:
 		switch k {
+		case kindInts:
+			target.Set(reflect.ValueOf([]int{int(v)}))
+			return nil
 		case kindInt, kindSize:
 			if k == kindSize && v < 0 {
 				return fmt.Errorf("must not be negative")
@@ -141,8 +144,11 @@ func setValue(target reflect.Value, k kind, value any) error {
 			return setText(target, k, strconv.FormatFloat(v, 'g', -1, 64))
 		}
 	case []any, []string:
-		if k == kindStrings {
+		switch k {
+		case kindStrings:
 			return setStrings(target, v)
+		case kindInts:
+			return setInts(target, v)
 		}
 	case map[string]any:
 		if k == kindMap {
@@ -158,6 +164,7 @@ var shapes = map[kind]string{
 	kindMap:      "a table of strings",
 	kindString:   "a string (in quotes)",
 	kindInt:      "a whole number",
+	kindInts:     "a list of whole numbers",
 	kindBool:     "true or false",
 	kindDuration: "a duration: a number of seconds, or \"250ms\", \"25s\", \"1m30s\"",
 	kindSize:     "a size: a number of bytes, or \"64KiB\", \"10MB\", \"1GiB\"",
@@ -176,6 +183,21 @@ func setStrings(target reflect.Value, value any) error {
 	}
 	if list == nil {
 		list = []string{}
+	}
+	target.Set(reflect.ValueOf(list))
+	return nil
+}
+
+func setInts(target reflect.Value, value any) error {
+	list := []int{}
+	if numbers, ok := value.([]any); ok {
+		for _, v := range numbers {
+			n, ok := v.(int64)
+			if !ok {
+				return fmt.Errorf("must be %s, but %s is none", shapes[kindInts], spell(v))
+			}
+			list = append(list, int(n))
+		}
 	}
 	target.Set(reflect.ValueOf(list))
 	return nil
@@ -211,6 +233,20 @@ func setText(target reflect.Value, k kind, text string) error {
 			return fmt.Errorf("must be %s", shapes[k])
 		}
 		target.SetInt(int64(n))
+	case kindInts:
+		words, err := splitList(text)
+		if err != nil {
+			return err
+		}
+		list := []int{}
+		for _, word := range words {
+			n, err := strconv.Atoi(word)
+			if err != nil {
+				return fmt.Errorf("must be %s, but %s is none", shapes[kindInts], spell(word))
+			}
+			list = append(list, n)
+		}
+		target.Set(reflect.ValueOf(list))
 	case kindBool:
 		v, err := strconv.ParseBool(strings.TrimSpace(text))
 		if err != nil {

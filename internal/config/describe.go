@@ -54,7 +54,7 @@ func sections() []section {
 
 // typeWords are how the reference calls the shapes.
 var typeWords = map[kind]string{
-	kindStrings: "strings", kindMap: "table", kindString: "string", kindInt: "number",
+	kindStrings: "strings", kindMap: "table", kindString: "string", kindInt: "number", kindInts: "numbers",
 	kindBool: "bool", kindDuration: "duration", kindSize: "size",
 }
 
@@ -93,6 +93,12 @@ func tomlValue(v reflect.Value) string {
 		parts := make([]string, len(x))
 		for i, s := range x {
 			parts[i] = tomlString(s)
+		}
+		return "[" + strings.Join(parts, ", ") + "]"
+	case []int:
+		parts := make([]string, len(x))
+		for i, n := range x {
+			parts[i] = strconv.Itoa(n)
 		}
 		return "[" + strings.Join(parts, ", ") + "]"
 	case map[string]string:
@@ -251,6 +257,9 @@ func (f field) schema() map[string]any {
 	case kindInt:
 		s = map[string]any{"type": "integer"}
 		f.integers(s)
+	case kindInts:
+		number := map[string]any{"type": "integer"}
+		s = map[string]any{"anyOf": []any{number, map[string]any{"type": "array", "items": number}}}
 	case kindBool:
 		s = map[string]any{"type": "boolean"}
 	case kindDuration:

@@ -40,6 +40,7 @@ const (
 	kindMap
 	kindString
 	kindInt
+	kindInts
 	kindBool
 	kindDuration
 	kindSize
@@ -68,6 +69,9 @@ func kindOf(t reflect.Type) kind {
 	case reflect.Slice:
 		if t.Elem().Kind() == reflect.Struct {
 			return kindTables
+		}
+		if t.Elem().Kind() == reflect.Int {
+			return kindInts
 		}
 		return kindStrings
 	case reflect.Map:

@@ -35,6 +35,7 @@ func (c *Config) Resolve(environ []string) error {
 	}
 	r.paths(reflect.ValueOf(c).Elem(), "")
 	r.pythons()
+	r.programs()
 	r.validate()
 	return r.err()
 }
@@ -280,6 +281,15 @@ func (r *resolver) absolute(path string) string {
 	return filepath.Join(r.Dir, path)
 }
 
+// python makes the path of an interpreter absolute; a command stays as it is.
+func (r *resolver) python(python string) string {
+	info, err := os.Stat(r.absolute(python))
+	if strings.ContainsRune(python, '/') || err == nil && info.IsDir() {
+		return r.absolute(python)
+	}
+	return python
+}
+
 // pythons completes dir, python and the files of secrets. A bare word for python
 // is a command, unless a folder of that name is there.
 func (r *resolver) pythons() {
@@ -289,10 +299,7 @@ func (r *resolver) pythons() {
 			g.Dir = r.Dir
 		}
 		if g.Python != "" {
-			info, err := os.Stat(r.absolute(g.Python))
-			if strings.ContainsRune(g.Python, '/') || err == nil && info.IsDir() {
-				g.Python = r.absolute(g.Python)
-			}
+			g.Python = r.python(g.Python)
 		}
 		for name, file := range g.SecretEnv {
 			g.SecretEnv[name] = r.absolute(file)

@@ -31,6 +31,7 @@ func (r *resolver) validate() {
 		r.checkApp(i)
 	}
 	r.checkMounts()
+	r.checkPrograms()
 }
 
 func (r *resolver) checkServer() {
@@ -165,6 +166,11 @@ func (r *resolver) checkNames() {
 	}
 	check("group", groups)
 	check("app", apps)
+	programs := make([]string, 0, len(r.Programs))
+	for _, p := range r.Programs {
+		programs = append(programs, p.Name)
+	}
+	check("program", programs)
 }
 
 func (r *resolver) checkGroup(i int) {
@@ -231,6 +237,9 @@ func fileTarget(target string) string {
 
 func (r *resolver) checkMounts() {
 	if len(r.Mounts) == 0 {
+		if len(r.Programs) > 0 && len(r.Apps) == 0 {
+			return // a host of programs alone
+		}
 		if len(r.Apps) == 0 {
 			r.wrong("", "", nil, "nothing to serve: name an application (guado serve MODULE:ATTR), or write an [[app]] or a [[mount]]")
 		} else {

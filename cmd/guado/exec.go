@@ -1,0 +1,154 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"github.com/guado-server/guado/internal/config"
+	"github.com/guado-server/guado/internal/runtime"
+)
+
+func (c *command) exec() *cobra.Command {
+	file := text{kind: "FILE"}
+	cmd := &cobra.Command{
+		Use:   "exec [APP] -- COMMAND [ARG]...",
+		Short: "Run a command in an application's folder and environment",
+		Long: "Run a command as a worker of an application would run it: in its folder, with its\n" +
+			"environment, its interpreter's commands first on the PATH, and as its user. APP is the name of an\n" +
+			"app, a group or a program; it may be left out when there is one app. The command takes\n" +
+			"the place of guado, so its exit code is the exit code.",
+		Example: example(
+			"guado exec shop -- python manage.py shell", "Django's shell",
+			"guado exec shop -- sh", "a look around",
+		),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			name, words, err := execArgs(args, cmd.ArgsLenAtDash() == 0)
+			if err != nil {
+				return err
+			}
+			if file.value == "" {
+				file.value = defaultFile
+			}
+			cfg, err := config.Load(config.Options{File: file.value, Environ: c.environ})
+			if err != nil {
+				return err
+			}
+			p, err := surroundings(cfg, name)
+			if err != nil {
+				return err
+			}
+			return failed(c.become(cfg, p, words))
+		},
+	}
+	cmd.Flags().Var(&file, "config", "configuration file (default guado.toml)")
+	cmd.Flags().SetInterspersed(false) // flags behind the name are the command's
+	must(cmd.MarkFlagFilename("config", "toml"))
+	return cmd
+}
+
+// execArgs takes the name and the command apart.
+func execArgs(args []string, unnamed bool) (name string, words []string, err error) {
+	words = args
+	if !unnamed && len(args) > 0 {
+		name, words = args[0], args[1:]
+		if len(words) > 0 && words[0] == "--" {
+			words = words[1:]
+		}
+	}
+	if len(words) == 0 {
+		return "", nil, errors.New("name a command: guado exec APP -- COMMAND")
+	}
+	return name, words, nil
+}
+
+// surroundings gives what a name means as a program, whose command is yet to be set.
+func surroundings(cfg *config.Config, name string) (*config.Program, error) {
+	if name == "" {
+		if len(cfg.Apps) != 1 {
+			return nil, fmt.Errorf("say which: guado exec APP -- COMMAND; there are %s", strings.Join(execNames(cfg), ", "))
+		}
+		name = cfg.Apps[0].Name
+	}
+	if p := cfg.Program(name); p != nil {
+		one := p.Instance(1)
+		return &one, nil
+	}
+	group := name
+	if a := cfg.App(name); a != nil {
+		group = a.Group
+	}
+	g := cfg.Group(group)
+	if g == nil {
+		names := execNames(cfg)
+		if near := config.Nearest(name, names); near != "" {
+			return nil, fmt.Errorf("there is no app, group or program %q; did you mean %q?", name, near)
+		}
+		return nil, fmt.Errorf("there is no app, group or program %q; there are %s", name, strings.Join(names, ", "))
+	}
+	p := config.NewProgram(name)
+	p.Group, p.Dir, p.Python = group, g.Dir, g.Python
+	return &p, nil
+}
+
+func execNames(cfg *config.Config) []string {
+	var names []string
+	for i := range cfg.Apps {
+		names = append(names, cfg.Apps[i].Name)
+	}
+	for i := range cfg.Programs {
+		names = append(names, cfg.Programs[i].Name)
+	}
+	return names
+}
+
+// become replaces this process by the command. It returns only when that fails.
+func (c *command) become(cfg *config.Config, p *config.Program, words []string) error {
+	env, err := cfg.Environ(p, c.environ)
+	if err != nil {
+		return err
+	}
+	in, err := runtime.Locate(c.environ, p.Python, p.Dir)
+	switch {
+	case err == nil:
+		env = in.Environ(env)
+	case p.Python != "":
+		return err
+	}
+	path, err := findCommand(words[0], p.Dir, env)
+	if err != nil {
+		return err
+	}
+	if err := os.Chdir(p.Dir); err != nil {
+		return err
+	}
+	return fmt.Errorf("%s: %w", path, syscall.Exec(path, words, env))
+}
+
+// findCommand finds a command as the environment that it gets would.
+func findCommand(name, dir string, env []string) (string, error) {
+	if strings.ContainsRune(name, '/') {
+		return name, nil // relative to dir, where it is executed
+	}
+	path := ""
+	for _, variable := range env {
+		if value, ok := strings.CutPrefix(variable, "PATH="); ok {
+			path = value
+		}
+	}
+	for _, folder := range filepath.SplitList(path) {
+		if !filepath.IsAbs(folder) {
+			folder = filepath.Join(dir, folder)
+		}
+		file := filepath.Join(folder, name)
+		if info, err := os.Stat(file); err == nil && info.Mode().IsRegular() && info.Mode()&0o111 != 0 {
+			return file, nil
+		}
+	}
+	return "", fmt.Errorf("there is no command %q on the PATH %q", name, path)
+}

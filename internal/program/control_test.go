@@ -1,0 +1,220 @@
+package program_test
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/guado-server/guado/internal/program"
+)
+
+func TestAProgramIsStoppedStartedAndRestartedByName(t *testing.T) {
+	manual := self(t, "manual", "sleep")
+	manual.Autostart = false
+	r := start(t, manual, self(t, "other", "sleep"))
+	r.becomes("other", program.Ready)
+	if st := r.get("manual"); st.State != program.Stopped || st.Starts != 0 {
+		t.Errorf("%+v", st)
+	}
+	if err := r.StartProgram(r.ctx(), "manual"); err != nil {
+		t.Fatal(err)
+	}
+	first := r.get("manual")
+	if first.State != program.Ready || first.PID == 0 {
+		t.Errorf("%+v", first)
+	}
+	if err := r.RestartProgram(r.ctx(), "manual"); err != nil {
+		t.Fatal(err)
+	}
+	if st := r.get("manual"); st.State != program.Ready || st.PID == first.PID || !gone(first.PID) || st.Starts != 2 {
+		t.Errorf("%+v", st)
+	}
+	if err := r.StopProgram(r.ctx(), "manual"); err != nil {
+		t.Fatal(err)
+	}
+	if st := r.get("manual"); st.State != program.Stopped || st.PID != 0 {
+		t.Errorf("%+v", st)
+	}
+	if err := r.Signal("manual", syscall.SIGUSR1, false); !errors.Is(err, program.ErrNotRunning) {
+		t.Errorf("%v", err)
+	}
+	if err := r.StartProgram(r.ctx(), "maual"); !errors.Is(err, program.ErrUnknown) || !strings.Contains(err.Error(), "manual, other") {
+		t.Errorf("%v", err)
+	}
+}
+
+func TestAProgramThatIsEndedByASignalOfTheOperatorFollowsItsPolicy(t *testing.T) {
+	s := self(t, "x", "sleep")
+	s.Restart = program.OnFailure
+	r := start(t, s)
+	r.becomes("x", program.Ready)
+	r.eventually("it listens", func() bool { return strings.Contains(r.out.String(), "up") })
+	if err := r.Signal("x", syscall.SIGTERM, false); err != nil {
+		t.Fatal(err)
+	}
+	if st := r.becomes("x", program.Done); st.Last.Code != 0 {
+		t.Errorf("%+v", st)
+	}
+	if err := r.StopProgram(r.ctx(), "x"); err != nil || r.get("x").State != program.Stopped {
+		t.Errorf("%v %+v", err, r.get("x"))
+	}
+}
+
+func TestAnOrderToAProgramThatIsHeldSaysForWhatItWaits(t *testing.T) {
+	first := self(t, "first", "sleep")
+	first.Autostart = false
+	second := self(t, "second", "sleep")
+	second.After = []string{"first"}
+	r := start(t, first, second)
+	r.becomes("second", program.Held)
+	if err := r.StartProgram(r.ctx(), "second"); err == nil || !strings.Contains(err.Error(), "waits for first") {
+		t.Errorf("%v", err)
+	}
+	if err := r.StartProgram(r.ctx(), "first"); err != nil {
+		t.Error(err)
+	}
+	r.becomes("second", program.Ready)
+}
+
+func TestTheStopSignalIsTheOneOfTheProgram(t *testing.T) {
+	s := self(t, "x", "int")
+	s.StopSignal = syscall.SIGINT
+	r := start(t, s)
+	r.eventually("it listens", func() bool { return strings.Contains(r.out.String(), "up") })
+	r.Stop(context.Background())
+	if st := r.get("x"); st.State != program.Stopped || st.Last.Signal != "" || st.Last.Code != 0 {
+		t.Errorf("%+v", st)
+	}
+}
+
+func TestACutStopKillsAtOnce(t *testing.T) {
+	s := self(t, "x", "deaf")
+	s.StopTimeout = time.Hour
+	r := start(t, s)
+	r.eventually("it listens", func() bool { return strings.Contains(r.out.String(), "up") })
+	pid := r.get("x").PID
+	cut, cancel := context.WithCancel(context.Background())
+	stopped := make(chan struct{})
+	go func() {
+		defer close(stopped)
+		r.Stop(cut)
+	}()
+	r.becomes("x", program.Stopping)
+	cancel()
+	select {
+	case <-stopped:
+	case <-time.After(patience):
+		t.Fatal("still there")
+	}
+	if !gone(pid) {
+		t.Error("it lives")
+	}
+}
+
+func TestOutputIsRememberedAndCanBeFollowedWithoutAGap(t *testing.T) {
+	r := start(t, shell("x", "i=0; while test $i -lt 250; do echo $i; i=$((i+1)); done; until test -e go; do sleep 0.02; done; echo later >&2; exec sleep 1000"))
+	r.eventually("it has written", func() bool { return strings.Contains(r.out.String(), "x | 249\n") })
+	lines, f, err := r.Follow("x", 1000)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if len(lines) != 200 || lines[0].Text != "50" || lines[199].Text != "249" || lines[0].Stream != "stdout" {
+		t.Errorf("%d lines: %+v", len(lines), lines)
+	}
+	if err := os.WriteFile(r.file("go"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case l := <-f.Lines:
+		if l.Text != "later" || l.Stream != "stderr" || l.Missed != 0 {
+			t.Errorf("%+v", l)
+		}
+	case <-time.After(patience):
+		t.Fatal("nothing came")
+	}
+	if last, err := r.Lines("x", 2); err != nil || len(last) != 2 || last[0].Text != "249" || last[1].Text != "later" {
+		t.Errorf("%+v %v", last, err)
+	}
+}
+
+func TestAFollowerThatIsSlowIsToldWhatItMissed(t *testing.T) {
+	r := start(t, shell("x", "until test -e go; do sleep 0.02; done; seq 1 3000; until test -e end; do sleep 0.02; done; echo end; exec sleep 1000"))
+	_, f, err := r.Follow("x", 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	touch := func(name string) {
+		if err := os.WriteFile(r.file(name), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	touch("go")
+	r.eventually("it has written", func() bool { return strings.Contains(r.out.String(), "x | 3000\n") })
+	got := len(f.Lines)
+	for range got {
+		<-f.Lines
+	}
+	touch("end")
+	if l := <-f.Lines; l.Text != "end" || l.Missed != 3000-got || got == 0 {
+		t.Errorf("%+v after %d lines", l, got)
+	}
+}
+
+func TestLogFilesAreRotatedAndOldOnesGo(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "x.log")
+	s := shell("x", "i=0; while test $i -lt 5000; do echo "+strings.Repeat("x", 1000)+"; i=$((i+1)); done; echo to stderr >&2; exec sleep 1000")
+	s.Stdout = program.LogFile{Path: path, Size: 1 << 20, Keep: 2, Compress: "none"}
+	s.Stderr = s.Stdout
+	r := start(t, s)
+	r.eventually("all is written", func() bool {
+		text, _ := os.ReadFile(path)
+		return strings.HasSuffix(string(text), "to stderr\n")
+	})
+	r.eventually("two old files are kept", func() bool {
+		files, _ := filepath.Glob(filepath.Join(dir, "x-*.log"))
+		return len(files) == 2
+	})
+	if r.out.String() != "" {
+		t.Errorf("output of the host: %q", r.out.String())
+	}
+}
+
+func TestALogFileThatWasMovedAwayIsMadeAnewAtReopen(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "x.log")
+	s := shell("x", "n=0; while :; do echo $n; n=$((n+1)); sleep 0.02; done")
+	s.Stdout = program.LogFile{Path: path}
+	r := start(t, s)
+	written := func() bool { _, err := os.Stat(path); return err == nil }
+	r.eventually("it writes", written)
+	if err := os.Rename(path, path+".1"); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.Reopen(); err != nil {
+		t.Fatal(err)
+	}
+	r.eventually("it writes a new file", written)
+	r.Stop(context.Background())
+	before, err := os.ReadFile(path + ".1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	after, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for n, line := range strings.Fields(string(before) + string(after)) {
+		if line != strconv.Itoa(n) {
+			t.Fatalf("line %d is %s: one is lost", n, line)
+		}
+	}
+}

@@ -1,0 +1,98 @@
+package program
+
+import (
+	"math"
+	"sync"
+
+	"github.com/DeRuina/timberjack"
+
+	"github.com/guado-server/guado/internal/supervise"
+)
+
+// LogFile is where a stream of a program goes. Without a path it is the host's output.
+type LogFile struct {
+	Path     string
+	Size     int64 // it is rotated over this; 0: never
+	Keep     int   // rotated files; 0: all
+	Days     int   // rotated files older than this go; 0: none
+	Compress string
+}
+
+// discard is the path of a log that nobody wants.
+const discard = "/dev/null"
+
+// sink makes what a stream is written to. Streams with one path share a file.
+func (s *Set) sink(l LogFile, host *supervise.Lines, name string, files map[string]*logFile) sink {
+	switch {
+	case l.Path == "":
+		return &hostOutput{lines: host, prefix: name + " | "}
+	case l.Path == discard:
+		return nowhere{}
+	case files[l.Path] == nil:
+		files[l.Path] = newLogFile(l)
+	}
+	return files[l.Path]
+}
+
+// hostOutput passes lines on to the host's output.
+type hostOutput struct {
+	lines  *supervise.Lines
+	prefix string
+}
+
+func (o *hostOutput) writeLine(line []byte) error {
+	return o.lines.WriteLine(append([]byte(o.prefix), line...))
+}
+
+type nowhere struct{}
+
+func (nowhere) writeLine([]byte) error { return nil }
+
+// logFile is a file that is rotated.
+type logFile struct {
+	path  string
+	fresh func() *timberjack.Logger
+
+	mu sync.Mutex // guards to, and serialises what is written to it
+	to *timberjack.Logger
+}
+
+const megabyte = 1 << 20
+
+func newLogFile(l LogFile) *logFile {
+	f := &logFile{path: l.Path, fresh: func() *timberjack.Logger {
+		size := math.MaxInt32 // of megabytes: never
+		if l.Size > 0 {
+			size = int((l.Size + megabyte - 1) / megabyte)
+		}
+		return &timberjack.Logger{
+			Filename: l.Path, MaxSize: size, MaxBackups: l.Keep, MaxAge: l.Days, Compression: l.Compress,
+			LocalTime: true,
+		}
+	}}
+	f.to = f.fresh()
+	return f
+}
+
+func (f *logFile) writeLine(line []byte) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	_, err := f.to.Write(line)
+	return err
+}
+
+// reopen lets another program rotate the file: what comes next goes to a new one when
+// the old one was moved away.
+func (f *logFile) reopen() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	err := f.to.Close()
+	f.to = f.fresh() // a closed one does not rotate any more
+	return err
+}
+
+func (f *logFile) close() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.to.Close()
+}

@@ -1,0 +1,192 @@
+package program
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// process is a program's process and its output.
+type process struct {
+	cmd    *exec.Cmd
+	pid    int
+	group  bool // signals that ask it to end go to the whole process group
+	out    []*stream
+	exited chan struct{} // closed when it was reaped
+
+	mu     sync.Mutex // guards reaped: its id may be another's then
+	reaped bool
+}
+
+// Exit is how a process ended.
+type Exit struct {
+	Code   int       `json:"code"`             // -1: by a signal
+	Signal string    `json:"signal,omitempty"` // "killed"
+	Time   time.Time `json:"time"`
+}
+
+// String says it in words.
+func (e *Exit) String() string {
+	switch {
+	case e == nil:
+		return "not started"
+	case e.Signal != "":
+		return "ended by signal: " + e.Signal
+	}
+	return fmt.Sprintf("exit code %d", e.Code)
+}
+
+// start starts the process; listen gives what is added to its environment.
+func (i *instance) start(listen *listener) (*process, error) {
+	env, err := i.spec.Env()
+	if err != nil {
+		return nil, fmt.Errorf("the program's environment: %w", err)
+	}
+	env = append(env, listen.env()...)
+	path, err := lookPath(i.spec.Command[0], i.spec.Dir, env)
+	if err != nil {
+		return nil, err
+	}
+	cmd := exec.Command(path, i.spec.Command[1:]...) //nolint:noctx // its end is ours to order: signals, group
+	cmd.Args[0] = i.spec.Command[0]
+	cmd.Dir, cmd.Env, cmd.SysProcAttr = i.spec.Dir, env, attributes()
+	p := &process{cmd: cmd, group: i.spec.StopGroup, exited: make(chan struct{})}
+	theirs, err := p.pipes(i.out)
+	if err != nil {
+		return nil, err
+	}
+	err = i.set.opts.Spawner.Start(cmd)
+	for _, f := range theirs {
+		_ = f.Close() // the child has its own
+	}
+	if err != nil {
+		p.closeOutput()
+		return nil, fmt.Errorf("start of %s: %w", i.spec.Command[0], err)
+	}
+	p.pid = cmd.Process.Pid
+	go p.reap()
+	return p, nil
+}
+
+func (p *process) pipes(j *journal) ([]*os.File, error) {
+	var theirs []*os.File
+	for _, name := range []string{streamOut, streamErr} {
+		s, w, err := newStream(j, name)
+		if err != nil {
+			for _, f := range theirs {
+				_ = f.Close() // no child was started
+			}
+			p.closeOutput()
+			return nil, fmt.Errorf("pipe for the program's output: %w", err)
+		}
+		p.out, theirs = append(p.out, s), append(theirs, w)
+	}
+	p.cmd.Stdout, p.cmd.Stderr = theirs[0], theirs[1]
+	return theirs, nil
+}
+
+// lookPath finds a command as the program's own environment would.
+func lookPath(name, dir string, env []string) (string, error) {
+	if strings.ContainsRune(name, filepath.Separator) {
+		if !filepath.IsAbs(name) {
+			name = filepath.Join(dir, name)
+		}
+		return name, nil
+	}
+	path := ""
+	for _, variable := range env {
+		if value, ok := strings.CutPrefix(variable, "PATH="); ok {
+			path = value
+		}
+	}
+	for _, folder := range filepath.SplitList(path) {
+		if !filepath.IsAbs(folder) {
+			folder = filepath.Join(dir, folder)
+		}
+		file := filepath.Join(folder, name)
+		if info, err := os.Stat(file); err == nil && info.Mode().IsRegular() && info.Mode()&0o111 != 0 {
+			return file, nil
+		}
+	}
+	return "", fmt.Errorf("command %q: %w (PATH is %s)", name, exec.ErrNotFound, path)
+}
+
+// reap waits for the process. What it left in its group is killed, while the id of
+// both cannot be another's yet.
+func (p *process) reap() {
+	awaitExit(p.pid)
+	p.mu.Lock()
+	p.signalLocked(syscall.SIGKILL, true)
+	_ = p.cmd.Wait() // ProcessState has the same
+	p.reaped = true
+	p.mu.Unlock()
+	close(p.exited)
+}
+
+func (p *process) signal(s syscall.Signal, group bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.signalLocked(s, group)
+}
+
+func (p *process) signalLocked(s syscall.Signal, group bool) {
+	if p.reaped {
+		return
+	}
+	pid := p.pid
+	if group {
+		pid = -pid
+	}
+	_ = syscall.Kill(pid, s) // ESRCH: it is gone already
+}
+
+// stop asks the process to end and kills it when it does not within the time, or when
+// cut ends. false: it had to be killed.
+func (p *process) stop(s syscall.Signal, within time.Duration, cut context.Context) bool {
+	p.signal(s, p.group)
+	if s != syscall.SIGKILL && s != syscall.SIGSTOP {
+		p.signal(syscall.SIGCONT, p.group) // one that was stopped does not hear otherwise
+	}
+	t := time.NewTimer(within)
+	defer t.Stop()
+	select {
+	case <-p.exited:
+		return true
+	case <-t.C:
+	case <-cut.Done():
+	}
+	p.signal(syscall.SIGKILL, true)
+	<-p.exited
+	return false
+}
+
+// exit tells how it ended; it waits for that.
+func (p *process) exit() *Exit {
+	<-p.exited
+	e := &Exit{Code: -1, Time: time.Now()}
+	if state := p.cmd.ProcessState; state != nil {
+		e.Code = state.ExitCode()
+		if ws, ok := state.Sys().(syscall.WaitStatus); ok && ws.Signaled() {
+			e.Signal = ws.Signal().String()
+		}
+	}
+	return e
+}
+
+// close waits for the rest of the output.
+func (p *process) close() {
+	<-p.exited
+	p.closeOutput()
+}
+
+func (p *process) closeOutput() {
+	for _, s := range p.out {
+		s.close()
+	}
+}
