@@ -65,7 +65,7 @@ func DecodeHead(payload []byte, fields []exchange.Field) (h exchange.Head, body 
 		return h, nil, corrupt("reason phrase with control characters")
 	}
 	h.Reason = phrase(payload[16:at])
-	h.Fields, at, err = decodeFields(payload, at, count, fields[:0])
+	h.Fields, at, err = decodeFields(payload, at, count, fields[:0], true)
 	if err != nil {
 		return h, nil, err
 	}
@@ -86,14 +86,14 @@ func DecodeTrailers(payload []byte, fields []exchange.Field) ([]exchange.Field, 
 	if len(payload) < 2 {
 		return nil, corrupt("trailers of %d bytes", len(payload))
 	}
-	out, at, err := decodeFields(payload, 2, int(binary.LittleEndian.Uint16(payload)), fields[:0])
+	out, at, err := decodeFields(payload, 2, int(binary.LittleEndian.Uint16(payload)), fields[:0], false)
 	if err == nil && at != len(payload) {
 		err = corrupt("trailers with %d stray bytes", len(payload)-at)
 	}
 	return out, err
 }
 
-func decodeFields(p []byte, at, count int, fields []exchange.Field) ([]exchange.Field, int, error) {
+func decodeFields(p []byte, at, count int, fields []exchange.Field, head bool) ([]exchange.Field, int, error) {
 	for ; count > 0; count-- {
 		end, ok := skipField(p, at)
 		if !ok {
@@ -104,7 +104,7 @@ func decodeFields(p []byte, at, count int, fields []exchange.Field) ([]exchange.
 		}
 		split := at + 8 + int(binary.LittleEndian.Uint16(p[at:]))
 		f := exchange.Field{Name: p[at+8 : split : split], Value: p[split:end:end]}
-		if err := checkField(f); err != nil {
+		if err := checkField(f); err != nil && (!head || !asksToClose(f)) {
 			return fields, at, err
 		}
 		fields = append(fields, f)
@@ -112,6 +112,10 @@ func decodeFields(p []byte, at, count int, fields []exchange.Field) ([]exchange.
 	}
 	return fields, at, nil
 }
+
+// asksToClose tells the one wish about the connection that an application may have:
+// the lane ends it behind this answer.
+func asksToClose(f exchange.Field) bool { return f.Is("connection") && string(f.Value) == "close" }
 
 // checkField refuses what would let an answer be split or framed a second time: the
 // worker's own checks run in the process that the application can write to.

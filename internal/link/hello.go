@@ -18,6 +18,9 @@ type App struct {
 	Kind     string `json:"kind"` // auto, wsgi, asgi
 	Factory  bool   `json:"factory"`
 	Lifespan string `json:"lifespan"` // auto, on, off
+	// File says that a configuration file or a program describes the application: hints
+	// then name keys, not options of the command.
+	File bool `json:"file"`
 }
 
 // Hello is what a worker is told at its start. Protocol and the credits are set by

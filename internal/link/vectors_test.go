@@ -342,6 +342,7 @@ func vectorHeads() []vector {
 		{"commit", "cookies", "I'm a teapot", "", 418, 0, link.End, []linktest.Field{
 			{Name: "Set-Cookie", Value: "a=1; Path=/"}, {Name: "Set-Cookie", Value: "b=2"}, {Name: "X-Latin", Value: "caf\xe9"},
 		}},
+		{"commit", "connection-close", "OK", "last", 200, 4, link.End, []linktest.Field{{Name: "connection", Value: "close"}}},
 		{"commit", "length-of-terabytes", "OK", "", 200, 1 << 42, 0, nil},
 		{"informational", "continue", "", "", 100, -1, 0, nil},
 		{"informational", "early-hints", "Early Hints", "", 103, -1, 0, []linktest.Field{{Name: "Link", Value: "</a.css>; rel=preload"}}},
@@ -548,12 +549,13 @@ func corruptVectors(t *testing.T) (out []vector) {
 		{"name-not-ascii", "no token", linktest.Field{Name: "caf\xe9", Value: "c"}},
 		{"content-length", "the host frames the body", linktest.Field{Name: "Content-Length", Value: "4"}},
 		{"transfer-encoding", "the host frames the body", linktest.Field{Name: "transfer-encoding", Value: "chunked"}},
-		{"connection", "belongs to the host", linktest.Field{Name: "Connection", Value: "close"}},
+		{"connection", "only close may be asked for", linktest.Field{Name: "Connection", Value: "close, upgrade"}},
 	} {
 		add("head", c.name, c.why, linktest.AppendCommit(nil, 200, "OK", 0, nil, c.f))
 		add("trailers", "trailer-"+c.name, c.why, linktest.AppendFields([]byte{1, 0}, c.f))
 	}
 	add("head", "field-with-reserved-bits", "the u16 behind the name length is zero", patch(head, 20, 1))
+	add("trailers", "trailer-connection-close", "too late for it", linktest.AppendFields([]byte{1, 0}, linktest.Field{Name: "connection", Value: "close"}))
 	add("trailers", "trailers-cut", "ends too early", linktest.AppendFields([]byte{2, 0}, linktest.Field{Name: "A", Value: "b"}))
 	add("trailers", "trailers-without-count", "ends too early", []byte{1})
 	return out

@@ -107,6 +107,22 @@ def test_transfer_encoding_and_hop_by_hop_fields_of_the_application_are_dropped(
 
 
 @pytest.mark.parametrize(
+    ("value", "fields"),
+    [
+        ("close", [(b"connection", b"close")]),
+        ("Upgrade, CLOSE", [(b"connection", b"close")]),
+        ("closed", []),
+        ("keep-alive", []),
+    ],
+)
+def test_an_application_may_ask_for_the_end_of_the_connection(
+    shared: Worker, value: str, fields: list[tuple[bytes, bytes]]
+) -> None:
+    answer, errors = sends(shared, START | {"headers": [field("Connection", value)]}, BODY)
+    assert (answer.fields, errors) == (fields, [])
+
+
+@pytest.mark.parametrize(
     ("headers", "error"),
     [
         ([field("a\r\nb", "x")], "ValueError: byte 0x0d is not allowed in a header name"),

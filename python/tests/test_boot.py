@@ -95,6 +95,40 @@ def test_a_missing_submodule_names_the_nearest(boot: Callable[..., Host]) -> Non
     assert "did you mean shop.wsgi?" in failed(host)["hint"]
 
 
+@pytest.mark.parametrize(
+    ("target", "meant"),
+    [("shop.application", "shop:application"), ("shop.aplication", "shop:application")],
+)
+def test_a_dot_where_a_colon_belongs_is_pointed_out(
+    boot: Callable[..., Host], target: str, meant: str
+) -> None:
+    assert f"did you mean {meant}?" in failed(boot(target, shop=GOOD))["hint"]
+
+
+@pytest.mark.parametrize(
+    ("app", "option", "key"),
+    [
+        ({"target": "nowhere:app"}, "is --dir right?", "is dir right?"),
+        ({"target": "shop:make()"}, "with --factory", "with factory = true"),
+        ({"target": "needs:app"}, "with --python", "interpreter with python"),
+        ({"target": "shop:none"}, "add --factory", "add factory = true"),
+        ({"target": "shop:application", "kind": "asgi"}, "--kind wsgi", 'kind = "wsgi"'),
+    ],
+)
+def test_a_hint_names_options_on_the_command_line_and_keys_for_a_file(
+    boot: Callable[..., Host], app: dict[str, object], option: str, key: str
+) -> None:
+    for file, words in ((False, option), (True, key)):
+        host = boot(
+            {**app, "file": file},
+            shop=GOOD + "\n    def none():\n        pass\n",
+            needs="import no_such_package\n",
+        )
+        hint = failed(host)["hint"]
+        assert words in hint
+        assert ("--" in hint) is not file
+
+
 def test_a_missing_dependency_is_not_a_missing_application(boot: Callable[..., Host]) -> None:
     message = failed(boot("shop:app", shop="import helper\n", helper="import no_such_package\n"))
     assert "no_such_package" in message["message"]
@@ -131,6 +165,7 @@ def test_causes_are_shortened_as_well(boot: Callable[..., Host]) -> None:
 def test_a_syntax_error_shows_its_line(boot: Callable[..., Host]) -> None:
     message = failed(boot("shop:app", shop="def broken(:\n    pass\n"))
     assert "SyntaxError" in message["message"]
+    assert message["message"].endswith("shop.py, line 1)")
     assert "def broken(:" in message["traceback"]
 
 

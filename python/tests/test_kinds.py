@@ -143,6 +143,33 @@ def test_an_asgi_2_application_is_refused_with_the_way_out(target: Any, kind: st
     assert "guarantee_single_callable" in failure.value.hint
 
 
+@functools.wraps(wsgi_function)
+def bridged(scope: Any, receive: Any, send: Any) -> Any:
+    return asgi_function(scope, receive, send)
+
+
+@pytest.mark.parametrize(
+    ("kind", "target", "other"),
+    [
+        ("asgi", wsgi_function, "--kind wsgi"),
+        ("asgi", functools.partial(wsgi_function), "--kind wsgi"),
+        ("wsgi", asgi_function, "--kind asgi"),
+        ("wsgi", AsgiObject(), "--kind asgi"),
+        ("wsgi", asgi_plain, "--kind asgi"),
+    ],
+)
+def test_a_kind_that_cannot_be_right_is_refused(kind: str, target: Any, other: str) -> None:
+    with pytest.raises(BootFailed) as failure:
+        kind_of(app(kind=kind), target)
+    assert "cannot be called as" in failure.value.message
+    assert other in failure.value.hint
+
+
+@pytest.mark.parametrize("target", [anything, bridged, asgi_plain])
+def test_a_kind_that_may_be_right_is_believed(target: Any) -> None:
+    assert kind_of(app(kind="asgi"), target) == "asgi"
+
+
 @pytest.mark.parametrize("target", [None, 5, "text", sys])
 def test_what_cannot_be_called_is_refused_by_name(target: Any) -> None:
     with pytest.raises(BootFailed) as failure:
@@ -170,4 +197,4 @@ def test_a_plain_function_of_any_arguments_is_wsgi() -> None:
 
 def test_the_user_s_word_overrules_what_shows() -> None:
     assert kind_of(app(kind="asgi"), anything) == "asgi"
-    assert kind_of(app(kind="wsgi"), asgi_function) == "wsgi"
+    assert kind_of(app(kind="wsgi"), decorated(asgi_function)) == "wsgi"

@@ -124,6 +124,20 @@ static int hop_by_hop(const char *name, size_t n) {
     }
 }
 
+/* Whether a list of options has "close" among them, whatever its case. */
+static int asks_to_close(const char *at, size_t n) {
+    for (size_t i = 0; i + 5 <= n; i++) {
+        size_t k = 0;
+        while (k < 5 && (at[i + k] | 0x20) == "close"[k])
+            k++;
+        int begins = i == 0 || at[i - 1] == ',' || at[i - 1] == ' ' || at[i - 1] == '\t';
+        int ends = i + 5 == n || at[i + 5] == ',' || at[i + 5] == ' ' || at[i + 5] == '\t';
+        if (k == 5 && begins && ends)
+            return 1;
+    }
+    return 0;
+}
+
 static int content_length(gd_asgi_held *h, const char *at, size_t n) {
     int64_t length = 0;
     size_t i = 0;
@@ -174,8 +188,13 @@ int gd_asgi_held_add(gd_asgi_held *h, const char *name, size_t name_len, const c
     }
     if (is(to, name_len, "content-length"))
         return content_length(h, to + name_len, value_len);
-    if (hop_by_hop(to, name_len))
-        return 0;
+    if (hop_by_hop(to, name_len)) {
+        /* The one wish about the connection that an application may have. */
+        if (!is(to, name_len, "connection") || !asks_to_close(to + name_len, value_len))
+            return 0;
+        memcpy(to + name_len, "close", 5);
+        value_len = 5;
+    }
     /* Offsets for now: the text may still move. */
     h->fields[h->nfields++] = (gd_field){
         .name = {(const char *)(uintptr_t)h->used, name_len},

@@ -30,7 +30,16 @@ class App:
     kind: str = "auto"
     factory: bool = False
     lifespan: str = "auto"
+    file: bool = False  # it is described by a configuration file, not by options
     callable: Callable[..., Any] | None = None
+
+    def spell(self, key: str, value: str = "") -> str:
+        """How the user sets `key`: as an option of the command, or in the file."""
+        if not self.file:
+            return f"--{key} {value}".rstrip()
+        if key == "factory":
+            return "factory = true"
+        return f'{key} = "{value}"' if value else key
 
 
 @dataclass
@@ -103,6 +112,7 @@ def _hello(link: _core.Link, h: dict[str, Any]) -> Hello:
             kind=a.get("kind") or "auto",
             factory=bool(a.get("factory", False)),
             lifespan=a.get("lifespan") or "auto",
+            file=bool(a.get("file", False)),
         )
         for i, a in enumerate(h["apps"])
     ]

@@ -5,7 +5,8 @@ Before: loader found it. After: the link learns the kind. Not here: importing.
 The rules, first that fits: a coroutine function, or an object whose ``__call__`` is one,
 is ASGI. A class is what its instances answer: awaitable is ASGI, iterable is WSGI (PEP
 3333 allows both). Else the number of positional parameters decides: two or any is WSGI,
-three ASGI; one is ASGI 2, which is refused. The user's ``kind`` overrules all of them.
+three ASGI; one is ASGI 2, which is refused. The user's ``kind`` overrules all of them,
+unless the callable can evidently not be called that way: then every request would fail.
 """
 
 from __future__ import annotations
@@ -28,6 +29,8 @@ def kind_of(app: App, target: Any) -> str:
     if app.kind in (WSGI, ASGI):
         if app.kind == ASGI and is_asgi2(target):
             raise asgi2(app, target)
+        if contradicts(app.kind, target):
+            raise wrong_kind(app, target)
         return app.kind
     if is_asgi2(target):
         raise asgi2(app, target)
@@ -48,6 +51,25 @@ def detect(target: Callable[..., Any]) -> str | None:
     if count is None:  # a decorator's *args, or written in C: ASGI would have shown a coroutine
         return WSGI
     return {2: WSGI, 3: ASGI}.get(count)
+
+
+def contradicts(kind: str, target: Callable[..., Any]) -> bool:
+    """Whether calling it as `kind` must fail, whatever it does. What a wrapper says of the
+    function inside is no evidence: it may turn one interface into the other."""
+    plain = unwrap(target)
+    if kind == WSGI and not inspect.isclass(plain):
+        called = plain if inspect.isroutine(plain) else call_of(plain)
+        if inspect.iscoroutinefunction(called):
+            return True
+    try:
+        signature = inspect.signature(target, follow_wrapped=False)
+    except (TypeError, ValueError):  # written in C without a signature
+        return False
+    try:
+        signature.bind(*[None] * (2 if kind == WSGI else 3))
+    except TypeError:
+        return True
+    return False
 
 
 def kind_of_class(cls: type) -> str | None:
@@ -142,17 +164,32 @@ def asgi2(app: App, target: Any) -> BootFailed:
         f"{app.target!r} ({describe(target)}) takes one argument: it looks like an ASGI 2 "
         "application, a callable that returns another",
         hint="guado speaks ASGI 3: wrap it with asgiref.compatibility.guarantee_single_callable, "
-        "or upgrade the framework; if it is a factory, add --factory",
+        f"or upgrade the framework; if it is a factory, add {app.spell('factory')}",
+    )
+
+
+def wrong_kind(app: App, target: Any) -> BootFailed:
+    calls = {WSGI: "(environ, start_response)", ASGI: "(scope, receive, send)"}
+    found = detect(target)
+    hint = "leave the kind away: it is found out"
+    if found not in (None, app.kind):
+        hint = f"it looks like {found.upper()}: write {app.spell('kind', found)}, or nothing"
+    return BootFailed(
+        "kind",
+        app.name,
+        f"{app.target!r} is {describe(target)}, which cannot be called as "
+        f"{app.kind.upper()} {calls[app.kind]}",
+        hint=hint,
     )
 
 
 def unknown(app: App, target: Any) -> BootFailed:
     count = positional(target)
-    hint = "say which with --kind wsgi or --kind asgi"
+    hint = f"say which with {app.spell('kind', WSGI)} or {app.spell('kind', ASGI)}"
     if inspect.isclass(target):
-        hint = f"name an instance of it (app = {target.__name__}()), or add --factory"
+        hint = f"name an instance of it (app = {target.__name__}()), or add {app.spell('factory')}"
     elif count == 0:
-        hint = "if it is a factory, add --factory"
+        hint = f"if it is a factory, add {app.spell('factory')}"
     return BootFailed(
         "kind",
         app.name,

@@ -51,7 +51,7 @@ def check_target(app: App, module: str, separator: str, attribute: str) -> None:
         hint = f"name the module, not the file: {name}{separator}{attribute}"
     elif attribute.endswith(")"):
         name = attribute.partition("(")[0]
-        hint = f"for a factory: {module}:{name} with --factory (factory = true)"
+        hint = f"for a factory: {module}:{name} with {app.spell('factory')}"
     elif not module or (separator and not attribute):
         hint = "a target is MODULE:ATTRIBUTE, for example shop.wsgi:application"
     if hint:
@@ -65,14 +65,15 @@ def import_module(app: App, name: str) -> ModuleType:
         missing = error.name or ""
         if name == missing or name.startswith(missing + "."):
             raise no_module(app, name, missing) from error
-        raise failed(app, error, missing_dependency(missing)) from error
+        raise failed(app, error, missing_dependency(app, missing)) from error
     except SystemExit as error:
         message = (
             f"the application ended itself with sys.exit({error.code!r}) while it was imported"
         )
         raise failed(app, error, "", message) from error
     except BaseException as error:  # whatever it is, the host must hear of it
-        raise failed(app, error, circular_import(error)) from error
+        message = place_of(error) if isinstance(error, SyntaxError) else ""
+        raise failed(app, error, circular_import(error), message) from error
 
 
 def failed(app: App, error: BaseException, hint: str, message: str = "") -> BootFailed:
@@ -81,16 +82,39 @@ def failed(app: App, error: BaseException, hint: str, message: str = "") -> Boot
     )
 
 
+def place_of(error: SyntaxError) -> str:
+    """Its last line alone does not say where: "SyntaxError: '(' was never closed"."""
+    if not error.filename or error.lineno is None:
+        return last_line(error)
+    return f"{last_line(error)} ({error.filename}, line {error.lineno})"
+
+
 def no_module(app: App, name: str, missing: str) -> BootFailed:
     parent, _, leaf = missing.rpartition(".")
-    hint = f"is --dir right? sys.path[0] is {sys.path[0]}"
+    hint = f"is {app.spell('dir')} right? sys.path[0] is {sys.path[0]}"
+    attribute = meant_attribute(parent, leaf)
     near = difflib.get_close_matches(leaf, siblings(parent), n=1)
-    if near:
+    if attribute:
+        hint = f"did you mean {parent}:{attribute}? a colon stands before the attribute"
+    elif near:
         best = f"{parent}.{near[0]}" if parent else near[0]
         hint = f"did you mean {best}? sys.path[0] is {sys.path[0]}"
     return BootFailed(
         "import", app.name, f"no module named {missing!r} (target {app.target!r})", hint=hint
     )
+
+
+def meant_attribute(parent: str, leaf: str) -> str:
+    """What was meant by ``hello.app`` where ``hello`` is a module that has an ``app``."""
+    module = sys.modules.get(parent)
+    if module is None:
+        return ""
+    if hasattr(module, leaf):
+        return leaf
+    if hasattr(module, "__path__"):
+        return ""  # a package: a module of it was meant
+    near = difflib.get_close_matches(leaf, [name for name in dir(module) if name[0] != "_"], n=1)
+    return near[0] if near else ""
 
 
 def siblings(parent: str) -> list[str]:
@@ -100,11 +124,11 @@ def siblings(parent: str) -> list[str]:
     return [module.name for module in pkgutil.iter_modules(path)]
 
 
-def missing_dependency(missing: str) -> str:
+def missing_dependency(app: App, missing: str) -> str:
     where = f"the environment {sys.prefix}" if sys.prefix != sys.base_prefix else sys.executable
     return (
         f"the application needs {missing!r}, which {where} does not have: install it there, "
-        "or name the application's interpreter with --python"
+        f"or name the application's interpreter with {app.spell('python')}"
     )
 
 
@@ -145,7 +169,7 @@ def default_attribute(app: App, module: ModuleType) -> Any:
                 "import",
                 app.name,
                 f"{module.__name__!r} has neither 'application' nor 'app', but a factory {name!r}",
-                hint=f"{module.__name__}:{name} with --factory (factory = true)",
+                hint=f"{module.__name__}:{name} with {app.spell('factory')}",
             )
     raise BootFailed(
         "import",
@@ -161,13 +185,13 @@ def call_factory(app: App, factory: Any) -> Any:
             "factory",
             app.name,
             f"{app.target!r} is {kinds.describe(factory)}, which cannot be called",
-            hint="leave --factory away when the target is the application itself",
+            hint=f"leave {app.spell('factory')} away when the target is the application itself",
         )
     try:
         made = factory()
     except BaseException as error:
         raise BootFailed(
-            "factory", app.name, last_line(error), format_exception(error), factory_hint(error)
+            "factory", app.name, last_line(error), format_exception(error), factory_hint(app, error)
         ) from error
     if kinds.is_coroutine(made):
         made.close()
@@ -175,14 +199,16 @@ def call_factory(app: App, factory: Any) -> Any:
             "factory",
             app.name,
             f"{app.target!r} is an async function: a factory must return the application",
-            hint="leave --factory away if it is the application, else make it a plain function",
+            hint=f"leave {app.spell('factory')} away if it is the application, else make it a "
+            "plain function",
         )
     return made
 
 
-def factory_hint(error: BaseException) -> str:
+def factory_hint(app: App, error: BaseException) -> str:
     if isinstance(error, TypeError) and "argument" in str(error):
         return (
-            "a factory is called without arguments; leave --factory away for the application itself"
+            f"a factory is called without arguments; leave {app.spell('factory')} away for the "
+            "application itself"
         )
     return ""
