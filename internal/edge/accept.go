@@ -193,6 +193,11 @@ func unmap(a netip.AddrPort) netip.AddrPort {
 func (s *Server) handshake(raw net.Conn, info *lane.Conn) (net.Conn, *lane.Conn, bool, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), s.certs.timeout)
 	defer cancel()
+	if s.speaksPlain(raw) {
+		// The lane answers, as it can tell the client in HTTP what is wrong.
+		info.NoTLS = true
+		return raw, info, false, nil
+	}
 	c := tls.Server(raw, s.certs.config)
 	if err := c.HandshakeContext(ctx); err != nil {
 		return nil, nil, false, fmt.Errorf("TLS handshake: %w", err)
@@ -200,6 +205,16 @@ func (s *Server) handshake(raw net.Conn, info *lane.Conn) (net.Conn, *lane.Conn,
 	state := c.ConnectionState()
 	info.TLS = &exchange.TLS{Version: state.Version, CipherSuite: state.CipherSuite}
 	return c, info, state.NegotiatedProtocol == protoH2, nil
+}
+
+// speaksPlain looks whether the client of a TLS listener begins with the letter of an
+// HTTP method. Whatever else comes, and whatever goes wrong, is for the handshake.
+func (s *Server) speaksPlain(c net.Conn) (plain bool) {
+	err := peek(c, 1, s.certs.timeout, func(b []byte) bool {
+		plain = b[0] >= 'A' && b[0] <= 'Z'
+		return true
+	})
+	return err == nil && plain
 }
 
 // preface begins every HTTP/2 connection.

@@ -307,17 +307,33 @@ func TestHardeningASlowTLSHandshakeIsCut(t *testing.T) {
 	if _, err := io.ReadAll(c); errors.Is(err, os.ErrDeadlineExceeded) {
 		t.Error("the connection stays open")
 	}
-	// Speaking plain HTTP to a TLS port ends as well.
-	c, err = net.Dial("tcp", r.addr)
-	if err != nil {
-		t.Fatal(err)
+}
+
+func TestPlainHTTPOnATLSListenerIsToldSo(t *testing.T) {
+	r := serve(t, modes[1], func(x *exchange.Exchange) { text(x, 200, "served") }, func(o *Options) { o.HSTS = time.Hour })
+	for _, request := range []string{
+		"GET / HTTP/1.1\r\nHost: a\r\nAccept: application/json\r\n\r\n",
+		"POST / HTTP/1.1\r\nHost: a\r\nAccept: application/json\r\nContent-Length: 3\r\n\r\nabc",
+	} {
+		c, err := net.Dial("tcp", r.addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close() //nolint:errcheck // of the test
+		if err := c.SetDeadline(time.Now().Add(patience)); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.WriteString(c, request); err != nil {
+			t.Fatal(err)
+		}
+		b, err := io.ReadAll(c)
+		if answer := string(b); err != nil || !strings.HasPrefix(answer, "HTTP/1.1 400 ") || !strings.Contains(answer, `"code":"tls_required"`) ||
+			!strings.Contains(answer, "Connection: close") || strings.Contains(answer, "Strict-Transport-Security") {
+			t.Errorf("%q %v", answer, err)
+		}
 	}
-	defer c.Close() //nolint:errcheck // of the test
-	if _, err := io.WriteString(c, "GET / HTTP/1.1\r\n\r\n"); err != nil {
-		t.Fatal(err)
-	}
-	if b, err := io.ReadAll(c); strings.Contains(string(b), "200") || errors.Is(err, os.ErrDeadlineExceeded) {
-		t.Errorf("plain HTTP on a TLS port: %q %v", b, err)
+	if _, body := r.get("/"); body != "served" {
+		t.Errorf("over TLS: %q", body)
 	}
 }
 

@@ -268,5 +268,8 @@ func (s *Server) ReopenLog() error {
 	return s.access.reopen()
 }
 
+// UnderWay tells how many requests are being answered.
+func (s *Server) UnderWay() int { return s.h1.UnderWay() + s.h2.UnderWay() }
+
 // Connections tells how many connections are open.
 func (s *Server) Connections() int { return s.caps.open() }

@@ -42,7 +42,8 @@ func (r *running) h2(settings ...http2.Setting) *h2Client {
 		r.t.Fatal(err)
 	}
 	c.must(c.framer.WriteSettings(settings...))
-	for {
+	// The server says both in either order.
+	for acknowledged := false; !acknowledged || c.window == 0; {
 		f, err := c.framer.ReadFrame()
 		if err != nil {
 			r.t.Fatal(err)
@@ -50,7 +51,8 @@ func (r *running) h2(settings ...http2.Setting) *h2Client {
 		switch f := f.(type) {
 		case *http2.SettingsFrame:
 			if f.IsAck() {
-				return c
+				acknowledged = true
+				continue
 			}
 			c.must(f.ForeachSetting(func(s http2.Setting) error {
 				c.settings[s.ID] = s.Val
@@ -61,6 +63,7 @@ func (r *running) h2(settings ...http2.Setting) *h2Client {
 			c.window = 65535 + f.Increment
 		}
 	}
+	return c
 }
 
 func (c *h2Client) must(err error) {

@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/guado-server/guado/internal/edge/lane"
@@ -371,6 +372,45 @@ func TestHardeningAnAnswerCannotBreakOutOfItsLines(t *testing.T) {
 			if resp.StatusCode != 500 || !strings.Contains(body, "bad_answer") || resp.Header.Get("Set-Cookie") != "" {
 				t.Errorf("%s: status %d, %q, %v", path, resp.StatusCode, body, resp.Header)
 			}
+		}
+	})
+}
+
+func TestOnlyRequestsAreUnderWayAndNotIdleConnections(t *testing.T) {
+	inEveryLane(t, func(t *testing.T, m mode) {
+		var s atomic.Pointer[Server]
+		seen := make(chan int, 1)
+		r := serve(t, m, func(x *exchange.Exchange) {
+			seen <- s.Load().UnderWay()
+			text(x, 200, "")
+		})
+		s.Store(r.Server)
+		r.get("/")
+		if n := <-seen; n != 1 {
+			t.Errorf("%d requests while one is answered", n)
+		}
+		eventually(t, "none is under way", func() bool { return r.UnderWay() == 0 })
+		if n := r.Connections(); n != 1 {
+			t.Errorf("%d connections: the test does not test it", n)
+		}
+	})
+}
+
+func TestAnAnswerMayAskForTheEndOfItsConnection(t *testing.T) {
+	inEveryLane(t, func(t *testing.T, m mode) {
+		peers := make(chan string, 2)
+		r := serve(t, m, func(x *exchange.Exchange) {
+			peers <- x.Client.String()
+			_ = x.Answer.Head(exchange.Head{Status: 200, Length: 4, Fields: []exchange.Field{field("connection", "close")}})
+			_, _ = x.Answer.Write([]byte("body"))
+		})
+		for range 2 {
+			if resp, body := r.get("/"); resp.Close == m.h2 || body != "body" {
+				t.Errorf("closes: %v, body %q", resp.Close, body)
+			}
+		}
+		if first, second := <-peers, <-peers; (first == second) != m.h2 {
+			t.Errorf("connections from %s and %s", first, second)
 		}
 	})
 }

@@ -30,7 +30,11 @@ func (p *preparer) render(x *exchange.Exchange, problem *exchange.Problem) (exch
 	if status < 400 || status > 599 {
 		status = http.StatusInternalServerError
 	}
-	body, contentType := pageOf(chooseForm(x), status, problem.Code, x.ID, problem.Detail)
+	form := chooseForm(x)
+	body, contentType := pageOf(form, status, problem.Code, x.ID, problem.Detail)
+	if form == formHTML && problem.Headline != "" {
+		body = devPage(x, status, problem)
+	}
 	head := exchange.Head{Status: status, Length: int64(len(body)), Fields: []exchange.Field{
 		field("Content-Type", contentType),
 		field("Cache-Control", "no-store"),
@@ -76,19 +80,13 @@ func pageOf(f form, status int, code, id, detail string) (body []byte, contentTy
 			"h1{font-size:1.5rem}code{font-family:ui-monospace,monospace}p{color:#666}" +
 			"@media(prefers-color-scheme:dark){body{background:#111;color:#eee}p{color:#aaa}}</style>\n" +
 			"<h1>" + number + " " + e(title) + "</h1>\n" +
-			"<p>Code <code>" + e(code) + "</code><br>Request <code>" + e(id) + "</code></p>\n" + pre(e(detail)) + "</html>\n"), "text/html; charset=utf-8"
+			"<p>Code <code>" + e(code) + "</code><br>Request <code>" + e(id) + "</code></p>\n" + "</html>\n"), "text/html; charset=utf-8"
 	}
 	return []byte(number + " " + title + "\ncode: " + code + "\nrequest: " + id + "\n" + under(detail)), "text/plain; charset=utf-8"
 }
 
-// pre and under set a detail, which only `guado dev` has, below the rest.
-func pre(escaped string) string {
-	if escaped == "" {
-		return ""
-	}
-	return "<style>body{max-width:none;margin:5vh 2rem}pre{overflow:auto}</style>\n<pre>" + escaped + "</pre>\n"
-}
-
+// under sets a detail, which only `guado dev` has, below the rest; HTML has a page of
+// its own for it (devPage).
 func under(detail string) string {
 	if detail == "" {
 		return ""

@@ -55,6 +55,12 @@ func TestErrorPagesEscapeWhatTheyShow(t *testing.T) {
 	if strings.Contains(string(body), evil) || !strings.Contains(string(body), html.EscapeString(evil)) {
 		t.Errorf("page %s", body)
 	}
+	x := exchange.New()
+	x.Method, x.ID = "GET", evil
+	dev := string(devPage(x, 500, &exchange.Problem{Code: evil, Headline: evil, Detail: evil}))
+	if strings.Contains(dev, evil) || strings.Count(dev, html.EscapeString(evil)) != 5 {
+		t.Errorf("page %s", dev)
+	}
 	body, _ = pageOf(formJSON, 400, evil, evil, evil)
 	var p map[string]any
 	if err := json.Unmarshal(body, &p); err != nil || p["code"] != evil || p["detail"] != evil {

@@ -1,6 +1,7 @@
 package edge
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"strings"
@@ -78,6 +79,8 @@ func (p *preparer) isProxy(a netip.Addr) bool {
 	return false
 }
 
+var errNoTLS = errors.New("plain HTTP on a listener that speaks TLS: the URL should begin with https://")
+
 // prepare is lane.Hooks.Prepare. Requests that two parties could read in two ways are
 // refused, and the connection with them: what follows could be read in two ways too.
 func (p *preparer) prepare(x *exchange.Exchange, c *lane.Conn) (*exchange.Problem, bool) {
@@ -95,6 +98,9 @@ func (p *preparer) prepare(x *exchange.Exchange, c *lane.Conn) (*exchange.Proble
 	p.identify(x, &seen)
 	if refused != nil {
 		return refused, true
+	}
+	if c.NoTLS {
+		return &exchange.Problem{Status: 400, Code: "tls_required", Err: errNoTLS}, true
 	}
 	if problem := takeHost(x, &seen); problem != nil {
 		return problem, true

@@ -22,6 +22,11 @@ type Problem struct {
 	// Detail is shown to the client: a traceback under `guado dev`, and never anything
 	// otherwise.
 	Detail string
+	// Headline says under `guado dev` in a line what Detail is about.
+	Headline string
+	// Passing: the next request may well succeed, without a change of its own. Only
+	// `guado dev` says so, whose page then asks again.
+	Passing bool
 }
 
 // Error makes a Problem an error for the log.

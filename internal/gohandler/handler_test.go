@@ -595,6 +595,16 @@ func TestABodyThatIsStillReadWhenTheHandlerReturnsIsLetGo(t *testing.T) {
 	})
 }
 
+func TestAHandlerMayEndItsConnection(t *testing.T) {
+	s := start(t, false, "/", func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Connection", "X-Private, Close")
+		_, _ = fmt.Fprint(w, "ok")
+	})
+	if res, body := s.get(t, "/"); body != "ok" || !res.Close {
+		t.Errorf("%q %v", body, res.Header)
+	}
+}
+
 func TestFieldsOfTheConnectionAndSplitValuesDoNotPass(t *testing.T) {
 	s := start(t, false, "/", func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Connection", "X-Private")

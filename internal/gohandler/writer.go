@@ -325,7 +325,12 @@ func fieldsOf(h http.Header, without ...string) []exchange.Field {
 	out := make([]exchange.Field, 0, len(h)+1)
 	for _, name := range slices.Sorted(maps.Keys(h)) {
 		switch name {
-		case "Content-Length", "Transfer-Encoding", "Connection", "Keep-Alive", "Proxy-Connection", "Upgrade":
+		case "Connection":
+			if closes(h[name]) {
+				out = append(out, field(name, "close"))
+			}
+			continue
+		case "Content-Length", "Transfer-Encoding", "Keep-Alive", "Proxy-Connection", "Upgrade":
 			continue
 		}
 		if strings.HasPrefix(name, http.TrailerPrefix) || slices.Contains(without, name) {
@@ -336,6 +341,19 @@ func fieldsOf(h http.Header, without ...string) []exchange.Field {
 		}
 	}
 	return out
+}
+
+// closes reports whether the handler asks for the end of the connection: of all that
+// the field can say, the lane honours this.
+func closes(values []string) bool {
+	for _, v := range values {
+		for option := range strings.SplitSeq(v, ",") {
+			if strings.EqualFold(strings.TrimSpace(option), "close") {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 var oneLine = strings.NewReplacer("\r", " ", "\n", " ", "\x00", " ")

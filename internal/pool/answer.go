@@ -149,6 +149,7 @@ func (f *flight) aborted(s *link.Stream, x *exchange.Exchange, fr *link.Frame) *
 		if traceback := s.LoggedError(); traceback != "" {
 			problem.Detail = traceback
 		}
+		problem.Headline = lastLine(strings.TrimRight(problem.Detail, "\n")).Error()
 	}
 	switch fr.Arg {
 	case link.AbortException:

@@ -247,6 +247,7 @@ func (p *Pool) unavailableProblem() *exchange.Problem {
 	problem := &exchange.Problem{Status: 503, Code: "app_unavailable", RetryAfter: 2, Err: p.unavailable}
 	if boot := (*link.BootError)(nil); p.opts.Dev && errors.As(p.unavailable, &boot) {
 		problem.Detail = strings.Trim(boot.Traceback+"\n"+boot.Error()+"\n"+boot.Hint, "\n")
+		problem.Headline, problem.Passing = boot.App+" cannot start: "+boot.Message, true
 	}
 	return problem
 }

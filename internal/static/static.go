@@ -193,7 +193,11 @@ func (h *Handler) file(w http.ResponseWriter, r *http.Request, name string, info
 	if h.opts.CacheControl != "" {
 		header.Set("Cache-Control", h.opts.CacheControl)
 	}
-	http.ServeContent(w, r, name, info.ModTime(), f)
+	answer := &judged{ResponseWriter: w}
+	http.ServeContent(answer, r, name, info.ModTime(), f)
+	if p := answer.problem(); p != nil {
+		h.problem(w, r, p)
+	}
 }
 
 // precompressed gives the name and coding of the best sibling; empty when there is none.

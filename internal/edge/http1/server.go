@@ -193,6 +193,19 @@ func (s *Server) Connections() int {
 	return len(s.conns)
 }
 
+// UnderWay is the number of exchanges that run.
+func (s *Server) UnderWay() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	n := 0
+	for _, c := range s.conns {
+		if p := c.rd.load().phase(); p == readBusy || p == readBody {
+			n++
+		}
+	}
+	return n
+}
+
 // Idle is the number of connections that wait for a request.
 func (s *Server) Idle() int {
 	s.mu.Lock()

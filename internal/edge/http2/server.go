@@ -12,6 +12,7 @@ import (
 	"net"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/guado-server/guado/internal/edge/lane"
@@ -65,6 +66,7 @@ type Server struct {
 	known   sync.Map // net.Conn → *taken, from Take to the end of the connection
 	served  chan struct{}
 	busy    lane.Tally // connections, and streams being served
+	streams atomic.Int64
 	drain   sync.Once
 	drained chan struct{}
 	cut     context.CancelFunc
@@ -172,6 +174,9 @@ func (s *Server) Wait(ctx context.Context) error {
 	<-s.served
 	return s.busy.Wait(ctx)
 }
+
+// UnderWay is the number of streams being served.
+func (s *Server) UnderWay() int { return int(s.streams.Load()) }
 
 // CloseAll cuts every connection. Streams being served learn that their client is gone.
 func (s *Server) CloseAll() {

@@ -38,6 +38,8 @@ var streams = sync.Pool{New: func() any { return &stream{x: exchange.New()} }}
 func (s *Server) serveHTTP(w http.ResponseWriter, r *http.Request) {
 	s.busy.Add()
 	defer s.busy.Done()
+	s.streams.Add(1)
+	defer s.streams.Add(-1)
 	c := r.Context().Value(connKey{}).(*conn)
 	st := streams.Get().(*stream)
 	control := http.NewResponseController(w)

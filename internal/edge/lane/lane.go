@@ -20,6 +20,7 @@ type Conn struct {
 	Unix      bool
 	TLS       *exchange.TLS // nil: plain
 	Trusted   bool          // a listed proxy: its forwarded fields are believed
+	NoTLS     bool          // plain HTTP on a TLS listener: for its refusal only
 }
 
 // Limits of one connection and its requests. Zero means the default of
