@@ -123,7 +123,7 @@ func (h *host) addGroups(ctx context.Context, s *Server, stdout, stderr *supervi
 			slot++ // numbered once per host: a slot's name is good in every group
 			slots = append(slots, fmt.Sprintf("p%02d", slot))
 		}
-		in, err := cache.Find(ctx, g.Python, g.Dir)
+		in, err := cache.Find(ctx, g.Python, g.Dir, h.config.Dir)
 		if err != nil {
 			return fmt.Errorf("group %s: %w", g.Name, err)
 		}
@@ -147,7 +147,7 @@ func (h *host) addGroup(g *config.Group, in *runtime.Interpreter, cache *runtime
 		if a.Group != g.Name {
 			continue
 		}
-		hello.Apps = append(hello.Apps, link.App{Name: a.Name, Target: a.Target, Kind: a.Kind, Factory: a.Factory, Lifespan: a.Lifespan})
+		hello.Apps = append(hello.Apps, link.App{Name: a.Name, Target: a.Target, Kind: a.Kind, Factory: a.Factory, Lifespan: a.Lifespan, File: h.config.Described(i)})
 		h.apps[a.Name] = p.App(pool.AppOptions{
 			Name: a.Name, Timeout: h.config.Deadline(a).Std(), Spool: a.Spool, RetrySafe: a.Retry == "safe",
 		})

@@ -67,7 +67,11 @@ func (h *host) serve(ctx context.Context, s *Server) error {
 	}
 	close(quit)
 	<-done
-	h.log.Info("stopping", "in_flight_seconds", h.config.Server.GracefulTimeout.Std().Seconds())
+	if n := h.edge.UnderWay(); n > 0 {
+		h.log.Info("stopping once the requests under way are answered", "requests", n, "at_most", h.config.Server.GracefulTimeout.String())
+	} else {
+		h.log.Info("stopping")
+	}
 	stopErr := h.stop(s.cut)
 	<-ended
 	return errors.Join(err, stopErr)
@@ -100,14 +104,15 @@ func (h *host) stop(cut context.Context) error {
 	defer cancel()
 	// 1. No new connections; idle ones close; requests under way finish, and so does
 	// what the applications do behind their answers.
-	err := h.edge.Drain(graceful)
-	if err != nil {
-		h.log.Warn("requests are cut", "error", err)
-		err = nil
+	if h.edge.Drain(graceful) != nil {
+		// Connections that are slow to close are no loss.
+		if n := h.edge.UnderWay(); n > 0 {
+			h.log.Warn("requests are cut", "requests", n, "because", whyCut(cut))
+		}
 	}
 	for _, g := range h.groups {
 		if g.pool.Idle(graceful) != nil {
-			h.log.Warn("work behind requests is cut", "group", g.config.Name)
+			h.log.Warn("work behind requests is cut", "group", g.config.Name, "because", whyCut(cut))
 		}
 	}
 	// 2. What is still there is told to stop; its answers are cut.
@@ -119,7 +124,7 @@ func (h *host) stop(cut context.Context) error {
 		h.log.Debug("connections are closed with requests under way")
 	}
 	cancelSoon()
-	err = errors.Join(err, h.edge.Close())
+	err := h.edge.Close()
 	// 3. Workers: lifespan shutdown, atexit, then signals. Then the programs that they
 	// may need until then.
 	h.unhold()
@@ -132,6 +137,14 @@ func (h *host) stop(cut context.Context) error {
 	}
 	h.spawner.Close()
 	return err
+}
+
+// whyCut says who has lost patience.
+func whyCut(cut context.Context) string {
+	if cut.Err() != nil {
+		return "told to stop at once"
+	}
+	return "graceful_timeout is over"
 }
 
 // cutGrace is how long answers that say "stopping" have to reach their clients.

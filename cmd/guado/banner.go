@@ -71,5 +71,9 @@ func describeApp(cfg *config.Config, a *config.App, status *guado.Status) string
 	if kind == "wsgi" {
 		workers += " × " + count(g.Threads, "thread")
 	}
-	return fmt.Sprintf("%s %s, %s, %s", strings.ToUpper(kind), a.Target, workers, python)
+	what := a.Target
+	if kind != "auto" { // it is known once a worker has imported the application
+		what = strings.ToUpper(kind) + " " + what
+	}
+	return fmt.Sprintf("%s, %s, %s", what, workers, python)
 }

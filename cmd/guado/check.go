@@ -114,7 +114,7 @@ func (c *command) importAll(ctx context.Context, cfg *config.Config) error {
 func (c *command) importGroup(ctx context.Context, cfg *config.Config, g *config.Group, cache *runtime.Cache) (results []imported, err error) {
 	ctx, cancel := context.WithTimeout(ctx, importTimeout)
 	defer cancel()
-	in, err := cache.Find(ctx, g.Python, g.Dir)
+	in, err := cache.Find(ctx, g.Python, g.Dir, cfg.Dir)
 	if err != nil {
 		return nil, err
 	}
@@ -154,7 +154,7 @@ func asked(cfg *config.Config, g *config.Group) []map[string]any {
 	var apps []map[string]any
 	for i := range cfg.Apps {
 		if a := &cfg.Apps[i]; a.Group == g.Name {
-			apps = append(apps, map[string]any{"name": a.Name, "target": a.Target, "kind": a.Kind, "factory": a.Factory, "lifespan": a.Lifespan})
+			apps = append(apps, map[string]any{"name": a.Name, "target": a.Target, "kind": a.Kind, "factory": a.Factory, "lifespan": a.Lifespan, "file": cfg.Described(i)})
 		}
 	}
 	return apps

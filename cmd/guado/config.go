@@ -40,14 +40,15 @@ func (c *command) config() *cobra.Command {
 }
 
 func (c *command) configShow() *cobra.Command {
-	var all, asJSON bool
+	var set, asJSON bool
 	var s *source
 	cmd := &cobra.Command{
 		Use:   "show [MODULE:ATTR]",
 		Short: "Print the configuration as it is in effect, and where each value comes from",
 		Example: example(
-			"guado config show", "what guado.toml and the environment say",
-			"guado config show --all --json", "every value, for programs",
+			"guado config show", "every value, and where it comes from",
+			"guado config show --set", "what guado.toml, the environment and flags say",
+			"guado config show --json", "for programs",
 		),
 		RunE: func(_ *cobra.Command, args []string) error {
 			cfg, err := c.load(s, args, false)
@@ -55,7 +56,7 @@ func (c *command) configShow() *cobra.Command {
 				return err
 			}
 			if !asJSON {
-				return c.say(cfg.Show(all))
+				return c.say(cfg.Show(!set))
 			}
 			text, err := cfg.JSON()
 			if err != nil {
@@ -65,7 +66,7 @@ func (c *command) configShow() *cobra.Command {
 		},
 	}
 	s = addSource(cmd)
-	cmd.Flags().BoolVarP(&all, "all", "a", false, "also the values that nothing has set")
+	cmd.Flags().BoolVar(&set, "set", false, "only the values that something has set")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "as JSON (always all)")
 	return cmd
 }

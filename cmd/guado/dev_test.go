@@ -62,8 +62,11 @@ func TestDevShowsInTheBrowserWhatFails(t *testing.T) {
 	dir := project(t, map[string]string{"app.py": "1/0\n"})
 	s := start(t, program(t, dir, "dev", "app", "--listen", "127.0.0.1:0"))
 	url := s.wait(address.String())[1] // although the application has never been ready
+	if banner := s.wait(`serves .*\n +/ +(.*)\n`)[1]; !strings.HasPrefix(banner, "app, 1 worker (not ready)") {
+		t.Errorf("the banner says %q of an application that nobody knows", banner)
+	}
 	boot := until(t, url, func(a answer) bool { return a.status == 503 })
-	for _, want := range []string{"<pre>", "app.py&#34;, line 1, in &lt;module&gt;", "ZeroDivisionError"} {
+	for _, want := range []string{"<h1>app cannot start: ZeroDivisionError: division by zero</h1>", "location.reload()", "<pre>", "app.py&#34;, line 1, in &lt;module&gt;", "ZeroDivisionError"} {
 		if !strings.Contains(boot.body, want) {
 			t.Errorf("while it cannot start: no %q in\n%s", want, boot.body)
 		}
@@ -74,7 +77,10 @@ func TestDevShowsInTheBrowserWhatFails(t *testing.T) {
 	}
 	write(t, filepath.Join(dir, "app.py"), "def application(e, s):\n    raise ValueError('<b>')\n")
 	call := until(t, url, func(a answer) bool { return a.status == 500 })
-	for _, want := range []string{"in application", "ValueError: &lt;b&gt;"} {
+	if strings.Contains(call.body, "location.reload()") {
+		t.Error("the page of an exception asks again, which would call the application")
+	}
+	for _, want := range []string{"in application", "<h1>ValueError: &lt;b&gt;</h1>"} {
 		if !strings.Contains(call.body, want) {
 			t.Errorf("when it raises: no %q in\n%s", want, call.body)
 		}

@@ -28,7 +28,7 @@ type flag struct {
 
 // serveFlags, in the order of the help.
 var serveFlags = []flag{
-	{name: "listen", value: "ADDR", list: true, table: "server", keys: []string{"listen"}, usage: "HOST:PORT, unix:PATH, fd://N or systemd; may be given again (default 127.0.0.1:$PORT or :8000)"},
+	{name: "listen", value: "ADDR", list: true, table: "server", keys: []string{"listen"}, usage: "HOST:PORT, unix:PATH, fd://N, systemd[:NAME]; may be given again (default 127.0.0.1:$PORT or :8000)"},
 	{name: "kind", value: "KIND", table: "app", keys: []string{"kind"}, usage: "auto, wsgi or asgi (default auto)"},
 	{name: "dir", value: "DIR", table: "app", keys: []string{"dir"}, usage: "working directory and sys.path[0] of the application (default .)"},
 	{name: "python", value: "PATH", table: "app", keys: []string{"python"}, usage: "interpreter, command or virtual environment (default .venv, $VIRTUAL_ENV, python3)"},
@@ -49,6 +49,7 @@ var serveFlags = []flag{
 // source says what a verb reads its configuration from.
 type source struct {
 	file text
+	cmd  *cobra.Command
 	set  *pflag.FlagSet
 }
 
@@ -71,7 +72,7 @@ func (t *texts) Type() string       { return t.kind }
 
 // addSource gives a command the flags of `serve`.
 func addSource(cmd *cobra.Command) *source {
-	s := &source{set: cmd.Flags()}
+	s := &source{cmd: cmd, set: cmd.Flags()}
 	s.set.SortFlags = false
 	s.file.kind = "FILE"
 	s.set.Var(&s.file, "config", "configuration file instead of an application (default guado.toml when it is there)")
@@ -132,6 +133,9 @@ func (c *command) load(s *source, args []string, dev bool) (*config.Config, erro
 		}
 		o.Flags = append(o.Flags, config.Flag{Name: "--" + f.name, Table: f.table, Keys: f.keys, Value: value})
 	}
+	for _, warning := range config.Misspelt(c.environ) {
+		c.tell("guado: warning: %s\n", warning)
+	}
 	return config.Load(o)
 }
 
@@ -149,7 +153,7 @@ func (s *source) choose(o *config.Options, args []string) error {
 		return nil
 	case s.file.value == "":
 		if _, err := os.Stat(defaultFile); err != nil {
-			return fmt.Errorf("name an application (guado serve MODULE:ATTR) or a configuration (--config FILE); there is no %s here", defaultFile)
+			return fmt.Errorf("name an application (%s MODULE:ATTR) or a configuration (--config FILE); there is no %s here", s.cmd.CommandPath(), defaultFile)
 		}
 		o.File = defaultFile
 	}

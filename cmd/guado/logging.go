@@ -65,7 +65,12 @@ func (c *console) Handle(ctx context.Context, r slog.Record) error {
 	if rest != "" {
 		blocks = append([]slog.Attr{slog.String("message", rest)}, blocks...)
 	}
+	hint := ""
 	r.Attrs(func(a slog.Attr) bool {
+		if a.Key == "hint" {
+			hint = a.Value.String()
+			return true
+		}
 		if isBlock(a) {
 			blocks = append(blocks[:len(blocks):len(blocks)], a)
 		} else {
@@ -81,6 +86,9 @@ func (c *console) Handle(ctx context.Context, r slog.Record) error {
 	}
 	for _, a := range blocks {
 		c.to.buffer.WriteString(strings.TrimRight(a.Value.String(), "\n") + "\n")
+	}
+	if hint != "" { // last, as what is read and done next
+		c.to.buffer.WriteString("hint: " + hint + "\n")
 	}
 	_, err := c.to.w.Write(c.to.buffer.Bytes())
 	return err

@@ -70,14 +70,11 @@ func verdict(err error) error {
 	switch {
 	case err == nil:
 		return nil
-	case errors.Is(err, guado.ErrNeverReady) && errors.As(err, &boot):
-		message := boot.Message
-		if boot.Hint != "" {
-			message += "\nhint: " + boot.Hint
-		}
-		return &failure{code: exitNotReady, err: fmt.Errorf("%s is not ready: %s", boot.App, message)}
+	case errors.Is(err, guado.ErrNeverReady) && errors.As(err, &boot) && boot.App != "":
+		// The log has told why, with traceback and hint.
+		return &failure{code: exitNotReady, err: fmt.Errorf("%s could not be started", boot.App)}
 	case errors.Is(err, guado.ErrNeverReady):
-		return &failure{code: exitNotReady, err: err}
+		return &failure{code: exitNotReady, err: guado.ErrNeverReady}
 	}
 	if _, ok := config.AsProblems(err); ok {
 		return err

@@ -77,8 +77,10 @@ func TestASignalLetsRequestsFinishAndASecondOneCutsThem(t *testing.T) {
 				}
 				return err != nil
 			})
+			s.wait(`stopping once the requests under way are answered requests=1 at_most=25s`)
 			if c.cut {
 				s.signal(syscall.SIGINT)
+				s.wait(`requests are cut requests=1 because="told to stop at once"`)
 				if a := <-answers; a.status == 200 {
 					t.Errorf("the request was not cut: %+v", a)
 				}

@@ -19,6 +19,7 @@ func TestExitCodesAndMessages(t *testing.T) {
 	dir := project(t, map[string]string{
 		"hello.py": hello, "broken.py": "import nothere_at_all\n", "asgi2.py": "class app:\n    def __init__(self, scope): pass\n    async def __call__(self, receive, send): pass\n",
 		"good.toml": "[[app]]\ntarget = \"hello\"\n", "wrong.toml": "[server]\nlisten = [\"x:y:z\"]\n[[app]]\ntarget = \"hello\"\ntreads = 1\n", "syntax.toml": "[server\n",
+		"syntax.py": "x = 1\ndef broken(:\n    pass\n", "away.toml": "[server]\nlisten = [\"127.0.0.1:0\"]\n[[app]]\ntarget = \"nosuch:app\"\n",
 	})
 	taken, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -43,6 +44,8 @@ func TestExitCodesAndMessages(t *testing.T) {
 		{"serv", 2, []string{`unknown command "serv"`, "Did you mean this?", "serve", "Try 'guado --help'"}},
 		{"serve --treads 3 hello", 2, []string{"unknown flag: --treads; did you mean --threads?"}},
 		{"serve", 2, []string{"guado serve MODULE:ATTR", "--config FILE", "no guado.toml here"}},
+		{"check", 2, []string{"guado check MODULE:ATTR"}},
+		{"config show", 2, []string{"guado config show MODULE:ATTR"}},
 		{"serve a b", 2, []string{"not 2 (a b)"}},
 		{"serve --config good.toml hello", 2, []string{"either an application or --config"}},
 		{"serve good.toml", 2, []string{"--config good.toml"}},
@@ -60,7 +63,13 @@ func TestExitCodesAndMessages(t *testing.T) {
 		{"config sho", 2, []string{"unknown command"}},
 		{"version extra", 2, []string{"unknown command \"extra\""}},
 
-		{"serve --listen 127.0.0.1:0 broken", 3, []string{"Traceback (most recent call last):\n  File \"" + dir + "/broken.py\", line 1, in <module>\n", "guado: broken is not ready: ModuleNotFoundError", "hint: "}},
+		{"serve --listen 127.0.0.1:0 broken", 3, []string{"Traceback (most recent call last):\n  File \"" + dir + "/broken.py\", line 1, in <module>\n", "error=\"ModuleNotFoundError", "\nhint: ", "guado: broken could not be started\n"}},
+		{"serve --listen 127.0.0.1:0 syntax", 3, []string{"SyntaxError: ", "/syntax.py, line 2)", "guado: syntax could not be started\n"}},
+		{"serve --listen 127.0.0.1:0 hello.application", 3, []string{"\nhint: did you mean hello:application?"}},
+		{"serve --listen 127.0.0.1:0 --kind asgi hello", 3, []string{"cannot be called as ASGI", "--kind wsgi"}},
+		{"serve --config away.toml", 3, []string{"\nhint: is dir right?"}},
+		{"check --load --config away.toml", 1, []string{"hint: is dir right?"}},
+		{"check --load nosuch", 1, []string{"hint: is --dir right?"}},
 		{"serve --listen 127.0.0.1:0 helo", 3, []string{"no module named 'helo'", "did you mean hello?"}},
 		{"serve --listen 127.0.0.1:0 hello:applicatio", 3, []string{"has no attribute 'applicatio'", "did you mean application?"}},
 		{"serve --listen 127.0.0.1:0 asgi2:app", 3, []string{"ASGI 2"}},
@@ -74,6 +83,9 @@ func TestExitCodesAndMessages(t *testing.T) {
 				if !strings.Contains(r.out+r.err, text) {
 					t.Errorf("it does not say %q", text)
 				}
+			}
+			if n := strings.Count(r.err, "hint: "); n > 1 {
+				t.Errorf("%d reports", n)
 			}
 			if c.code != 0 && strings.Contains(r.out, "guado:") {
 				t.Error("the error is on standard output")
@@ -96,11 +108,19 @@ func TestTheConfigurationPrintsWhatItsPackageMakes(t *testing.T) {
 			t.Errorf("config %s: exit %d, %d bytes, want %d", verb, r.code, len(r.out), len(want))
 		}
 	}
-	shown := run(t, dir, "config", "show")
+	shown, set := run(t, dir, "config", "show"), run(t, dir, "config", "show", "--set")
 	for _, want := range []string{`log_level = "warn"`, "# guado.toml:2", `target = "hello"`} {
-		if !strings.Contains(shown.out, want) {
-			t.Errorf("config show does not say %q:\n%s", want, shown.out)
+		if !strings.Contains(shown.out, want) || !strings.Contains(set.out, want) {
+			t.Errorf("config show does not say %q:\n%s\n--set:\n%s", want, shown.out, set.out)
 		}
+	}
+	if inEffect := `graceful_timeout = "25s"`; !strings.Contains(shown.out, inEffect) || strings.Contains(set.out, inEffect) || shown.out[0] == '\n' {
+		t.Errorf("config show:\n%s\n--set:\n%s", shown.out, set.out)
+	}
+	warned := program(t, dir, "check")
+	warned.Env = append(warned.Env, "GUADO_SERVER_LOG_LEVEL=debug")
+	if text, err := warned.CombinedOutput(); err != nil || !strings.Contains(string(text), "guado: warning: GUADO_SERVER_LOG_LEVEL has no effect; did you mean GUADO__SERVER__LOG_LEVEL?") {
+		t.Errorf("%v, %s", err, text)
 	}
 	var all map[string]map[string]any
 	text := run(t, dir, "config", "show", "--json").out

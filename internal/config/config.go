@@ -39,7 +39,7 @@ type Config struct {
 
 // Server is the host's own part.
 type Server struct {
-	Listen          []string `toml:"listen" default:"127.0.0.1:8000" doc:"Where to listen: \"HOST:PORT\", \"unix:PATH\" (\"unix:PATH?mode=0660\"), \"fd://N\" for an inherited socket, or \"systemd\" for all that systemd passed. Without a port, $PORT or 8000. The prefix \"http://\" keeps an address plain when [server.tls] is set."`
+	Listen          []string `toml:"listen" default:"127.0.0.1:8000" doc:"Where to listen: \"HOST:PORT\", \"unix:PATH\" (\"unix:PATH?mode=0660\"), \"fd://N\" for an inherited socket, \"systemd\" for all that systemd passed, or \"systemd:NAME\" for one of them. Without a port, $PORT or 8000. The prefix \"http://\" keeps an address plain when [server.tls] is set."`
 	TLS             TLS      `toml:"tls" doc:"Certificate of the TCP listeners. The files are read again when they change."`
 	HTTP2           bool     `toml:"http2" default:"true" doc:"Offer HTTP/2 on TLS listeners."`
 	H2C             bool     `toml:"h2c" default:"false" doc:"Speak HTTP/2 without TLS (prior knowledge) on plain listeners."`
@@ -104,7 +104,7 @@ type Timeouts struct {
 
 // Spool bounds the request bodies that are collected before a worker is asked.
 type Spool struct {
-	Each   Size   `toml:"each" default:"1MiB" min:"0" doc:"Memory for one body; the rest of it goes to disk."`
+	Each   Size   `toml:"each" default:"1MiB" min:"0" doc:"Longest body that is held in memory; a longer one goes to disk whole."`
 	Memory Size   `toml:"memory" default:"64MiB" min:"0" doc:"Memory for all bodies together."`
 	Disk   Size   `toml:"disk" default:"10GiB" min:"0" doc:"Disk for all bodies together; over it 503."`
 	Dir    string `toml:"dir" path:"dir" doc:"Folder of the spool files (they have no name there). Empty: $TMPDIR."`
@@ -113,7 +113,7 @@ type Spool struct {
 // Process is what a group's workers are; on an app that joins no group it is
 // shorthand for its own group.
 type Process struct {
-	Python      string            `toml:"python" doc:"The interpreter: a path, a command, or the folder of a virtual environment. Empty: .venv in dir, $VIRTUAL_ENV, then python3."`
+	Python      string            `toml:"python" doc:"The interpreter: a path, a command, or the folder of a virtual environment. Empty: .venv in dir, .venv beside the configuration file, $VIRTUAL_ENV, then python3."`
 	Dir         string            `toml:"dir" path:"dir" doc:"Working directory and sys.path[0] of the workers. Empty: the folder of the configuration file."`
 	Env         map[string]string `toml:"env" doc:"Environment variables for the workers, over those of the host and env_file."`
 	EnvFile     string            `toml:"env_file" path:"file" doc:"A file of NAME=value lines for the workers' environment."`

@@ -13,7 +13,7 @@ import (
 // Listener is one entry of server.listen, taken apart.
 type Listener struct {
 	Network string      // "tcp", "unix", "fd" or "systemd"
-	Address string      // "127.0.0.1:8000", "/run/guado.sock"; the number of an fd
+	Address string      // "127.0.0.1:8000", "/run/guado.sock"; the number of an fd; systemd's name of a socket
 	FD      int         // of an inherited socket
 	Mode    os.FileMode // of a Unix socket's file; 0: as umask says
 	Plain   bool        // "http://": without TLS although there is a certificate
@@ -31,7 +31,10 @@ func (l Listener) String() string {
 	case "fd":
 		return "fd://" + strconv.Itoa(l.FD)
 	case "systemd":
-		return "systemd"
+		if l.Address == "" {
+			return "systemd"
+		}
+		return "systemd:" + l.Address
 	}
 	if l.Plain {
 		s = "http://" + s
@@ -43,6 +46,12 @@ func (l Listener) String() string {
 func ParseListen(text, port string) (Listener, error) {
 	if text == "systemd" {
 		return Listener{Network: "systemd"}, nil
+	}
+	if name, ok := strings.CutPrefix(text, "systemd:"); ok {
+		if name == "" || strings.ContainsAny(name, ": /") {
+			return Listener{}, fmt.Errorf("a socket's name (FileDescriptorName=) must follow systemd:, as \"systemd:web\"")
+		}
+		return Listener{Network: "systemd", Address: name}, nil
 	}
 	if number, ok := strings.CutPrefix(text, "fd://"); ok {
 		fd, err := strconv.Atoi(number)
@@ -81,7 +90,7 @@ func parseUnix(text string) (Listener, error) {
 
 // hostPort completes "HOST", ":PORT", "HOST:PORT", "[::1]" and "PORT".
 func hostPort(text, port string) (string, error) {
-	const form = "must be HOST:PORT, unix:PATH, fd://N or systemd"
+	const form = "must be HOST:PORT, unix:PATH, fd://N, systemd or systemd:NAME"
 	if text == "" || strings.ContainsAny(text, "/ ") {
 		return "", fmt.Errorf("%s", form)
 	}

@@ -188,6 +188,12 @@ func fill(v reflect.Value) {
 	d.table(v, nil, "", "")
 }
 
+// Described reports whether an app is that of a file or of a program, and not of the
+// command line.
+func (c *Config) Described(app int) bool {
+	return c.Origin(element("app", app)+".target").Kind != FromFlag
+}
+
 // Origin tells where the value of a key came from, by its path: "server.listen",
 // "app[0].threads".
 func (c *Config) Origin(path string) Origin {

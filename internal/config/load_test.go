@@ -340,6 +340,7 @@ func TestListenTakesEveryFormAndRefusesOthers(t *testing.T) {
 		"unix:a.sock?mode=0660": {Network: "unix", Address: "a.sock", Mode: 0o660},
 		"fd://3":                {Network: "fd", Address: "3", FD: 3},
 		"systemd":               {Network: "systemd"},
+		"systemd:web":           {Network: "systemd", Address: "web"},
 	} {
 		got, err := ParseListen(text, "7")
 		if err != nil || got != want {
@@ -349,7 +350,7 @@ func TestListenTakesEveryFormAndRefusesOthers(t *testing.T) {
 			t.Errorf("%q is spelled %q, which is %+v, %v", text, got.String(), again, err)
 		}
 	}
-	for _, text := range []string{"", "a:b", "a:70000", "unix:", "unix:x?mode=9", "unix:x?m=1", "fd://", "fd://x", "https://x:1", "a b:1", "a:1:2"} {
+	for _, text := range []string{"", "a:b", "a:70000", "unix:", "unix:x?mode=9", "unix:x?m=1", "fd://", "fd://x", "https://x:1", "a b:1", "a:1:2", "systemd:", "systemd:a:b"} {
 		if l, err := ParseListen(text, "7"); err == nil {
 			t.Errorf("%q is taken as %+v", text, l)
 		}

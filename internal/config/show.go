@@ -33,7 +33,7 @@ func (c *Config) Show(all bool) string {
 			c.showTable(&b, v.Index(i), "[["+f.key+"]]", element(f.key, i), all)
 		}
 	}
-	return b.String()
+	return strings.TrimPrefix(b.String(), "\n")
 }
 
 func (c *Config) showTable(b *strings.Builder, v reflect.Value, header, path string, all bool) {

@@ -13,6 +13,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 )
@@ -55,9 +56,10 @@ var probeScript string
 
 // Find looks for the interpreter of a group and asks it what it is. python is what
 // the operator named: a path, a command, the folder of a virtual environment, or
-// empty; then it is .venv in dir, $VIRTUAL_ENV, and python3 on the PATH.
-func (c *Cache) Find(ctx context.Context, python, dir string) (*Interpreter, error) {
-	path, source, err := c.locate(python, dir)
+// empty; then it is .venv in the first of the folders that has one, $VIRTUAL_ENV, and
+// python3 on the PATH.
+func (c *Cache) Find(ctx context.Context, python string, dirs ...string) (*Interpreter, error) {
+	path, source, err := c.locate(python, dirs)
 	if err != nil {
 		return nil, err
 	}
@@ -73,18 +75,20 @@ func (c *Cache) Find(ctx context.Context, python, dir string) (*Interpreter, err
 	return in, nil
 }
 
-func (c *Cache) locate(python, dir string) (path, source string, err error) {
+func (c *Cache) locate(python string, dirs []string) (path, source string, err error) {
 	if python != "" {
 		path, err = c.explicit(python)
 		return path, "--python", err
 	}
-	for _, venv := range []struct{ source, dir string }{
-		{".venv", filepath.Join(dir, ".venv")},
-		{"VIRTUAL_ENV", c.getenv("VIRTUAL_ENV")},
-	} {
-		if venv.dir == "" {
-			continue
-		}
+	type place struct{ source, dir string }
+	var places []place
+	for _, dir := range dirs {
+		places = append(places, place{".venv", filepath.Join(dir, ".venv")})
+	}
+	if dir := c.getenv("VIRTUAL_ENV"); dir != "" {
+		places = append(places, place{"VIRTUAL_ENV", dir})
+	}
+	for _, venv := range places {
 		if _, err := os.Stat(filepath.Join(venv.dir, "pyvenv.cfg")); err == nil {
 			path, err := inVirtualEnv(venv.dir)
 			return path, venv.source, err
@@ -95,7 +99,7 @@ func (c *Cache) locate(python, dir string) (path, source string, err error) {
 			return path, "PATH", nil
 		}
 	}
-	return "", "", errors.New("no Python was found: there is no .venv in " + dir +
+	return "", "", errors.New("no Python was found: there is no .venv in " + strings.Join(slices.Compact(slices.Clone(dirs)), " or ") +
 		", VIRTUAL_ENV is not set and python3 is not on the PATH; install CPython 3.11 or newer, or name one with --python")
 }
 

@@ -309,6 +309,11 @@ func TestTheInterpreterIsLookedForInOrder(t *testing.T) {
 	if in := look("", "PATH="+onPath, "VIRTUAL_ENV="+other); in.Source != "VIRTUAL_ENV" || in.VirtualEnv != other {
 		t.Errorf("VIRTUAL_ENV: %+v", in)
 	}
+	beside := venv(t, filepath.Join(other, "..", "file", ".venv"))
+	in, err := openCache(t, t.TempDir(), small(), "PATH="+onPath, "VIRTUAL_ENV="+other).Find(t.Context(), "", project, filepath.Dir(beside))
+	if err != nil || in.Source != ".venv" || in.VirtualEnv != beside {
+		t.Errorf(".venv beside the file: %+v, %v", in, err)
+	}
 	own := venv(t, filepath.Join(project, ".venv"))
 	if in := look("", "PATH="+onPath, "VIRTUAL_ENV="+other); in.Source != ".venv" || in.VirtualEnv != own || filepath.Dir(in.Executable) != filepath.Join(own, "bin") {
 		t.Errorf(".venv: %+v", in)

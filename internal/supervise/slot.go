@@ -142,7 +142,7 @@ func (s *slot) putOff(ctx context.Context, pause time.Duration) bool {
 		t.Stop()
 		s.group.opts.Log.Info("the worker is started again when a file changes", "slot", s.name, "group", s.group.opts.Name)
 	} else {
-		s.group.opts.Log.Info("next start of the worker is put off", "slot", s.name, "group", s.group.opts.Name, "seconds", pause.Seconds())
+		s.group.opts.Log.Info("next start of the worker is put off", "slot", s.name, "group", s.group.opts.Name, "seconds", pause.Round(time.Millisecond).Seconds())
 	}
 	select {
 	case <-t.C:
@@ -187,7 +187,7 @@ func (s *slot) live(ctx context.Context) (served time.Duration, err error) {
 	began := time.Now()
 	s.group.opts.Crew.Attach(s.name, p.link, ready)
 	s.group.opts.Log.Info("worker is ready", "slot", s.name, "group", s.group.opts.Name, "pid", p.pid(),
-		"python", ready.Python, "boot_seconds", began.Sub(p.started).Seconds())
+		"python", ready.Python, "boot_seconds", began.Sub(p.started).Round(time.Millisecond).Seconds())
 	s.group.healed() // now that the crew knows what it serves
 	err = s.watch(ctx, p)
 	s.group.opts.Crew.Detach(p.link)
