@@ -50,7 +50,7 @@ func (h *host) programSpec(s *Server, p *config.Program, one config.Program) (pr
 	if err != nil {
 		return none, err
 	}
-	in, err := runtime.Locate(s.Environ, one.Python, one.Dir)
+	in, err := runtime.Locate(s.Environ, one.Python, one.Dir, h.config.Dir)
 	if err != nil && one.Python != "" {
 		return none, err
 	}

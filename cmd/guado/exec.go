@@ -113,7 +113,7 @@ func (c *command) become(cfg *config.Config, p *config.Program, words []string) 
 	if err != nil {
 		return err
 	}
-	in, err := runtime.Locate(c.environ, p.Python, p.Dir)
+	in, err := runtime.Locate(c.environ, p.Python, p.Dir, cfg.Dir)
 	switch {
 	case err == nil:
 		env = in.Environ(env)

@@ -21,7 +21,7 @@ type Program struct {
 	Command   []string          `toml:"command" doc:"The command and its arguments, as a list; no shell reads it. In it and in dir, env, ready and the log files, {name} is the name of the instance and {number} its number from 1."`
 	Group     string            `toml:"group" doc:"Group or app whose dir, python and environment the program has; its own keys go over them."`
 	Dir       string            `toml:"dir" path:"dir" doc:"Working directory. Empty: the group's, else the folder of the configuration file."`
-	Python    string            `toml:"python" doc:"The interpreter whose virtual environment comes first on the PATH, as for a group. Empty: the group's, .venv in dir, $VIRTUAL_ENV, then python3."`
+	Python    string            `toml:"python" doc:"The interpreter whose virtual environment comes first on the PATH, as for a group. Empty: the group's, .venv in dir, .venv beside the configuration file, $VIRTUAL_ENV, then python3."`
 	Env       map[string]string `toml:"env" doc:"Environment variables, over those of the host, the group and env_file."`
 	EnvFile   string            `toml:"env_file" path:"file" doc:"A file of NAME=value lines for the environment."`
 	SecretEnv map[string]string `toml:"secret_env" doc:"Environment variables whose values are read from the files named here."`
