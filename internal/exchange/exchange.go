@@ -90,7 +90,7 @@ type Request struct {
 	TLS         *TLS
 	Peer        netip.Addr     // who connected; invalid on a Unix socket
 	Client      netip.AddrPort // Peer, or the client a trusted proxy named; invalid on a Unix socket
-	LocalName   string         // SERVER_NAME without a Host: listener address, or the socket's path
+	LocalName   string         // listener address, or the socket's path
 	LocalPort   uint16         // 0 on a Unix socket
 	Unix        bool           // the listener is a Unix socket
 	TraceParent []byte         // W3C trace context sent on to the application

@@ -49,11 +49,7 @@ func AppendRequest(dst []byte, x *exchange.Exchange, app uint16, wsgi bool, inli
 	dst = appendString(dst, x.Query)
 	dst = appendString(dst, x.Target)
 	dst = appendString(dst, x.Root)
-	if name := hostName(x.Host); wsgi && !x.Unix && len(name) > 0 {
-		dst = appendString(dst, name)
-	} else {
-		dst = appendString(dst, x.LocalName)
-	}
+	dst = appendServerName(dst, x, wsgi)
 	at := len(dst)
 	dst = le.AppendUint32(dst, 0)
 	if addr := x.Client.Addr(); addr.IsValid() {
@@ -93,6 +89,20 @@ func requestFlags(x *exchange.Exchange) (f uint16) {
 		f |= requestHead
 	}
 	return f
+}
+
+// appendServerName writes what may never be empty (PEP 3333), and be part of a URL: the
+// path of a Unix socket cannot.
+func appendServerName(dst []byte, x *exchange.Exchange, wsgi bool) []byte {
+	name := hostName(x.Host)
+	switch {
+	case wsgi && len(name) > 0:
+		return appendString(dst, name)
+	case wsgi && x.Unix:
+		return appendString(dst, "localhost")
+	default:
+		return appendString(dst, x.LocalName)
+	}
 }
 
 // hostName is the host part of a Host field; an IPv6 literal keeps its brackets, as

@@ -106,8 +106,14 @@ func TestServerNameIsTheHostThatTheClientAskedFor(t *testing.T) {
 	}
 	x := request("GET", "/")
 	x.Unix, x.LocalName = true, "/run/guado.sock"
-	if r := encoded(t, x, true); r.ServerName != "/run/guado.sock" || r.ServerPort != 0 || r.ClientHost != "" {
-		t.Errorf("on a Unix socket: %q port %d, client %q", r.ServerName, r.ServerPort, r.ClientHost)
+	for host, want := range map[string]string{"shop.example:81": "shop.example", "": "localhost", ":81": "localhost"} {
+		x.Host = []byte(host)
+		if r := encoded(t, x, true); r.ServerName != want || r.ServerPort != 0 || r.ClientHost != "" {
+			t.Errorf("on a Unix socket with Host %q: WSGI is served by %q port %d, client %q", host, r.ServerName, r.ServerPort, r.ClientHost)
+		}
+		if r := encoded(t, x, false); r.ServerName != "/run/guado.sock" || r.ServerPort != 0 {
+			t.Errorf("on a Unix socket with Host %q: ASGI is served by %q port %d", host, r.ServerName, r.ServerPort)
+		}
 	}
 }
 
