@@ -133,10 +133,12 @@ func (h *host) addGroups(ctx context.Context, s *Server, stdout, stderr *supervi
 }
 
 func (h *host) addGroup(g *config.Group, in *runtime.Interpreter, cache *runtime.Cache, slots []string, s *Server, stdout, stderr *supervise.Lines) {
+	var workers *supervise.Group
 	p := pool.New(pool.Options{
 		Name: g.Name, Queue: g.Queue, QueueWait: g.QueueWait.Std(), Threads: g.Threads,
 		Concurrency: g.Concurrency, Workers: g.Workers, Spool: h.spool, Log: h.log,
-		Dev: h.config.Dev,
+		Dev:         h.config.Dev,
+		Interrupted: func(l *link.Link) { workers.Recycle(l, "a request was interrupted at its deadline") },
 	})
 	hello := link.Hello{
 		Version: version.Version, Instance: h.instance, Dir: g.Dir, Threads: g.Threads,
@@ -156,7 +158,7 @@ func (h *host) addGroup(g *config.Group, in *runtime.Interpreter, cache *runtime
 	if transport == "auto" {
 		transport = ""
 	}
-	workers := supervise.New(supervise.Options{
+	workers = supervise.New(supervise.Options{
 		Name: g.Name, Slots: slots, Hello: hello, Crew: p, RequestID: p.RequestID,
 		Command: supervise.Command{
 			Path: in.Executable, Args: []string{"-u", "-c", bootstrap}, Dir: g.Dir,
@@ -170,6 +172,7 @@ func (h *host) addGroup(g *config.Group, in *runtime.Interpreter, cache *runtime
 		Spawner: h.spawner, Stdout: stdout, Stderr: stderr, Log: h.log,
 		BootTimeout: g.BootTimeout.Std(), PingTimeout: g.PingTimeout.Std(),
 		GracefulTimeout: h.config.Server.GracefulTimeout.Std(), ExitTimeout: h.config.Server.ExitTimeout.Std(),
+		DrainMax: g.DrainMax.Std(),
 		Terminal: h.config.Dev && len(h.config.Groups) == 1,
 	})
 	h.groups = append(h.groups, &group{config: g, interpreter: in, pool: p, workers: workers})

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -18,7 +19,7 @@ type stopping struct {
 	hold, events string
 }
 
-func newStopping(t *testing.T, transport, kind string, change func(*guado.Config)) *stopping {
+func newStopping(t *testing.T, transport, kind string, change func(*guado.Config), env ...string) *stopping {
 	t.Helper()
 	dir := t.TempDir()
 	s := &stopping{hold: filepath.Join(dir, "hold"), events: filepath.Join(dir, "events")}
@@ -31,6 +32,10 @@ func newStopping(t *testing.T, transport, kind string, change func(*guado.Config
 	make := map[string]func(string) guado.App{"wsgi": guado.WSGI, "asgi": guado.ASGI}[kind]
 	a := app(t, make("stopping:"+kind))
 	a.Env = map[string]string{"EVENTS_FILE": s.events, "HOLD_FILE": s.hold}
+	for _, e := range env {
+		name, value, _ := strings.Cut(e, "=")
+		a.Env[name] = value
+	}
 	s.Mount("/", a)
 	s.run()
 	return s
@@ -75,7 +80,7 @@ func TestABrokenApplicationAmongOthersOfItsGroupDoesNotEndTheServer(t *testing.T
 
 func TestAStopWaitsForWorkBehindAnAnswerAsForARequest(t *testing.T) {
 	onEachKind(t, func(t *testing.T, transport, kind string) {
-		const exit = 1500 * time.Millisecond // lifespan shutdown takes a second
+		const exit = 1500 * time.Millisecond // lifespan shutdown takes half a second
 		s := newStopping(t, transport, kind, func(c *guado.Config) { c.Server.ExitTimeout = guado.Duration(exit) })
 		if got := s.get("/behind"); got != "answer" {
 			t.Fatal(got)
@@ -119,4 +124,21 @@ func TestWhatDoesNotEndKeepsNeitherLifespanShutdownNorAtexitFromRunning(t *testi
 			t.Errorf("the application could not clean up")
 		}
 	})
+}
+
+func TestAStuckThreadAndALongLifespanShutdownLeaveTimeForAtexit(t *testing.T) {
+	// With a fixed time for each, one behind the other, this would take six seconds of five.
+	const shutdown, exit = 2500 * time.Millisecond, 5 * time.Second
+	s := newStopping(t, "auto", "asgi", func(c *guado.Config) {
+		c.Server.ExitTimeout = guado.Duration(exit)
+	}, "LIFESPAN_SECONDS="+strconv.FormatFloat(shutdown.Seconds(), 'f', 1, 64))
+	if got := s.get("/executor"); got != "answer" {
+		t.Fatal(got)
+	}
+	if err := s.end(); err != nil {
+		t.Error(err)
+	}
+	if !s.said("lifespan") || !s.said("atexit") {
+		t.Errorf("lifespan shutdown ended: %t, atexit ran: %t", s.said("lifespan"), s.said("atexit"))
+	}
 }

@@ -10,6 +10,7 @@ import (
 // Bounds of the control socket, protocol/link.md section 6.
 const (
 	maxUnclaimed = 64
+	maxAnnounced = 4096 // FILE frames that wait for their descriptors
 	maxParked    = 5 * time.Second
 	maxAhead     = time.Second // for which more than maxUnclaimed wait for their frames
 )
@@ -55,7 +56,7 @@ func (f *files) claim(stream, sequence uint32) (*os.File, error) {
 	if f.closed {
 		return nil, ErrClosed
 	}
-	if len(f.parked) >= maxRecords {
+	if len(f.parked) >= maxAnnounced {
 		return nil, corrupt("%d FILE frames without a descriptor", len(f.parked))
 	}
 	for _, p := range f.parked {
@@ -211,7 +212,6 @@ func (s *Stream) fileArrived(id, sequence uint32, file *os.File) {
 		for i := range s.in.recs {
 			if r := &s.in.recs[i]; r.parked && r.arg == sequence {
 				r.file, r.parked, file = file, false, nil
-				s.fileFiled()
 				s.rung, b = true, s.bell
 				break
 			}
@@ -220,11 +220,8 @@ func (s *Stream) fileArrived(id, sequence uint32, file *os.File) {
 	if file != nil {
 		s.litter = append(s.litter, file)
 	}
-	excess := s.excess
-	s.excess = ""
 	s.unlock()
 	if b != nil {
 		b.Ring()
 	}
-	s.cut(id, excess)
 }

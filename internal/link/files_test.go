@@ -4,6 +4,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"sync/atomic"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -184,24 +185,77 @@ func TestFilesOfAStreamThatEndedAreClosed(t *testing.T) {
 	})
 }
 
-func TestAnAnswerOfManyFilesThatNobodyTakesIsCut(t *testing.T) {
+func TestAnAnswerOfManyFilesWaitsForItsClient(t *testing.T) {
 	overBoth(t, func(t *testing.T, transport string) {
-		l, p := pair(t, link.Options{Transport: transport})
-		f := tempFile(t, "x")
-		c := open(t, l).request(true)
-		id := next(t, p, link.KindRequest).Stream
-		commit(t, p, id, 0, "")
-		for i := range 100 {
-			if err := p.SendFile(id, f, 0, 1, 0); err != nil {
-				t.Fatalf("file %d: %v", i, err)
+		f := tempFile(t, "0123456789")
+		var sent atomic.Int32
+		l := served(t, link.Options{Transport: transport, FileCredit: 8}, func(r *linktest.Request) {
+			_ = r.Head(200, -1)
+			for i := range 200 {
+				if err := r.File(f, int64(i%10), 1, 0); err != nil {
+					t.Errorf("file %d: %v", i, err)
+				}
+				sent.Add(1)
 			}
-		}
-		next(t, p, link.KindCancel)
-		send(t, p, link.KindAbort, 0, id, link.AbortCancelled, nil)
-		c.wait(func(x link.Frame) bool { return x.Kind == link.KindAbort })
-		if err := l.Err(); err != nil {
-			t.Error(err)
+			_ = r.Write(nil, link.End)
+		})
+		c := open(t, l).request(true)
+		taken := 0
+		c.wait(func(x link.Frame) bool {
+			if x.Kind == link.KindFile {
+				// Those that were taken and not credited count, however many calls of Take there are.
+				if ahead := int(sent.Load()) - taken; ahead > 8 {
+					t.Errorf("%d files are under way", ahead)
+				}
+				checkFile(t, x, string("0123456789"[taken%10]))
+				taken++
+				c.s.CreditFile()
+			}
+			return x.Flags&link.End != 0
+		})
+		if taken != 200 || l.Err() != nil {
+			t.Errorf("%d files came, %v", taken, l.Err())
 		}
 		c.s.Close()
+	})
+}
+
+func TestAFileBeyondTheCreditEndsTheWorker(t *testing.T) {
+	overBoth(t, func(t *testing.T, transport string) {
+		for _, dropped := range []bool{false, true} {
+			l, p := pair(t, link.Options{Transport: transport, FileCredit: 8})
+			f := tempFile(t, "x")
+			c := open(t, l).request(true)
+			id := next(t, p, link.KindRequest).Stream
+			commit(t, p, id, 0, "")
+			for range 8 {
+				if err := p.SendFile(id, f, 0, 1, 0); err != nil {
+					t.Fatal(err)
+				}
+			}
+			settled(t, l, p)
+			if err := l.Err(); err != nil {
+				t.Fatalf("within the credit: %v", err)
+			}
+			if dropped {
+				// Nobody wants them any more: the worker has all of its credit again.
+				c.s.Cancel(link.CancelGone)
+				if got := next(t, p, link.KindFileGrant, link.KindCancel); got.Arg != 8 {
+					t.Errorf("%d files were granted", got.Arg)
+				}
+				for range 100 {
+					if err := p.SendFile(id, f, 0, 1, 0); err != nil {
+						t.Fatal(err)
+					}
+					settled(t, l, p)
+				}
+				if err := l.Err(); err != nil {
+					t.Errorf("after CANCEL: %v", err)
+				}
+				continue
+			}
+			_ = p.SendFile(id, f, 0, 1, 0) // the link may end meanwhile
+			ended(t, l, "8 were granted")
+		}
 	})
 }

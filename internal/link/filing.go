@@ -9,7 +9,6 @@ import (
 const (
 	maxHead    = 1 << 20 // bytes of a head with its fragments
 	maxRecords = 1024    // frames of a stream that wait to be taken
-	maxFiled   = 64      // descriptors of a stream that wait to be taken
 )
 
 // frame files one frame of the worker to its stream. It is the reader's: nothing in
@@ -71,10 +70,10 @@ func (s *Stream) file(h header, p shared) error {
 	if err == nil && (s.revoked || !s.requested) {
 		err = corrupt("%v for a request that the worker does not have", h.kind)
 	}
-	var grant int64
+	var back grants
 	if err == nil {
 		if s.dropping {
-			grant, err = s.discard(h, p, next)
+			back, err = s.discard(h, p, next)
 		} else {
 			err = s.keep(h, p)
 		}
@@ -98,9 +97,7 @@ func (s *Stream) file(h header, p shared) error {
 	if b != nil {
 		b.Ring()
 	}
-	if grant > 0 {
-		s.l.grant(s, h.stream, grant)
-	}
+	s.l.grant(s, h.stream, back)
 	s.cut(h.stream, excess)
 	return nil
 }
@@ -110,16 +107,25 @@ func (s *Stream) file(h header, p shared) error {
 func (s *Stream) cut(id uint32, excess string) {
 	if excess != "" {
 		s.l.o.Log.Warn("an answer was cut", "stream", id, "reason", excess)
-		s.cancel(id, CancelStopping)
+		s.cancel(id, KindCancel, CancelStopping)
 	}
+}
+
+// chargeFile counts a file against the credit. Under mu.
+func (s *Stream) chargeFile() error {
+	if s.files.allow == 0 {
+		return corrupt("FILE on stream 0x%08x, %d were granted and not sent yet", s.id.Load(), s.files.whole)
+	}
+	s.files.allow--
+	return nil
 }
 
 // charge counts body bytes against the credit. Under mu.
 func (s *Stream) charge(n int) error {
-	if int64(n) > s.allow {
-		return corrupt("%d body bytes on stream 0x%08x, %d were granted", n, s.id.Load(), s.allow)
+	if int64(n) > s.bytes.allow {
+		return corrupt("%d body bytes on stream 0x%08x, %d were granted", n, s.id.Load(), s.bytes.allow)
 	}
-	s.allow -= int64(n)
+	s.bytes.allow -= int64(n)
 	return nil
 }
 
@@ -209,28 +215,22 @@ func (s *Stream) fileFrame(r record, p shared) error {
 		return corrupt("FILE from %d, %d bytes", offset, count)
 	}
 	r.offset, r.count = int64(offset), int64(count)
+	if err := s.chargeFile(); err != nil {
+		return err
+	}
 	f, err := s.l.files.claim(s.id.Load(), r.arg)
 	if err != nil {
 		return err
 	}
-	if r.file, r.parked = f, f == nil; f != nil {
-		s.fileFiled()
-	}
+	r.file, r.parked = f, f == nil
 	in.recs = append(in.recs, r)
 	return nil
 }
 
-// fileFiled counts a descriptor. Under mu.
-func (s *Stream) fileFiled() {
-	if s.files++; s.files > maxFiled {
-		s.excess = "too many files that the client has not taken"
-	}
-}
-
 // discard keeps account of a frame that nobody wants any more, so that the worker
 // gets its credit back, and files one last frame at the end. Under mu.
-func (s *Stream) discard(h header, p shared, next life) (grant int64, err error) {
-	n := 0
+func (s *Stream) discard(h header, p shared, next life) (back grants, err error) {
+	n, files := 0, 0
 	switch h.kind {
 	case KindResponseBody:
 		n = p.len()
@@ -250,24 +250,28 @@ func (s *Stream) discard(h header, p shared, next life) (grant int64, err error)
 		b := p.appendTo(&scratch)
 		at, err := headSize(b)
 		if err != nil || len(b)-at < 4 {
-			return 0, corrupt("COMMIT of %d bytes is no head: %w", len(b), err)
+			return back, corrupt("COMMIT of %d bytes is no head: %w", len(b), err)
 		}
 		n = len(b) - at - 4
 		scratch.reset()
 	case KindFile:
+		if err := s.chargeFile(); err != nil {
+			return back, err
+		}
+		files = 1
 		f, err := s.l.files.claim(h.stream, h.arg)
 		if err != nil {
-			return 0, err
+			return back, err
 		}
 		if f != nil {
 			s.litter = append(s.litter, f)
 		}
 	}
 	if err := s.charge(n); err != nil {
-		return 0, err
+		return back, err
 	}
 	if next < lifeBusy {
-		grant = s.give(int64(n))
+		back = grants{s.bytes.give(int64(n)), s.files.give(int64(files))}
 	}
 	if next == lifeOver {
 		r := record{kind: KindAbort, arg: AbortCancelled, at: len(s.in.mem.b)}
@@ -280,5 +284,5 @@ func (s *Stream) discard(h header, p shared, next life) (grant int64, err error)
 		}
 		s.in.recs = append(s.in.recs, r)
 	}
-	return grant, nil
+	return back, nil
 }

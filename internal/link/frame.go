@@ -18,6 +18,7 @@ const (
 	KindBody      Kind = 0x03
 	KindCancel    Kind = 0x04
 	KindInterrupt Kind = 0x05
+	KindFileGrant Kind = 0x0c // FILE_CREDIT
 	KindGrant     Kind = 0x0d // CREDIT of the host
 	KindDrain     Kind = 0x0e
 	KindPing      Kind = 0x0f
@@ -46,7 +47,7 @@ const KindPad Kind = 0x7f
 
 var kindNames = map[Kind]string{
 	KindHello: "HELLO", KindRequest: "REQUEST", KindBody: "BODY", KindCancel: "CANCEL",
-	KindInterrupt: "INTERRUPT", KindGrant: "CREDIT", KindDrain: "DRAIN", KindPing: "PING",
+	KindInterrupt: "INTERRUPT", KindFileGrant: "FILE_CREDIT", KindGrant: "CREDIT", KindDrain: "DRAIN", KindPing: "PING",
 	KindReady: "READY", KindCommit: "COMMIT", KindStarted: "STARTED",
 	KindInformational: "INFORMATIONAL", KindResponseBody: "RESPONSE_BODY",
 	KindTrailers: "TRAILERS", KindFile: "FILE", KindCredit: "CREDIT", KindPong: "PONG",

@@ -38,6 +38,10 @@ type Hello struct {
 	Dev            bool   `json:"dev"`
 	RequestCredit  uint32 `json:"request_credit"`
 	ResponseCredit uint32 `json:"response_credit"`
+	FileCredit     uint32 `json:"file_credit"`
+	// ExitTimeout is how many milliseconds the host waits for lifespan shutdown and
+	// atexit, once the grace of DRAIN is over.
+	ExitTimeout int64 `json:"exit_timeout"`
 }
 
 // ReadyApp is an application as the worker found it.
@@ -68,7 +72,7 @@ type booted struct {
 // says why it cannot boot, ctx's when it says nothing in time, else the link's.
 func (l *Link) Hello(ctx context.Context, hello Hello) (Ready, error) {
 	hello.Protocol = Protocol
-	hello.RequestCredit, hello.ResponseCredit = l.o.RequestCredit, l.o.ResponseCredit
+	hello.RequestCredit, hello.ResponseCredit, hello.FileCredit = l.o.RequestCredit, l.o.ResponseCredit, l.o.FileCredit
 	if hello.Apps == nil {
 		hello.Apps = []App{}
 	}
@@ -80,20 +84,26 @@ func (l *Link) Hello(ctx context.Context, hello Hello) (Ready, error) {
 		return Ready{}, fmt.Errorf("HELLO of %d bytes, the most is %d", len(p), maxJSON)
 	}
 	if err := l.sent(l.out.send(&l.line, KindHello, 0, 0, p)); err != nil {
-		return Ready{}, err
+		return l.lastWords(err)
 	}
 	select {
 	case b := <-l.boot:
 		return l.booted(b)
 	case <-l.done:
-		select { // FAILED, and then the process ended
-		case b := <-l.boot:
-			return l.booted(b)
-		default:
-			return Ready{}, l.Err()
-		}
+		return l.lastWords(l.Err())
 	case <-ctx.Done():
 		return Ready{}, fmt.Errorf("worker has not said that it is ready: %w", context.Cause(ctx))
+	}
+}
+
+// lastWords is what a worker has said that ended: as a rule FAILED, perhaps before it
+// was greeted.
+func (l *Link) lastWords(ended error) (Ready, error) {
+	select {
+	case b := <-l.boot:
+		return l.booted(b)
+	default:
+		return Ready{}, ended
 	}
 }
 

@@ -48,6 +48,7 @@ type Options struct {
 	Slots          int    // streams open at once, at most 65,536; 16,384
 	RequestCredit  uint32 // bytes of a request body under way to the worker; 64 KiB
 	ResponseCredit uint32 // bytes of an answer's body under way to the host; 256 KiB
+	FileCredit     uint32 // files of an answer under way to the client; 16
 	Log            *slog.Logger
 	KeepErrors     bool // for Stream.LoggedError (guado dev)
 }
@@ -64,6 +65,9 @@ func (o Options) withDefaults() (Options, error) {
 	}
 	if o.ResponseCredit == 0 {
 		o.ResponseCredit = 256 << 10
+	}
+	if o.FileCredit == 0 {
+		o.FileCredit = 16
 	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
@@ -359,10 +363,13 @@ func (l *Link) tell(s *Stream, id uint32, kind Kind, arg uint32) {
 	_ = l.sent(l.out.send(&s.line, kind, id, arg, nil))
 }
 
-// grant sends CREDIT.
-func (l *Link) grant(s *Stream, id uint32, n int64) {
-	if n > 0 {
-		_ = l.sent(l.out.send(&s.line, KindGrant, id, uint32(n), nil)) // as in tell
+// grant sends CREDIT and FILE_CREDIT.
+func (l *Link) grant(s *Stream, id uint32, back grants) {
+	if back.bytes > 0 {
+		l.tell(s, id, KindGrant, uint32(back.bytes))
+	}
+	if back.files > 0 {
+		l.tell(s, id, KindFileGrant, uint32(back.files))
 	}
 }
 

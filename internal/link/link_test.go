@@ -18,7 +18,7 @@ import (
 )
 
 // patience bounds every wait for an event; no test waits for time to pass.
-const patience = 10 * time.Second
+const patience = 40 * time.Second
 
 // overBoth runs one test body over both transports.
 func overBoth(t *testing.T, body func(t *testing.T, transport string)) {

@@ -50,8 +50,8 @@ type Stream struct {
 	life       life
 	credit     int64      // bytes of body that the worker takes
 	wantCredit bool       // ring when it grows
-	allow      int64      // bytes of body that the worker may still send
-	owed       int64      // bytes written to the client and not yet granted
+	bytes      allowance  // of the answer's body
+	files      allowance  // of the answer
 	requested  bool       // Request was called
 	sentEnd    bool       // the request's END left
 	cancelled  uint32     // reasons that were sent, as bits
@@ -60,7 +60,6 @@ type Stream struct {
 	revoked    bool       // the worker will never say anything
 	freed      func()     // to call when the worker is through with it
 	ended      bool       // END was taken
-	files      int        // descriptors that are filed and not taken
 	excess     string     // why the answer must be cut, until that is done
 	partial    []byte     // COMMIT under reassembly; not nil: one has begun
 	litter     []*os.File // to close once mu is left
@@ -144,45 +143,47 @@ func (s *Stream) Body(p []byte, f BodyFlag) (int, error) {
 // Cancel tells the worker why its answer is not wanted any more. Except for
 // [CancelHalfClosed] nothing of the answer comes after it but its end, as a frame of
 // KindDone or KindAbort, so that nobody in the worker waits for credit.
-func (s *Stream) Cancel(reason uint32) { s.cancel(s.id.Load(), reason) }
+func (s *Stream) Cancel(reason uint32) { s.cancel(s.id.Load(), KindCancel, reason) }
 
-func (s *Stream) cancel(id, reason uint32) {
+// Interrupt is [Stream.Cancel] for a deadline that has passed, and makes the worker
+// interrupt the application's code. False: there was nothing to interrupt any more.
+func (s *Stream) Interrupt() bool { return s.cancel(s.id.Load(), KindInterrupt, CancelDeadline) }
+
+func (s *Stream) cancel(id uint32, kind Kind, reason uint32) bool {
 	s.mu.Lock()
 	if s.id.Load() != id {
 		s.mu.Unlock()
-		return
+		return false
 	}
-	tell, grant := s.cancelLocked(reason)
+	tell, back := s.cancelLocked(reason)
 	s.unlock()
 	if tell {
-		s.l.tell(s, id, KindCancel, reason)
+		s.l.tell(s, id, kind, reason)
 	}
-	s.l.grant(s, id, grant)
+	s.l.grant(s, id, back)
+	return tell
 }
 
 // cancelLocked says whether CANCEL is to be sent and how much credit with it. Under mu.
-func (s *Stream) cancelLocked(reason uint32) (tell bool, grant int64) {
+func (s *Stream) cancelLocked(reason uint32) (tell bool, back grants) {
 	if s.cancelled&(1<<reason) != 0 || !s.requested || s.life == lifeOver || s.revoked {
-		return false, 0
+		return false, back
 	}
 	s.cancelled |= 1 << reason
 	if reason != CancelHalfClosed && !s.dropping {
-		grant = s.dropAll()
+		back = s.dropAll()
 	}
-	return true, grant
+	return true, back
 }
 
 // dropAll forgets what was filed and says how much credit that gives back. Under mu.
-func (s *Stream) dropAll() int64 {
+func (s *Stream) dropAll() grants {
 	s.dropping = true
 	s.in.clear(s)
 	if s.partial != nil {
 		s.partial = s.partial[:0]
 	}
-	back := int64(s.l.o.ResponseCredit) - s.allow
-	s.allow += back
-	s.owed = 0
-	return back
+	return grants{s.bytes.all(), s.files.all()}
 }
 
 // Take appends the frames that arrived since the last call to buf. Their payloads
@@ -200,9 +201,6 @@ func (s *Stream) Take(buf []Frame) []Frame {
 		}
 	}
 	for i := range o.recs {
-		if o.recs[i].file != nil {
-			s.files--
-		}
 		s.ended = s.ended || o.recs[i].flags&End != 0
 	}
 	s.unlock()
@@ -219,27 +217,20 @@ func (s *Stream) Take(buf []Frame) []Frame {
 
 // Credit says that n bytes of the answer's body were written to the client. The
 // worker hears of it in pieces of a quarter of the credit.
-func (s *Stream) Credit(n int) {
+func (s *Stream) Credit(n int) { s.taken(int64(n), 0) }
+
+// CreditFile says the same of a file.
+func (s *Stream) CreditFile() { s.taken(0, 1) }
+
+func (s *Stream) taken(bytes, files int64) {
 	s.mu.Lock()
 	if s.dropping || s.life >= lifeBusy {
 		s.mu.Unlock()
 		return // nothing more will be sent
 	}
-	grant := s.give(int64(n))
+	back := grants{s.bytes.give(bytes), s.files.give(files)}
 	s.mu.Unlock()
-	s.l.grant(s, s.id.Load(), grant)
-}
-
-// give adds to what is owed and says how much of it to grant now. Under mu.
-func (s *Stream) give(n int64) (grant int64) {
-	whole := int64(s.l.o.ResponseCredit)
-	s.owed = min(s.owed+n, whole-s.allow)
-	if s.owed < whole/4 {
-		return 0
-	}
-	grant, s.owed = s.owed, 0
-	s.allow += grant
-	return grant
+	s.l.grant(s, s.id.Load(), back)
 }
 
 // Revoke takes the request back when the worker has not started it: true means that
@@ -294,11 +285,11 @@ func (s *Stream) Abandon(freed func()) {
 	}
 	s.abandoned, s.freed, s.bell = true, freed, silent{}
 	through := s.life == lifeOver || s.revoked || !s.requested
-	tell, grant := false, int64(0)
+	tell, back := false, grants{}
 	switch {
 	case through, s.dropping: // cancelled already, and told why
 	case s.life < lifeBusy:
-		tell, grant = s.cancelLocked(CancelGone)
+		tell, back = s.cancelLocked(CancelGone)
 	default:
 		s.dropAll()
 	}
@@ -307,7 +298,7 @@ func (s *Stream) Abandon(freed func()) {
 	if tell {
 		s.l.tell(s, id, KindCancel, CancelGone)
 	}
-	s.l.grant(s, id, grant)
+	s.l.grant(s, id, back)
 	if through || s.l.dead() {
 		s.release(id)
 	}
@@ -357,10 +348,11 @@ func (s *Stream) begin(id uint32, b Bell) {
 	defer s.mu.Unlock()
 	s.bell, s.rung, s.life = b, false, lifeHead
 	s.credit, s.wantCredit = int64(s.l.o.RequestCredit), false
-	s.allow, s.owed = int64(s.l.o.ResponseCredit), 0
+	s.bytes.reset(s.l.o.ResponseCredit)
+	s.files.reset(s.l.o.FileCredit)
 	s.requested, s.sentEnd, s.cancelled = false, false, 0
 	s.dropping, s.abandoned, s.revoked, s.ended = false, false, false, false
-	s.files, s.excess = 0, ""
+	s.excess = ""
 	s.started.Store(false)
 	s.fate.Store(uint32(fateOpen))
 	s.id.Store(id)
@@ -370,7 +362,6 @@ func (s *Stream) begin(id uint32, b Bell) {
 func (b *box) clear(s *Stream) {
 	for i := range b.recs {
 		if f := b.recs[i].file; f != nil {
-			s.files--
 			s.litter = append(s.litter, f)
 			b.recs[i].file = nil
 		}

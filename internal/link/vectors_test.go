@@ -439,6 +439,8 @@ func TestVectorsOfFrames(t *testing.T) {
 		{"body-cut", link.KindBody, link.End, vectorStream, 1, ""},
 		{"cancel-gone", link.KindCancel, 0, vectorStream, link.CancelGone, ""},
 		{"cancel-stopping", link.KindCancel, 0, vectorStream, link.CancelStopping, ""},
+		{"interrupt", link.KindInterrupt, 0, vectorStream, link.CancelDeadline, ""},
+		{"file-grant", link.KindFileGrant, 0, vectorStream, 4, ""},
 		{"grant", link.KindGrant, 0, vectorStream, 65536, ""},
 		{"drain", link.KindDrain, 0, 0, 25000, ""},
 		{"ping", link.KindPing, 0, 0, 4294967295, ""},

@@ -61,6 +61,7 @@ func (f *flight) deliver(s *link.Stream, x *exchange.Exchange, fr *link.Frame) (
 	case link.KindFile:
 		err = x.Answer.File(fr.File, fr.Offset, fr.Count)
 		closeFile(f.pool.opts.Log, fr)
+		s.CreditFile()
 	case link.KindTrailers:
 		if f.fields, err = link.DecodeTrailers(fr.Payload, f.fields); err != nil {
 			err = refuse(s, err)
@@ -206,7 +207,8 @@ func (f *flight) hear(s *link.Stream) (v verdict, problem *exchange.Problem, don
 	case news&newsStopping != 0:
 		return end(link.CancelStopping, stoppingProblem())
 	case news&newsDeadline != 0 && !f.begun.Load():
-		return end(link.CancelDeadline, deadlineProblem())
+		v, problem := f.interrupt(s)
+		return v, problem, true
 	case f.begun.Load() || f.pump.Load() != nil:
 	case news&newsQueueWait != 0 && s.Revoke():
 		f.pool.count(func(c *Counters) { c.Refused++ })
@@ -254,6 +256,20 @@ func (f *flight) depart(s *link.Stream, reason uint32, problem *exchange.Problem
 		return landed, problem
 	}
 	s.Cancel(reason)
+	return handedOver, problem
+}
+
+// interrupt ends the exchange at its deadline: the client is answered, the worker is told
+// to interrupt the application, and is replaced, for nobody knows in what state that
+// leaves it.
+func (f *flight) interrupt(s *link.Stream) (verdict, *exchange.Problem) {
+	problem := deadlineProblem()
+	if s.Revoke() {
+		return landed, problem
+	}
+	if s.Interrupt() && f.pool.opts.Interrupted != nil {
+		f.pool.opts.Interrupted(f.seat.link)
+	}
 	return handedOver, problem
 }
 

@@ -46,6 +46,9 @@ type Options struct {
 	Spool       *Spool
 	Log         *slog.Logger
 	Dev         bool // problems carry tracebacks to the client
+	// Interrupted is told that a worker had to be interrupted in a request: it should be
+	// replaced. It must not block. nil: nobody is told.
+	Interrupted func(l *link.Link)
 }
 
 // Pool is the queue of a group and the workers that take from it.
@@ -84,6 +87,7 @@ type worker struct {
 	link    *link.Link
 	revokes bool // unstarted requests can be taken back
 	gone    bool
+	leaving bool // takes nothing new, and keeps what it has
 	stuck   bool // what waits in its ring has waited long, while others got on
 	sides   [kinds]side
 	settled uint64 // exchanges that ended; the ticker sees progress by it
@@ -103,7 +107,10 @@ func (s *side) used() int { return s.flights.n + s.reserved }
 // room is how many requests the worker may have: those it can run and, unless it is
 // stuck, some that wait in its ring.
 func (w *worker) room(k kind) int {
-	if w.stuck {
+	switch {
+	case w.leaving:
+		return 0
+	case w.stuck:
 		return w.sides[k].limit
 	}
 	return w.sides[k].window
@@ -171,6 +178,26 @@ func (p *Pool) Detach(l *link.Link) {
 		return true
 	})
 	p.tellIdle()
+}
+
+// Cordon lets a worker come to its end: it gets no new request, what has not started is
+// taken back from it, and what has goes on until Detach.
+func (p *Pool) Cordon(l *link.Link) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, w := range p.workers {
+		if w.link != l {
+			continue
+		}
+		w.leaving = true
+		for k := range w.sides {
+			for f := w.sides[k].flights.first; f != nil; f = f.next {
+				if f.waiting() {
+					f.tell(newsRequeue)
+				}
+			}
+		}
+	}
 }
 
 // Unavailable says that no worker can be had for now, because booting fails: who
@@ -315,6 +342,9 @@ func (p *Pool) admitEarly(f *flight) (bool, *exchange.Problem) {
 func (p *Pool) pick(k kind) *worker {
 	var free, ahead *worker
 	for _, w := range p.workers {
+		if w.leaving {
+			continue
+		}
 		s := &w.sides[k]
 		n := s.used()
 		if n < s.limit && (free == nil || n < free.sides[k].used()) {
@@ -407,7 +437,7 @@ func (p *Pool) feed(w *worker) {
 // either comes over or, when it had started meanwhile, gives the reservation back.
 func (p *Pool) steal(w *worker) {
 	s := &w.sides[wsgi]
-	for s.used() < s.limit {
+	for !w.leaving && s.used() < s.limit {
 		f := p.victim(w)
 		if f == nil {
 			return

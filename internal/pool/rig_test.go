@@ -22,7 +22,7 @@ import (
 )
 
 // patience bounds every wait for an event; no test waits for time to pass.
-const patience = 10 * time.Second
+const patience = 40 * time.Second
 
 // rig is the road from real sockets to workers that speak the link, in this process.
 type rig struct {
@@ -69,6 +69,12 @@ func onEach(t *testing.T, f func(t *testing.T, transport string)) {
 
 func newRig(t testing.TB, o pool.Options, a pool.AppOptions) *rig {
 	t.Helper()
+	return newRigBehind(t, edge.Options{}, o, a)
+}
+
+// newRigBehind is a rig behind an edge of its own kind.
+func newRigBehind(t testing.TB, e edge.Options, o pool.Options, a pool.AppOptions) *rig {
+	t.Helper()
 	r := &rig{t: t, log: &logBuffer{}}
 	log := slog.New(slog.NewTextHandler(r.log, nil))
 	if o.Spool == nil {
@@ -85,7 +91,8 @@ func newRig(t testing.TB, o pool.Options, a pool.AppOptions) *rig {
 		t.Fatal(err)
 	}
 	r.address = l.Addr().String()
-	server, err := edge.New(edge.Options{Listeners: []net.Listener{l}, Handler: r.app, Log: log})
+	e.Listeners, e.Handler, e.Log = []net.Listener{l}, r.app, log
+	server, err := edge.New(e)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -19,6 +19,8 @@ import (
 // Crew is told which workers take requests; a pool is one.
 type Crew interface {
 	Attach(slot string, l *link.Link, ready link.Ready)
+	// Cordon lets a worker finish what it has; it gets nothing new.
+	Cordon(l *link.Link)
 	Detach(l *link.Link)
 	Unavailable(why error)
 }
@@ -44,6 +46,7 @@ type Options struct {
 	// host has waited for that before it drains the group.
 	GracefulTimeout time.Duration
 	ExitTimeout     time.Duration // for lifespan shutdown and atexit
+	DrainMax        time.Duration // for what is under way when a worker is recycled
 	Terminal        bool          // the worker has the host's terminal (guado dev, one worker)
 }
 
@@ -125,6 +128,17 @@ func (g *Group) Drain(ctx context.Context) {
 func (g *Group) Restart() {
 	for _, s := range g.slots {
 		s.ask()
+	}
+}
+
+// Recycle replaces the worker behind l: it gets no new requests from now on, and ends
+// when those that it has are through, at the latest after DrainMax.
+func (g *Group) Recycle(l *link.Link, why string) {
+	for _, s := range g.slots {
+		if s.recycle(l, why) {
+			g.opts.Crew.Cordon(l)
+			g.opts.Log.Warn("worker is recycled", "slot", s.name, "group", g.opts.Name, "reason", why)
+		}
 	}
 }
 

@@ -46,6 +46,7 @@ type slot struct {
 	starts  int
 	last    string // why the last worker ended
 	worker  *process
+	retired *process // is recycled
 	nextRun time.Time
 }
 
@@ -82,6 +83,29 @@ func (s *slot) ask() {
 	case s.again <- struct{}{}:
 	default:
 	}
+}
+
+// recycle makes the slot replace the worker behind l; false when it has another one, or
+// does so already.
+func (s *slot) recycle(l *link.Link, why string) bool {
+	s.mu.Lock()
+	p := s.worker
+	ok := p != nil && p.link == l && s.retired != p
+	if ok {
+		s.retired = p
+		s.last = why
+	}
+	s.mu.Unlock()
+	if ok {
+		s.ask()
+	}
+	return ok
+}
+
+func (s *slot) recycling(p *process) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.retired == p
 }
 
 // kill ends the worker at once, whatever it is doing.
@@ -190,6 +214,13 @@ func (s *slot) live(ctx context.Context) (served time.Duration, err error) {
 		"python", ready.Python, "boot_seconds", began.Sub(p.started).Round(time.Millisecond).Seconds())
 	s.group.healed() // now that the crew knows what it serves
 	err = s.watch(ctx, p)
+	if errors.Is(err, errRestart) && s.recycling(p) {
+		s.move(Draining)
+		p.retire(ctx, &s.group.opts)
+		s.group.opts.Crew.Detach(p.link)
+		s.move(Ending)
+		return time.Since(began), p.reason(err)
+	}
 	s.group.opts.Crew.Detach(p.link)
 	if errors.Is(err, errRestart) || ctx.Err() != nil {
 		s.move(Draining)
@@ -230,6 +261,7 @@ func (s *slot) boot(ctx context.Context, p *process) (link.Ready, error) {
 	o := &s.group.opts
 	hello := o.Hello
 	hello.Slot = s.name
+	hello.ExitTimeout = (o.ExitTimeout - o.cutGrace()).Milliseconds()
 	if o.BootTimeout > 0 {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeoutCause(ctx, o.BootTimeout, errBootTime)
@@ -443,16 +475,34 @@ func (p *process) giveUp(err error) {
 // shutdown and atexit have the rest.
 func (o *Options) patience(ctx context.Context) (grace, exit time.Duration) {
 	if ctx.Err() != nil {
-		return min(cutGrace, o.ExitTimeout/5), o.ExitTimeout
+		return o.cutGrace(), o.ExitTimeout
 	}
 	return o.GracefulTimeout, o.GracefulTimeout + o.ExitTimeout
 }
+
+// cutGrace is the part of ExitTimeout that a stop leaves to work whose time is over.
+func (o *Options) cutGrace() time.Duration { return min(cutGrace, o.ExitTimeout/5) }
 
 // drain lets it finish for grace, run lifespan shutdown and atexit, and exit.
 func (p *process) drain(grace, exit time.Duration) {
 	p.link.Drain(grace)
 	if !p.ended(exit) {
 		p.terminate(termGrace)
+	}
+}
+
+// retire lets a worker finish what it has, as long as that may take; a stop of the host
+// shortens it.
+func (p *process) retire(ctx context.Context, o *Options) {
+	p.link.Drain(o.DrainMax)
+	t := time.NewTimer(o.DrainMax + o.ExitTimeout)
+	defer t.Stop()
+	select {
+	case <-p.exited:
+	case <-t.C:
+		p.terminate(termGrace)
+	case <-ctx.Done():
+		p.drain(o.patience(ctx))
 	}
 }
 

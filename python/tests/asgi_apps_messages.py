@@ -290,3 +290,21 @@ async def zerocopy_wrong(scope: Scope, receive: Receive, send: Send) -> None:
     os.close(r)
     os.close(w)
     await body(send, json.dumps(errors).encode())
+
+
+@route("/zerocopy-many")
+async def zerocopy_many(scope: Scope, receive: Receive, send: Send) -> None:
+    """A byte of the file at a time, a hundred times; notes how many have been sent."""
+    kind = "http.response.zerocopysend"
+    SEEN["files"], SEEN["files-end"] = 0, ""
+    await start(send)
+    with open(scope["query_string"].decode(), "rb") as file:
+        try:
+            for i in range(100):
+                await send(
+                    {"type": kind, "file": file, "offset": i % 10, "count": 1, "more_body": i < 99}
+                )
+                SEEN["files"] += 1
+        except BaseException as error:
+            SEEN["files-end"] = type(error).__name__
+            raise

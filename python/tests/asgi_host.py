@@ -25,7 +25,8 @@ from link_host import HOST_ASLEEP, UP_HEAD, MemoryWire, SocketWire, Wire, encode
 HERE = Path(__file__).parent
 PACKAGE = HERE.parent
 
-HELLO, REQUEST, BODY, CANCEL, CREDIT_DOWN, DRAIN = 0x01, 0x02, 0x03, 0x04, 0x0D, 0x0E
+HELLO, REQUEST, BODY, CANCEL, INTERRUPT = 0x01, 0x02, 0x03, 0x04, 0x05
+FILE_CREDIT, CREDIT_DOWN, DRAIN = 0x0C, 0x0D, 0x0E
 READY, COMMIT, STARTED, INFORMATIONAL, RESPONSE_BODY = 0x41, 0x42, 0x43, 0x44, 0x45
 TRAILERS, FILE, CREDIT_UP, LOG, FAILED, ABORT, DONE = 0x46, 0x47, 0x48, 0x4A, 0x4C, 0x4D, 0x4E
 END, MORE, BUSY = 1, 2, 4
@@ -111,6 +112,8 @@ class Worker:
         python: str = sys.executable,
         credit: int = 262144,
         request_credit: int = 65536,
+        file_credit: int = 16,
+        exit_timeout: int = 4000,
         automatic_credit: bool = True,
         boot: bool = True,
         transport: str = "shm",
@@ -160,6 +163,8 @@ class Worker:
             "dev": False,
             "request_credit": request_credit,
             "response_credit": credit,
+            "file_credit": file_credit,
+            "exit_timeout": exit_timeout,
         }
         self.send(HELLO, 0, json.dumps(hello).encode())
         if boot:

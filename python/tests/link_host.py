@@ -373,6 +373,8 @@ class Host:
             "dev": False,
             "request_credit": 65536,
             "response_credit": 262144,
+            "file_credit": 16,
+            "exit_timeout": 4000,
         } | (hello or {})
         self.credit_back = True
         if say_hello:

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
-from asgi_host import BUSY, COMMIT, DONE, END, FILE, Answer, Worker
+from asgi_host import BUSY, COMMIT, DONE, END, FILE, FILE_CREDIT, Answer, Worker
 
 pytest_plugins = ["asgi_fixtures"]
 
@@ -102,8 +102,38 @@ def test_zerocopysend_refuses_what_is_not_a_regular_file(shared: Worker) -> None
 
 def test_the_application_may_close_its_file_at_once(shared: Worker, letters: bytes) -> None:
     """The descriptor was passed or duplicated before send() returned."""
-    before = len(os.listdir(f"/proc/{shared.process.pid}/fd"))
+    before = descriptors(shared)
     for _ in range(20):
         answer = shared.get("/zerocopy-whole", query=letters)
         assert content(shared, answer) == [b"abcdefghij"]
-    assert len(os.listdir(f"/proc/{shared.process.pid}/fd")) == before
+    assert descriptors(shared) == before
+
+
+def test_files_wait_for_the_client_as_bytes_do(shared: Worker, letters: bytes) -> None:
+    answer = shared.request(path="/zerocopy-many", query=letters)
+    shared.until(lambda: len(answer.files) == 16)
+    # send() of the 17th has not returned, others are served, and nothing more comes.
+    assert shared.seen("files") == 16
+    assert len(answer.files) == 16
+    shared.send(FILE_CREDIT, answer.stream, arg=1)
+    shared.until(lambda: len(answer.files) == 17)
+    assert shared.seen("files") == 17
+    shared.send(FILE_CREDIT, answer.stream, arg=100)
+    shared.wait(answer)
+    assert answer.abort is None
+    assert b"".join(content(shared, answer)) == b"abcdefghij" * 10
+
+
+def test_a_file_that_waits_for_a_client_that_leaves_raises(shared: Worker, letters: bytes) -> None:
+    before = descriptors(shared)
+    answer = shared.request(path="/zerocopy-many", query=letters)
+    shared.until(lambda: len(answer.files) == 16)
+    shared.cancel(answer)
+    assert shared.wait(answer).abort is not None
+    assert shared.seen("files-end") == "ClientDisconnected"
+    assert len(content(shared, answer)) == 16
+    assert descriptors(shared) == before
+
+
+def descriptors(worker: Worker) -> int:
+    return len(os.listdir(f"/proc/{worker.process.pid}/fd"))

@@ -1,6 +1,7 @@
 """Applications that still work when their host stops; each says in a file what it got to.
 
-While HOLD_FILE exists, /behind works behind its answer, and every other path before it.
+While HOLD_FILE exists, /behind works behind its answer, and every other path before it, but
+for /executor, which leaves a thread of the loop's executor that never ends.
 """
 
 import asyncio
@@ -52,11 +53,13 @@ async def asgi(scope: dict[str, Any], receive: Any, send: Any) -> None:
         await receive()
         await send({"type": "lifespan.startup.complete"})
         await receive()
-        await asyncio.sleep(1)
+        await asyncio.sleep(float(os.environ.get("LIFESPAN_SECONDS", "0.5")))
         say("lifespan")
         await send({"type": "lifespan.shutdown.complete"})
         return
-    if scope["path"] != "/behind":
+    if scope["path"] == "/executor":
+        asyncio.get_running_loop().run_in_executor(None, never.wait)
+    elif scope["path"] != "/behind":
         say("working")
         while os.path.exists(HOLD):
             try:

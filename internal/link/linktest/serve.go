@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"sync"
 
 	"github.com/guado-server/guado/internal/link"
@@ -31,12 +32,14 @@ type Request struct {
 	peer *Peer
 	news chan struct{}
 
-	mu        sync.Mutex // guards below
-	body      []byte
-	ended     bool
-	cut       bool
-	cancelled uint32
-	credit    int64
+	mu          sync.Mutex // guards below
+	body        []byte
+	ended       bool
+	cut         bool
+	cancelled   uint32
+	interrupted bool
+	credit      int64
+	files       int64 // may still be sent
 }
 
 // ParseRequest reads the payload of REQUEST.
@@ -134,6 +137,24 @@ func (r *Request) Write(p []byte, flags link.Flags) error {
 		}
 		p = p[n:]
 	}
+}
+
+// File sends a part of a file, waiting for credit.
+func (r *Request) File(f *os.File, offset, count int64, flags link.Flags) error {
+	if err := r.wait(func() bool { return r.files > 0 }); err != nil {
+		return err
+	}
+	r.mu.Lock()
+	r.files--
+	r.mu.Unlock()
+	return r.peer.SendFile(r.Stream, f, offset, count, flags)
+}
+
+// Interrupted reports whether INTERRUPT came.
+func (r *Request) Interrupted() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.interrupted
 }
 
 // ErrCut says that the host cut the body; ErrCancelled that it cancelled the request.
@@ -277,6 +298,10 @@ func (s *server) frame(f Frame) error {
 			r.cut = r.ended && f.Arg == 1
 		case link.KindCancel:
 			r.cancelled = f.Arg
+		case link.KindInterrupt:
+			r.cancelled, r.interrupted = f.Arg, true
+		case link.KindFileGrant:
+			r.files += int64(f.Arg)
 		case link.KindGrant:
 			r.credit += int64(f.Arg)
 		}
@@ -298,7 +323,7 @@ func (s *server) request(f Frame) error {
 	if err != nil {
 		return err
 	}
-	r.open(s.p, f, s.hello.ResponseCredit)
+	r.open(s.p, f, s.hello)
 	if s.waiting != nil {
 		s.add(r)
 		s.waiting <- r
@@ -335,10 +360,10 @@ func (s *server) thread() {
 	}
 }
 
-func (r *Request) open(p *Peer, f Frame, credit uint32) {
+func (r *Request) open(p *Peer, f Frame, hello link.Hello) {
 	r.peer, r.Stream, r.End = p, f.Stream, f.Flags&link.End != 0
 	r.body, r.ended = r.Inline, r.End
-	r.credit = int64(credit)
+	r.credit, r.files = int64(hello.ResponseCredit), int64(hello.FileCredit)
 	r.news = make(chan struct{}, 1)
 }
 

@@ -38,8 +38,7 @@ void gd_asgi_unlink(gd_asgi_exchange *x) {
         x->next->prev = x->prev;
     x->next = x->prev = NULL;
     sv->running--;
-    uint32_t grace;
-    if (sv->running == 0 && gd_link_draining(sv->link, &grace)) {
+    if (sv->running == 0 && gd_link_draining(sv->link, NULL)) {
         PyObject *handle = PyObject_CallFunctionObjArgs(sv->call_soon, sv->ready, NULL);
         if (handle == NULL)
             PyErr_WriteUnraisable((PyObject *)sv);
@@ -132,6 +131,8 @@ static void take_events(gd_asgi_server *sv) {
             kinds |= GD_WAIT_SEND;
         if (events & GD_EV_DRAINED)
             x->unsent = 0;
+        if (events & GD_EV_INTERRUPT)
+            gd_asgi_cancel_task(x);
         if (x->waiters != NULL)
             gd_asgi_wake(x, kinds);
         Py_DECREF((PyObject *)x);
@@ -146,8 +147,7 @@ static int tell(gd_asgi_server *sv, const char *what) {
 
 /* Each once: a drain began; everything is answered and no more will come. */
 static int tell_drain(gd_asgi_server *sv) {
-    uint32_t grace;
-    if (sv->told_idle || !gd_link_draining(sv->link, &grace))
+    if (sv->told_idle || !gd_link_draining(sv->link, NULL))
         return 0;
     if (!sv->told_draining) {
         sv->told_draining = 1;
@@ -163,6 +163,7 @@ static int tell_drain(gd_asgi_server *sv) {
 /* The loop's callback. */
 static PyObject *server_ready(PyObject *self, PyObject *Py_UNUSED(unused)) {
     gd_asgi_server *sv = (gd_asgi_server *)self;
+    sv->thread = PyThread_get_thread_ident();
     int drained = gd_loop_drain(sv->link);
     if (drained < 0 && tell(sv, drained == GD_CLOSED ? "closed" : "broken") < 0)
         return NULL;
@@ -216,10 +217,10 @@ static PyObject *server_running(PyObject *self, void *Py_UNUSED(closure)) {
 }
 
 static PyObject *server_grace(PyObject *self, void *Py_UNUSED(closure)) {
-    uint32_t ms;
+    int64_t ms;
     if (!gd_link_draining(((gd_asgi_server *)self)->link, &ms))
         Py_RETURN_NONE;
-    return PyFloat_FromDouble(ms / 1000.0);
+    return PyFloat_FromDouble(ms < 0 ? 0.0 : (double)ms / 1000.0);
 }
 
 /* asyncio.Task's options but the context: the loop, and eager_start since 3.12. */
@@ -279,6 +280,7 @@ static PyObject *server_new(PyTypeObject *type, PyObject *args, PyObject *keywor
     Py_INCREF(report);
     Py_INCREF(news);
     PyObject_GC_Track(sv);
+    gd_asgi_interrupt_add(sv);
     if (server_bind(sv, context) < 0)
         Py_CLEAR(sv);
     return (PyObject *)sv;
@@ -324,6 +326,7 @@ static int server_clear(PyObject *self) {
 static void server_dealloc(PyObject *self) {
     PyTypeObject *type = Py_TYPE(self);
     PyObject_GC_UnTrack(self);
+    gd_asgi_interrupt_remove((gd_asgi_server *)self);
     server_clear(self);
     PyObject_GC_Del(self);
     Py_DECREF(type);
@@ -344,7 +347,7 @@ static PyMethodDef server_methods[] = {
 static PyGetSetDef server_getset[] = {
     {"descriptors", server_descriptors, NULL, "What the loop watches for ready().", NULL},
     {"running", server_running, NULL, "Exchanges under way.", NULL},
-    {"grace", server_grace, NULL, "Seconds of a drain that has begun, else None.", NULL},
+    {"grace", server_grace, NULL, "Seconds that are left of a drain's grace, else None.", NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
 

@@ -104,6 +104,8 @@ typedef struct gd_asgi_server {
     PyObject *report; /* report(stream, what, exception): logs a failed exchange */
     PyObject *news;   /* news(what): "draining", then "idle" (nothing left); "closed", "broken" */
     PyObject *ready;  /* own bound method, for call_soon */
+    struct gd_asgi_server *next_server;
+    unsigned long thread; /* Python's name of the loop's thread */
     struct gd_asgi_exchange *first; /* running exchanges; each holds one reference */
     Py_ssize_t running;
     int factory;      /* the application put a task factory on the loop: it is asked for tasks */
@@ -136,6 +138,9 @@ typedef struct gd_asgi_exchange {
     uint8_t phase;
     uint8_t begun;      /* the application was called */
     uint8_t stepping;   /* inside the coroutine right now */
+    uint8_t interrupted; /* past its deadline: the task was cancelled */
+    uint8_t told;        /* … or got an exception where it blocked the loop */
+    uint8_t pending;     /* … which is not raised yet, perhaps */
     uint8_t body_ended; /* receive() gave the last of the request body */
     uint8_t body_cut;   /* the request body will never be complete */
     uint8_t bodiless;   /* HEAD, 204, 304: nothing of the body leaves */
@@ -163,8 +168,20 @@ gd_asgi_exchange *gd_asgi_exchange_new(gd_asgi_server *server, gd_stream *stream
                                        PyObject *scope);
 /* Ends the exchange after an error outside the application; the error is reported. */
 void gd_asgi_exchange_fail(gd_asgi_exchange *x);
-/* 1, 3 or 4 when nobody waits for the answer any more; 0 otherwise (half-closed too). */
+/* 1, 3 or 4 when nobody waits for the answer any more, GD_ASGI_INTERRUPTED after
+ * INTERRUPT; 0 otherwise (half-closed too). */
+enum { GD_ASGI_INTERRUPTED = 5 };
 uint32_t gd_asgi_gone(const gd_asgi_exchange *x);
+
+/* asgi_interrupt.c */
+void gd_asgi_interrupt_add(gd_asgi_server *sv);
+void gd_asgi_interrupt_remove(gd_asgi_server *sv);
+/* Interrupts the request if it blocks the loop, once; the loop's thread then, else 0. */
+unsigned long gd_asgi_interrupt(uint32_t stream);
+/* The coroutine has given the loop back: nothing reaches it any more but its task. */
+void gd_asgi_step_over(gd_asgi_exchange *x);
+PyObject *gd_asgi_task(uint32_t stream); /* borrowed, or NULL */
+void gd_asgi_cancel_task(gd_asgi_exchange *x);
 
 /* asgi_scope.c */
 int gd_asgi_scope_init(void);

@@ -24,6 +24,8 @@ uint32_t gd_asgi_gone(const gd_asgi_exchange *x) {
     if (x->stream == NULL)
         return 0;
     uint32_t why = gd_stream_cancelled(x->stream);
+    if (why == 3 && gd_interrupted(x->stream))
+        return GD_ASGI_INTERRUPTED;
     return why == 2 ? 0 : why; /* half-closed: the client still reads */
 }
 
@@ -80,11 +82,15 @@ static void end_returned(gd_asgi_exchange *x) {
 
 /* The application raised. */
 static void end_raised(gd_asgi_exchange *x, PyObject *exception) {
-    int cancelled = x->cancelled && PyErr_GivenExceptionMatches(exception, cancelled_error);
+    int cancelled = (x->cancelled || x->interrupted) &&
+                    PyErr_GivenExceptionMatches(exception, cancelled_error);
     int gone = gd_asgi_gone(x) != 0;
     /* A task that the drain cancelled, or send() after the client left: no error. Others
      * are, also behind a complete answer (background work). */
-    if (!cancelled && !(gone && PyErr_GivenExceptionMatches(exception, gd_client_disconnected)))
+    if (gd_asgi_gone(x) == GD_ASGI_INTERRUPTED)
+        report(x, "interrupted", exception);
+    else if (!cancelled &&
+             !(gone && PyErr_GivenExceptionMatches(exception, gd_client_disconnected)))
         report(x, gd_stream_cancelled(x->stream) != 0 ? "gone" : "raised", exception);
     if (x->phase == GD_ASGI_COMPLETE)
         gd_done(x->stream);
@@ -175,7 +181,7 @@ static int begin(gd_asgi_exchange *x) {
 
 /* After a step: a result of the task's coroutine out of one of the application's. */
 static PySendResult stepped(gd_asgi_exchange *x, PySendResult sent, PyObject **result) {
-    x->stepping = 0;
+    gd_asgi_step_over(x);
     if (sent == PYGEN_NEXT)
         return PYGEN_NEXT;
     if (sent == PYGEN_RETURN)
@@ -284,7 +290,7 @@ static PyObject *exchange_close(PyObject *self, PyObject *Py_UNUSED(unused)) {
     x->begun = 1;
     int failed = done == NULL && PyErr_Occurred() != NULL;
     Py_XDECREF(done);
-    x->stepping = 0;
+    gd_asgi_step_over(x);
     if (x->stream != NULL && x->phase != GD_ASGI_COMPLETE)
         gd_abort(x->stream, 3, "", 0);
     else if (x->stream != NULL)

@@ -29,6 +29,10 @@ int gd_asgi_flag(PyObject *message, PyObject *key, int missing) {
 }
 
 PyObject *gd_asgi_raise_gone(uint32_t why) {
+    if (why == GD_ASGI_INTERRUPTED) {
+        PyErr_SetNone(gd_request_timeout);
+        return NULL;
+    }
     const char *text = why == 0   ? "the exchange has ended"
                        : why == 3 ? "the request's deadline has passed"
                        : why == 4 ? "the server is stopping"

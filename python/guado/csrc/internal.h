@@ -38,6 +38,7 @@ enum gd_kind {
     GD_K_BODY = 0x03,
     GD_K_CANCEL = 0x04,
     GD_K_INTERRUPT = 0x05,
+    GD_K_FILE_CREDIT = 0x0c,
     GD_K_CREDIT_DOWN = 0x0d,
     GD_K_DRAIN = 0x0e,
     GD_K_PING = 0x0f,
@@ -63,7 +64,8 @@ enum {
     GD_TODO_FDS = 2,
     GD_TODO_WATCH = 8,
     GD_TODO_MAIN = 16,
-    GD_TODO_KICK = 32
+    GD_TODO_KICK = 32,
+    GD_TODO_INTERRUPT = 64
 };
 
 /* Slot words (shared memory): generation << 16 | state. */
@@ -170,6 +172,7 @@ struct gd_stream { /* [mu], but the decoded request: written before it is queued
     bool finished;  /* … and that frame left: out of the table */
     bool released;  /* the owner is through with it */
     bool revoked;
+    bool interrupted;
     bool body_ended, cut;
     uint8_t due; /* GD_DUE_*: small frames that overtake the stream's own queue */
     uint32_t cancelled;
@@ -192,6 +195,7 @@ struct gd_stream { /* [mu], but the decoded request: written before it is queued
     gd_out *out_head, *out_tail;
     size_t out_bytes;
     uint64_t credit;
+    uint32_t file_credit;
 };
 
 typedef struct gd_waiter {
@@ -278,7 +282,8 @@ struct gd_link {
     pthread_t leader_thread;  /* [mu] valid with leader_stream */
     bool idle_leader;         /* [mu] … by a pool thread that waits for a request */
     bool draining;            /* [mu] */
-    uint32_t grace_ms, pong;
+    int64_t grace_end; /* of DRAIN, in gd_now_ms */
+    uint32_t pong;
     char *hello; /* [mu] */
     size_t hello_len;
     bool hello_done;
@@ -295,7 +300,7 @@ struct gd_link {
 
     uint8_t *kinds;
     size_t napps;
-    uint32_t request_credit, response_credit;
+    uint32_t request_credit, response_credit, file_credit;
 
     /* [mu] pool threads */
     gd_stream *queue_head, *queue_tail;
@@ -315,6 +320,13 @@ struct gd_link {
     bool loop_known;
     bool loop_armed; /* the loop's thread only */
     uint64_t loop_drains;
+
+    /* [mu] interrupts that nobody who holds the GIL has taken yet, by stream */
+    uint32_t *interrupts, ninterrupts;
+    int64_t interrupt_due; /* by when one should, in gd_now_ms */
+    bool interrupt_told;   /* … and that it did not was told */
+    int dump_signal;       /* makes faulthandler print all stacks; 0: none does */
+    gd_event interrupt_bell;
 
     /* watch thread */
     bool watching, stop; /* [mu] */
@@ -382,6 +394,11 @@ void gd_pump(gd_link *l);                /* [mu] sends what has room and credit 
 ssize_t gd_post(gd_stream *s, gd_out *m, int wait);
 void gd_drop_out(gd_stream *s);       /* [mu] */
 bool gd_stream_unended(gd_stream *s); /* cancelled, and its END was dropped or never given */
+
+/* ---- interrupt.c ------------------------------------------------------------------ */
+
+void gd_interrupt_file(gd_stream *s); /* [mu] */
+void gd_interrupt_look(gd_link *l);   /* no lock held; the watch thread's */
 
 /* ---- loop.c ---------------------------------------------------------------------- */
 

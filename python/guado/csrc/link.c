@@ -48,6 +48,7 @@ static void after_fork_in_child(void) {
         gd_event_close(&l->sock.kick);
         gd_event_close(&l->main_bell);
         gd_event_close(&l->loop_bell);
+        gd_event_close(&l->interrupt_bell);
         if (!l->shm.map)
             gd_event_close(&l->watch_bell);
     }
@@ -80,6 +81,8 @@ void gd_unlock(gd_link *l) {
         gd_event_ring(&l->main_bell);
     if (todo & GD_TODO_KICK)
         l->wire->kick(l);
+    if (todo & GD_TODO_INTERRUPT)
+        gd_event_ring(&l->interrupt_bell);
 }
 
 void gd_settle(gd_link *l) {
@@ -97,7 +100,7 @@ void gd_fail_locked(gd_link *l, int why) {
     l->closed = why;
     gd_signal_all(l);
     gd_loop_ring(l);
-    l->todo |= GD_TODO_MAIN | GD_TODO_WATCH;
+    l->todo |= GD_TODO_MAIN | GD_TODO_WATCH | GD_TODO_INTERRUPT;
 }
 
 void gd_fail(gd_link *l, int why) {
@@ -141,7 +144,8 @@ static gd_link *new_link(void) {
     gd_mutex_init(&l->mu);
     l->control = l->sock.fd = -1;
     l->shm.to_worker = l->shm.to_host = l->shm.to_watch = l->shm.epoll = -1;
-    l->main_bell = l->loop_bell = l->sock.kick = l->watch_bell = (gd_event){-1, -1};
+    l->main_bell = l->loop_bell = l->interrupt_bell = (gd_event){-1, -1};
+    l->sock.kick = l->watch_bell = (gd_event){-1, -1};
     l->zero.link = l;
     l->parked = &l->own_parked;
     l->gone = leave;
@@ -168,7 +172,8 @@ int gd_link_open(const char *spec, gd_link **out, const char **why) {
     rc = shm ? gd_shm_open(l, fds, why) : gd_sock_open(l, fds[0], why);
     if (rc == GD_OK) {
         l->table = calloc(l->nslots, sizeof *l->table);
-        if (!l->table || gd_event_open(&l->main_bell) < 0 || gd_event_open(&l->loop_bell) < 0) {
+        if (!l->table || gd_event_open(&l->main_bell) < 0 || gd_event_open(&l->loop_bell) < 0 ||
+            gd_event_open(&l->interrupt_bell) < 0) {
             *why = "no memory or descriptors for the link";
             rc = GD_NOMEM;
         }
@@ -229,10 +234,12 @@ void gd_link_close(gd_link *l) {
         l->wire->close(l);
     gd_event_close(&l->main_bell);
     gd_event_close(&l->loop_bell);
+    gd_event_close(&l->interrupt_bell);
     close_fd(&l->control);
     pthread_mutex_destroy(&l->mu);
     free(l->kinds);
     free(l->hello);
+    free(l->interrupts);
     free(l);
 }
 
@@ -310,8 +317,7 @@ static void take_over(gd_link *l) { /* [mu] */
 }
 
 int gd_link_serve(gd_link *l, const uint8_t *kinds, size_t napps, uint32_t request_credit,
-                  uint32_t response_credit, int threads) {
-    (void)threads;
+                  uint32_t response_credit, uint32_t file_credit) {
     if (atomic_load(&l->forked))
         return GD_CLOSED;
     uint8_t *copy = malloc(napps ? napps : 1);
@@ -330,6 +336,7 @@ int gd_link_serve(gd_link *l, const uint8_t *kinds, size_t napps, uint32_t reque
         l->napps = napps;
         l->request_credit = request_credit;
         l->response_credit = response_credit;
+        l->file_credit = file_credit;
         l->mode = wsgi && asgi ? GD_MODE_MIXED : asgi ? GD_MODE_LOOP : GD_MODE_THREADS;
         if (l->claimed)
             l->todo |= GD_TODO_KICK; /* the watch thread reads until now */
@@ -350,14 +357,15 @@ int gd_link_serve(gd_link *l, const uint8_t *kinds, size_t napps, uint32_t reque
 
 /* ---- drain ------------------------------------------------------------------------ */
 
-int gd_link_draining(gd_link *l, uint32_t *grace_ms) {
-    *grace_ms = 0;
+int gd_link_draining(gd_link *l, int64_t *left_ms) {
     if (atomic_load(&l->forked))
         return 0;
     gd_lock(l);
     int draining = l->draining;
-    *grace_ms = l->grace_ms;
+    int64_t end = l->grace_end;
     gd_unlock(l);
+    if (left_ms)
+        *left_ms = draining ? end - gd_now_ms() : 0;
     return draining;
 }
 

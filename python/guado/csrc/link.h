@@ -12,6 +12,7 @@
 #ifndef GUADO_LINK_H
 #define GUADO_LINK_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
@@ -83,10 +84,11 @@ int gd_link_announce(gd_link *l, int kind, const char *json, size_t len);
 /* Tells which kind each app index has, the credits, and starts the watch thread.
  * `kinds` has napps entries of gd_app_kind. */
 int gd_link_serve(gd_link *l, const uint8_t *kinds, size_t napps, uint32_t request_credit,
-                  uint32_t response_credit, int threads);
+                  uint32_t response_credit, uint32_t file_credit);
 
-/* 1 once DRAIN came; *grace_ms is its argument. */
-int gd_link_draining(gd_link *l, uint32_t *grace_ms);
+/* 1 once DRAIN came; *left_ms (unless NULL) is what is left of its grace, negative when
+ * that is over. */
+int gd_link_draining(gd_link *l, int64_t *left_ms);
 
 /* [nogil] The main thread of a worker without a loop sits here: returns GD_DRAINED
  * when DRAIN came and every exchange has ended, GD_CLOSED when the host is gone,
@@ -120,6 +122,24 @@ void *gd_stream_owner(const gd_stream *s);
  * DONE or ABORT); otherwise this sends ABORT 2. Never blocks. */
 void gd_stream_release(gd_stream *s);
 
+/* ---- interrupts ----------------------------------------------------------- */
+
+/* [nogil] Waits until there is one to take: GD_OK, GD_TIMEOUT or GD_CLOSED. */
+int gd_interrupt_wait(gd_link *l, int timeout_ms);
+
+/* The stream of the oldest INTERRUPT. To be called with the GIL: until then the watch
+ * thread takes it for held, and has the stacks printed when that lasts. */
+bool gd_interrupt_take(gd_link *l, uint32_t *stream);
+
+/* The signal that makes faulthandler print the stacks of all threads. */
+void gd_interrupt_signal(gd_link *l, int number);
+
+/* INTERRUPT came for it. */
+bool gd_interrupted(const gd_stream *s);
+
+/* The application has the request of this stream: started, and not released. */
+bool gd_under_way(gd_link *l, uint32_t stream);
+
 /* ---- request body -------------------------------------------------------- */
 
 /* [nogil] Copies up to n bytes (n > 0) into buf, waiting for at least one.
@@ -138,12 +158,15 @@ size_t gd_readable(gd_stream *s, int *ended);
  * frame or than the credit at hand. `wait` 1: [nogil] block for room and credit
  * (GD_GONE when cancelled, GD_CLOSED). `wait` 0: never block, for the loop thread:
  * the message is queued (copied) on the stream and leaves when room and credit come;
- * returns the bytes now queued and unsent (0: all sent), so that the caller can
- * hold its coroutine until gd_loop_event reports the stream drained.
+ * returns the bytes now queued and unsent (0: all sent; a file counts as GD_FILE_WEIGHT),
+ * so that the caller can hold its coroutine until gd_loop_event reports the stream drained.
  *
  * A pool thread that holds the GIL may send with `wait` 0 too and, only when the
  * result is > 0, release the GIL for gd_flush: the usual answer then leaves without
  * touching the GIL. */
+
+/* A descriptor that waits for credit is kept open: nobody sends many of them ahead. */
+enum { GD_FILE_WEIGHT = 1 << 20 };
 
 typedef struct {
     uint16_t status;
@@ -185,7 +208,7 @@ int gd_start(gd_stream *s); /* GD_OK or GD_REVOKED (then gd_stream_release) */
 
 /* Next stream with news since the last call: body bytes or their end, CANCEL, sent
  * queue drained. GD_AGAIN when there is none. */
-enum { GD_EV_BODY = 1, GD_EV_CANCEL = 2, GD_EV_DRAINED = 4 };
+enum { GD_EV_BODY = 1, GD_EV_CANCEL = 2, GD_EV_DRAINED = 4, GD_EV_INTERRUPT = 8 };
 int gd_loop_event(gd_link *l, gd_stream **out, int *events);
 
 /* ---- frames (frame.c): pure functions, fuzzed ---------------------------- */

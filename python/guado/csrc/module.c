@@ -98,11 +98,10 @@ static PyObject *link_serve(PyObject *self, PyObject *args) {
     gd_link *l = gd_link_of(self);
     const char *kinds;
     Py_ssize_t n;
-    unsigned request, response;
-    int threads;
-    if (!l || !PyArg_ParseTuple(args, "y#IIi:serve", &kinds, &n, &request, &response, &threads))
+    unsigned request, response, files;
+    if (!l || !PyArg_ParseTuple(args, "y#III:serve", &kinds, &n, &request, &response, &files))
         return NULL;
-    int rc = gd_link_serve(l, (const uint8_t *)kinds, (size_t)n, request, response, threads);
+    int rc = gd_link_serve(l, (const uint8_t *)kinds, (size_t)n, request, response, files);
     if (rc < 0)
         return gd_raise(rc);
     Py_RETURN_NONE;
@@ -129,11 +128,11 @@ static PyObject *link_wait_drained(PyObject *self, PyObject *args) {
 
 static PyObject *link_draining(PyObject *self, PyObject *Py_UNUSED(ignored)) {
     gd_link *l = gd_link_of(self);
-    uint32_t grace;
+    int64_t left;
     if (!l)
         return NULL;
-    if (gd_link_draining(l, &grace))
-        return PyLong_FromUnsignedLong(grace);
+    if (gd_link_draining(l, &left))
+        return PyLong_FromLongLong(left);
     Py_RETURN_NONE;
 }
 
@@ -179,11 +178,11 @@ static PyMethodDef link_methods[] = {
     {"ready", link_ready, METH_VARARGS, "ready(json): announces READY."},
     {"failed", link_failed, METH_VARARGS, "failed(json): announces FAILED; the worker ends."},
     {"serve", link_serve, METH_VARARGS,
-     "serve(kinds, request_credit, response_credit, threads): takes requests from now on."},
+     "serve(kinds, request_credit, response_credit, file_credit): takes requests from now on."},
     {"wait_drained", link_wait_drained, METH_VARARGS,
      "wait_drained(timeout_ms=-1): True when drained; False when a signal, DRAIN or the time "
      "came."},
-    {"draining", link_draining, METH_NOARGS, "Grace in ms once DRAIN came, else None."},
+    {"draining", link_draining, METH_NOARGS, "Once DRAIN came, what is left of its grace in ms; else None."},
     {"log", link_log, METH_VARARGS, "log(level, text, stream=0): a line for the host's log."},
     {"close", link_close, METH_NOARGS, "Closes the link; for tests."},
     {NULL, NULL, 0, NULL},
@@ -330,7 +329,7 @@ PyMODINIT_FUNC PyInit__core(void) {
                                             PyExc_OSError, NULL);
     if (!link_type || !link_closed || PyModule_AddObjectRef(m, "Link", link_type) < 0 ||
         PyModule_AddObjectRef(m, "LinkClosed", link_closed) < 0 || add_constants(m) < 0 ||
-        gd_wsgi_init(m) < 0 || gd_asgi_init(m) < 0) {
+        gd_interrupt_init(m) < 0 || gd_wsgi_init(m) < 0 || gd_asgi_init(m) < 0) {
         Py_DECREF(m);
         return NULL;
     }

@@ -21,8 +21,12 @@ gd_link *gd_link_of(PyObject *link);
  * RuntimeError or MemoryError. Always returns NULL. */
 PyObject *gd_raise(int result);
 
+/* guado.RequestTimeout: what an application is told whose request is past its deadline. */
+extern PyObject *gd_request_timeout;
+
 /* Each adds its functions and types to the module; 0, or -1 with an exception. */
 int gd_wsgi_init(PyObject *module);
+int gd_interrupt_init(PyObject *module);
 int gd_asgi_init(PyObject *module);
 
 #endif

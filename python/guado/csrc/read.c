@@ -179,6 +179,11 @@ static gd_stream *take_queued(gd_link *l) {
         if (!l->queue_head)
             l->queue_tail = NULL;
         s->queued = false;
+        if (s->interrupted) { /* nobody waits for it any more */
+            s->ended = s->over = s->released = true;
+            gd_due(s, GD_DUE_ABORT);
+            continue;
+        }
         if (gd_stream_start(s) == GD_OK) {
             s->taken_us = gd_now_us();
             l->taken++;

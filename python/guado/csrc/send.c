@@ -70,10 +70,16 @@ static int emit_commit(gd_stream *s, gd_out *m) {
     return all ? SENT : MORE_LEFT;
 }
 
+static bool lacks_credit(const gd_stream *s, const gd_out *m) {
+    if (m->kind == GD_K_RESPONSE_BODY)
+        return !s->credit && m->body_len != m->body_off;
+    return m->kind == GD_K_FILE && !s->file_credit;
+}
+
 static int emit_body(gd_stream *s, gd_out *m) {
     size_t left = m->body_len - m->body_off;
     size_t n = least(least(left, s->credit), most(s->link));
-    if (left && !n)
+    if (lacks_credit(s, m))
         return NO_CREDIT;
     uint8_t *p = begin(s->link, n);
     if (!p)
@@ -87,9 +93,11 @@ static int emit_body(gd_stream *s, gd_out *m) {
     return all ? SENT : MORE_LEFT;
 }
 
-/* Texts and heads that cost no credit; MORE where one frame does not hold them. */
+/* Texts and heads that cost no credit, and files, whose credit counts them; MORE where one frame does not hold them. */
 static int emit_free(gd_stream *s, gd_out *m) {
     size_t left = m->head_len - m->head_off, n = least(left, most(s->link));
+    if (lacks_credit(s, m))
+        return NO_CREDIT;
     uint8_t *p = begin(s->link, n);
     if (!p)
         return GD_AGAIN;
@@ -97,6 +105,7 @@ static int emit_free(gd_stream *s, gd_out *m) {
         memcpy(p + GD_HEADER, m->head + m->head_off, n);
     m->head_off += n;
     if (m->file) {
+        s->file_credit--;
         gd_control_pass(s->link, m->file);
         m->file = NULL;
     }
@@ -153,7 +162,8 @@ static int emit_due(gd_stream *s) {
 }
 
 static size_t out_size(const gd_out *m) {
-    return GD_HEADER + m->head_len - m->head_off + m->body_len - m->body_off;
+    size_t weight = m->kind == GD_K_FILE ? GD_FILE_WEIGHT : 0;
+    return weight + GD_HEADER + m->head_len - m->head_off + m->body_len - m->body_off;
 }
 
 static void out_done(gd_out *m) {
@@ -193,7 +203,7 @@ static bool can_send(const gd_stream *s) {
     const gd_out *m = s->out_head;
     if (s->due)
         return true;
-    return m && (m->kind != GD_K_RESPONSE_BODY || s->credit || m->body_len == m->body_off);
+    return m && !lacks_credit(s, m);
 }
 
 void gd_ready(gd_stream *s) {

@@ -32,6 +32,7 @@ gd_stream *gd_stream_new(gd_link *l, uint32_t id) {
     s->id = id;
     s->body_credit = l->request_credit;
     s->credit = l->response_credit;
+    s->file_credit = l->file_credit;
     return s;
 }
 
@@ -266,9 +267,12 @@ static int file_body(gd_link *l, const gd_frame_head *h) {
 static void file_cancel(gd_link *l, const gd_frame_head *h) {
     gd_lock(l);
     gd_stream *s = lookup(l, h->stream);
+    bool interrupt = h->kind == GD_K_INTERRUPT;
     if (s && (s->cancelled == 0 || s->cancelled == 2)) {
         s->cancelled = h->arg ? h->arg : 1;
-        gd_stream_news(s, GD_EV_CANCEL);
+        if (interrupt)
+            gd_interrupt_file(s);
+        gd_stream_news(s, interrupt ? GD_EV_CANCEL | GD_EV_INTERRUPT : GD_EV_CANCEL);
         if (s->cancelled != 2)
             gd_drop_out(s); /* may be the last that s needed: s is gone then */
     }
@@ -279,7 +283,10 @@ static void file_credit(gd_link *l, const gd_frame_head *h) {
     gd_lock(l);
     gd_stream *s = lookup(l, h->stream);
     if (s) {
-        s->credit += h->arg;
+        if (h->kind == GD_K_FILE_CREDIT)
+            s->file_credit += h->arg;
+        else
+            s->credit += h->arg;
         gd_ready(s);
     }
     gd_unlock(l);
@@ -306,7 +313,7 @@ static int file_hello(gd_link *l, const gd_frame_head *h) {
 static void file_drain(gd_link *l, const gd_frame_head *h) {
     gd_lock(l);
     l->draining = true;
-    l->grace_ms = h->arg;
+    l->grace_end = gd_now_ms() + h->arg;
     gd_signal_all(l);
     gd_loop_ring(l);
     gd_check_drained(l);
@@ -334,9 +341,11 @@ int gd_file_frame(gd_link *l, const gd_frame_head *h) {
     case GD_K_BODY:
         return file_body(l, h);
     case GD_K_CANCEL:
+    case GD_K_INTERRUPT:
         file_cancel(l, h);
         return GD_OK;
     case GD_K_CREDIT_DOWN:
+    case GD_K_FILE_CREDIT:
         file_credit(l, h);
         return GD_OK;
     case GD_K_DRAIN:
@@ -344,8 +353,6 @@ int gd_file_frame(gd_link *l, const gd_frame_head *h) {
         return GD_OK;
     case GD_K_PING:
         return file_ping(l, h);
-    case GD_K_INTERRUPT: /* reserved: known, and nothing to do yet */
-        return GD_OK;
     default:
         return GD_CORRUPT;
     }

@@ -1,6 +1,6 @@
 /* The watch thread: the reader of last resort. While all threads are inside the
  * application, or the loop does not come back, it reads within a tick, answers PING,
- * files CANCEL, wakes a pool thread when nothing moves; it waits for room in sockets,
+ * files CANCEL, wakes a pool thread when nothing moves, tells of a GIL that is held; it waits for room in sockets,
  * and ends the process when the host is gone. It never touches Python or the GIL.
  *
  * It parks when there is nothing to do: the host calls it (shared memory), or the
@@ -107,7 +107,7 @@ static bool tick(gd_link *l, view *v) {
     }
     gd_pump(l); /* room may have come while nobody reads */
     wake_stalled(l, v);
-    busy = busy || (l->queue_head && l->idle.head) || l->ready_head || blocked(l);
+    busy = busy || l->ninterrupts || (l->queue_head && l->idle.head) || l->ready_head || blocked(l);
     gd_unlock(l);
     return busy;
 }
@@ -116,7 +116,7 @@ static bool tick(gd_link *l, view *v) {
 static void park(gd_link *l, view *v) {
     atomic_store(l->parked, 1);
     gd_lock(l);
-    bool busy = l->stop || (!l->claimed && l->wire->unread(l)) || l->ready_head || blocked(l) ||
+    bool busy = l->stop || l->ninterrupts || (!l->claimed && l->wire->unread(l)) || l->ready_head || blocked(l) ||
                 (l->queue_head && l->idle.head) || l->mode == GD_MODE_BOOT ||
                 l->mode == GD_MODE_MIXED;
     gd_unlock(l);
@@ -138,10 +138,11 @@ static void lead(gd_link *l, view *v) { /* [mu] on entry and exit, claim taken *
         gd_lock(l);
         if (frames)
             continue;
-        bool ticking = (l->queue_head && l->idle.head) || blocked(l);
+        bool ticking = (l->queue_head && l->idle.head) || blocked(l) || l->ninterrupts;
         l->watch_sleeps = !ticking;
         v->taken = l->taken;
         gd_unlock(l);
+        gd_interrupt_look(l);
         if (ticking)
             rest(l, GD_TICK_US);
         else
@@ -170,6 +171,7 @@ static void *run(void *arg) {
         gd_unlock(l);
         if (stop)
             return NULL;
+        gd_interrupt_look(l);
         v.idle = tick(l, &v) ? 0 : v.idle + 1;
         if (v.idle > GD_IDLE_TICKS)
             park(l, &v);

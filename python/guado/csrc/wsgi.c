@@ -46,12 +46,16 @@ void wsgi_idle(void) {
 
 /* ---- what goes wrong ------------------------------------------------------------------ */
 
-int wsgi_raise(int result, uint32_t cancelled) {
+int wsgi_raise(int result, gd_stream *s) {
     static const char *const why[] = {
         "the client closed the connection", "the client closed the connection",
         "the client closed the connection", "the request's deadline has passed",
         "the server is stopping"};
-    if (result == GD_GONE)
+    uint32_t cancelled = result == GD_GONE ? gd_stream_cancelled(s) : 0;
+    if (result == GD_GONE && gd_interrupted(s)) {
+        wsgi_interrupt_told(s);
+        PyErr_SetNone(gd_request_timeout);
+    } else if (result == GD_GONE)
         PyErr_SetString(wsgi_name.client_disconnected, why[cancelled < 5 ? cancelled : 0]);
     else if (result == GD_CUT)
         PyErr_SetString(wsgi_name.body_cut, "the request body ended before it was complete");
@@ -172,7 +176,9 @@ static void *thread_main(void *argument) {
     wsgi_thread *t = argument;
     PyGILState_STATE state = PyGILState_Ensure();
     enter(t);
+    wsgi_interrupt_add(t);
     serve_until_drained(t);
+    wsgi_interrupt_remove(t);
     thread_free(t);
     PyGILState_Release(state);
     return NULL;

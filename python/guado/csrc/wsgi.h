@@ -145,9 +145,15 @@ typedef struct {
     PyObject *entered;  /* called once in every thread with its number */
 } wsgi_pool;
 
-typedef struct {
+typedef struct wsgi_thread {
     wsgi_pool *pool;
+    struct wsgi_thread *next;
     int number;
+    unsigned long ident; /* Python's name of the thread */
+    gd_stream *stream;   /* the request that it serves */
+    bool inside;         /* … in code of the application */
+    bool told;           /* … which was told of its deadline */
+    bool pending;        /* … by an exception that is not raised yet, perhaps */
     wsgi_response *response;
     PyObject *start_response;
     PyObject *early_hints, *disconnected;
@@ -159,11 +165,23 @@ typedef struct {
 void wsgi_call(wsgi_thread *t, gd_stream *s);
 int wsgi_call_init(void);
 
+/* ---- interrupts (wsgi_interrupt.c) ---------------------------------------------- */
+
+void wsgi_interrupt_add(wsgi_thread *t);
+void wsgi_interrupt_remove(wsgi_thread *t);
+/* Around what calls the application: only there it is interrupted. */
+void wsgi_enter(wsgi_thread *t);
+bool wsgi_leave(wsgi_thread *t); /* whether it was inside */
+/* The thread of the stream's request raises gd_request_timeout by itself. */
+void wsgi_interrupt_told(gd_stream *s);
+/* Interrupts the application in this request, once; the thread that serves it, else 0. */
+unsigned long wsgi_interrupt(uint32_t stream);
+
 /* A line for the host's log, with the request's id. Gives up the GIL. */
 void wsgi_log(gd_link *l, gd_stream *s, int level, const char *text, size_t n);
 
 /* Raises what a negative result of the link means for the application. */
-int wsgi_raise(int result, uint32_t cancelled);
+int wsgi_raise(int result, gd_stream *s);
 
 /* Runs `x` without the GIL. */
 #define WSGI_NOGIL(x)                                                                              \

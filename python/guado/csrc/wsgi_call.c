@@ -70,14 +70,14 @@ static PyObject *take_exception(void) {
     return value;
 }
 
-/* The client's leaving, or an exception that the application made of it. */
-static bool from_disconnect(PyObject *exception) {
+/* The client's leaving, the deadline, or an exception that the application made of it. */
+static bool follows(PyObject *exception, PyObject *const *kinds, size_t n) {
     PyObject *e = exception;
     bool found = false;
     Py_INCREF(e);
     for (int depth = 0; e != NULL && depth < 32; depth++) {
-        found = PyErr_GivenExceptionMatches(e, wsgi_name.client_disconnected) ||
-                PyErr_GivenExceptionMatches(e, wsgi_name.body_cut);
+        for (size_t i = 0; i < n && !found; i++)
+            found = PyErr_GivenExceptionMatches(e, kinds[i]);
         if (found)
             break;
         PyObject *before = PyException_GetCause(e);
@@ -113,19 +113,30 @@ static bool describe(call *c, PyObject *exception, PyObject **line, PyObject **t
     return false;
 }
 
+/* At which level an exception is told: where a request was when its deadline passed is
+ * worth knowing; that a client has left is not. */
+static int level_of(PyObject *exception) {
+    PyObject *const left[] = {wsgi_name.client_disconnected, wsgi_name.body_cut};
+    if (follows(exception, &gd_request_timeout, 1))
+        return 2;
+    return follows(exception, left, 2) ? 0 : 3;
+}
+
 /* Logs the exception that is set, with its traceback. `ends`: it ends the exchange, and
- * what the host says of that names it. */
+ * what the host says of that names it. Nothing in here is the application's any more. */
 static void log_exception(call *c, bool ends) {
+    wsgi_leave(c->thread);
     PyObject *exception = take_exception(), *line, *text;
     if (exception == NULL)
         return;
-    bool gone = from_disconnect(exception);
+    int level = level_of(exception);
+    bool gone = level < 3;
     char name[64];
     if (describe(c, exception, &line, &text)) {
         char *p;
         Py_ssize_t n;
         if (PyBytes_AsStringAndSize(text, &p, &n) == 0)
-            log_plain(c, gone ? 0 : 3, p, (size_t)n);
+            log_plain(c, level, p, (size_t)n);
         if (ends && !gone)
             complain(c, "%s", PyBytes_AsString(line));
         Py_DECREF(line);
@@ -358,6 +369,7 @@ static int respond(call *c, PyObject *result) {
 static void close_result(call *c, PyObject *result) {
     if (PyList_CheckExact(result) || PyTuple_CheckExact(result))
         return;
+    wsgi_enter(c->thread);
     PyObject *close = PyObject_GetAttr(result, wsgi_name.close);
     if (close == NULL) {
         if (PyErr_ExceptionMatches(PyExc_AttributeError))
@@ -381,6 +393,7 @@ static PyObject *serve(PyObject *Py_UNUSED(self), PyObject *Py_UNUSED(none)) {
     const gd_request *request = gd_stream_request(c->stream);
     PyObject *app = PyTuple_GetItem(t->pool->apps, request->app);
     PyObject *environ = app ? wsgi_environ_make(&t->environ, request) : NULL;
+    wsgi_enter(t);
     PyObject *result =
         environ ? PyObject_CallFunctionObjArgs(app, environ, t->start_response, NULL) : NULL;
     if (result != NULL) {
@@ -392,6 +405,7 @@ static PyObject *serve(PyObject *Py_UNUSED(self), PyObject *Py_UNUSED(none)) {
         fail(c);
     }
     Py_XDECREF(environ);
+    wsgi_leave(t);
     Py_INCREF(Py_None);
     return Py_None;
 }
@@ -433,6 +447,8 @@ static void end_answer(call *c) {
 void wsgi_call(wsgi_thread *t, gd_stream *s) {
     call c = {.thread = t, .stream = s};
     current = &c;
+    t->stream = s;
+    t->told = false;
     wsgi_response_begin(t->response, t->pool->link, s);
     wsgi_input_begin(t->input, s);
     run_in_context(&c);
@@ -440,6 +456,7 @@ void wsgi_call(wsgi_thread *t, gd_stream *s) {
     wsgi_response_end(t->response);
     wsgi_input_end(t->input);
     end_answer(&c);
+    t->stream = NULL;
     gd_stream_release(s);
     current = NULL;
 }

@@ -31,7 +31,7 @@ static int usable(wsgi_input *in) {
         PyErr_SetString(PyExc_RuntimeError, "another thread is reading wsgi.input");
         return -1;
     }
-    return in->failed ? wsgi_raise(in->failed, gd_stream_cancelled(in->stream)) : 0;
+    return in->failed ? wsgi_raise(in->failed, in->stream) : 0;
 }
 
 /* At least one byte into `to`; 0 at the end of the body, -1 with an exception. */
@@ -59,7 +59,7 @@ static Py_ssize_t fetch(wsgi_input *in, char *to, size_t n) {
         return 0;
     }
     in->failed = (int)got;
-    return wsgi_raise(in->failed, gd_stream_cancelled(in->stream));
+    return wsgi_raise(in->failed, in->stream);
 }
 
 static size_t ahead(const wsgi_input *in) {

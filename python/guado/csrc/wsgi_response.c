@@ -29,7 +29,7 @@ static int sent(wsgi_response *r, ssize_t result) {
     if (result >= 0)
         return 0;
     r->failed = (int)result;
-    return wsgi_raise(r->failed, gd_stream_cancelled(r->stream));
+    return wsgi_raise(r->failed, r->stream);
 }
 
 /* What was queued has not left yet: wait for room and credit. */
@@ -119,7 +119,7 @@ int wsgi_send(wsgi_response *r, const char *data, size_t n, int how) {
     if (usable(r) < 0)
         return -1;
     if (r->failed)
-        return wsgi_raise(r->failed, gd_stream_cancelled(r->stream));
+        return wsgi_raise(r->failed, r->stream);
     if (r->ended) {
         if (n > 0 && !r->no_body)
             log_surplus(r);

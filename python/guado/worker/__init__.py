@@ -7,8 +7,8 @@ How the parts meet: `boot` opens the link, reads HELLO, imports the applications
 the main thread, tells the link their kinds (``link.serve``) and then calls
 
 * ``guado.worker.wsgi.start(link, apps, hello) -> None``   starts the threads, returns
-* ``guado.worker.asgi.serve(link, apps, hello) -> None``   runs the loop in the main
-  thread until the link is drained; it calls ``hello.ready(loop="uvloop")`` once
+* ``guado.worker.asgi.serve(link, apps, hello, ending) -> None``   runs the loop in the
+  main thread until the link is drained; it calls ``hello.ready(loop="uvloop")`` once
   every lifespan has started, or raises ``BootFailed(stage="lifespan", ...)``
 
 `apps` is the list of all applications in HELLO's order (``handshake.App``: index,

@@ -25,19 +25,21 @@ from guado import _core
 from guado.worker import loop, process
 from guado.worker.errors import format_exception
 from guado.worker.handshake import App, Hello
-from guado.worker.lifespan import DEBUG, ERROR, Lifespan
+from guado.worker.lifespan import DEBUG, ERROR, WARNING, Lifespan
 
 # How long a cancelled request may take to clean up before lifespan shutdown begins.
 AFTER_CANCEL = 0.5
 
 
-def serve(link: _core.Link, apps: list[App], hello: Hello) -> None:
+def serve(link: _core.Link, apps: list[App], hello: Hello, ending: process.Ending) -> None:
     """Runs the loop until the link is drained. Raises BootFailed when startup fails."""
-    loop.run(_serve(link, apps, hello), hello.context.copy())
+    loop.run(_serve(link, apps, hello, ending), hello.context.copy())
 
 
-async def _serve(link: _core.Link, apps: list[App], hello: Hello) -> None:
-    worker = _Worker(link, apps, hello)
+async def _serve(
+    link: _core.Link, apps: list[App], hello: Hello, ending: process.Ending
+) -> None:
+    worker = _Worker(link, apps, hello, ending)
     started: list[Lifespan] = []
     try:
         for lifespan in worker.lifespans():
@@ -50,8 +52,11 @@ async def _serve(link: _core.Link, apps: list[App], hello: Hello) -> None:
 
 
 class _Worker:
-    def __init__(self, link: _core.Link, apps: list[App], hello: Hello) -> None:
+    def __init__(
+        self, link: _core.Link, apps: list[App], hello: Hello, ending: process.Ending
+    ) -> None:
         self._link = link
+        self._ending = ending
         self._apps = apps
         self._hello = hello
         self._loop = asyncio.get_running_loop()
@@ -90,13 +95,14 @@ class _Worker:
                 self._loop.remove_reader(fd)
 
     async def _drain(self, grace: float) -> None:
+        self._ending.begin()
         if not await _within(self._idle.wait(), grace):
             stopped = self._server.cancel_all()
-            self._log(ERROR, f"stopping: {stopped} requests cancelled after {grace:g} s")
+            self._log(ERROR, f"stopping: {stopped} requests cancelled after {round(grace, 1):g} s")
             await _within(self._idle.wait(), AFTER_CANCEL)
         if any(app.kind == "wsgi" for app in self._apps):
             # Threads of WSGI applications end beside the loop.
-            await asyncio.to_thread(process.await_drained, self._link)
+            await asyncio.to_thread(process.await_drained, self._link, self._ending)
 
     def _news(self, what: str) -> None:
         """Called by the server: "draining", then "idle"; or the end of the link."""
@@ -116,9 +122,10 @@ class _Worker:
             self._link.log(ERROR, what, stream)
             return
         level = DEBUG if what == "gone" and _follows_disconnect(error) else ERROR
-        self._link.log(
-            level, f"Exception in ASGI application\n{format_exception(error).rstrip()}", stream
-        )
+        text = "Exception in ASGI application"
+        if what == "interrupted":
+            level, text = WARNING, "interrupted at its deadline"
+        self._link.log(level, f"{text}\n{format_exception(error).rstrip()}", stream)
 
 
 async def _within(waiting: Any, seconds: float) -> bool:

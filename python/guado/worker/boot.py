@@ -19,10 +19,6 @@ OLDEST = (3, 11)
 # For the host to say HELLO: it does at once, so that this only ends orphans.
 HELLO_TIMEOUT = 30.0
 
-# Non-daemon threads of the application may keep a stopping worker this long; then
-# atexit runs nevertheless. The host's exit_timeout is five seconds, if nobody set it.
-THREADS_TIMEOUT = 2.5
-
 FAILED_EXIT = 3
 
 
@@ -97,10 +93,19 @@ def serve(link: _core.Link) -> None:
     process.check_threading()
     process.after_import()
     hello.context = contextvars.copy_context()
-    if link.draining() is not None:
-        return  # the host stopped while the application was imported
+    ending = process.Ending(link, hello.exit_timeout)
+    if link.draining() is None:  # else the host stopped while the application was imported
+        run(link, hello, ending)
+    ending.served()
+
+
+def run(link: _core.Link, hello: Hello, ending: Ending) -> None:
+    """Serves until the drain."""
+    from guado.worker import interrupt, process
+
     kinds = bytes(_KINDS[app.kind] for app in hello.apps)
-    link.serve(kinds, hello.request_credit, hello.response_credit, hello.threads)
+    link.serve(kinds, hello.request_credit, hello.response_credit, hello.file_credit)
+    interrupt.start(link)
     if "wsgi" in {app.kind for app in hello.apps}:
         from guado.worker import wsgi
 
@@ -108,11 +113,10 @@ def serve(link: _core.Link) -> None:
     if "asgi" in {app.kind for app in hello.apps}:
         from guado.worker import asgi
 
-        asgi.serve(link, hello.apps, hello)
+        asgi.serve(link, hello.apps, hello, ending)
     else:
         hello.ready()
-        process.await_drained(link)
-    process.end_within(THREADS_TIMEOUT)
+        process.await_drained(link, ending)
 
 
 _KINDS = {"wsgi": 1, "asgi": 2}
@@ -120,3 +124,5 @@ _KINDS = {"wsgi": 1, "asgi": 2}
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from guado import _core
+    from guado.worker.handshake import Hello
+    from guado.worker.process import Ending

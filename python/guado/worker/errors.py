@@ -45,7 +45,7 @@ def _shorten(report: traceback.TracebackException, seen: set[int]) -> None:
     if id(report) in seen:
         return
     seen.add(id(report))
-    report.stack[:] = [frame for frame in report.stack if not _is_ours(frame.filename)]
+    report.stack[:] = [frame for frame in report.stack if not is_ours(frame.filename)]
     for other in (
         report.__cause__,
         report.__context__,
@@ -55,7 +55,8 @@ def _shorten(report: traceback.TracebackException, seen: set[int]) -> None:
             _shorten(other, seen)
 
 
-def _is_ours(filename: str) -> bool:
+def is_ours(filename: str) -> bool:
+    """Whether a file is of guado or of the import machinery."""
     # "<string>" is the line that started this process (guado._bootstrap).
     return filename.startswith(("<frozen importlib", _PACKAGE)) or filename in (
         "<string>",

@@ -58,6 +58,8 @@ class Hello:
     dev: bool
     request_credit: int
     response_credit: int
+    file_credit: int
+    exit_timeout: float  # seconds for the end, once the grace of DRAIN is over
     # The base of every request's context: boot copies it after import.
     context: contextvars.Context = field(default_factory=contextvars.copy_context)
 
@@ -129,6 +131,8 @@ def _hello(link: _core.Link, h: dict[str, Any]) -> Hello:
         dev=bool(h["dev"]),
         request_credit=int(h["request_credit"]),
         response_credit=int(h["response_credit"]),
+        file_credit=int(h["file_credit"]),
+        exit_timeout=int(h["exit_timeout"]) / 1000,
     )
 
 

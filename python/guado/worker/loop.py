@@ -18,8 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextvars import Context
 from typing import Any
 
-# How long what the application left may take together: tasks, generators, threads. With
-# what asgi, lifespan and process wait for, less than the host's five seconds.
+# How long what the application left may take together: tasks, generators, threads.
 PATIENCE = 1.0
 
 

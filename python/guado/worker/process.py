@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import atexit
 import faulthandler
-import math
 import os
 import signal
 import sys
@@ -23,6 +22,13 @@ if TYPE_CHECKING:
     from guado import _core
 
 ERROR = 3  # a level of Link.log
+
+# Non-daemon threads of the application may keep a worker that has served this long.
+THREADS_TIMEOUT = 2.5
+
+# What is kept for atexit of the time that the host gives a worker for its end.
+ATEXIT_SHARE = 0.2
+ATEXIT_MOST = 1.0
 
 # The host decides when a worker ends: a terminal's Ctrl-C and a container's stop reach
 # the whole process group, and would cut requests that the host is waiting for.
@@ -101,46 +107,74 @@ _PATCHERS: dict[str, Any] = {
 }
 
 
-def await_drained(link: _core.Link) -> None:
+def await_drained(link: _core.Link, ending: Ending) -> None:
     """Returns when nothing is under way any more, at the latest when the grace of DRAIN
     is over: what still runs then is given up, or one request would keep lifespan
     shutdown and atexit from running."""
-    end: float | None = None
     while True:
+        left = link.draining()
         # False: a signal, whose handler has run by now, DRAIN or the end of the time.
-        left = -1 if end is None else math.ceil(1000 * max(0.0, end - time.monotonic()))
-        if link.wait_drained(left):
-            return
-        if end is not None and time.monotonic() >= end:
+        if link.wait_drained(-1 if left is None else max(0, left)):
+            break
+        left = link.draining()
+        if left is not None:
+            ending.begin()
+        if left is not None and left <= 0:
             link.log(ERROR, "stopping: requests still run and are given up")
-            return
-        grace = link.draining()
-        if end is None and grace is not None:
-            end = time.monotonic() + grace / 1000
+            break
+    ending.begin()
 
 
-def end_within(seconds: float) -> None:
-    """Lets atexit run even when a thread of the application does not end.
+class Ending:
+    """Lets atexit run before the host kills the worker, whatever does not end.
 
-    The interpreter joins threads first and runs atexit afterwards: without this, one
-    thread that never ends would keep every handler from running until the host kills.
+    The interpreter joins threads first and runs atexit afterwards, and both come behind
+    lifespan shutdown: without this, one thread or one shutdown that never ends would keep
+    every handler from running.
     """
-    ended = threading.Event()
-    atexit.register(ended.set)
 
-    def watch() -> None:
-        if ended.wait(seconds):
+    def __init__(self, link: _core.Link, exit_timeout: float) -> None:
+        self._link = link
+        self._exit_timeout = exit_timeout
+        self._begun = False
+        self._served = threading.Event()
+        self._ended = threading.Event()
+
+    def begin(self) -> None:
+        """DRAIN has come: from now on the host counts."""
+        if self._begun:
+            return
+        self._begun = True
+        left = (self._link.draining() or 0) / 1000 + self._exit_timeout
+        reserve = min(ATEXIT_MOST, self._exit_timeout * ATEXIT_SHARE)
+        atexit.register(self._ended.set)
+        threading.Thread(
+            target=self._watch,
+            args=(time.monotonic() + left - reserve,),
+            name="guado-exit",
+            daemon=True,
+        ).start()
+
+    def served(self) -> None:
+        """Serving and lifespan shutdown are over; the interpreter joins threads next."""
+        self.begin()
+        self._served.set()
+
+    def _watch(self, end: float) -> None:
+        if self._served.wait(end - time.monotonic()):
+            end = min(end, time.monotonic() + THREADS_TIMEOUT)
+        if self._ended.wait(max(0.0, end - time.monotonic())):
             return
         names = [
             thread.name
             for thread in threading.enumerate()
             if not thread.daemon and thread is not threading.main_thread()
         ]
-        print(f"guado: not waiting for threads {', '.join(names)}", file=sys.stderr, flush=True)
+        if not self._served.is_set():
+            names.insert(0, "the main thread")
+        print(f"guado: not waiting for {', '.join(names)}", file=sys.stderr, flush=True)
         atexit._run_exitfuncs()
         for stream in (sys.stdout, sys.stderr):
             if stream is not None:
                 stream.flush()
         os._exit(0)
-
-    threading.Thread(target=watch, name="guado-exit", daemon=True).start()

@@ -11,6 +11,7 @@ import sys
 import threading
 from typing import TYPE_CHECKING, Any
 
+import guado
 from guado import _core
 from guado.worker.errors import format_exception, last_line
 
@@ -61,4 +62,7 @@ def enter_thread(number: int) -> None:
 
 def describe(error: BaseException) -> tuple[str, str]:
     """One line, and the text for the log, of an exception that left the application."""
-    return last_line(error), f"Exception in WSGI application\n{format_exception(error).rstrip()}"
+    what = "Exception in WSGI application"
+    if isinstance(error, guado.RequestTimeout):
+        what = "interrupted at its deadline"
+    return last_line(error), f"{what}\n{format_exception(error).rstrip()}"

@@ -85,7 +85,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *at, size_t n) {
         return 0;
     l->gone = NULL;
     l->watching = true; /* no thread: an input has one meaning */
-    gd_link_serve(l, kinds[at[0] % 3], 2, 256, 64, 1);
+    gd_link_serve(l, kinds[at[0] % 3], 2, 256, 64, 2);
     for (at++, n--; n;) {
         size_t part = 1 + at[0] * 4u;
         uint8_t how = n > 1 ? at[1] : 0;

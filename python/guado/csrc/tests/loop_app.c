@@ -80,7 +80,7 @@ void *stress_log(void *arg) {
     gd_link *l = arg;
     char text[3000] = {0};
     uint32_t grace;
-    while (!gd_link_draining(l, &grace) && gd_link_log(l, 0, 1, text, sizeof text) == GD_OK)
+    while (!gd_link_draining(l, NULL) && gd_link_log(l, 0, 1, text, sizeof text) == GD_OK)
         poll(NULL, 0, 1);
     return NULL;
 }
@@ -100,7 +100,7 @@ void *stress_loop(void *arg) {
                 w->full = false;
             go_on(w);
         }
-        if (gd_link_draining(l, &grace) && gd_link_wait_drained(l, 0) == GD_DRAINED)
+        if (gd_link_draining(l, NULL) && gd_link_wait_drained(l, 0) == GD_DRAINED)
             break;
         if (rand_r(&dice) % 500 == 0)
             poll(NULL, 0, 3); /* an application that blocks its loop */

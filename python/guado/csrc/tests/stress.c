@@ -297,7 +297,7 @@ static gd_link *boot(host *h) {
     }
     CHECK(gd_link_hello(l, &json, &n, 1000) == GD_OK && n == 2);
     gd_link_free_json(json);
-    CHECK(gd_link_serve(l, kinds, napps, REQUEST_CREDIT, RESPONSE_CREDIT, THREADS) == GD_OK);
+    CHECK(gd_link_serve(l, kinds, napps, REQUEST_CREDIT, RESPONSE_CREDIT, 4) == GD_OK);
     CHECK(gd_link_announce(l, GD_K_READY, "{}", 2) == GD_OK);
     return l;
 }

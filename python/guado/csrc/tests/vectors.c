@@ -156,7 +156,7 @@ static gd_link *open_link(host *h, gd_stream **s) {
     uint8_t kind = GD_WSGI, *request = host_request("/", 0, 0, 0, NULL, 0, &n);
     host_open(h, true, fragmented() ? 4096 : 1 << 20);
     CHECK(gd_link_open(h->spec, &l, &why) == GD_OK);
-    CHECK(gd_link_serve(l, &kind, 1, 65536, 1 << 20, 1) == GD_OK);
+    CHECK(gd_link_serve(l, &kind, 1, 65536, 1 << 20, 16) == GD_OK);
     host_queue(h, STREAM);
     CHECK(host_send(h, GD_K_REQUEST, GD_END, STREAM, 0, request, n));
     CHECK(gd_next_wsgi(l, s) == GD_OK);
