@@ -1,5 +1,6 @@
 """Answers that take their time: what fault tests hold on to."""
 
+import hashlib
 import os
 import threading
 import time
@@ -13,7 +14,7 @@ lock = threading.Lock()
 
 
 def application(environ: dict[str, Any], start: Callable[..., Any]) -> Iterable[bytes]:
-    """/pid, /echo, /hold (until /open), /big?n=, /spin?s= (a Python loop)."""
+    """/pid, /echo, /hold (until /open), /big?n=, /digest, /spin?s= (a Python loop)."""
     global calls
     path = environ["PATH_INFO"]
     query = parse_qs(environ["QUERY_STRING"])
@@ -34,6 +35,9 @@ def application(environ: dict[str, Any], start: Callable[..., Any]) -> Iterable[
             pass
         start("200 OK", text)
         return [b"spun"]
+    if path == "/digest":
+        start("200 OK", text)
+        return digest(environ["wsgi.input"])
     body = environ["wsgi.input"].read()
     if path == "/hold":
         with lock:
@@ -49,3 +53,14 @@ def big(size: int) -> Iterator[bytes]:
     while size > 0:
         yield piece[: min(size, len(piece))]
         size -= len(piece)
+
+
+def digest(body: Any) -> Iterator[bytes]:
+    """A line for each 64 MiB that were read, then the sum."""
+    sums, size = hashlib.sha256(), 0
+    while piece := body.read(65536):
+        sums.update(piece)
+        size += len(piece)
+        if size % (64 << 20) == 0:
+            yield b".\n"
+    yield sums.hexdigest().encode()
