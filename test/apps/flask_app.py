@@ -4,12 +4,14 @@ import hashlib
 import io
 import os
 import tempfile
+import threading
 from collections.abc import Iterator
 
 from flask import Flask, Response, jsonify, request, send_file, session
 
 app = Flask(__name__)
 app.secret_key = "for the tests only"
+gate = threading.Event()
 FILE = os.path.join(tempfile.gettempdir(), f"guado-flask-{os.getpid()}.bin")
 with open(FILE, "wb") as out:
     out.write(bytes(range(256)) * 4096)
@@ -47,13 +49,22 @@ def digest() -> Response:
 
 @app.get("/stream")
 def stream() -> Response:
-    """Ten lines, generated."""
+    """Ten lines, generated; behind the first it waits for /open."""
 
     def lines() -> Iterator[str]:
         for n in range(10):
             yield f"line {n}\n"
+            if n == 0 and not gate.wait(60):
+                raise TimeoutError("nobody has seen the first line")
 
     return Response(lines(), mimetype="text/plain")
+
+
+@app.get("/open")
+def open_() -> str:
+    """Lets the stream go on."""
+    gate.set()
+    return "opened"
 
 
 @app.get("/file")

@@ -19,6 +19,7 @@ with open(FILE, "wb") as out:
 background: list[str] = []
 worked = asyncio.Event()
 finished = asyncio.Event()
+gate = asyncio.Event()
 seen: list[str] = []
 
 
@@ -53,13 +54,26 @@ async def digest(request: Request) -> JSONResponse:
 
 
 async def stream(request: Request) -> StreamingResponse:
-    """Ten lines, generated."""
+    """Ten lines, generated; behind the first it waits for /open."""
 
     async def lines() -> AsyncIterator[str]:
         for n in range(10):
             yield f"line {n}\n"
+            if n == 0:
+                await asyncio.wait_for(gate.wait(), 60)
 
     return StreamingResponse(lines(), media_type="text/plain")
+
+
+async def open_(request: Request) -> PlainTextResponse:
+    """Lets the stream go on."""
+    gate.set()
+    return PlainTextResponse("opened")
+
+
+async def echo(request: Request) -> StreamingResponse:
+    """Each piece of the body as soon as it is here."""
+    return StreamingResponse(request.stream(), media_type="application/octet-stream")
 
 
 async def file(request: Request) -> FileResponse:
@@ -127,6 +141,8 @@ app = Starlette(
         Route("/", index),
         Route("/digest", digest, methods=["POST"]),
         Route("/stream", stream),
+        Route("/open", open_),
+        Route("/echo", echo, methods=["POST"]),
         Route("/file", file),
         Route("/later", later),
         Route("/done", done),
