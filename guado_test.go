@@ -2,7 +2,6 @@ package guado_test
 
 import (
 	"bufio"
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -26,29 +25,12 @@ import (
 
 const patience = 30 * time.Second
 
-type logText struct {
-	mu sync.Mutex // guards b
-	b  bytes.Buffer
-}
-
-func (l *logText) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *logText) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
-}
-
 // site is a server of this library that runs in the test.
 type site struct {
 	*guado.Server
 	t    *testing.T
 	url  string
-	log  *logText
+	log  *harness.Log
 	stop context.CancelFunc
 	err  chan error // of Run
 	done bool
@@ -61,7 +43,7 @@ func newSite(t *testing.T, transport string) (*site, *guado.Config) {
 	c.Server.Transport = transport
 	c.Server.CacheDir = t.TempDir()
 	c.Dir = harness.Apps()
-	s := &site{Server: guado.New(c), t: t, log: &logText{}, err: make(chan error, 1)}
+	s := &site{Server: guado.New(c), t: t, log: &harness.Log{}, err: make(chan error, 1)}
 	s.Log = slog.New(slog.NewTextHandler(s.log, nil))
 	s.Stdout, s.Stderr = s.log, s.log
 	return s, c
@@ -151,11 +133,7 @@ func onEach(t *testing.T, f func(t *testing.T, transport string)) {
 
 func eventually(t *testing.T, what string, ok func() bool) {
 	t.Helper()
-	for end := time.Now().Add(patience); !ok(); time.Sleep(2 * time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatalf("not within %v: %s", patience, what)
-		}
-	}
+	harness.Eventually(t, what, patience, ok)
 }
 
 func TestApplicationsAndGoHandlersAnswerSideBySide(t *testing.T) {
@@ -476,7 +454,7 @@ func TestAnExceptionGives500AndItsTracebackOnceInTheLogWithTheRequest(t *testing
 				}
 				return n
 			}
-			eventually(t, "the traceback is in the log", func() bool { return said() > 0 })
+			s.log.Wait(t, patience, "ValueError: trouble")
 			if err := s.end(); err != nil {
 				t.Error(err)
 			}

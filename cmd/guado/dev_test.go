@@ -120,14 +120,14 @@ func TestDevHasNoDeadlines(t *testing.T) {
 // terminal is a server that has a pseudo-terminal, and what it shows.
 func terminal(t *testing.T, dir string, args ...string) (s *server, keys io.Writer) {
 	t.Helper()
-	s = &server{t: t, cmd: program(t, dir, args...), done: make(chan struct{}), more: make(chan struct{})}
+	s = &server{t: t, cmd: program(t, dir, args...), done: make(chan struct{})}
 	screen, err := pty.Start(s.cmd)
 	if err != nil {
 		t.Fatal(err)
 	}
 	var reading sync.WaitGroup
 	reading.Go(func() {
-		_, _ = io.Copy(s, screen) // ends with an error of the terminal when the program does
+		_, _ = io.Copy(&s.log, screen) // ends with an error of the terminal when the program does
 	})
 	go func() {
 		_ = s.cmd.Wait() // the code is read from ProcessState

@@ -15,6 +15,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/guado-server/guado/test/harness"
 )
 
 // asGuado makes the test binary be guado: the tests run the program as a shell does.
@@ -109,26 +111,14 @@ type server struct {
 	cmd  *exec.Cmd
 	url  string
 	done chan struct{}
-
-	mu   sync.Mutex // guards log and more
-	log  strings.Builder
-	more chan struct{} // closed and made anew with each write
-}
-
-func (s *server) Write(p []byte) (int, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.log.Write(p)
-	close(s.more)
-	s.more = make(chan struct{})
-	return len(p), nil
+	log  harness.Log
 }
 
 // start runs the program; it is killed when the test ends before it does.
 func start(t *testing.T, cmd *exec.Cmd) *server {
 	t.Helper()
-	s := &server{t: t, cmd: cmd, done: make(chan struct{}), more: make(chan struct{})}
-	cmd.Stdout, cmd.Stderr = s, s
+	s := &server{t: t, cmd: cmd, done: make(chan struct{})}
+	cmd.Stdout, cmd.Stderr = &s.log, &s.log
 	cmd.WaitDelay = time.Second
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
@@ -161,11 +151,7 @@ func (s *server) ready() *server {
 	return s
 }
 
-func (s *server) text() string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.log.String()
-}
+func (s *server) text() string { return s.log.String() }
 
 // wait waits until the output matches.
 func (s *server) wait(pattern string) []string {
@@ -173,9 +159,7 @@ func (s *server) wait(pattern string) []string {
 	re := regexp.MustCompile(pattern)
 	timeout := time.After(limit)
 	for {
-		s.mu.Lock()
-		text, more := s.log.String(), s.more
-		s.mu.Unlock()
+		text, more := s.log.Sofar()
 		if m := re.FindStringSubmatch(text); m != nil {
 			return m
 		}
@@ -267,9 +251,5 @@ def application(environ, start_response):
 // poll waits for something of another process that has no event here.
 func poll(t *testing.T, what string, done func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(limit); !done(); time.Sleep(10 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("%s never came", what)
-		}
-	}
+	harness.Eventually(t, what, limit, done)
 }

@@ -14,12 +14,13 @@ import (
 
 	"github.com/guado-server/guado/internal/edge/lane"
 	"github.com/guado-server/guado/internal/exchange"
+	"github.com/guado-server/guado/test/harness"
 )
 
 func TestTheAccessLogHasALineForEachRequest(t *testing.T) {
 	inEveryLane(t, func(t *testing.T, m mode) {
 		for _, format := range []LogFormat{LogCombined, LogJSON} {
-			lines := &logBuffer{}
+			lines := &harness.Log{}
 			r := serve(t, m, func(x *exchange.Exchange) {
 				x.App, x.Worker, x.Waited = "shop", "p01", 2*time.Millisecond
 				text(x, 201, "made")
@@ -96,7 +97,7 @@ func (w stuckWriter) Write(p []byte) (int, error) {
 }
 
 func TestADiskThatStandsStillDropsLinesAndNotRequests(t *testing.T) {
-	logs := &logBuffer{}
+	logs := &harness.Log{}
 	w := stuckWriter{make(chan struct{})}
 	a, err := newAccessLog(&AccessLog{Writer: w}, slog.New(slog.NewTextHandler(logs, nil)))
 	if err != nil {

@@ -8,66 +8,69 @@ import (
 	"github.com/guado-server/guado/internal/exchange"
 )
 
+// forwardedCases are lists with what they lead to; 10.0.0.0/8 is trusted.
+var forwardedCases = map[string]struct {
+	policy  ForwardedPolicy
+	dropped bool
+	fields  []exchange.Field
+	client  string
+	scheme  string
+	host    string
+}{
+	"one hop":      {fields: []exchange.Field{field("X-Forwarded-For", "203.0.113.1")}, client: "203.0.113.1:0"},
+	"spoofed left": {fields: []exchange.Field{field("X-Forwarded-For", "1.2.3.4, 203.0.113.1")}, client: "203.0.113.1:0"},
+	"our proxies are passed": {
+		fields: []exchange.Field{field("X-Forwarded-For", "1.2.3.4, 203.0.113.1, 10.0.0.9, 10.0.0.8")}, client: "203.0.113.1:0"},
+	"several lines are one list": {
+		fields: []exchange.Field{field("X-Forwarded-For", "1.2.3.4"), field("X-Other", "x"), field("X-Forwarded-For", "203.0.113.1"), field("X-Forwarded-For", "10.0.0.9")},
+		client: "203.0.113.1:0"},
+	"only proxies: the leftmost of them": {fields: []exchange.Field{field("X-Forwarded-For", "10.0.0.7, 10.0.0.8")}, client: "10.0.0.7:0"},
+	"garbage ends the walk":              {fields: []exchange.Field{field("X-Forwarded-For", "203.0.113.1, unknown, 10.0.0.8")}, client: "10.0.0.8:0"},
+	"garbage alone":                      {fields: []exchange.Field{field("X-Forwarded-For", "evil")}, client: "10.0.0.1:99"},
+	"ports and brackets":                 {fields: []exchange.Field{field("X-Forwarded-For", "203.0.113.1:4711")}, client: "203.0.113.1:4711"},
+	"IPv6":                               {fields: []exchange.Field{field("X-Forwarded-For", "[2001:db8::1]:80")}, client: "[2001:db8::1]:80"},
+	"IPv6 bare":                          {fields: []exchange.Field{field("X-Forwarded-For", "2001:db8::1")}, client: "[2001:db8::1]:0"},
+	"IPv6 in brackets":                   {fields: []exchange.Field{field("X-Forwarded-For", "[2001:db8::1]")}, client: "[2001:db8::1]:0"},
+	"IPv4 in IPv6":                       {fields: []exchange.Field{field("X-Forwarded-For", "::ffff:203.0.113.1")}, client: "203.0.113.1:0"},
+	"scheme of the same hop": {
+		fields: []exchange.Field{field("X-Forwarded-For", "203.0.113.1, 10.0.0.9"), field("X-Forwarded-Proto", "gopher, https, http")},
+		client: "203.0.113.1:0", scheme: "https"},
+	"scheme overwritten by the last proxy": {
+		fields: []exchange.Field{field("X-Forwarded-For", "203.0.113.1, 10.0.0.9"), field("X-Forwarded-Proto", "https")},
+		client: "203.0.113.1:0", scheme: "https"},
+	"scheme spoofed on the left": {
+		fields: []exchange.Field{field("X-Forwarded-For", "203.0.113.1"), field("X-Forwarded-Proto", "https, http")},
+		client: "203.0.113.1:0", scheme: "http"},
+	"scheme alone":          {fields: []exchange.Field{field("X-Forwarded-Proto", "HTTPS")}, scheme: "https", client: "10.0.0.1:99"},
+	"scheme that is none":   {fields: []exchange.Field{field("X-Forwarded-Proto", "javascript")}, client: "10.0.0.1:99"},
+	"host":                  {fields: []exchange.Field{field("X-Forwarded-Host", "shop.test")}, host: "shop.test", client: "10.0.0.1:99"},
+	"host that is none":     {fields: []exchange.Field{field("X-Forwarded-Host", "shop.test/evil")}, client: "10.0.0.1:99"},
+	"port of the scheme":    {fields: []exchange.Field{field("X-Forwarded-Proto", "https"), field("X-Forwarded-Port", "443")}, scheme: "https", client: "10.0.0.1:99"},
+	"port of its own":       {fields: []exchange.Field{field("X-Forwarded-Port", "8080")}, host: "a.test:8080", client: "10.0.0.1:99"},
+	"port beside a port":    {fields: []exchange.Field{field("X-Forwarded-Host", "a.test:1"), field("X-Forwarded-Port", "8080")}, host: "a.test:1", client: "10.0.0.1:99"},
+	"port beside IPv6":      {fields: []exchange.Field{field("X-Forwarded-Host", "[::1]"), field("X-Forwarded-Port", "8080")}, host: "[::1]:8080", client: "10.0.0.1:99"},
+	"port that is none":     {fields: []exchange.Field{field("X-Forwarded-Port", "99999")}, client: "10.0.0.1:99"},
+	"X-Real-IP":             {fields: []exchange.Field{field("X-Real-IP", "203.0.113.1")}, client: "203.0.113.1:0"},
+	"X-Real-IP comes last":  {fields: []exchange.Field{field("X-Real-IP", "1.2.3.4"), field("X-Forwarded-For", "203.0.113.1")}, client: "203.0.113.1:0"},
+	"Forwarded":             {fields: []exchange.Field{field("Forwarded", `for=203.0.113.1;proto=https;host="shop.test:8443"`)}, client: "203.0.113.1:0", scheme: "https", host: "shop.test:8443"},
+	"Forwarded, many hops":  {fields: []exchange.Field{field("Forwarded", `for=1.2.3.4;proto=gopher, For="[2001:db8::1]:47";Proto=https`), field("forwarded", "for=10.0.0.9;proto=http")}, client: "[2001:db8::1]:47", scheme: "https"},
+	"Forwarded, hidden":     {fields: []exchange.Field{field("Forwarded", `for=203.0.113.1, for=_hidden;proto=https`)}, client: "10.0.0.1:99", scheme: "https"},
+	"Forwarded, malformed":  {fields: []exchange.Field{field("Forwarded", `for=203.0.113.1, nonsense`)}, client: "10.0.0.1:99"},
+	"Forwarded, open quote": {fields: []exchange.Field{field("Forwarded", `for="203.0.113.1`)}, client: "10.0.0.1:99"},
+	"Forwarded is not mixed in": {
+		fields: []exchange.Field{field("Forwarded", "for=1.2.3.4;host=evil.test"), field("X-Forwarded-For", "203.0.113.1")}, client: "203.0.113.1:0"},
+	"Forwarded by policy": {policy: ForwardedRFC,
+		fields: []exchange.Field{field("Forwarded", "for=203.0.113.1"), field("X-Forwarded-For", "1.2.3.4"), field("X-Forwarded-Host", "evil.test")}, client: "203.0.113.1:0"},
+	"nothing by policy": {policy: ForwardedOff, fields: []exchange.Field{
+		field("Forwarded", "for=1.2.3.4;proto=https"), field("X-Forwarded-For", "1.2.3.4"), field("X-Forwarded-Proto", "https"), field("X-Real-IP", "1.2.3.4"),
+	}, client: "10.0.0.1:99", dropped: true},
+	"X-Forwarded by policy": {policy: ForwardedX, fields: []exchange.Field{field("Forwarded", "for=1.2.3.4")}, client: "10.0.0.1:99"},
+}
+
 // TestForwardedFieldsAreReadFromTheRight holds what a client can make up (the left)
 // against what proxies have seen (the right).
 func TestForwardedFieldsAreReadFromTheRight(t *testing.T) {
-	for name, c := range map[string]struct {
-		policy  ForwardedPolicy
-		dropped bool
-		fields  []exchange.Field
-		client  string
-		scheme  string
-		host    string
-	}{
-		"one hop":      {fields: []exchange.Field{field("X-Forwarded-For", "203.0.113.1")}, client: "203.0.113.1:0"},
-		"spoofed left": {fields: []exchange.Field{field("X-Forwarded-For", "1.2.3.4, 203.0.113.1")}, client: "203.0.113.1:0"},
-		"our proxies are passed": {
-			fields: []exchange.Field{field("X-Forwarded-For", "1.2.3.4, 203.0.113.1, 10.0.0.9, 10.0.0.8")}, client: "203.0.113.1:0"},
-		"several lines are one list": {
-			fields: []exchange.Field{field("X-Forwarded-For", "1.2.3.4"), field("X-Other", "x"), field("X-Forwarded-For", "203.0.113.1"), field("X-Forwarded-For", "10.0.0.9")},
-			client: "203.0.113.1:0"},
-		"only proxies: the leftmost of them": {fields: []exchange.Field{field("X-Forwarded-For", "10.0.0.7, 10.0.0.8")}, client: "10.0.0.7:0"},
-		"garbage ends the walk":              {fields: []exchange.Field{field("X-Forwarded-For", "203.0.113.1, unknown, 10.0.0.8")}, client: "10.0.0.8:0"},
-		"garbage alone":                      {fields: []exchange.Field{field("X-Forwarded-For", "evil")}, client: "10.0.0.1:99"},
-		"ports and brackets":                 {fields: []exchange.Field{field("X-Forwarded-For", "203.0.113.1:4711")}, client: "203.0.113.1:4711"},
-		"IPv6":                               {fields: []exchange.Field{field("X-Forwarded-For", "[2001:db8::1]:80")}, client: "[2001:db8::1]:80"},
-		"IPv6 bare":                          {fields: []exchange.Field{field("X-Forwarded-For", "2001:db8::1")}, client: "[2001:db8::1]:0"},
-		"IPv6 in brackets":                   {fields: []exchange.Field{field("X-Forwarded-For", "[2001:db8::1]")}, client: "[2001:db8::1]:0"},
-		"IPv4 in IPv6":                       {fields: []exchange.Field{field("X-Forwarded-For", "::ffff:203.0.113.1")}, client: "203.0.113.1:0"},
-		"scheme of the same hop": {
-			fields: []exchange.Field{field("X-Forwarded-For", "203.0.113.1, 10.0.0.9"), field("X-Forwarded-Proto", "gopher, https, http")},
-			client: "203.0.113.1:0", scheme: "https"},
-		"scheme overwritten by the last proxy": {
-			fields: []exchange.Field{field("X-Forwarded-For", "203.0.113.1, 10.0.0.9"), field("X-Forwarded-Proto", "https")},
-			client: "203.0.113.1:0", scheme: "https"},
-		"scheme spoofed on the left": {
-			fields: []exchange.Field{field("X-Forwarded-For", "203.0.113.1"), field("X-Forwarded-Proto", "https, http")},
-			client: "203.0.113.1:0", scheme: "http"},
-		"scheme alone":          {fields: []exchange.Field{field("X-Forwarded-Proto", "HTTPS")}, scheme: "https", client: "10.0.0.1:99"},
-		"scheme that is none":   {fields: []exchange.Field{field("X-Forwarded-Proto", "javascript")}, client: "10.0.0.1:99"},
-		"host":                  {fields: []exchange.Field{field("X-Forwarded-Host", "shop.test")}, host: "shop.test", client: "10.0.0.1:99"},
-		"host that is none":     {fields: []exchange.Field{field("X-Forwarded-Host", "shop.test/evil")}, client: "10.0.0.1:99"},
-		"port of the scheme":    {fields: []exchange.Field{field("X-Forwarded-Proto", "https"), field("X-Forwarded-Port", "443")}, scheme: "https", client: "10.0.0.1:99"},
-		"port of its own":       {fields: []exchange.Field{field("X-Forwarded-Port", "8080")}, host: "a.test:8080", client: "10.0.0.1:99"},
-		"port beside a port":    {fields: []exchange.Field{field("X-Forwarded-Host", "a.test:1"), field("X-Forwarded-Port", "8080")}, host: "a.test:1", client: "10.0.0.1:99"},
-		"port beside IPv6":      {fields: []exchange.Field{field("X-Forwarded-Host", "[::1]"), field("X-Forwarded-Port", "8080")}, host: "[::1]:8080", client: "10.0.0.1:99"},
-		"port that is none":     {fields: []exchange.Field{field("X-Forwarded-Port", "99999")}, client: "10.0.0.1:99"},
-		"X-Real-IP":             {fields: []exchange.Field{field("X-Real-IP", "203.0.113.1")}, client: "203.0.113.1:0"},
-		"X-Real-IP comes last":  {fields: []exchange.Field{field("X-Real-IP", "1.2.3.4"), field("X-Forwarded-For", "203.0.113.1")}, client: "203.0.113.1:0"},
-		"Forwarded":             {fields: []exchange.Field{field("Forwarded", `for=203.0.113.1;proto=https;host="shop.test:8443"`)}, client: "203.0.113.1:0", scheme: "https", host: "shop.test:8443"},
-		"Forwarded, many hops":  {fields: []exchange.Field{field("Forwarded", `for=1.2.3.4;proto=gopher, For="[2001:db8::1]:47";Proto=https`), field("forwarded", "for=10.0.0.9;proto=http")}, client: "[2001:db8::1]:47", scheme: "https"},
-		"Forwarded, hidden":     {fields: []exchange.Field{field("Forwarded", `for=203.0.113.1, for=_hidden;proto=https`)}, client: "10.0.0.1:99", scheme: "https"},
-		"Forwarded, malformed":  {fields: []exchange.Field{field("Forwarded", `for=203.0.113.1, nonsense`)}, client: "10.0.0.1:99"},
-		"Forwarded, open quote": {fields: []exchange.Field{field("Forwarded", `for="203.0.113.1`)}, client: "10.0.0.1:99"},
-		"Forwarded is not mixed in": {
-			fields: []exchange.Field{field("Forwarded", "for=1.2.3.4;host=evil.test"), field("X-Forwarded-For", "203.0.113.1")}, client: "203.0.113.1:0"},
-		"Forwarded by policy": {policy: ForwardedRFC,
-			fields: []exchange.Field{field("Forwarded", "for=203.0.113.1"), field("X-Forwarded-For", "1.2.3.4"), field("X-Forwarded-Host", "evil.test")}, client: "203.0.113.1:0"},
-		"nothing by policy": {policy: ForwardedOff, fields: []exchange.Field{
-			field("Forwarded", "for=1.2.3.4;proto=https"), field("X-Forwarded-For", "1.2.3.4"), field("X-Forwarded-Proto", "https"), field("X-Real-IP", "1.2.3.4"),
-		}, client: "10.0.0.1:99", dropped: true},
-		"X-Forwarded by policy": {policy: ForwardedX, fields: []exchange.Field{field("Forwarded", "for=1.2.3.4")}, client: "10.0.0.1:99"},
-	} {
+	for name, c := range forwardedCases {
 		t.Run(name, func(t *testing.T) {
 			o := &Options{Forwarded: c.policy}
 			trust("10.0.0.0/8")(o)

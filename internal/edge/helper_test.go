@@ -1,7 +1,6 @@
 package edge
 
 import (
-	"bytes"
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -19,11 +18,11 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"github.com/guado-server/guado/internal/exchange"
+	"github.com/guado-server/guado/test/harness"
 )
 
 const patience = 10 * time.Second
@@ -58,26 +57,8 @@ type running struct {
 	mode   mode
 	addr   string
 	client *http.Client
-	logs   *logBuffer
+	logs   *harness.Log
 	served chan error
-}
-
-// logBuffer collects what the server logs.
-type logBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *logBuffer) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *logBuffer) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
 }
 
 // serve starts an edge in a mode and stops it with the test.
@@ -87,7 +68,7 @@ func serve(t *testing.T, m mode, h exchange.HandlerFunc, change ...func(*Options
 	if err != nil {
 		t.Fatal(err)
 	}
-	logs := &logBuffer{}
+	logs := &harness.Log{}
 	o := Options{
 		Listeners: []net.Listener{l}, Handler: h, H2C: m.h2 && !m.tls,
 		Log: slog.New(slog.NewTextHandler(logs, &slog.HandlerOptions{Level: slog.LevelDebug})),
@@ -269,12 +250,7 @@ func text(x *exchange.Exchange, status int, body string) {
 // eventually polls for what has no event.
 func eventually(t *testing.T, what string, condition func() bool) {
 	t.Helper()
-	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
-		if condition() {
-			return
-		}
-	}
-	t.Fatalf("never came true: %s", what)
+	harness.Eventually(t, what, patience, condition)
 }
 
 func mustAddr(s string) netip.Addr { return netip.MustParseAddr(s) }

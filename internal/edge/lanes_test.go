@@ -342,7 +342,7 @@ func TestBytesBeyondTheDeclaredLengthAreCut(t *testing.T) {
 		if resp.StatusCode != 200 || body != "hello" {
 			t.Errorf("status %d, body %q", resp.StatusCode, body)
 		}
-		eventually(t, "a warning in the log", func() bool { return strings.Contains(r.logs.String(), "longer than its declared length") })
+		r.logs.Wait(t, patience, "longer than its declared length")
 	})
 }
 

@@ -7,104 +7,15 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"net"
 	"net/http"
-	"os"
-	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
-	"github.com/guado-server/guado/internal/edge"
 	"github.com/guado-server/guado/internal/exchange"
 	"github.com/guado-server/guado/internal/gohandler"
-	"github.com/guado-server/guado/internal/route"
 )
-
-const patience = 10 * time.Second
-
-type logText struct {
-	mu sync.Mutex // guards b
-	b  bytes.Buffer
-}
-
-func (l *logText) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *logText) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
-}
-
-// site is a handler behind a real edge, and a client in one version of HTTP.
-type site struct {
-	address string
-	client  *http.Client
-	log     *logText
-}
-
-func (s *site) url(path string) string { return "http://" + s.address + path }
-
-func start(t *testing.T, h2 bool, mount string, h http.HandlerFunc) *site {
-	t.Helper()
-	s := &site{log: &logText{}}
-	log := slog.New(slog.NewTextHandler(s.log, nil))
-	table, err := route.New([]route.Mount{{Name: "go", Path: mount, Handler: gohandler.Wrap(h, log)}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	server, err := edge.New(edge.Options{Listeners: []net.Listener{l}, Handler: table, H2C: true, Log: log})
-	if err != nil {
-		t.Fatal(err)
-	}
-	served := make(chan error, 1)
-	go func() { served <- server.Serve() }()
-	t.Cleanup(func() {
-		if err := errors.Join(server.Close(), <-served); err != nil {
-			t.Error(err)
-		}
-	})
-	s.address = l.Addr().String()
-	protocols := new(http.Protocols)
-	protocols.SetHTTP1(!h2)
-	protocols.SetUnencryptedHTTP2(h2)
-	transport := &http.Transport{Protocols: protocols, DisableCompression: true}
-	t.Cleanup(transport.CloseIdleConnections)
-	s.client = &http.Client{Transport: transport, Timeout: patience,
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
-	return s
-}
-
-// onEach runs a test over each version of HTTP.
-func onEach(t *testing.T, f func(t *testing.T, h2 bool)) {
-	for name, h2 := range map[string]bool{"http1": false, "http2": true} {
-		t.Run(name, func(t *testing.T) { f(t, h2) })
-	}
-}
-
-func (s *site) get(t *testing.T, path string) (*http.Response, string) {
-	t.Helper()
-	res, err := s.client.Get(s.url(path))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = res.Body.Close() }()
-	b, err := io.ReadAll(res.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return res, string(b)
-}
 
 func TestAHandlerSeesTheRequestAsNetHTTPWouldGiveIt(t *testing.T) {
 	onEach(t, func(t *testing.T, h2 bool) {
@@ -250,22 +161,6 @@ func TestInformationalAnswersAndTrailersPass(t *testing.T) {
 			t.Errorf("%q %v %v", b, err, res.Trailer)
 		}
 	})
-}
-
-func (s *site) dial(t *testing.T, text string) (net.Conn, *bufio.Reader) {
-	t.Helper()
-	conn, err := net.Dial("tcp", s.address)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = conn.Close() })
-	if err := conn.SetDeadline(time.Now().Add(patience)); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := io.WriteString(conn, text); err != nil {
-		t.Fatal(err)
-	}
-	return conn, bufio.NewReader(conn)
 }
 
 func TestAPanicIs500OrACutAnswerAndIsLoggedOnce(t *testing.T) {
@@ -434,165 +329,6 @@ func TestAnUpgradeIsHijackedWithWhatTheClientSentBehindIt(t *testing.T) {
 			t.Fatalf("%q %v", got, err)
 		}
 	}
-}
-
-func TestAFileIsServedWithRanges(t *testing.T) {
-	onEach(t, func(t *testing.T, h2 bool) {
-		content := strings.Repeat("0123456789", 100_000)
-		name := filepath.Join(t.TempDir(), "file.txt")
-		if err := os.WriteFile(name, []byte(content), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		s := start(t, h2, "/", func(w http.ResponseWriter, r *http.Request) { http.ServeFile(w, r, name) })
-		if _, body := s.get(t, "/"); body != content {
-			t.Errorf("%d bytes", len(body))
-		}
-		r, err := http.NewRequest("GET", s.url("/"), nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		r.Header.Set("Range", "bytes=500005-700004")
-		res, err := s.client.Do(r)
-		if err != nil {
-			t.Fatal(err)
-		}
-		b, err := io.ReadAll(res.Body)
-		if err != nil || res.StatusCode != 206 || string(b) != content[500_005:700_005] {
-			t.Errorf("%d, %d bytes, %v", res.StatusCode, len(b), err)
-		}
-	})
-}
-
-func TestReadFromCopiesWhatIsNoFileAndAFileFromWhereItStands(t *testing.T) {
-	onEach(t, func(t *testing.T, h2 bool) {
-		name := filepath.Join(t.TempDir(), "file")
-		if err := os.WriteFile(name, []byte("0123456789"), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		s := start(t, h2, "/", func(w http.ResponseWriter, r *http.Request) {
-			f, err := os.Open(name)
-			if err != nil {
-				t.Error(err)
-				return
-			}
-			defer func() { _ = f.Close() }()
-			if _, err := f.Seek(2, io.SeekStart); err != nil {
-				t.Error(err)
-			}
-			w.Header().Set("Content-Type", "text/plain")
-			w.Header().Set("Content-Length", "9")
-			_, _ = io.WriteString(w, "<")
-			if n, err := io.CopyN(w, f, 3); n != 3 || err != nil {
-				t.Errorf("copied %d, %v", n, err)
-			}
-			if n, err := io.Copy(w, f); n != 5 || err != nil { // from where the last copy ended
-				t.Errorf("copied %d, %v", n, err)
-			}
-		})
-		if _, body := s.get(t, "/"); body != "<23456789" {
-			t.Errorf("%q", body)
-		}
-	})
-}
-
-func TestWritingMoreThanWasDeclaredFailsAndLessCutsTheAnswer(t *testing.T) {
-	onEach(t, func(t *testing.T, h2 bool) {
-		s := start(t, h2, "/", func(w http.ResponseWriter, r *http.Request) {
-			w.Header().Set("Content-Length", "5")
-			if r.URL.Path == "/more" {
-				_, _ = io.WriteString(w, "12345")
-				if _, err := io.WriteString(w, "6"); !errors.Is(err, http.ErrContentLength) {
-					t.Errorf("%v", err)
-				}
-				return
-			}
-			_, _ = io.WriteString(w, "123")
-		})
-		if _, body := s.get(t, "/more"); body != "12345" {
-			t.Errorf("%q", body)
-		}
-		res, err := s.client.Get(s.url("/less"))
-		if err != nil {
-			return // cut before the head left
-		}
-		defer func() { _ = res.Body.Close() }()
-		if b, err := io.ReadAll(res.Body); err == nil {
-			t.Errorf("read %q to a clean end", b)
-		}
-	})
-}
-
-func TestDeadlinesOfTheResponseControllerHold(t *testing.T) {
-	onEach(t, func(t *testing.T, h2 bool) {
-		result := make(chan error, 1)
-		s := start(t, h2, "/", func(w http.ResponseWriter, r *http.Request) {
-			if err := http.NewResponseController(w).SetReadDeadline(time.Now().Add(50 * time.Millisecond)); err != nil {
-				t.Error(err)
-			}
-			_, err := io.ReadAll(r.Body)
-			result <- err
-		})
-		body, feed := io.Pipe()
-		defer func() { _ = feed.Close() }()
-		r, err := http.NewRequest("POST", s.url("/"), body)
-		if err != nil {
-			t.Fatal(err)
-		}
-		go func() {
-			if res, err := s.client.Do(r); err == nil {
-				_ = res.Body.Close()
-			}
-		}()
-		select {
-		case err := <-result:
-			if err == nil {
-				t.Error("the read came to a clean end")
-			}
-		case <-time.After(patience):
-			t.Fatal("the read outlasts its deadline")
-		}
-	})
-}
-
-func TestABodyThatIsStillReadWhenTheHandlerReturnsIsLetGo(t *testing.T) {
-	onEach(t, func(t *testing.T, h2 bool) {
-		stopped := make(chan error, 1)
-		s := start(t, h2, "/", func(w http.ResponseWriter, r *http.Request) {
-			reading := make(chan struct{})
-			go func() {
-				b := make([]byte, 100)
-				_, _ = r.Body.Read(b)
-				close(reading)
-				_, err := r.Body.Read(b)
-				stopped <- err
-			}()
-			<-reading
-			_, _ = io.WriteString(w, "done")
-		})
-		body, feed := io.Pipe()
-		defer func() { _ = feed.Close() }()
-		go func() { _, _ = io.WriteString(feed, "first") }()
-		r, err := http.NewRequest("POST", s.url("/"), body)
-		if err != nil {
-			t.Fatal(err)
-		}
-		answered := make(chan struct{})
-		go func() {
-			defer close(answered)
-			if res, err := s.client.Do(r); err == nil {
-				_ = res.Body.Close()
-			}
-		}()
-		select {
-		case err := <-stopped:
-			if err == nil {
-				t.Error("the read came to a clean end")
-			}
-		case <-time.After(patience):
-			t.Fatal("the read outlasts its exchange")
-		}
-		<-answered
-	})
 }
 
 func TestAHandlerMayEndItsConnection(t *testing.T) {

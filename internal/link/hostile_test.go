@@ -76,70 +76,73 @@ func TestACorruptFrameEndsTheWorker(t *testing.T) {
 	}
 }
 
+var plainHead = linktest.AppendCommit(nil, 200, "OK", -1, nil)
+
+// brokenLives are frames that are well-formed, each, and come at the wrong time.
+var brokenLives = []struct {
+	name, why string
+	send      func(t *testing.T, p *linktest.Peer, id uint32)
+}{
+	{"body before the head", "RESPONSE_BODY before the head", func(t *testing.T, p *linktest.Peer, id uint32) {
+		send(t, p, link.KindResponseBody, 0, id, 0, []byte("x"))
+	}},
+	{"two heads", "COMMIT after the head", func(t *testing.T, p *linktest.Peer, id uint32) {
+		send(t, p, link.KindCommit, 0, id, 0, plainHead)
+		send(t, p, link.KindCommit, 0, id, 0, plainHead)
+	}},
+	{"body after the end", "RESPONSE_BODY after the exchange", func(t *testing.T, p *linktest.Peer, id uint32) {
+		send(t, p, link.KindCommit, link.End, id, 0, plainHead)
+		_ = p.Send(link.KindResponseBody, 0, id, 0, []byte("x"))
+	}},
+	{"DONE without BUSY", "DONE after the exchange", func(t *testing.T, p *linktest.Peer, id uint32) {
+		send(t, p, link.KindCommit, link.End, id, 0, plainHead)
+		send(t, p, link.KindDone, 0, id, 0, nil)
+	}},
+	{"BUSY without END", "BUSY and without END", func(t *testing.T, p *linktest.Peer, id uint32) {
+		send(t, p, link.KindCommit, link.Busy, id, 0, plainHead)
+	}},
+	{"trailers without END", "TRAILERS without END", func(t *testing.T, p *linktest.Peer, id uint32) {
+		send(t, p, link.KindCommit, 0, id, 0, plainHead)
+		send(t, p, link.KindTrailers, 0, id, 0, []byte{0, 0})
+	}},
+	{"a fragment of a body", "flags 0x02", func(t *testing.T, p *linktest.Peer, id uint32) {
+		send(t, p, link.KindCommit, 0, id, 0, plainHead)
+		send(t, p, link.KindResponseBody, link.More, id, 0, []byte("x"))
+	}},
+	{"a frame between fragments", "between fragments", func(t *testing.T, p *linktest.Peer, id uint32) {
+		send(t, p, link.KindCommit, link.More, id, 0, plainHead)
+		send(t, p, link.KindInformational, 0, id, 0, linktest.AppendHead(nil, 103, "", -1))
+	}},
+	{"more body than was granted", "were granted", func(t *testing.T, p *linktest.Peer, id uint32) {
+		send(t, p, link.KindCommit, 0, id, 0, plainHead)
+		for range 5 {
+			if p.Send(link.KindResponseBody, 0, id, 0, make([]byte, 64<<10)) != nil {
+				return
+			}
+		}
+	}},
+	{"more body in the head than was granted", "were granted", func(t *testing.T, p *linktest.Peer, id uint32) {
+		whole := linktest.AppendCommit(nil, 200, "OK", -1, make([]byte, 256<<10+1))
+		for ; len(whole) > 100000; whole = whole[100000:] {
+			send(t, p, link.KindCommit, link.More, id, 0, whole[:100000])
+		}
+		send(t, p, link.KindCommit, 0, id, 0, whole)
+	}},
+	{"a head that is cut", "head", func(t *testing.T, p *linktest.Peer, id uint32) {
+		send(t, p, link.KindCommit, 0, id, 0, plainHead[:10])
+	}},
+	{"FILE of a wrong size", "FILE of 8 bytes", func(t *testing.T, p *linktest.Peer, id uint32) {
+		send(t, p, link.KindCommit, 0, id, 0, plainHead)
+		send(t, p, link.KindFile, 0, id, 1, make([]byte, 8))
+	}},
+	{"FILE past the end of numbers", "FILE from", func(t *testing.T, p *linktest.Peer, id uint32) {
+		send(t, p, link.KindCommit, 0, id, 0, plainHead)
+		send(t, p, link.KindFile, 0, id, 1, linktest.FilePayload(1, 1<<63-1))
+	}},
+}
+
 func TestAnAnswerThatBreaksItsLifeEndsTheWorker(t *testing.T) {
-	head := linktest.AppendCommit(nil, 200, "OK", -1, nil)
-	cases := []struct {
-		name, why string
-		send      func(t *testing.T, p *linktest.Peer, id uint32)
-	}{
-		{"body before the head", "RESPONSE_BODY before the head", func(t *testing.T, p *linktest.Peer, id uint32) {
-			send(t, p, link.KindResponseBody, 0, id, 0, []byte("x"))
-		}},
-		{"two heads", "COMMIT after the head", func(t *testing.T, p *linktest.Peer, id uint32) {
-			send(t, p, link.KindCommit, 0, id, 0, head)
-			send(t, p, link.KindCommit, 0, id, 0, head)
-		}},
-		{"body after the end", "RESPONSE_BODY after the exchange", func(t *testing.T, p *linktest.Peer, id uint32) {
-			send(t, p, link.KindCommit, link.End, id, 0, head)
-			_ = p.Send(link.KindResponseBody, 0, id, 0, []byte("x"))
-		}},
-		{"DONE without BUSY", "DONE after the exchange", func(t *testing.T, p *linktest.Peer, id uint32) {
-			send(t, p, link.KindCommit, link.End, id, 0, head)
-			send(t, p, link.KindDone, 0, id, 0, nil)
-		}},
-		{"BUSY without END", "BUSY and without END", func(t *testing.T, p *linktest.Peer, id uint32) {
-			send(t, p, link.KindCommit, link.Busy, id, 0, head)
-		}},
-		{"trailers without END", "TRAILERS without END", func(t *testing.T, p *linktest.Peer, id uint32) {
-			send(t, p, link.KindCommit, 0, id, 0, head)
-			send(t, p, link.KindTrailers, 0, id, 0, []byte{0, 0})
-		}},
-		{"a fragment of a body", "flags 0x02", func(t *testing.T, p *linktest.Peer, id uint32) {
-			send(t, p, link.KindCommit, 0, id, 0, head)
-			send(t, p, link.KindResponseBody, link.More, id, 0, []byte("x"))
-		}},
-		{"a frame between fragments", "between fragments", func(t *testing.T, p *linktest.Peer, id uint32) {
-			send(t, p, link.KindCommit, link.More, id, 0, head)
-			send(t, p, link.KindInformational, 0, id, 0, linktest.AppendHead(nil, 103, "", -1))
-		}},
-		{"more body than was granted", "were granted", func(t *testing.T, p *linktest.Peer, id uint32) {
-			send(t, p, link.KindCommit, 0, id, 0, head)
-			for range 5 {
-				if p.Send(link.KindResponseBody, 0, id, 0, make([]byte, 64<<10)) != nil {
-					return
-				}
-			}
-		}},
-		{"more body in the head than was granted", "were granted", func(t *testing.T, p *linktest.Peer, id uint32) {
-			whole := linktest.AppendCommit(nil, 200, "OK", -1, make([]byte, 256<<10+1))
-			for ; len(whole) > 100000; whole = whole[100000:] {
-				send(t, p, link.KindCommit, link.More, id, 0, whole[:100000])
-			}
-			send(t, p, link.KindCommit, 0, id, 0, whole)
-		}},
-		{"a head that is cut", "head", func(t *testing.T, p *linktest.Peer, id uint32) {
-			send(t, p, link.KindCommit, 0, id, 0, head[:10])
-		}},
-		{"FILE of a wrong size", "FILE of 8 bytes", func(t *testing.T, p *linktest.Peer, id uint32) {
-			send(t, p, link.KindCommit, 0, id, 0, head)
-			send(t, p, link.KindFile, 0, id, 1, make([]byte, 8))
-		}},
-		{"FILE past the end of numbers", "FILE from", func(t *testing.T, p *linktest.Peer, id uint32) {
-			send(t, p, link.KindCommit, 0, id, 0, head)
-			send(t, p, link.KindFile, 0, id, 1, linktest.FilePayload(1, 1<<63-1))
-		}},
-	}
-	for _, c := range cases {
+	for _, c := range brokenLives {
 		t.Run(c.name, func(t *testing.T) {
 			overBoth(t, func(t *testing.T, transport string) {
 				l, p := pair(t, link.Options{Transport: transport})

@@ -11,6 +11,7 @@ import (
 	"github.com/guado-server/guado/internal/exchange"
 	"github.com/guado-server/guado/internal/link"
 	"github.com/guado-server/guado/internal/link/linktest"
+	"github.com/guado-server/guado/test/harness"
 )
 
 // next waits for a frame of the host of this kind and fails on any other but those
@@ -63,13 +64,7 @@ func settled(t *testing.T, l *link.Link, p *linktest.Peer) {
 // until waits for a condition of which no event tells.
 func until(t testing.TB, what string, ok func() bool) {
 	t.Helper()
-	deadline := time.Now().Add(patience)
-	for !ok() {
-		if time.Now().After(deadline) {
-			t.Fatalf("waited for %s in vain", what)
-		}
-		time.Sleep(time.Millisecond)
-	}
+	harness.Eventually(t, what, patience, ok)
 }
 
 func TestAnAnswerStreamsWithHeadsBodyAndTrailersInOrder(t *testing.T) {

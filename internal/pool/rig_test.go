@@ -19,6 +19,8 @@ import (
 	"github.com/guado-server/guado/internal/link"
 	"github.com/guado-server/guado/internal/link/linktest"
 	"github.com/guado-server/guado/internal/pool"
+	"github.com/guado-server/guado/test/harness"
+	"github.com/guado-server/guado/test/harness/edgetest"
 )
 
 // patience bounds every wait for an event; no test waits for time to pass.
@@ -31,25 +33,8 @@ type rig struct {
 	app     *pool.App
 	spool   *pool.Spool
 	address string
-	log     *logBuffer
+	log     *harness.Log
 	slots   int
-}
-
-type logBuffer struct {
-	mu sync.Mutex // guards b
-	b  strings.Builder
-}
-
-func (l *logBuffer) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *logBuffer) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
 }
 
 // transports are the ways to a worker on this platform.
@@ -75,7 +60,7 @@ func newRig(t testing.TB, o pool.Options, a pool.AppOptions) *rig {
 // newRigBehind is a rig behind an edge of its own kind.
 func newRigBehind(t testing.TB, e edge.Options, o pool.Options, a pool.AppOptions) *rig {
 	t.Helper()
-	r := &rig{t: t, log: &logBuffer{}}
+	r := &rig{t: t, log: &harness.Log{}}
 	log := slog.New(slog.NewTextHandler(r.log, nil))
 	if o.Spool == nil {
 		o.Spool = pool.NewSpool(pool.SpoolOptions{Each: 1 << 20, Memory: 64 << 20, Disk: 1 << 30, Dir: t.TempDir()})
@@ -86,27 +71,8 @@ func newRigBehind(t testing.TB, e edge.Options, o pool.Options, a pool.AppOption
 	r.spool, o.Log = o.Spool, log
 	r.pool = pool.New(o)
 	r.app = r.pool.App(a)
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	r.address = l.Addr().String()
-	e.Listeners, e.Handler, e.Log = []net.Listener{l}, r.app, log
-	server, err := edge.New(e)
-	if err != nil {
-		t.Fatal(err)
-	}
-	served := make(chan error, 1)
-	go func() { served <- server.Serve() }()
-	t.Cleanup(func() {
-		if err := server.Close(); err != nil {
-			t.Error(err)
-		}
-		if err := <-served; err != nil {
-			t.Error(err)
-		}
-		r.pool.Stop()
-	})
+	e.Handler, e.Log = r.app, log
+	r.address = edgetest.Serve(t, e, func() error { r.pool.Stop(); return nil })
 	return r
 }
 
@@ -240,12 +206,7 @@ func (r *rig) dial(text string) (net.Conn, *bufio.Reader) {
 // eventually polls what has no event.
 func eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
-	for end := time.Now().Add(patience); !ok(); {
-		if time.Now().After(end) {
-			t.Fatalf("not within %v: %s", patience, what)
-		}
-		time.Sleep(time.Millisecond)
-	}
+	harness.Eventually(t, what, patience, ok)
 }
 
 func receive[T any](t testing.TB, what string, c <-chan T) (v T) {

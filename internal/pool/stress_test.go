@@ -47,29 +47,7 @@ func stress(t *testing.T, transport, kind string, dice *rand.Rand) {
 	handler := func(w *worker, q *linktest.Request) {
 		n, _ := calls.LoadOrStore(q.Path, new(atomic.Int64))
 		n.(*atomic.Int64).Add(1)
-		var body []byte
-		buf := make([]byte, 8<<10)
-		for {
-			n, err := q.Read(buf)
-			body = append(body, buf[:n]...)
-			if err != nil {
-				break
-			}
-		}
-		switch len(q.Path) % 3 {
-		case 0: // some are slow, so that there is always something under way
-			time.Sleep(2 * time.Millisecond)
-		case 1:
-			if q.Head(200, int64(len(body))) == nil {
-				_ = q.Write(body, link.End) // the worker may be dead by now
-			}
-			return
-		}
-		select {
-		case <-w.dead:
-		default:
-			_ = q.Reply(200, body) // as above
-		}
+		echoSomehow(w, q)
 	}
 	threads := map[string]int{"wsgi": 3, "asgi": 0}[kind]
 	var workers []*worker
@@ -130,6 +108,33 @@ func stress(t *testing.T, transport, kind string, dice *rand.Rand) {
 		t.Errorf("got %+v", got)
 	}
 	t.Logf("%+v", r.pool.Status().Counters)
+}
+
+// echoSomehow answers with the body: late, in pieces, or in one frame.
+func echoSomehow(w *worker, q *linktest.Request) {
+	var body []byte
+	buf := make([]byte, 8<<10)
+	for {
+		n, err := q.Read(buf)
+		body = append(body, buf[:n]...)
+		if err != nil {
+			break
+		}
+	}
+	switch len(q.Path) % 3 {
+	case 0: // some are slow, so that there is always something under way
+		time.Sleep(2 * time.Millisecond)
+	case 1:
+		if q.Head(200, int64(len(body))) == nil {
+			_ = q.Write(body, link.End) // the worker may be dead by now
+		}
+		return
+	}
+	select {
+	case <-w.dead:
+	default:
+		_ = q.Reply(200, body) // as above
+	}
 }
 
 // leave sends a request and resets its connection.

@@ -1,10 +1,7 @@
 package redirect_test
 
 import (
-	"errors"
 	"io"
-	"log/slog"
-	"net"
 	"net/http"
 	"net/url"
 	"testing"
@@ -14,6 +11,7 @@ import (
 	"github.com/guado-server/guado/internal/exchange"
 	"github.com/guado-server/guado/internal/redirect"
 	"github.com/guado-server/guado/internal/route"
+	"github.com/guado-server/guado/test/harness/edgetest"
 )
 
 // start serves a redirect below /old on a real edge.
@@ -27,22 +25,7 @@ func start(t *testing.T, o redirect.Options) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	server, err := edge.New(edge.Options{Listeners: []net.Listener{l}, Handler: table, Log: slog.New(slog.DiscardHandler)})
-	if err != nil {
-		t.Fatal(err)
-	}
-	served := make(chan error, 1)
-	go func() { served <- server.Serve() }()
-	t.Cleanup(func() {
-		if err := errors.Join(server.Close(), <-served); err != nil {
-			t.Error(err)
-		}
-	})
-	return l.Addr().String()
+	return edgetest.Serve(t, edge.Options{Handler: table})
 }
 
 // ask sends a target as it is and gives status and Location.

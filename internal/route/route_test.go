@@ -2,7 +2,6 @@ package route_test
 
 import (
 	"bufio"
-	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -14,6 +13,7 @@ import (
 	"github.com/guado-server/guado/internal/edge"
 	"github.com/guado-server/guado/internal/exchange"
 	"github.com/guado-server/guado/internal/route"
+	"github.com/guado-server/guado/test/harness/edgetest"
 )
 
 // tell answers with what the mount was told.
@@ -37,22 +37,7 @@ func serve(t *testing.T, mounts ...route.Mount) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	server, err := edge.New(edge.Options{Listeners: []net.Listener{l}, Handler: table})
-	if err != nil {
-		t.Fatal(err)
-	}
-	served := make(chan error, 1)
-	go func() { served <- server.Serve() }()
-	t.Cleanup(func() {
-		if err := errors.Join(server.Close(), <-served); err != nil {
-			t.Error(err)
-		}
-	})
-	return l.Addr().String()
+	return edgetest.Serve(t, edge.Options{Handler: table})
 }
 
 func get(t *testing.T, address, host, target string) (int, string, http.Header) {

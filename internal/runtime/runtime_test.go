@@ -1,7 +1,6 @@
 package runtime
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"io/fs"
@@ -66,20 +65,9 @@ func python(t *testing.T, which string) string {
 	return path
 }
 
-type journal struct {
-	mu sync.Mutex // guards b
-	b  bytes.Buffer
-}
-
-func (j *journal) Write(p []byte) (int, error) {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	return j.b.Write(p)
-}
-
 func openCache(t *testing.T, dir string, files fs.FS, environ ...string) *Cache {
 	t.Helper()
-	c, err := Open(Options{Dir: dir, Files: files, Environ: environ, Log: slog.New(slog.NewTextHandler(&journal{}, nil))})
+	c, err := Open(Options{Dir: dir, Files: files, Environ: environ, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}

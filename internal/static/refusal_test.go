@@ -1,9 +1,7 @@
 package static_test
 
 import (
-	"errors"
 	"log/slog"
-	"net"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
@@ -14,6 +12,7 @@ import (
 	"github.com/guado-server/guado/internal/gohandler"
 	"github.com/guado-server/guado/internal/route"
 	"github.com/guado-server/guado/internal/static"
+	"github.com/guado-server/guado/test/harness/edgetest"
 )
 
 // onTheRoad serves the folder behind a real edge.
@@ -29,22 +28,8 @@ func onTheRoad(t *testing.T, o static.Options) *httptest.Server {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	server, err := edge.New(edge.Options{Listeners: []net.Listener{l}, Handler: table, Log: log, ExposeRequestID: true})
-	if err != nil {
-		t.Fatal(err)
-	}
-	served := make(chan error, 1)
-	go func() { served <- server.Serve() }()
-	t.Cleanup(func() {
-		if err := errors.Join(server.Close(), <-served, h.Close()); err != nil {
-			t.Error(err)
-		}
-	})
-	return &httptest.Server{URL: "http://" + l.Addr().String()}
+	address := edgetest.Serve(t, edge.Options{Handler: table, Log: log, ExposeRequestID: true}, h.Close)
+	return &httptest.Server{URL: "http://" + address}
 }
 
 func TestARefusalHasItsCodeAndTheRequestID(t *testing.T) {

@@ -213,7 +213,7 @@ func TestOutputPassesByWholeLinesOfBoundedLength(t *testing.T) {
 	if r.firstBoot() == nil {
 		t.Fatal("it booted")
 	}
-	r.eventually("the output is complete", func() bool { return strings.Contains(r.out.String(), "no newline at the end\n") })
+	r.out.Wait(t, patience, "no newline at the end\n")
 	if !strings.HasPrefix(r.errOut.String(), "to stderr\n") {
 		t.Errorf("stderr %q", r.errOut.String())
 	}
@@ -326,7 +326,7 @@ func TestAHostThatStoodStillDoesNotBlameItsWorkers(t *testing.T) {
 func TestARestartEndsABootThatHangs(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "fixed")
 	r := start(t, "silent-until:"+file, func(o *supervise.Options) { o.BootTimeout = time.Hour })
-	r.eventually("it hangs", func() bool { return strings.Contains(r.out.String(), "hangs\n") })
+	r.out.Wait(t, patience, "hangs\n")
 	if err := os.WriteFile(file, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}

@@ -9,7 +9,6 @@ import (
 	"os/exec"
 	"os/signal"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -20,6 +19,7 @@ import (
 	"github.com/guado-server/guado/internal/link/linktest"
 	"github.com/guado-server/guado/internal/pool"
 	"github.com/guado-server/guado/internal/supervise"
+	"github.com/guado-server/guado/test/harness"
 )
 
 // patience bounds every wait for an event.
@@ -134,31 +134,13 @@ func options(role string, crew supervise.Crew, spawner *supervise.Spawner) super
 	}
 }
 
-// text collects what is written to it.
-type text struct {
-	mu sync.Mutex // guards b
-	b  strings.Builder
-}
-
-func (x *text) Write(p []byte) (int, error) {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	return x.b.Write(p)
-}
-
-func (x *text) String() string {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	return x.b.String()
-}
-
 // rig is a group of workers and its pool.
 type rig struct {
 	*supervise.Group
 	t           *testing.T
 	pool        *pool.Pool
-	out, errOut text
-	log         text
+	out, errOut harness.Log
+	log         harness.Log
 }
 
 func start(t *testing.T, role string, change ...func(*supervise.Options)) *rig {

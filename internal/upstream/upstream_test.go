@@ -2,7 +2,6 @@ package upstream_test
 
 import (
 	"bufio"
-	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -19,6 +18,7 @@ import (
 	"github.com/guado-server/guado/internal/gohandler"
 	"github.com/guado-server/guado/internal/route"
 	"github.com/guado-server/guado/internal/upstream"
+	"github.com/guado-server/guado/test/harness/edgetest"
 )
 
 // patience bounds waits for what must happen; no test that passes waits it out.
@@ -104,26 +104,11 @@ func front(t *testing.T, mount string, o upstream.Options, change ...func(*edge.
 	if err != nil {
 		t.Fatal(err)
 	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	options := edge.Options{Listeners: []net.Listener{l}, Handler: table, Log: log}
+	options := edge.Options{Handler: table, Log: log}
 	for _, c := range change {
 		c(&options)
 	}
-	server, err := edge.New(options)
-	if err != nil {
-		t.Fatal(err)
-	}
-	served := make(chan error, 1)
-	go func() { served <- server.Serve() }()
-	t.Cleanup(func() {
-		if err := errors.Join(server.Close(), <-served, h.Close()); err != nil {
-			t.Error(err)
-		}
-	})
-	return l.Addr().String()
+	return edgetest.Serve(t, options, h.Close)
 }
 
 // client is a raw connection to the front.

@@ -47,7 +47,9 @@ func behind(t *testing.T, listener net.Listener) *httptest.Server {
 	return s
 }
 
-func TestEveryKindOfMountAnswersBesideTheOthers(t *testing.T) {
+// everyMount serves each kind of mount; down is the one behind /socket.
+func everyMount(t *testing.T) (s *harness.Server, down *httptest.Server) {
+	t.Helper()
 	dir := t.TempDir()
 	if err := os.MkdirAll(filepath.Join(dir, "public"), 0o755); err != nil {
 		t.Fatal(err)
@@ -65,7 +67,7 @@ func TestEveryKindOfMountAnswersBesideTheOthers(t *testing.T) {
 		t.Fatal(err)
 	}
 	behind(t, tcp)
-	down := behind(t, unix)
+	down = behind(t, unix)
 	config := fmt.Sprintf(`
 [server]
 listen = ["127.0.0.1:0"]
@@ -111,7 +113,12 @@ host = "star.example"
 path = "/"
 app = "starlette"
 `, harness.Apps(), harness.Python(t, "oldest"), harness.Python(t, "newest"), filepath.Join(dir, "public"), tcp.Addr(), socket)
-	s := harness.Start(t, harness.Options{Config: config, Dir: dir})
+	s = harness.Start(t, harness.Options{Config: config, Dir: dir})
+	return s, down
+}
+
+func TestEveryKindOfMountAnswersBesideTheOthers(t *testing.T) {
+	s, down := everyMount(t)
 	c := harness.Client(t, "http1")
 
 	for _, x := range []struct {
@@ -157,19 +164,7 @@ app = "starlette"
 	})
 	t.Run("a WebSocket upgrade passes through", func(t *testing.T) {
 		for _, path := range []string{"/tcp/ws", "/socket/ws"} {
-			conn := s.Dial()
-			_, _ = fmt.Fprintf(conn, "GET %s HTTP/1.1\r\nHost: x\r\nConnection: keep-alive, Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n", path)
-			lines := bufio.NewReader(conn)
-			res, err := http.ReadResponse(lines, nil)
-			if err != nil || res.StatusCode != 101 {
-				t.Fatalf("%s: %v %v", path, res, err)
-			}
-			for _, word := range []string{"one\n", "two\n"} {
-				_, _ = io.WriteString(conn, word)
-				if got, err := lines.ReadString('\n'); err != nil || got != "echo "+word {
-					t.Fatalf("%s: %q %v", path, got, err)
-				}
-			}
+			upgrade(t, s, path)
 		}
 	})
 	t.Run("an ASGI application is not yet given WebSockets", func(t *testing.T) {
@@ -182,4 +177,22 @@ app = "starlette"
 		res, body := get(t, c, s.URL+"/socket/")
 		want(t, res, body, 502, "upstream_unreachable")
 	})
+}
+
+// upgrade speaks through an upgraded connection to the server behind the mount.
+func upgrade(t *testing.T, s *harness.Server, path string) {
+	t.Helper()
+	conn := s.Dial()
+	_, _ = fmt.Fprintf(conn, "GET %s HTTP/1.1\r\nHost: x\r\nConnection: keep-alive, Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n", path)
+	lines := bufio.NewReader(conn)
+	res, err := http.ReadResponse(lines, nil)
+	if err != nil || res.StatusCode != 101 {
+		t.Fatalf("%s: %v %v", path, res, err)
+	}
+	for _, word := range []string{"one\n", "two\n"} {
+		_, _ = io.WriteString(conn, word)
+		if got, err := lines.ReadString('\n'); err != nil || got != "echo "+word {
+			t.Fatalf("%s: %q %v", path, got, err)
+		}
+	}
 }

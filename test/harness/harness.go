@@ -5,7 +5,6 @@ package harness
 
 import (
 	"bufio"
-	"bytes"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -90,9 +89,7 @@ type Server struct {
 	tb     testing.TB
 	cmd    *exec.Cmd
 	exited chan struct{}
-	mu     sync.Mutex // guards log and waiters
-	log    bytes.Buffer
-	more   chan struct{} // closed and made anew with each line
+	log    Log
 }
 
 var address = regexp.MustCompile(`(https?)://(127\.0\.0\.1:\d+)`)
@@ -101,7 +98,7 @@ var address = regexp.MustCompile(`(https?)://(127\.0\.0\.1:\d+)`)
 // the test ends, and its log is shown when the test failed.
 func Start(tb testing.TB, o Options) *Server {
 	tb.Helper()
-	s := &Server{tb: tb, exited: make(chan struct{}), more: make(chan struct{})}
+	s := &Server{tb: tb, exited: make(chan struct{})}
 	args := []string{"serve"}
 	dir := o.Dir
 	if dir == "" {
@@ -184,11 +181,7 @@ func (s *Server) read(r io.Reader) {
 	lines := bufio.NewReader(r)
 	for {
 		line, err := lines.ReadString('\n')
-		s.mu.Lock()
-		s.log.WriteString(line)
-		close(s.more)
-		s.more = make(chan struct{})
-		s.mu.Unlock()
+		_, _ = s.log.Write([]byte(line)) // never fails
 		if err != nil {
 			return
 		}
@@ -196,11 +189,7 @@ func (s *Server) read(r io.Reader) {
 }
 
 // Log is what the server has printed so far.
-func (s *Server) Log() string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.log.String()
-}
+func (s *Server) Log() string { return s.log.String() }
 
 // WaitLog waits for a line that matches and gives it; the test fails after limit or
 // when the server ends before.
@@ -209,9 +198,7 @@ func (s *Server) WaitLog(pattern string, limit time.Duration) string {
 	re := regexp.MustCompile(pattern)
 	timeout := time.After(limit)
 	for {
-		s.mu.Lock()
-		text, more := s.log.String(), s.more
-		s.mu.Unlock()
+		text, more := s.log.Sofar()
 		for line := range strings.SplitSeq(text, "\n") {
 			if re.MatchString(line) {
 				return line

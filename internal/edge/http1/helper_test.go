@@ -9,7 +9,6 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -17,6 +16,7 @@ import (
 
 	"github.com/guado-server/guado/internal/edge/lane"
 	"github.com/guado-server/guado/internal/exchange"
+	"github.com/guado-server/guado/test/harness"
 )
 
 // patience bounds waits for what must happen; it is never waited out by a test that
@@ -35,29 +35,11 @@ type rig struct {
 	t       testing.TB
 	addr    net.Addr
 	reports chan report
-	logged  *logBook
+	logged  *harness.Log
 	tls     *tls.Config // of clients
 
 	sendBuffer int // of accepted connections; 0: the kernel's choice
 	control    func(network, address string, c syscall.RawConn) error
-}
-
-// logBook keeps what was logged.
-type logBook struct {
-	mu   sync.Mutex // guards text
-	text strings.Builder
-}
-
-func (b *logBook) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.text.Write(p)
-}
-
-func (b *logBook) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.text.String()
 }
 
 type option func(*rig, *lane.Limits, *net.Listener)
@@ -79,7 +61,7 @@ func limited(set func(*lane.Limits)) option {
 // the end of the test.
 func serve(t testing.TB, h exchange.HandlerFunc, options ...option) *rig {
 	t.Helper()
-	r := &rig{t: t, reports: make(chan report, 10000), logged: &logBook{}}
+	r := &rig{t: t, reports: make(chan report, 10000), logged: &harness.Log{}}
 	limits := lane.DefaultLimits()
 	var l net.Listener
 	for _, o := range options {
@@ -280,11 +262,7 @@ func (r *rig) done() report {
 // until polls for what no event tells.
 func until(t testing.TB, what string, holds func() bool) {
 	t.Helper()
-	for end := time.Now().Add(patience); !holds(); time.Sleep(time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatalf("%s: not within %v", what, patience)
-		}
-	}
+	harness.Eventually(t, what, patience, holds)
 }
 
 // say answers with a text.
