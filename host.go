@@ -17,6 +17,7 @@ import (
 	"github.com/guado-server/guado/internal/edge/http2"
 	"github.com/guado-server/guado/internal/edge/lane"
 	"github.com/guado-server/guado/internal/exchange"
+	"github.com/guado-server/guado/internal/gate"
 	"github.com/guado-server/guado/internal/gohandler"
 	"github.com/guado-server/guado/internal/link"
 	"github.com/guado-server/guado/internal/pool"
@@ -45,6 +46,7 @@ type host struct {
 	unhold   context.CancelFunc // ends that wait
 	apps     map[string]exchange.Handler
 	closers  []io.Closer
+	gate     *gate.Gate
 	edge     *edge.Server
 	urls     []string // of the listeners
 }
@@ -87,6 +89,10 @@ func newHost(ctx context.Context, s *Server) (h *host, err error) {
 	if err != nil {
 		return nil, err
 	}
+	road, err := h.front(table)
+	if err != nil {
+		return nil, err
+	}
 	listeners, err := edge.ListenAll(c.Server.Listen)
 	if err != nil {
 		return nil, err
@@ -94,7 +100,7 @@ func newHost(ctx context.Context, s *Server) (h *host, err error) {
 	for _, l := range listeners {
 		h.urls = append(h.urls, listenURL(l, h.config.Server.TLS.Enabled()))
 	}
-	options, err := h.edgeOptions(table)
+	options, err := h.edgeOptions(road)
 	if err == nil {
 		options.Listeners = listeners
 		h.edge, err = edge.New(options)
@@ -207,6 +213,9 @@ func (h *host) routes() (*route.Table, error) {
 	for i := range h.config.Mounts {
 		m := &h.config.Mounts[i]
 		handler, err := h.handler(m)
+		if err == nil {
+			handler, err = h.policies(m, handler)
+		}
 		if err != nil {
 			return nil, fmt.Errorf("mount %s%s: %w", m.Host, m.Path, err)
 		}
@@ -263,7 +272,7 @@ func (h *host) edgeOptions(handler exchange.Handler) (edge.Options, error) {
 		ProxyProtocol: s.ProxyProtocol, ProxyTimeout: s.Timeouts.ProxyProtocol.Std(),
 		Limits: lane.Limits{
 			HeadBytes: int(s.Limits.Head), TargetBytes: int(s.Limits.Target), Fields: s.Limits.Fields,
-			TrailerBytes: int(s.Limits.Trailers), BodyBytes: s.Limits.Body.Bytes(),
+			TrailerBytes: int(s.Limits.Trailers), BodyBytes: h.config.LargestBody(),
 			HeadTimeout: never(s.Timeouts.Head), KeepAlive: never(s.Timeouts.KeepAlive),
 			ReadIdle: never(s.Timeouts.ReadIdle), WriteIdle: never(s.Timeouts.WriteIdle),
 			RequestsPerKA: s.Limits.RequestsPerConnection,

@@ -102,6 +102,8 @@ func (h *host) awaitBoot(quit <-chan struct{}, booted chan<- error, s *Server) {
 func (h *host) stop(cut context.Context) error {
 	graceful, cancel := context.WithTimeout(cut, h.config.Server.GracefulTimeout.Std())
 	defer cancel()
+	// Before all else, so that nobody waits for what a pause holds.
+	h.gate.Stop()
 	// 1. No new connections; idle ones close; requests under way finish, and so does
 	// what the applications do behind their answers.
 	if h.edge.Drain(graceful) != nil {

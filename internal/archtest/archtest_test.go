@@ -37,6 +37,17 @@ var allowed = map[string][]string{
 	"internal/link":      {"internal/exchange"},
 	"internal/gohandler": {"internal/exchange"},
 	"internal/redirect":  {"internal/exchange"},
+	// Steps in front of a mount or of all of them; address is what those share that ask
+	// who the client is.
+	"internal/access":    {"internal/exchange", "internal/address"},
+	"internal/address":   {"internal/exchange"},
+	"internal/basicauth": {"internal/exchange"},
+	"internal/canonical": {"internal/exchange"},
+	"internal/gate":      {"internal/exchange", "internal/address"},
+	"internal/headers":   {"internal/exchange"},
+	"internal/limit":     {"internal/exchange"},
+	"internal/ratelimit": {"internal/exchange", "internal/address"},
+	"internal/sendfile":  {"internal/exchange"},
 	"internal/static":    {"internal/exchange"},
 	"internal/upstream":  {"internal/exchange"},
 
@@ -49,7 +60,9 @@ var allowed = map[string][]string{
 	"internal/archtest":      {},
 	"python":                 {},
 
-	"": {"internal/config", "internal/edge", "internal/edge/compress", "internal/edge/http2", "internal/edge/lane",
+	"": {"internal/access", "internal/address", "internal/basicauth", "internal/canonical", "internal/gate",
+		"internal/headers", "internal/limit", "internal/ratelimit", "internal/sendfile",
+		"internal/config", "internal/edge", "internal/edge/compress", "internal/edge/http2", "internal/edge/lane",
 		"internal/exchange", "internal/gohandler", "internal/link", "internal/pool", "internal/program", "internal/redirect",
 		"internal/route", "internal/runtime", "internal/static", "internal/supervise", "internal/upstream",
 		"internal/version", "python"},
@@ -65,7 +78,7 @@ var allowed = map[string][]string{
 // application never passes through net/http on its way.
 var speakHTTP = []string{
 	"internal/edge", "internal/edge/compress", "internal/edge/http2",
-	"internal/gohandler", "internal/static", "internal/upstream",
+	"internal/gohandler", "internal/sendfile", "internal/static", "internal/upstream",
 	"internal/config", "",
 }
 

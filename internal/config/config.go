@@ -66,6 +66,8 @@ type Server struct {
 	Limits          Limits   `toml:"limits" doc:"What a client may send."`
 	Timeouts        Timeouts `toml:"timeouts" doc:"How long a client may take. Idle times are of progress: each byte that moves starts them again."`
 	Spool           Spool    `toml:"spool" doc:"Request bodies of WSGI apps are collected before a thread is taken: first in memory, then on disk, then 503."`
+
+	ServerPolicy
 }
 
 // TLS names the certificate of the listeners.
@@ -177,6 +179,8 @@ type Mount struct {
 	KeepHost       bool     `toml:"keep_host" default:"true" doc:"Upstream: send the client's Host on."`
 	ConnectTimeout Duration `toml:"connect_timeout" default:"5s" min:"1ms" doc:"Upstream: time to connect."`
 	AnswerTimeout  Duration `toml:"answer_timeout" default:"60s" min:"0" doc:"Upstream: time to the head of the answer. 0: none."`
+
+	MountPolicy
 
 	// Handler answers instead of the four above: a Go handler of a program that uses
 	// the library. No file can name one.

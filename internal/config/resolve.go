@@ -36,6 +36,7 @@ func (c *Config) Resolve(environ []string) error {
 	r.paths(reflect.ValueOf(c).Elem(), "")
 	r.pythons()
 	r.programs()
+	r.mountFolders()
 	r.validate()
 	return r.err()
 }

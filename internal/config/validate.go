@@ -40,6 +40,7 @@ func (r *resolver) checkServer() {
 		r.wrong("server.listen", "server.listen", s.Listen, "must name at least one address")
 	}
 	r.checkTLS()
+	r.checkServerPolicy()
 	for _, text := range s.TrustedProxies {
 		if _, err := parseNetwork(text); err != nil && text != "unix" {
 			r.wrong("server.trusted_proxies", "server.trusted_proxies", text, "must be an address, a network such as \"10.0.0.0/8\", or \"unix\"")
@@ -282,7 +283,7 @@ func (r *resolver) checkMount(m *Mount, path string) {
 		r.wrong(path, path, nil, "exactly one of app, static, redirect and upstream must be set, not %d", set)
 		return
 	}
-	if !strings.HasPrefix(m.Path, "/") || strings.Contains(m.Path, "//") || strings.ContainsAny(m.Path, "?#%*\x00") || slices.Contains(strings.Split(m.Path, "/"), "..") || slices.Contains(strings.Split(m.Path, "/"), ".") {
+	if !isPlainPath(m.Path) {
 		r.wrong(path+".path", path+".path", m.Path, "must be a plain path prefix that starts with \"/\", as \"/api\"")
 	}
 	if m.Host != "" && !hostForm.MatchString(m.Host) {
@@ -292,6 +293,7 @@ func (r *resolver) checkMount(m *Mount, path string) {
 		r.wrong(path+".root_path", path+".root_path", m.RootPath, "must be a path that starts with \"/\"")
 	}
 	r.checkForeignKeys(m, path)
+	r.checkMountPolicy(m, path)
 	switch m.Kind() {
 	case MountApp:
 		if r.App(m.App) == nil {

@@ -1,8 +1,6 @@
 package edge
 
 import (
-	"net"
-	"net/http"
 	"strconv"
 	"sync"
 	"time"
@@ -65,7 +63,7 @@ var (
 
 // addedAnswer is an Answer whose head has more fields.
 type addedAnswer struct {
-	exchange.Answer
+	exchange.Around
 	x     *exchange.Exchange
 	adder *fieldAdder
 	room  []exchange.Field
@@ -90,28 +88,4 @@ func (a *addedAnswer) Head(h exchange.Head) error {
 	a.room = a.adder.extra.appendTo(append(a.room[:0], h.Fields...), a.x)
 	h.Fields = a.room
 	return a.Answer.Head(h)
-}
-
-// Hijack and the deadlines pass through to lanes that have them.
-func (a *addedAnswer) Hijack() (net.Conn, []byte, error) {
-	if h, ok := a.Answer.(exchange.Hijacker); ok {
-		return h.Hijack()
-	}
-	return nil, nil, http.ErrNotSupported
-}
-
-// SetReadDeadline see [exchange.Deadliner].
-func (a *addedAnswer) SetReadDeadline(t time.Time) error {
-	if d, ok := a.Answer.(exchange.Deadliner); ok {
-		return d.SetReadDeadline(t)
-	}
-	return http.ErrNotSupported
-}
-
-// SetWriteDeadline see [exchange.Deadliner].
-func (a *addedAnswer) SetWriteDeadline(t time.Time) error {
-	if d, ok := a.Answer.(exchange.Deadliner); ok {
-		return d.SetWriteDeadline(t)
-	}
-	return http.ErrNotSupported
 }

@@ -24,6 +24,7 @@ type seen struct {
 	xForwarded bool // an X-Forwarded-For, -Proto, -Host or -Port field was kept
 	realIP     []byte
 	states     int      // tracestate fields kept
+	strange    []byte   // X-Forwarded-Proto of somebody who is no trusted proxy
 	named      [][]byte // Connection fields that name others
 }
 
@@ -195,6 +196,9 @@ func classifyX(f exchange.Field, trusted bool, s *seen) verdict {
 		case rest.Is("for"), rest.Is("proto"), rest.Is("host"), rest.Is("port"):
 			s.xForwarded = s.xForwarded || believed
 		}
+		if !trusted && hasSuffixFold(f.Name, "-proto") {
+			s.strange = f.Value
+		}
 		return dropIf(!believed)
 	case f.Is("x-real-ip"):
 		if believed {
@@ -218,6 +222,10 @@ func reservedName(name []byte) bool {
 
 func hasPrefixFold(b []byte, prefix string) bool {
 	return len(b) >= len(prefix) && exchange.EqualFold(b[:len(prefix)], prefix)
+}
+
+func hasSuffixFold(b []byte, suffix string) bool {
+	return len(b) >= len(suffix) && exchange.EqualFold(b[len(b)-len(suffix):], suffix)
 }
 
 // namesFields reports whether a Connection field names more than the connection's own

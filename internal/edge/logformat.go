@@ -19,7 +19,13 @@ func appendCombined(b []byte, x *exchange.Exchange, out lane.Outcome, now time.T
 	} else {
 		b = append(b, '-')
 	}
-	b = append(b, " - - ["...)
+	b = append(b, " - "...)
+	if x.User != "" {
+		b = appendQuoted(b, []byte(x.User))
+	} else {
+		b = append(b, '-')
+	}
+	b = append(b, " ["...)
 	b = received(x, now).AppendFormat(b, "02/Jan/2006:15:04:05 -0700")
 	b = append(b, `] "`...)
 	if x.Method != "" {
@@ -87,6 +93,7 @@ func appendJSON(b []byte, x *exchange.Exchange, out lane.Outcome, now time.Time)
 			b = append(b, '"')
 		}
 	}
+	b = appendPair(b, "user", x.User)
 	if x.Method != "" {
 		b = appendPair(b, "protocol", x.Version.String())
 		b = appendPair(b, "method", x.Method)

@@ -20,11 +20,13 @@ type preparer struct {
 	allowed   []string // field names let through in spite of an underscore or dot
 	ids       *ids
 	extra     extraFields // of error pages
+	strangers *strangers
 }
 
 func newPreparer(o *Options) (*preparer, error) {
 	p := &preparer{
 		proxies: o.TrustedProxies, trustUnix: o.TrustUnix, forwarded: o.Forwarded, ids: newIDs(), extra: newExtraFields(o),
+		strangers: &strangers{log: o.Log},
 	}
 	for _, name := range o.AllowHeaders {
 		if lower := strings.ToLower(name); len(name) > 0 && !reservedName([]byte(lower)) {
@@ -110,6 +112,8 @@ func (p *preparer) prepare(x *exchange.Exchange, c *lane.Conn) (*exchange.Proble
 	}
 	if c.Trusted {
 		p.applyForwarded(x, &seen)
+	} else if seen.strange != nil {
+		p.strangers.claim(x, seen.strange)
 	}
 	if !p.hosts.allows(x.Host) {
 		return &exchange.Problem{Status: 421, Code: "host_not_allowed"}, false

@@ -176,6 +176,13 @@ type Deadliner interface {
 	SetWriteDeadline(t time.Time) error
 }
 
+// Idler is implemented by the Answer of a lane whose idle times a step may change for one
+// exchange: how long the client may make no progress with its body, and with the answer.
+// 0 leaves a time as it is.
+type Idler interface {
+	SetIdle(read, write time.Duration)
+}
+
 // File is a regular file that can be sent by sendfile(2) at an explicit offset;
 // *os.File is one.
 type File interface {
@@ -206,6 +213,10 @@ type Exchange struct {
 	Root []byte // SCRIPT_NAME / root_path: decoded prefix that was taken off; empty or "/x", never ends in "/"
 	App  string // name of the app or mount, for logs
 
+	// Set by what stands in front of a mount.
+	User    string        // whose password was right, for logs
+	Timeout time.Duration // to the head of the answer, in place of the app's; 0: it does not, negative: none
+
 	// Set on the road, read by the access log.
 	Worker  string        // slot that answered: "p01"
 	Waited  time.Duration // in the admission queue
@@ -227,6 +238,7 @@ func (x *Exchange) Reset() {
 	fields := x.Fields[:0]
 	x.Request = Request{Fields: fields}
 	x.Answer, x.Root, x.App, x.Worker, x.Waited, x.Problem = nil, nil, "", "", 0, nil
+	x.User, x.Timeout = "", 0
 	x.gone.Store(uint32(Present))
 	select {
 	case <-x.bell:

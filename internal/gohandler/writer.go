@@ -3,6 +3,7 @@ package gohandler
 import (
 	"bufio"
 	"bytes"
+	"errors"
 	"io"
 	"log/slog"
 	"maps"
@@ -235,7 +236,7 @@ func (w *writer) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	}
 	conn, buffered, err := h.Hijack()
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, notSupported(err)
 	}
 	w.hijacked = true
 	r := bufio.NewReaderSize(io.MultiReader(bytes.NewReader(buffered), conn), max(4<<10, len(buffered)))
@@ -248,10 +249,18 @@ func (w *writer) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	return conn, bufio.NewReadWriter(r, bufio.NewWriter(conn)), nil
 }
 
+// notSupported gives the error by which users of net/http know what a lane cannot do.
+func notSupported(err error) error {
+	if errors.Is(err, errors.ErrUnsupported) {
+		return http.ErrNotSupported
+	}
+	return err
+}
+
 // SetReadDeadline is what http.ResponseController calls.
 func (w *writer) SetReadDeadline(t time.Time) error {
 	if d, ok := w.x.Answer.(exchange.Deadliner); ok {
-		return d.SetReadDeadline(t)
+		return notSupported(d.SetReadDeadline(t))
 	}
 	return http.ErrNotSupported
 }
@@ -259,7 +268,7 @@ func (w *writer) SetReadDeadline(t time.Time) error {
 // SetWriteDeadline is what http.ResponseController calls.
 func (w *writer) SetWriteDeadline(t time.Time) error {
 	if d, ok := w.x.Answer.(exchange.Deadliner); ok {
-		return d.SetWriteDeadline(t)
+		return notSupported(d.SetWriteDeadline(t))
 	}
 	return http.ErrNotSupported
 }

@@ -4,10 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"net"
-	"net/http"
 	"sync"
-	"time"
 
 	"github.com/guado-server/guado/internal/exchange"
 )
@@ -15,7 +12,7 @@ import (
 // answer is an Answer whose body is compressed when it pays. The head of an answer of
 // unknown length is kept until MinSize bytes or a Flush: a small one stays as it is.
 type answer struct {
-	exchange.Answer
+	exchange.Around
 	x *exchange.Exchange
 	c *compressor
 
@@ -192,28 +189,4 @@ func (a *answer) finish() error {
 	a.coding.put(a.encoder)
 	a.encoder = nil
 	return err
-}
-
-// Hijack and the deadlines pass through to lanes that have them.
-func (a *answer) Hijack() (net.Conn, []byte, error) {
-	if h, ok := a.Answer.(exchange.Hijacker); ok {
-		return h.Hijack()
-	}
-	return nil, nil, http.ErrNotSupported
-}
-
-// SetReadDeadline see [exchange.Deadliner].
-func (a *answer) SetReadDeadline(t time.Time) error {
-	if d, ok := a.Answer.(exchange.Deadliner); ok {
-		return d.SetReadDeadline(t)
-	}
-	return http.ErrNotSupported
-}
-
-// SetWriteDeadline see [exchange.Deadliner].
-func (a *answer) SetWriteDeadline(t time.Time) error {
-	if d, ok := a.Answer.(exchange.Deadliner); ok {
-		return d.SetWriteDeadline(t)
-	}
-	return http.ErrNotSupported
 }

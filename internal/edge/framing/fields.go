@@ -83,7 +83,19 @@ func PerConnection(name []byte) bool {
 // Framed reports whether the lane writes a field of an answer itself, so that one
 // from a step is left out.
 func Framed(name []byte) bool {
-	return len(name) == 14 && exchange.EqualFold(name, "content-length") || PerConnection(name)
+	return len(name) == 14 && exchange.EqualFold(name, "content-length") || PerConnection(name) || ForHost(name)
+}
+
+// ForHost reports whether a field of an answer is an order to the host, which names files
+// of this machine (see sendfile): clients never see one, whether it was obeyed or not.
+func ForHost(name []byte) bool {
+	switch len(name) {
+	case 10:
+		return exchange.EqualFold(name, "x-sendfile")
+	case 16:
+		return exchange.EqualFold(name, "x-accel-redirect")
+	}
+	return false
 }
 
 // forbiddenTrailers are fields that steer framing, routing, authentication,
@@ -101,7 +113,7 @@ var forbiddenTrailers = []string{
 // TrailerAllowed reports whether a field may stand in a trailer section. Names by
 // which the host speaks to applications (Guado-*, X-Forwarded-*) may not.
 func TrailerAllowed(name []byte) bool {
-	if HasPrefixFold(name, "guado-") || HasPrefixFold(name, "x-forwarded-") {
+	if ForHost(name) || HasPrefixFold(name, "guado-") || HasPrefixFold(name, "x-forwarded-") {
 		return false
 	}
 	for _, f := range forbiddenTrailers {

@@ -86,6 +86,9 @@ func (a *answer) Head(h exchange.Head) error {
 	for i := range h.Fields {
 		f := &h.Fields[i]
 		if framing.Framed(f.Name) {
+			if framing.ForHost(f.Name) {
+				a.c.server.strays.Warn(a.c.server.log, a.x)
+			}
 			if f.Is("connection") && hasToken(f.Value, "close") {
 				a.persist = false
 			}
@@ -297,6 +300,17 @@ func (a *answer) SetReadDeadline(t time.Time) error {
 func (a *answer) SetWriteDeadline(t time.Time) error {
 	a.c.writeBy.Store(unixNano(t))
 	return nil
+}
+
+// SetIdle changes the idle times until the exchange ends; see [exchange.Idler].
+func (a *answer) SetIdle(read, write time.Duration) {
+	if read > 0 {
+		a.c.readIdle.Store(ticksOf(read))
+	}
+	if write > 0 {
+		a.c.writeIdle.Store(ticksOf(write))
+	}
+	a.c.idleSet = true
 }
 
 func unixNano(t time.Time) int64 {

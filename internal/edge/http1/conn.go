@@ -27,9 +27,12 @@ type conn struct {
 
 	rd, wr          side
 	readBy, writeBy atomic.Int64 // deadlines that a handler set, Unix ns; 0 none
-	requests        int
-	large           bool // the last request did not fit into the usual buffer
-	index           int  // in Server.conns, guarded by Server.mu
+	// Idle times in ticks that a step set for the running exchange; 0: the server's.
+	readIdle, writeIdle atomic.Int64
+	idleSet             bool
+	requests            int
+	large               bool // the last request did not fit into the usual buffer
+	index               int  // in Server.conns, guarded by Server.mu
 
 	// Used by the sweeper alone.
 	seen       word  // reading side at its last look

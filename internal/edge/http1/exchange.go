@@ -129,6 +129,11 @@ func (c *conn) conclude(x *exchange.Exchange, refused bool) bool {
 	}
 	c.readBy.Store(0)
 	c.writeBy.Store(0)
+	if c.idleSet {
+		c.readIdle.Store(0)
+		c.writeIdle.Store(0)
+		c.idleSet = false
+	}
 	c.report(x, lane.Outcome{Status: a.status, BytesIn: in, BytesOut: a.count.Sent(), Err: err})
 	if err != nil {
 		c.hardClose(a.toClose)

@@ -30,6 +30,7 @@ type Server struct {
 	closed   atomic.Bool
 	accepted atomic.Uint64
 	refused  atomic.Uint64
+	strays   lane.StrayOrders
 
 	mu      sync.Mutex // guards the rest
 	conns   []*conn

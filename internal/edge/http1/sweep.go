@@ -1,6 +1,9 @@
 package http1
 
-import "time"
+import (
+	"cmp"
+	"time"
+)
 
 // sweep looks at all connections once a tick and ends those that wait too long. It
 // is the lane's only timer. It ends by itself when there is no connection left, or
@@ -49,7 +52,7 @@ func (c *conn) sweepRead(now int64, t *timeouts) {
 	case readHead:
 		limit = t.head
 	case readBody:
-		limit = t.readIdle
+		limit = cmp.Or(c.readIdle.Load(), t.readIdle)
 		if by := c.readBy.Load(); by != 0 && time.Now().UnixNano() >= by {
 			limit = 0
 		}
@@ -91,7 +94,7 @@ func (c *conn) sweepWrite(now int64, t *timeouts) {
 	if n, ok := c.unsent(); ok && n != c.queue {
 		c.queue, c.queueMoved = n, now
 	}
-	if min(age, now-c.queueMoved) >= t.writeIdle {
+	if min(age, now-c.queueMoved) >= cmp.Or(c.writeIdle.Load(), t.writeIdle) {
 		c.expireWrite(w)
 	}
 }

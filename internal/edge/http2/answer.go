@@ -90,7 +90,9 @@ func (a *answer) Head(head exchange.Head) error {
 		return err
 	}
 	h := a.w.Header()
-	setFields(h, head.Fields)
+	if setFields(h, head.Fields) {
+		a.stream.server.strays.Warn(a.stream.server.log, a.stream.x)
+	}
 	if _, ok := h["Content-Type"]; !ok {
 		h["Content-Type"] = nil // or net/http guesses one
 	}
@@ -105,10 +107,12 @@ func (a *answer) Head(head exchange.Head) error {
 	return nil
 }
 
-func setFields(h http.Header, fields []exchange.Field) {
+// setFields reports whether there was an order to the host among them.
+func setFields(h http.Header, fields []exchange.Field) (stray bool) {
 	values := make([]string, len(fields)) // one piece of memory: names seldom repeat
 	for i, f := range fields {
-		if framing.PerConnection(f.Name) || f.Is("content-length") {
+		if framing.Framed(f.Name) {
+			stray = stray || framing.ForHost(f.Name)
 			continue
 		}
 		name := http.CanonicalHeaderKey(string(f.Name))
@@ -119,6 +123,7 @@ func setFields(h http.Header, fields []exchange.Field) {
 			h[name] = values[i : i+1 : i+1]
 		}
 	}
+	return stray
 }
 
 // Write sends p, or keeps it while the buffer has room. Bytes beyond the declared
@@ -245,6 +250,16 @@ func (a *answer) SetReadDeadline(t time.Time) error { return a.control.SetReadDe
 func (a *answer) SetWriteDeadline(t time.Time) error {
 	a.deadline = t
 	return a.control.SetWriteDeadline(t)
+}
+
+// SetIdle changes the idle times of the stream; see [exchange.Idler].
+func (a *answer) SetIdle(read, write time.Duration) {
+	if read > 0 {
+		a.stream.body.guard.idle = read
+	}
+	if write > 0 {
+		a.guard.idle, a.writeIdle = write, write
+	}
 }
 
 // progress ends the wait that guard.start began.

@@ -60,6 +60,7 @@ type Server struct {
 	tuning Tuning
 	hooks  lane.Hooks
 	log    *slog.Logger
+	strays lane.StrayOrders
 
 	http    *http.Server
 	conns   *handOver

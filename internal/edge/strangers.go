@@ -1,0 +1,38 @@
+package edge
+
+import (
+	"log/slog"
+	"sync/atomic"
+	"time"
+
+	"github.com/guado-server/guado/internal/exchange"
+)
+
+// strangers tells the operator of a proxy that was forgotten in trusted_proxies. It ends
+// TLS and says so in X-Forwarded-Proto, which is dropped: applications then make http
+// links, refuse forms, and redirect to https forever. Everybody can send the field, so
+// it is said once in a while only.
+type strangers struct {
+	log  *slog.Logger
+	next atomic.Int64 // Unix ns before which nothing is said
+}
+
+const saidEvery = 10 * time.Minute
+
+// claim notes that the peer of x, who is no trusted proxy, has said which scheme its
+// client used.
+func (s *strangers) claim(x *exchange.Exchange, proto []byte) {
+	if exchange.EqualFold(proto, x.Scheme) {
+		return // true anyway
+	}
+	now := x.Received.UnixNano()
+	if next := s.next.Load(); now < next || !s.next.CompareAndSwap(next, now+int64(saidEvery)) {
+		return
+	}
+	peer := "unix"
+	if x.Peer.IsValid() {
+		peer = x.Peer.String()
+	}
+	s.log.Warn("X-Forwarded-Proto of a peer that is no trusted proxy was dropped; if it is yours, add it to server.trusted_proxies",
+		"peer", peer, "value", string(proto), "request_id", x.ID)
+}

@@ -1,0 +1,97 @@
+// Package headers changes the header fields of a mount's answers: sets, adds and removes.
+// Before it: route. After it: what is mounted.
+// Not here: fields that the host sends everywhere (edge); those that frame an answer (the lanes).
+package headers
+
+import (
+	"slices"
+	"sync"
+
+	"github.com/guado-server/guado/internal/exchange"
+)
+
+// Options of one mount.
+type Options struct {
+	Set    []exchange.Field // take the place of those of the same name
+	Add    []exchange.Field // come beside them
+	Remove []string
+	// SuccessOnly leaves answers alone that are neither a success nor a redirect or 304,
+	// and the host's own error pages.
+	SuccessOnly bool
+}
+
+// Handler is the step.
+type Handler struct {
+	next exchange.Handler
+	opts Options
+}
+
+// New puts the step in front of next.
+func New(next exchange.Handler, o Options) *Handler { return &Handler{next, o} }
+
+// answer is an Answer whose head is changed.
+type answer struct {
+	exchange.Around
+	opts *Options
+	room []exchange.Field
+}
+
+var answers = sync.Pool{New: func() any { return &answer{} }}
+
+// Serve lends x another Answer for as long as the steps behind work.
+func (h *Handler) Serve(x *exchange.Exchange) {
+	a := answers.Get().(*answer)
+	a.Answer, a.opts = x.Answer, &h.opts
+	x.Answer = a
+	defer func() {
+		x.Answer = a.Answer
+		clear(a.room[:cap(a.room)]) // they point into memory of the steps behind
+		*a = answer{room: a.room[:0]}
+		answers.Put(a)
+	}()
+	h.next.Serve(x)
+}
+
+// successes are the statuses to which nginx adds fields that are not for all.
+var successes = []int{200, 201, 204, 206, 301, 302, 303, 304, 307, 308}
+
+func (o *Options) concerns(status int) bool {
+	return !o.SuccessOnly || slices.Contains(successes, status)
+}
+
+// Head changes the fields on their way.
+func (a *answer) Head(h exchange.Head) error {
+	if a.opts.concerns(h.Status) {
+		a.room = a.opts.apply(a.room[:0], h.Fields)
+		h.Fields = a.room
+	}
+	return a.Answer.Head(h)
+}
+
+func (o *Options) apply(room, fields []exchange.Field) []exchange.Field {
+	for _, f := range fields {
+		removed := slices.ContainsFunc(o.Remove, f.Is)
+		if !removed && !slices.ContainsFunc(o.Set, func(s exchange.Field) bool { return f.Is(string(s.Name)) }) {
+			room = append(room, f)
+		}
+	}
+	return append(append(room, o.Set...), o.Add...)
+}
+
+// pageFields are those that an error page has already, and that describe it.
+var pageFields = []string{"content-type", "cache-control", "retry-after", "x-content-type-options"}
+
+// Problem gives the host's own error pages the same fields.
+func (a *answer) Problem(x *exchange.Exchange, p *exchange.Problem) {
+	if a.opts.concerns(p.Status) {
+		with := *p
+		with.Fields = slices.Clone(p.Fields)
+		for _, f := range slices.Concat(a.opts.Set, a.opts.Add) {
+			if !slices.ContainsFunc(pageFields, f.Is) {
+				with.Fields = append(with.Fields, f)
+			}
+		}
+		p = &with
+	}
+	a.Answer.Problem(x, p)
+}

@@ -1,0 +1,188 @@
+package sendfile
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"mime"
+	"net/http"
+	"os"
+	"path"
+	"strconv"
+	"strings"
+	"syscall"
+
+	"github.com/guado-server/guado/internal/exchange"
+)
+
+// answer is an Answer that keeps what an application says beside an order to itself.
+type answer struct {
+	exchange.Around
+	order   *order
+	aborted error
+}
+
+// Serve calls the application, and then sends the file that it has named, if it has.
+func (h *Handler) Serve(x *exchange.Exchange) {
+	a := &answer{Around: exchange.Around{Answer: x.Answer}}
+	x.Answer = a
+	h.call(x, a)
+	if a.order == nil {
+		return
+	}
+	if a.aborted != nil {
+		refuse(x, a.aborted)
+		return
+	}
+	h.wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { h.send(w, r, x, a.order) })).Serve(x)
+}
+
+func (h *Handler) call(x *exchange.Exchange, a *answer) {
+	defer func() { x.Answer = a.Answer }() // also after a panic
+	h.next.Serve(x)
+}
+
+// refuse answers for an application that failed behind its head, none of which has left.
+func refuse(x *exchange.Exchange, err error) {
+	var p *exchange.Problem
+	if errors.As(err, &p) && !errors.Is(err, exchange.ErrClientGone) {
+		x.Fail(p)
+		return
+	}
+	x.Answer.Abort(err)
+}
+
+// Head takes an order, or passes.
+func (a *answer) Head(h exchange.Head) error {
+	if a.order == nil {
+		if a.order = orderOf(&h); a.order == nil {
+			return a.Answer.Head(h)
+		}
+	}
+	return nil
+}
+
+// Begun is true for the steps behind as soon as they have given a head.
+func (a *answer) Begun() bool { return a.order != nil || a.Answer.Begun() }
+
+// Write and the rest drop what comes beside an order.
+func (a *answer) Write(p []byte) (int, error) {
+	if a.order != nil {
+		return len(p), nil
+	}
+	return a.Answer.Write(p)
+}
+
+// File see Write.
+func (a *answer) File(f exchange.File, offset, count int64) error {
+	if a.order != nil {
+		return nil
+	}
+	return a.Answer.File(f, offset, count)
+}
+
+// Trailers see Write.
+func (a *answer) Trailers(fields []exchange.Field) error {
+	if a.order != nil {
+		return nil
+	}
+	return a.Answer.Trailers(fields)
+}
+
+// Flush see Write.
+func (a *answer) Flush() error {
+	if a.order != nil {
+		return nil
+	}
+	return a.Answer.Flush()
+}
+
+// Abort is kept: nothing has left yet that would have to be cut.
+func (a *answer) Abort(err error) {
+	if a.order == nil {
+		a.Answer.Abort(err)
+		return
+	}
+	if a.aborted == nil {
+		a.aborted = err
+	}
+}
+
+// send sends the file. What the request asks of it (ranges, conditions) is http's.
+func (h *Handler) send(w http.ResponseWriter, r *http.Request, x *exchange.Exchange, o *order) {
+	f, err := h.open(o)
+	if err != nil {
+		h.log.Error("the file that the application named cannot be sent", "request_id", x.ID, "app", x.App, o.field, o.file, "error", err)
+		p := &exchange.Problem{Status: 404, Code: "file_not_found", Err: err}
+		if errors.Is(err, fs.ErrPermission) {
+			p = &exchange.Problem{Status: 403, Code: "forbidden", Err: err}
+		}
+		x.Fail(p)
+		return
+	}
+	defer func() { _ = f.Close() }() // opened for reading: nothing can be lost
+	if r.Method != http.MethodHead {
+		r.Method = http.MethodGet // what was posted, the application has taken
+	}
+	header := w.Header()
+	for _, kept := range o.kept {
+		header.Add(string(kept.Name), string(kept.Value))
+	}
+	if header.Get("Content-Type") == "" {
+		if kind := mime.TypeByExtension(path.Ext(f.name)); kind != "" {
+			header.Set("Content-Type", kind)
+		}
+	}
+	header.Set("ETag", f.tag())
+	if strings.EqualFold(header.Get("Accept-Ranges"), "none") {
+		r.Header.Del("Range")
+		w = whole{w}
+	}
+	http.ServeContent(w, r, f.name, f.info.ModTime(), f.File)
+}
+
+// file is an open regular file.
+type file struct {
+	*os.File
+	name string
+	info fs.FileInfo
+}
+
+func (h *Handler) open(o *order) (*file, error) {
+	root, name, err := h.find(o)
+	if err != nil {
+		return nil, err
+	}
+	// Without O_NONBLOCK a named pipe would hold the request until somebody writes to it.
+	f, err := root.OpenFile(name, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, err
+	}
+	info, err := f.Stat()
+	if err == nil && !info.Mode().IsRegular() {
+		err = fmt.Errorf("it is no regular file")
+	}
+	if err != nil {
+		_ = f.Close() // the first error is the one to tell
+		return nil, err
+	}
+	return &file{f, name, info}, nil
+}
+
+// tag is strong: time in nanoseconds and size name the bytes.
+func (f *file) tag() string {
+	return `"` + strconv.FormatInt(f.info.ModTime().UnixNano(), 36) + "-" + strconv.FormatInt(f.info.Size(), 36) + `"`
+}
+
+// whole is a writer for an application that offers no ranges of its file.
+type whole struct{ http.ResponseWriter }
+
+// WriteHeader has the last word: http.ServeContent always offers them.
+func (w whole) WriteHeader(status int) {
+	w.Header().Set("Accept-Ranges", "none")
+	w.ResponseWriter.WriteHeader(status)
+}
+
+// ReadFrom keeps sendfile(2) within reach.
+func (w whole) ReadFrom(src io.Reader) (int64, error) { return io.Copy(w.ResponseWriter, src) }

@@ -1,0 +1,545 @@
+package guado_test
+
+import (
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"golang.org/x/crypto/bcrypt"
+
+	"github.com/guado-server/guado"
+	"github.com/guado-server/guado/test/harness"
+)
+
+// onEachLane runs one server and one test body over each version of HTTP.
+func onEachLane(t *testing.T, mount func(s *site, c *guado.Config), body func(t *testing.T, s *site, c *http.Client)) {
+	t.Helper()
+	for _, lane := range harness.Lanes() {
+		t.Run(lane, func(t *testing.T) {
+			s, c := newSite(t, "")
+			c.Server.H2C = true
+			mount(s, c)
+			s.run()
+			body(t, s, harness.Client(t, lane))
+		})
+	}
+}
+
+// ask sends a request; fields are name and value in turn, "Host" among them.
+func ask(t *testing.T, c *http.Client, method, url string, body io.Reader, fields ...string) (*http.Response, string) {
+	t.Helper()
+	r, err := http.NewRequestWithContext(t.Context(), method, url, body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := 0; i < len(fields); i += 2 {
+		if r.Header.Add(fields[i], fields[i+1]); fields[i] == "Host" {
+			r.Host = fields[i+1]
+		}
+	}
+	res, err := c.Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = res.Body.Close() }()
+	text, err := io.ReadAll(res.Body)
+	if err != nil {
+		t.Fatalf("%s %s: %v", method, url, err)
+	}
+	return res, string(text)
+}
+
+// expect fails unless the answer has the status and contains the text.
+func expect(t *testing.T, res *http.Response, body string, status int, text string) {
+	t.Helper()
+	if res.StatusCode != status || !strings.Contains(body, text) {
+		t.Errorf("%s %s: %d %.300q, want %d with %q", res.Request.Method, res.Request.URL, res.StatusCode, body, status, text)
+	}
+}
+
+func says(text string) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, text) })
+}
+
+func write(t *testing.T, dir, name, text string) string {
+	t.Helper()
+	path := filepath.Join(dir, name)
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+func htpasswd(t *testing.T, dir string, pairs ...string) string {
+	t.Helper()
+	text := "# people\n"
+	for i := 0; i < len(pairs); i += 2 {
+		hash, err := bcrypt.GenerateFromPassword([]byte(pairs[i+1]), bcrypt.MinCost)
+		if err != nil {
+			t.Fatal(err)
+		}
+		text += pairs[i] + ":" + string(hash) + "\n"
+	}
+	return write(t, dir, "htpasswd", text)
+}
+
+func TestAMountMayBeForSomeAddressesOnly(t *testing.T) {
+	onEachLane(t, func(s *site, c *guado.Config) {
+		c.Server.TrustedProxies = []string{"127.0.0.1"}
+		s.Mount("/", says("welcome"))
+		s.Mount("/inside", says("welcome"), func(m *guado.MountConfig) {
+			m.Allow, m.Deny = []string{"10.0.0.0/8", "2001:db8::/32"}, []string{"10.1.0.0/16"}
+		})
+		s.Mount("/outside", says("welcome"), func(m *guado.MountConfig) {
+			m.Deny, m.Allow = []string{"10.0.0.0/8"}, []string{"10.1.2.3", "all"}
+		})
+	}, func(t *testing.T, s *site, c *http.Client) {
+		for _, x := range []struct {
+			path, client string
+			in           bool
+		}{
+			{"/", "192.0.2.1", true},
+			{"/inside", "10.2.0.1", true},
+			{"/inside", "10.1.0.1", false}, // an exception
+			{"/inside", "192.0.2.1", false},
+			{"/inside", "2001:db8::1", true},
+			{"/inside", "::ffff:10.2.0.1", true}, // an IPv4 address in its other clothes
+			{"/inside/below", "192.0.2.1", false},
+			{"/outside", "10.2.0.1", false},
+			{"/outside", "10.1.2.3", true}, // an exception to an exception
+			{"/outside", "192.0.2.1", true},
+		} {
+			res, body := ask(t, c, "GET", s.url+x.path, nil, "X-Forwarded-For", x.client)
+			if x.in {
+				expect(t, res, body, 200, "welcome")
+			} else {
+				expect(t, res, body, 403, "address_not_allowed")
+			}
+		}
+		// What a client says of itself before the proxy does is not believed.
+		res, body := ask(t, c, "GET", s.url+"/inside", nil, "X-Forwarded-For", "10.2.0.1, 192.0.2.1")
+		expect(t, res, body, 403, "address_not_allowed")
+	})
+}
+
+func TestAMountMayAskForAPassword(t *testing.T) {
+	onEachLane(t, func(s *site, c *guado.Config) {
+		c.Server.TrustedProxies = []string{"127.0.0.1"}
+		file := htpasswd(t, t.TempDir(), "anna", "sesame: open", "bruno", "città")
+		seen := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			_, _ = fmt.Fprintf(w, "saw %q", r.Header.Get("Authorization"))
+		})
+		s.Mount("/", seen, func(m *guado.MountConfig) { m.BasicAuth, m.BasicAuthRealm = file, `say "friend"` })
+		s.Mount("/strip", seen, func(m *guado.MountConfig) { m.BasicAuth, m.BasicAuthStrip = file, true })
+		s.Mount("/any", seen, func(m *guado.MountConfig) {
+			m.BasicAuth, m.Satisfy, m.Allow = file, "any", []string{"10.0.0.0/8"}
+		})
+		s.Mount("/all", seen, func(m *guado.MountConfig) { m.BasicAuth, m.Allow = file, []string{"10.0.0.0/8"} })
+	}, func(t *testing.T, s *site, c *http.Client) {
+		const right = "Basic YW5uYTpzZXNhbWU6IG9wZW4=" // anna:sesame: open
+		res, body := ask(t, c, "GET", s.url+"/", nil)
+		expect(t, res, body, 401, "password_required")
+		if got := res.Header.Get("WWW-Authenticate"); got != `Basic realm="say \"friend\"", charset="UTF-8"` {
+			t.Errorf("WWW-Authenticate: %s", got)
+		}
+		for _, wrong := range []string{
+			"Basic YW5uYTpzZXNhbWU=",             // another password
+			"Basic YW5uYTpjaXR0w6A=",             // the password of somebody else
+			"Basic bm9ib2R5OnNlc2FtZTogb3Blbg==", // a name that nobody has
+			"Basic YW5uYTo=", "Basic Og==",       // empty
+		} {
+			res, body = ask(t, c, "GET", s.url+"/", nil, "Authorization", wrong)
+			expect(t, res, body, 401, "password_wrong")
+		}
+		for _, none := range []string{"Basic", "Basic !!!", "Basic YW5uYQ==", "Bearer YW5uYTpzZXNhbWU6IG9wZW4="} {
+			res, body = ask(t, c, "GET", s.url+"/", nil, "Authorization", none)
+			expect(t, res, body, 401, "password_required")
+		}
+		res, body = ask(t, c, "GET", s.url+"/", nil, "Authorization", right, "Authorization", "Basic Og==")
+		expect(t, res, body, 401, "password_required") // two could be read in two ways
+		for range 2 {                                  // the second time it is remembered
+			res, body = ask(t, c, "GET", s.url+"/", nil, "Authorization", right)
+			expect(t, res, body, 200, "saw \""+right)
+		}
+		res, body = ask(t, c, "GET", s.url+"/", nil, "Authorization", "basic  YnJ1bm86Y2l0dMOg")
+		expect(t, res, body, 200, "saw")
+		res, body = ask(t, c, "GET", s.url+"/strip", nil, "Authorization", right)
+		expect(t, res, body, 200, `saw ""`)
+
+		res, body = ask(t, c, "GET", s.url+"/any", nil, "X-Forwarded-For", "10.0.0.1")
+		expect(t, res, body, 200, `saw ""`)
+		res, body = ask(t, c, "GET", s.url+"/any", nil, "X-Forwarded-For", "192.0.2.1")
+		expect(t, res, body, 401, "password_required")
+		res, body = ask(t, c, "GET", s.url+"/any", nil, "X-Forwarded-For", "192.0.2.1", "Authorization", right)
+		expect(t, res, body, 200, "saw")
+		res, body = ask(t, c, "GET", s.url+"/all", nil, "X-Forwarded-For", "10.0.0.1")
+		expect(t, res, body, 401, "password_required")
+		res, body = ask(t, c, "GET", s.url+"/all", nil, "X-Forwarded-For", "192.0.2.1", "Authorization", right)
+		expect(t, res, body, 403, "address_not_allowed")
+	})
+}
+
+func TestFieldsOfAnswersAreSetAddedAndRemoved(t *testing.T) {
+	handler := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("X-Frame-Options", "ALLOWALL")
+		w.Header().Set("X-Powered-By", "steam")
+		w.Header().Add("Link", "</own>; rel=next")
+		if code, err := strconv.Atoi(strings.TrimPrefix(r.URL.Path, "/")); err == nil {
+			w.WriteHeader(code)
+			return
+		}
+		panic("as asked")
+	})
+	policy := func(when string) guado.MountOption {
+		return func(m *guado.MountConfig) {
+			m.SetHeaders = map[string]string{"x-frame-options": "DENY"}
+			m.AddHeaders = map[string]string{"Link": "</added>; rel=help"}
+			m.RemoveHeaders, m.HeadersWhen = []string{"x-powered-by"}, when
+		}
+	}
+	onEachLane(t, func(s *site, _ *guado.Config) {
+		s.Mount("/always", handler, policy("always"))
+		s.Mount("/success", handler, policy("success"))
+		s.Mount("/plain", handler)
+	}, func(t *testing.T, s *site, c *http.Client) {
+		for path, changed := range map[string]bool{
+			"/always/200": true, "/always/404": true, "/always/panic": true,
+			"/success/200": true, "/success/204": true, "/success/302": true, "/success/404": false, "/success/500": false,
+			"/success/panic": false, "/plain/200": false,
+		} {
+			res, _ := ask(t, c, "GET", s.url+path, nil)
+			own := !strings.HasSuffix(path, "/panic") // there the page is the host's
+			links := strings.Join(res.Header.Values("Link"), " ")
+			if got := res.Header.Values("X-Frame-Options"); changed != (len(got) == 1 && got[0] == "DENY") {
+				t.Errorf("%s: X-Frame-Options %q", path, got)
+			}
+			if changed != strings.Contains(links, "added") || own != strings.Contains(links, "own") {
+				t.Errorf("%s: Link %q", path, links)
+			}
+			if got := res.Header.Get("X-Powered-By"); (got == "") != (changed || !own) {
+				t.Errorf("%s: X-Powered-By %q", path, got)
+			}
+		}
+	})
+}
+
+func TestBodyLimitsAreEachMountsOwn(t *testing.T) {
+	size := func(n int) *guado.Size { s := guado.Size(n); return &s }
+	reads := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		n, err := io.Copy(io.Discard, r.Body)
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusRequestEntityTooLarge)
+			return
+		}
+		_, _ = fmt.Fprintf(w, "read %d", n)
+	})
+	onEachLane(t, func(s *site, c *guado.Config) {
+		c.Server.Limits.Body = 10_000
+		behind := httptest.NewServer(reads)
+		t.Cleanup(behind.Close)
+		s.Mount("/", reads)
+		s.Mount("/more", reads, func(m *guado.MountConfig) { m.BodyLimit = size(1_000_000) })
+		s.Mount("/less", reads, func(m *guado.MountConfig) { m.BodyLimit = size(1_000) })
+		s.Mount("/upstream", guado.Upstream(behind.URL), func(m *guado.MountConfig) { m.BodyLimit = size(1_000) })
+	}, func(t *testing.T, s *site, c *http.Client) {
+		for _, x := range []struct {
+			path  string
+			limit int
+		}{{"/", 10_000}, {"/more", 1_000_000}, {"/less", 1_000}, {"/upstream", 1_000}} {
+			for _, known := range []bool{true, false} {
+				for _, n := range []int{x.limit, x.limit + 1} {
+					var body io.Reader = strings.NewReader(strings.Repeat("x", n))
+					if !known {
+						body = io.MultiReader(body) // hides its length
+					}
+					res, text := ask(t, c, "POST", s.url+x.path, body)
+					if n == x.limit {
+						expect(t, res, text, 200, fmt.Sprint("read ", n))
+					} else {
+						expect(t, res, text, 413, "")
+					}
+				}
+			}
+		}
+	})
+}
+
+func TestRequestsOfOneAddressAreLimited(t *testing.T) {
+	onEachLane(t, func(s *site, c *guado.Config) {
+		c.Server.TrustedProxies = []string{"127.0.0.1"}
+		c.Server.RateLimit, c.Server.RateExempt = "6/h", []string{"10.9.0.0/16"}
+		s.Mount("/", says("served"))
+		s.Mount("/login", says("served"), func(m *guado.MountConfig) { m.RateLimit, m.RateBurst = "1/h", 2 })
+	}, func(t *testing.T, s *site, c *http.Client) {
+		from := func(client, path string, want ...int) {
+			t.Helper()
+			for i, status := range want {
+				res, body := ask(t, c, "GET", s.url+path, nil, "X-Forwarded-For", client)
+				if res.StatusCode != status {
+					t.Errorf("request %d of %s to %s: %d %q, want %d", i+1, client, path, res.StatusCode, body, status)
+				}
+				if status == 429 {
+					expect(t, res, body, 429, "rate_limited")
+					if n, err := strconv.Atoi(res.Header.Get("Retry-After")); err != nil || n < 1 || n > 3600 {
+						t.Errorf("Retry-After: %q", res.Header.Get("Retry-After"))
+					}
+				}
+			}
+		}
+		from("192.0.2.1", "/login", 200, 200, 429)
+		from("192.0.2.1", "/", 200, 200, 200, 429) // all mounts together
+		from("192.0.2.2", "/login", 200)           // somebody else
+		from("2001:db8::1", "/login", 200)
+		from("2001:db8::2", "/login", 200)
+		from("2001:db8::3", "/login", 429) // a client has all of its /64
+		from("2001:db8:0:1::1", "/login", 200)
+		from("10.9.0.1", "/", 200, 200, 200, 200, 200, 200, 200)
+	})
+}
+
+func TestClientsAreSentToHTTPSAndToTheOneName(t *testing.T) {
+	onEachLane(t, func(s *site, c *guado.Config) {
+		c.Server.TrustedProxies = []string{"127.0.0.1"}
+		c.Server.HTTPSRedirect, c.Server.CanonicalHost = true, "www.example.org"
+		s.Mount("/", says("the site"))
+		s.Mount("/", says("the shop"), guado.Host("shop.example.org"))
+		s.Mount("/", says("a tenant"), guado.Host("*.example.net"))
+	}, func(t *testing.T, s *site, c *http.Client) {
+		for _, x := range []struct{ scheme, host, target, to string }{
+			{"https", "www.example.org", "/", ""},
+			{"https", "WWW.example.org.", "/", ""},
+			{"https", "shop.example.org", "/", ""},
+			{"https", "a.example.net", "/", ""},
+			{"http", "www.example.org", "/a%2Fb?c=%20d&e", "https://www.example.org/a%2Fb?c=%20d&e"},
+			{"http", "www.example.org:8080", "/", "https://www.example.org/"},
+			{"http", "example.org", "/x", "https://www.example.org/x"}, // in one step
+			{"https", "example.org", "/x?y", "https://www.example.org/x?y"},
+			{"https", "[2001:db8::1]:8443", "/", "https://www.example.org:8443/"},
+			{"http", "shop.example.org", "/", "https://shop.example.org/"},
+			{"http", "example.org", "/.well-known/acme-challenge/token", ""},
+		} {
+			for _, method := range []string{"GET", "POST"} {
+				res, body := ask(t, c, method, s.url+x.target, nil, "Host", x.host, "X-Forwarded-Proto", x.scheme)
+				if x.to == "" {
+					expect(t, res, body, 200, "")
+				} else if res.StatusCode != 308 || res.Header.Get("Location") != x.to {
+					t.Errorf("%s %s://%s%s: %d to %q, want %q", method, x.scheme, x.host, x.target, res.StatusCode, res.Header.Get("Location"), x.to)
+				}
+			}
+		}
+	})
+}
+
+func TestMaintenanceAnswers503ButForThoseWhoPass(t *testing.T) {
+	dir := t.TempDir()
+	flag := filepath.Join(dir, "closed")
+	page := write(t, dir, "page.html", "<h1>Back at noon</h1>")
+	onEachLane(t, func(s *site, c *guado.Config) {
+		_ = os.Remove(flag) // of the lane before
+		c.Server.TrustedProxies = []string{"127.0.0.1"}
+		c.Server.Maintenance.Flag, c.Server.Maintenance.Page = flag, page
+		c.Server.Maintenance.Allow, c.Server.Maintenance.Except = []string{"10.0.0.0/8"}, []string{"/static"}
+		s.Mount("/", says("open"))
+	}, func(t *testing.T, s *site, c *http.Client) {
+		closed := func() {
+			t.Helper()
+			res, body := ask(t, c, "GET", s.url+"/", nil, "Accept", "text/html,*/*")
+			expect(t, res, body, 503, "Back at noon")
+			if res.Header.Get("Retry-After") != "300" || res.Header.Get("Cache-Control") != "no-store" || res.Header.Get("X-Request-Id") == "" {
+				t.Errorf("fields of the page: %v", res.Header)
+			}
+			res, body = ask(t, c, "GET", s.url+"/", nil, "Accept", "application/json")
+			expect(t, res, body, 503, `"code":"maintenance"`)
+			res, body = ask(t, c, "GET", s.url+"/", nil, "X-Forwarded-For", "10.1.1.1")
+			expect(t, res, body, 200, "open")
+			res, body = ask(t, c, "GET", s.url+"/static/x.css", nil)
+			expect(t, res, body, 200, "open")
+			res, body = ask(t, c, "GET", s.url+"/statically", nil)
+			expect(t, res, body, 503, "maintenance")
+		}
+		open := func() {
+			t.Helper()
+			// The flag file is looked for once a second.
+			deadline := time.Now().Add(patience)
+			for {
+				res, body := ask(t, c, "GET", s.url+"/", nil)
+				if res.StatusCode == 200 || time.Now().After(deadline) {
+					expect(t, res, body, 200, "open")
+					return
+				}
+			}
+		}
+		open()
+		if err := s.SetMaintenance(true); err != nil {
+			t.Fatal(err)
+		}
+		closed()
+		if st := s.Gate(); !st.Maintenance || st.Flag || st.Refused == 0 {
+			t.Errorf("status %+v", st)
+		}
+		if err := s.SetMaintenance(false); err != nil {
+			t.Fatal(err)
+		}
+		open()
+		write(t, dir, "closed", "")
+		deadline := time.Now().Add(patience)
+		for !s.Gate().Maintenance && time.Now().Before(deadline) {
+			time.Sleep(10 * time.Millisecond)
+		}
+		closed()
+		if err := os.Remove(flag); err != nil {
+			t.Fatal(err)
+		}
+		open()
+	})
+}
+
+func TestAPauseHoldsRequestsAndLetsThemGoOn(t *testing.T) {
+	var served atomic.Int32
+	release := make(chan struct{})
+	onEachLane(t, func(s *site, _ *guado.Config) {
+		served.Store(0)
+		release = make(chan struct{})
+		s.Mount("/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			served.Add(1)
+			if r.URL.Path == "/slow" {
+				<-release
+			}
+			_, _ = io.Copy(w, r.Body)
+		}))
+	}, func(t *testing.T, s *site, c *http.Client) {
+		answers := make(chan string, 16)
+		post := func(path, text string) {
+			go func() {
+				r, err := http.NewRequestWithContext(t.Context(), "POST", s.url+path, strings.NewReader(text))
+				if err != nil {
+					answers <- err.Error()
+					return
+				}
+				res, err := c.Do(r)
+				if err != nil {
+					answers <- err.Error()
+					return
+				}
+				body, _ := io.ReadAll(res.Body)
+				_ = res.Body.Close()
+				answers <- fmt.Sprint(res.StatusCode, " ", string(body))
+			}()
+		}
+		await := func(what string, ok func() bool) {
+			t.Helper()
+			for deadline := time.Now().Add(patience); !ok(); time.Sleep(5 * time.Millisecond) {
+				if time.Now().After(deadline) {
+					t.Fatalf("%s: %+v", what, s.Gate())
+				}
+			}
+		}
+		post("/slow", "before")
+		await("the slow request", func() bool { return served.Load() == 1 })
+		paused := make(chan error, 1)
+		go func() { paused <- s.Pause(t.Context(), guado.Hold{Requests: 3, Wait: time.Hour}) }()
+		await("the pause", func() bool { return s.Gate().Paused })
+		select {
+		case err := <-paused:
+			t.Fatalf("Pause did not wait for the request under way: %v", err)
+		default:
+		}
+		close(release)
+		if err := <-paused; err != nil {
+			t.Fatal(err)
+		}
+		if got := <-answers; got != "200 before" {
+			t.Errorf("the request from before: %q", got)
+		}
+		if err := s.Pause(t.Context(), guado.Hold{}); err == nil {
+			t.Error("a second pause began")
+		}
+		for i := range 3 {
+			post("/", fmt.Sprint("held ", i))
+		}
+		await("three held requests", func() bool { return s.Gate().Held == 3 })
+		res, body := ask(t, c, "GET", s.url+"/", nil)
+		expect(t, res, body, 503, "paused")
+		if res.Header.Get("Retry-After") == "" {
+			t.Error("no Retry-After")
+		}
+		if n := served.Load(); n != 1 {
+			t.Errorf("%d requests reached the application before the pause ended", n)
+		}
+		if !s.Resume() || s.Resume() {
+			t.Error("Resume ends one pause")
+		}
+		got := map[string]bool{}
+		for range 3 {
+			got[<-answers] = true
+		}
+		for i := range 3 {
+			if !got[fmt.Sprint("200 held ", i)] {
+				t.Errorf("answers %v", got)
+			}
+		}
+		// Over the time a request is refused, and the server goes on.
+		if err := s.Pause(t.Context(), guado.Hold{Wait: time.Millisecond}); err != nil {
+			t.Fatal(err)
+		}
+		res, body = ask(t, c, "GET", s.url+"/", nil)
+		expect(t, res, body, 503, "paused")
+		s.Resume()
+		res, body = ask(t, c, "GET", s.url+"/", nil)
+		expect(t, res, body, 200, "")
+		if st := s.Gate(); st.Held != 0 || st.Paused {
+			t.Errorf("after all: %+v", st)
+		}
+	})
+}
+
+func TestAStopDoesNotLetGoWhatAPauseHolds(t *testing.T) {
+	onEachLane(t, func(s *site, _ *guado.Config) { s.Mount("/", says("ran")) }, func(t *testing.T, s *site, c *http.Client) {
+		if err := s.Pause(t.Context(), guado.Hold{}); err != nil {
+			t.Fatal(err)
+		}
+		answer := make(chan string, 1)
+		go func() {
+			res, body := ask(t, c, "GET", s.url+"/", nil)
+			answer <- fmt.Sprint(res.StatusCode, " ", body)
+		}()
+		for deadline := time.Now().Add(patience); s.Gate().Held == 0 && time.Now().Before(deadline); {
+			time.Sleep(5 * time.Millisecond)
+		}
+		if err := s.end(); err != nil {
+			t.Error(err)
+		}
+		if got := <-answer; !strings.HasPrefix(got, "503 ") || !strings.Contains(got, "paused") {
+			t.Errorf("the held request: %q", got)
+		}
+	})
+}
+
+func TestAForgottenProxyIsTold(t *testing.T) {
+	onEachLane(t, func(s *site, _ *guado.Config) { s.Mount("/", says("served")) }, func(t *testing.T, s *site, c *http.Client) {
+		ask(t, c, "GET", s.url+"/", nil, "X-Forwarded-Proto", "http")
+		if strings.Contains(s.log.String(), "X-Forwarded-Proto") {
+			t.Error("what makes no difference is told")
+		}
+		for range 3 {
+			ask(t, c, "GET", s.url+"/", nil, "X-Forwarded-Proto", "https")
+		}
+		if n := strings.Count(s.log.String(), "X-Forwarded-Proto"); n != 1 {
+			t.Errorf("told %d times", n)
+		}
+		if !strings.Contains(s.log.String(), "peer=127.0.0.1") {
+			t.Error("the peer is not named")
+		}
+	})
+}
