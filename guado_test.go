@@ -42,6 +42,7 @@ func newSite(t *testing.T, transport string) (*site, *guado.Config) {
 	c.Server.Listen = []string{"127.0.0.1:0"}
 	c.Server.Transport = transport
 	c.Server.CacheDir = t.TempDir()
+	c.Server.StateDir = t.TempDir()
 	c.Dir = harness.Apps()
 	s := &site{Server: guado.New(c), t: t, log: &harness.Log{}, err: make(chan error, 1)}
 	s.Log = slog.New(slog.NewTextHandler(s.log, nil))

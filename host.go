@@ -9,8 +9,10 @@ import (
 	"log/slog"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 
+	"github.com/guado-server/guado/internal/admin"
 	"github.com/guado-server/guado/internal/config"
 	"github.com/guado-server/guado/internal/edge"
 	"github.com/guado-server/guado/internal/edge/compress"
@@ -49,6 +51,10 @@ type host struct {
 	gate     *gate.Gate
 	edge     *edge.Server
 	urls     []string // of the listeners
+	journal  *admin.Journal
+	admin    atomic.Pointer[admin.Server] // nil: none
+	state    atomic.Value                 // State
+	end      func(cut bool)               // makes Run return
 }
 
 // group is the workers of one interpreter and the queue in front of them.
@@ -62,7 +68,9 @@ type group struct {
 // newHost builds everything and opens the sockets; nothing is started yet.
 func newHost(ctx context.Context, s *Server) (h *host, err error) {
 	c := s.config
-	h = &host{config: c, log: s.Log, instance: rand.Text(), started: time.Now(), apps: map[string]exchange.Handler{}}
+	h = &host{config: c, instance: rand.Text(), started: time.Now(), apps: map[string]exchange.Handler{}, journal: admin.NewJournal()}
+	h.log = slog.New(h.journal.Handler(s.Log.Handler()))
+	h.state.Store(Starting)
 	h.spool = pool.NewSpool(pool.SpoolOptions{
 		Each: c.Server.Spool.Each.Bytes(), Memory: c.Server.Spool.Memory.Bytes(),
 		Disk: c.Server.Spool.Disk.Bytes(), Dir: c.Server.Spool.Dir,
@@ -76,7 +84,8 @@ func newHost(ctx context.Context, s *Server) (h *host, err error) {
 			}
 		}
 	}(h)
-	stdout, stderr := supervise.NewLines(s.Stdout), supervise.NewLines(s.Stderr)
+	stdout := supervise.NewLines(h.journal.Tee(s.Stdout, "stdout", h.printer))
+	stderr := supervise.NewLines(h.journal.Tee(s.Stderr, "stderr", h.printer))
 	if len(c.Groups) > 0 {
 		if err := h.addGroups(ctx, s, stdout, stderr); err != nil {
 			return nil, err

@@ -25,6 +25,14 @@ func (s *Server) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	ctx, end := context.WithCancel(ctx)
+	defer end()
+	h.end = func(cut bool) {
+		end()
+		if cut {
+			s.Cut()
+		}
+	}
 	s.mu.Lock()
 	s.host = h
 	s.mu.Unlock()
@@ -38,6 +46,11 @@ func (s *Server) Run(ctx context.Context) error {
 
 // serve starts what newHost has made, waits for a reason to stop, and stops.
 func (h *host) serve(ctx context.Context, s *Server) error {
+	var waiting context.Context
+	waiting, h.unhold = context.WithCancel(context.Background())
+	if err := h.openAdmin(); err != nil {
+		return errors.Join(err, h.stop(s.cut))
+	}
 	failed := make(chan error, 1)
 	ended := make(chan struct{})
 	go func() {
@@ -45,8 +58,6 @@ func (h *host) serve(ctx context.Context, s *Server) error {
 		failed <- h.edge.Serve()
 	}()
 	h.programs.Start()
-	var waiting context.Context
-	waiting, h.unhold = context.WithCancel(context.Background())
 	for _, g := range h.groups {
 		h.startGroup(waiting, g)
 	}
@@ -65,6 +76,7 @@ func (h *host) serve(ctx context.Context, s *Server) error {
 	case err = <-booted:
 		err = fmt.Errorf("%w: %w", ErrNeverReady, err)
 	}
+	h.state.Store(Stopping)
 	close(quit)
 	<-done
 	if n := h.edge.UnderWay(); n > 0 {
@@ -93,6 +105,7 @@ func (h *host) awaitBoot(quit <-chan struct{}, booted chan<- error, s *Server) {
 			}
 		}
 	}
+	h.state.CompareAndSwap(Starting, Serving)
 	if s.Ready != nil {
 		s.Ready(h.status())
 	}
@@ -138,7 +151,8 @@ func (h *host) stop(cut context.Context) error {
 		err = errors.Join(err, c.Close())
 	}
 	h.spawner.Close()
-	return err
+	// 5. The admin interface, by which all of that could be watched.
+	return errors.Join(err, h.closeAdmin())
 }
 
 // whyCut says who has lost patience.

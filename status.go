@@ -2,6 +2,7 @@ package guado
 
 import (
 	"net"
+	"os"
 	"time"
 
 	"github.com/guado-server/guado/internal/edge"
@@ -14,14 +15,29 @@ import (
 // show it.
 type Status struct {
 	Version     string           `json:"version"`
+	State       State            `json:"state"`
 	Instance    string           `json:"instance"`
+	PID         int              `json:"pid"`
 	Started     time.Time        `json:"started"`
-	Listen      []string         `json:"listen"` // URLs, or "unix:PATH"
+	Config      string           `json:"config,omitempty"` // the file
+	Admin       string           `json:"admin,omitempty"`  // the socket
+	Listen      []string         `json:"listen"`           // URLs, or "unix:PATH"
 	Connections int              `json:"connections"`
 	Spool       pool.SpoolStatus `json:"spool"`
 	Groups      []GroupStatus    `json:"groups"`
 	Programs    []ProgramStatus  `json:"programs,omitempty"`
+	Mounts      []MountStatus    `json:"mounts"`
 }
+
+// State is where a server is in its life.
+type State string
+
+// The states of a server.
+const (
+	Starting State = "starting" // it listens; workers boot
+	Serving  State = "serving"
+	Stopping State = "stopping"
+)
 
 // GroupStatus is a group: its queue and its workers.
 type GroupStatus struct {
@@ -41,10 +57,12 @@ func (s *Server) Status() Status {
 
 func (h *host) status() Status {
 	st := Status{
-		Version: version.Version, Instance: h.instance, Started: h.started,
+		Version: version.Version, State: h.state.Load().(State), Instance: h.instance, PID: os.Getpid(),
+		Started: h.started, Config: h.config.File, Admin: h.adminPath(),
 		Connections: h.edge.Connections(), Spool: h.spool.Status(),
 	}
 	st.Listen = append(st.Listen, h.urls...)
+	st.Mounts = h.mounts()
 	for _, g := range h.groups {
 		st.Groups = append(st.Groups, GroupStatus{
 			Name: g.config.Name, Python: g.interpreter.String(), Queue: g.pool.Status(), Workers: g.workers.Status().Workers,

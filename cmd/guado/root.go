@@ -20,6 +20,7 @@ const (
 	exitFailed   = 1 // it could not serve, or a check failed
 	exitUsage    = 2 // the command line or the configuration is wrong
 	exitNotReady = 3 // the only application has never been ready
+	exitNoServer = 4 // no server answers at the admin socket
 )
 
 // command is what all verbs share: the process's surroundings, so that nothing
@@ -119,6 +120,7 @@ func (c *command) root() *cobra.Command {
 	root.SetHelpTemplate(helpTemplate)
 	root.CompletionOptions.HiddenDefaultCmd = false
 	root.AddCommand(c.serve(), c.dev(), c.check(), c.config(), c.exec(), c.version())
+	root.AddCommand(c.status(), c.ps(), c.logs(), c.workers(), c.program(), c.stop())
 	return root
 }
 
@@ -141,7 +143,7 @@ const helpTemplate = `{{with (or .Long .Short)}}{{. | trimTrailingWhitespaces}}
 
 {{end}}{{if or .Runnable .HasSubCommands}}{{.UsageString}}{{end}}
 Exit codes: 0 done, 1 failed, 2 wrong usage or configuration, 3 the only
-application has never been ready.
+application has never been ready, 4 no server answers.
 `
 
 // example lays out pairs of a command line and what it does.

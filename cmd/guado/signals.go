@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"os"
 	"os/signal"
 	"sync"
@@ -32,3 +33,8 @@ func listen(act func(os.Signal)) (end func()) {
 }
 
 func isHangup(s os.Signal) bool { return s == syscall.SIGHUP }
+
+// interruptible gives a context that SIGINT and SIGTERM end, for verbs that wait.
+func interruptible(ctx context.Context) (context.Context, func()) {
+	return signal.NotifyContext(ctx, syscall.SIGTERM, syscall.SIGINT)
+}

@@ -51,6 +51,7 @@ var allowed = map[string][]string{
 	"internal/static":    {"internal/exchange"},
 	"internal/upstream":  {"internal/exchange"},
 
+	"internal/admin":         {},
 	"internal/supervise":     {"internal/link"},
 	"internal/program":       {"internal/supervise"},
 	"internal/config":        {},
@@ -60,7 +61,7 @@ var allowed = map[string][]string{
 	"internal/archtest":      {},
 	"python":                 {},
 
-	"": {"internal/access", "internal/address", "internal/basicauth", "internal/canonical", "internal/gate",
+	"": {"internal/access", "internal/admin", "internal/address", "internal/basicauth", "internal/canonical", "internal/gate",
 		"internal/headers", "internal/limit", "internal/ratelimit", "internal/sendfile",
 		"internal/config", "internal/edge", "internal/edge/compress", "internal/edge/http2", "internal/edge/lane",
 		"internal/exchange", "internal/gohandler", "internal/link", "internal/pool", "internal/program", "internal/redirect",
@@ -68,7 +69,7 @@ var allowed = map[string][]string{
 		"internal/version", "python"},
 	// The command loads, checks and shows a configuration and hands it to the library;
 	// `guado check` boots a worker as the supervisor would.
-	"cmd/guado": {"", "internal/config", "internal/link", "internal/runtime", "internal/supervise",
+	"cmd/guado": {"", "internal/admin", "internal/config", "internal/link", "internal/program", "internal/runtime", "internal/supervise",
 		"internal/version", "internal/watch", "python"},
 }
 
@@ -79,7 +80,7 @@ var allowed = map[string][]string{
 var speakHTTP = []string{
 	"internal/edge", "internal/edge/compress", "internal/edge/http2",
 	"internal/gohandler", "internal/sendfile", "internal/static", "internal/upstream",
-	"internal/config", "",
+	"internal/admin", "internal/config", "",
 }
 
 // source is one Go file that is no test.

@@ -20,6 +20,7 @@ import "net/http"
 // Config is everything a Guado host is told.
 type Config struct {
 	Server Server  `toml:"server" doc:"The host: sockets, limits, logs, folders."`
+	Admin  Admin   `toml:"admin" doc:"The interface by which the host is seen and steered."`
 	Groups []Group `toml:"group" doc:"An interpreter, its environment and the workers that run in it. Apps join by group = \"name\"; an app that joins none is a group of its own."`
 	Apps   []App   `toml:"app" doc:"A WSGI or ASGI callable. The keys of [[group]] on an app that joins no group are shorthand for its own group."`
 	Mounts []Mount `toml:"mount" doc:"Binds a host and path prefix to an app, a folder, a redirect or an upstream. Without any mount a single app is mounted at \"/\"."`

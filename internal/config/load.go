@@ -30,38 +30,16 @@ type Flag struct {
 // Load reads, checks and completes a configuration. Its error is [Problems] when
 // the configuration is at fault.
 func Load(o Options) (*Config, error) {
-	workdir := o.Workdir
-	if workdir == "" {
-		var err error
-		if workdir, err = os.Getwd(); err != nil {
-			return nil, fmt.Errorf("working directory: %w", err)
-		}
-	}
-	t, dir := newTree(), workdir
-	if o.File != "" {
-		file := o.File
-		if !filepath.IsAbs(file) {
-			file = filepath.Join(workdir, file)
-		}
-		data, err := os.ReadFile(file)
-		if err != nil {
-			return nil, fmt.Errorf("configuration file: %w", err)
-		}
-		if t, err = parse(baseName(file, workdir), data); err != nil {
-			return nil, err
-		}
-		dir = filepath.Dir(file)
+	t, dir, err := o.read()
+	if err != nil {
+		return nil, err
 	}
 	d := decoder{tree: t}
-	for _, f := range o.Flags {
-		t.flag(f, workdir)
-	}
-	t.nameApps()
 	t.overlay(o.Environ, &d.problems)
 	c := &Config{File: o.File, Dir: dir, Dev: o.Dev}
 	d.table(reflect.ValueOf(c).Elem(), t.root, "", "")
 	c.origins = t.origins
-	err := c.Resolve(o.Environ)
+	err = c.Resolve(o.Environ)
 	if ps, ok := AsProblems(err); ok || len(d.list) > 0 {
 		d.merge(ps)
 		return nil, d.err()
@@ -70,6 +48,36 @@ func Load(o Options) (*Config, error) {
 		return nil, err
 	}
 	return c, nil
+}
+
+// read gives what file and flags set, and the folder that paths are relative to.
+func (o Options) read() (t *tree, dir string, err error) {
+	workdir := o.Workdir
+	if workdir == "" {
+		if workdir, err = os.Getwd(); err != nil {
+			return nil, "", fmt.Errorf("working directory: %w", err)
+		}
+	}
+	t, dir = newTree(), workdir
+	if o.File != "" {
+		file := o.File
+		if !filepath.IsAbs(file) {
+			file = filepath.Join(workdir, file)
+		}
+		data, err := os.ReadFile(file)
+		if err != nil {
+			return nil, "", fmt.Errorf("configuration file: %w", err)
+		}
+		if t, err = parse(baseName(file, workdir), data); err != nil {
+			return nil, "", err
+		}
+		dir = filepath.Dir(file)
+	}
+	for _, f := range o.Flags {
+		t.flag(f, workdir)
+	}
+	t.nameApps()
+	return t, dir, nil
 }
 
 // flag puts one flag into the tree. Paths on the command line are relative to the

@@ -122,6 +122,7 @@ func (c *Config) Listeners() ([]Listener, error) {
 // folders gives state and cache their places by the XDG rules. An account that has no
 // home it can write to, as in many containers, gets a folder of its own in $TMPDIR.
 func (r *resolver) folders() {
+	own := r.Server.StateDir != ""
 	home := r.getenv("HOME")
 	fallback := filepath.Join(os.TempDir(), "guado-"+strconv.Itoa(os.Getuid()))
 	place := func(key string, value *string, own, xdg, below string) {
@@ -140,6 +141,7 @@ func (r *resolver) folders() {
 	}
 	place("server.state_dir", &r.Server.StateDir, "", "XDG_STATE_HOME", ".local/state")
 	place("server.cache_dir", &r.Server.CacheDir, "GUADO_CACHE_DIR", "XDG_CACHE_HOME", ".cache")
+	r.adminSocket(own)
 }
 
 // canMake reports whether a folder is there and can be written to, or could be made.

@@ -1,0 +1,115 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/getkin/kin-openapi/openapi3"
+	"github.com/getkin/kin-openapi/openapi3filter"
+	"github.com/getkin/kin-openapi/routers/legacy"
+
+	"github.com/guado-server/guado/internal/admin"
+)
+
+// questions are what the test asks of each action; readings are asked as they are.
+var questions = []struct {
+	method, path, body string
+	status             int
+}{
+	{"GET", "/v1/status", "", 200},
+	{"GET", "/v1/workers", "", 200},
+	{"GET", "/v1/workers/p01", "", 200},
+	{"GET", "/v1/workers/p99", "", 404},
+	{"GET", "/v1/programs", "", 200},
+	{"GET", "/v1/programs/sleeper", "", 200},
+	{"GET", "/v1/programs/nobody", "", 404},
+	{"POST", "/v1/programs/sleeper/stop", "", 200},
+	{"POST", "/v1/programs/sleeper/start", "", 200},
+	{"POST", "/v1/programs/sleeper/restart", "", 200},
+	{"POST", "/v1/programs/nobody/restart", "", 404},
+	{"GET", "/v1/mounts", "", 200},
+	{"GET", "/v1/config", "", 200},
+	{"GET", "/v1/logs?tail=1", "", 200},
+	{"GET", "/v1/openapi.yaml", "", 200},
+	{"POST", "/v1/workers/restart", "", 204},
+	{"POST", "/v1/stop", `{"later": true}`, 400},
+	{"POST", "/v1/stop", `{"now": true}`, 204},
+}
+
+// TestTheInterfaceIsAsItsDescriptionSays asks everything that the description has of a
+// real server, and holds each answer against it. That the server has nothing beyond it
+// is held in the root package.
+func TestTheInterfaceIsAsItsDescriptionSays(t *testing.T) {
+	doc, err := openapi3.NewLoader().LoadFromData(admin.OpenAPI)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := doc.Validate(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	router, err := legacy.NewRouter(doc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	openapi3filter.RegisterBodyDecoder("application/yaml", openapi3filter.FileBodyDecoder)
+	openapi3filter.RegisterBodyDecoder("application/x-ndjson", openapi3filter.JSONBodyDecoder) // the test asks for one record
+	dir, s := site(t, map[string]string{"guado.toml": "[[app]]\ntarget = \"hello\"\n[[program]]\nname = \"sleeper\"\ncommand = [\"sleep\", \"1000\"]\nstart_seconds = 0\n"})
+	get(t, s.url)
+	c := &command{out: io.Discard, err: io.Discard, environ: os.Environ()}
+	server, err := c.connect(context.Background(), &remote{socket: text{value: filepath.Join(dir, "state", "admin.sock")}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer server.http.CloseIdleConnections()
+	var seen []string
+	for _, a := range questions {
+		q, err := http.NewRequestWithContext(context.Background(), a.method, "http://guado"+a.path, strings.NewReader(a.body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if a.body != "" {
+			q.Header.Set("Content-Type", "application/json")
+		}
+		route, params, err := router.FindRoute(q)
+		if err != nil {
+			t.Errorf("%s %s: %v", a.method, a.path, err)
+			continue
+		}
+		seen = append(seen, a.method+" "+route.Path)
+		in := &openapi3filter.RequestValidationInput{Request: q, PathParams: params, Route: route}
+		if err := openapi3filter.ValidateRequest(context.Background(), in); (err == nil) != (a.status != 400) {
+			t.Errorf("%s %s: the description says of the request: %v", a.method, a.path, err)
+		}
+		q.Body = io.NopCloser(strings.NewReader(a.body))
+		res, err := server.http.Do(q)
+		if err != nil {
+			t.Fatal(err)
+		}
+		body, err := io.ReadAll(res.Body)
+		if err = errors.Join(err, res.Body.Close()); err != nil {
+			t.Fatal(err)
+		}
+		if res.StatusCode != a.status {
+			t.Errorf("%s %s: %d %s", a.method, a.path, res.StatusCode, body)
+		}
+		out := &openapi3filter.ResponseValidationInput{RequestValidationInput: in, Status: res.StatusCode, Header: res.Header, Body: io.NopCloser(bytes.NewReader(body))}
+		if err := openapi3filter.ValidateResponse(context.Background(), out); err != nil {
+			t.Errorf("%s %s: %v\n%s", a.method, a.path, err, body)
+		}
+	}
+	for path, item := range doc.Paths.Map() {
+		for method := range item.Operations() {
+			if !slices.Contains(seen, method+" "+path) {
+				t.Errorf("%s %s is described, and nobody asked for it: add it to the test", method, path)
+			}
+		}
+	}
+}
