@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/guado-server/guado/internal/admin"
+	"github.com/guado-server/guado/internal/child"
 	"github.com/guado-server/guado/internal/config"
 	"github.com/guado-server/guado/internal/edge"
 	"github.com/guado-server/guado/internal/edge/compress"
@@ -40,7 +41,7 @@ type host struct {
 	log      *slog.Logger
 	instance string
 	started  time.Time
-	spawner  *supervise.Spawner
+	spawner  *child.Spawner
 	spool    *pool.Spool
 	groups   []*group
 	programs *program.Set
@@ -75,7 +76,7 @@ func newHost(ctx context.Context, s *Server) (h *host, err error) {
 		Each: c.Server.Spool.Each.Bytes(), Memory: c.Server.Spool.Memory.Bytes(),
 		Disk: c.Server.Spool.Disk.Bytes(), Dir: c.Server.Spool.Dir,
 	})
-	h.spawner = supervise.NewSpawner()
+	h.spawner = child.NewSpawner(child.Options{Instance: h.instance, Log: s.Log})
 	defer func(h *host) { // as it is now: an error returns nil
 		if err != nil {
 			h.spawner.Close()
@@ -179,7 +180,7 @@ func (h *host) addGroup(g *config.Group, in *runtime.Interpreter, cache *runtime
 			Path: in.Executable, Args: []string{"-u", "-c", bootstrap}, Dir: g.Dir,
 			Env: func() ([]string, error) {
 				env, err := g.Environ(s.Environ)
-				return append(in.Environ(env), "GUADO_INSTANCE="+h.instance), err
+				return in.Environ(env), err
 			},
 			Package: func(ctx context.Context) (string, error) { return cache.Package(ctx, in) },
 		},

@@ -61,7 +61,7 @@ func (h *host) programSpec(s *Server, p *config.Program, one config.Program) (pr
 			if in != nil { // a machine without Python may run programs
 				env = in.Environ(env)
 			}
-			return append(env, "GUADO_INSTANCE="+h.instance, "GUADO_PROGRAM="+one.Name), err
+			return append(env, "GUADO_PROGRAM="+one.Name), err
 		},
 		After: one.After, Ready: ready, Autostart: one.Autostart, Once: one.Once, Overlap: program.Overlap(one.Overlap),
 		Restart: program.Policy(one.Policy()), ExitCodes: one.ExitCodes,

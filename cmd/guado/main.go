@@ -7,8 +7,13 @@ package main
 import (
 	"context"
 	"os"
+
+	"github.com/guado-server/guado"
 )
 
 func main() {
+	if code, is := guado.Child(); is {
+		os.Exit(code)
+	}
 	os.Exit(execute(context.Background(), os.Args[1:], os.Stdout, os.Stderr, os.Environ()))
 }

@@ -3,6 +3,7 @@ package program_test
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
 	"fmt"
 	"io"
 	"log/slog"
@@ -18,6 +19,7 @@ import (
 
 	"go.uber.org/goleak"
 
+	"github.com/guado-server/guado/internal/child"
 	"github.com/guado-server/guado/internal/program"
 	"github.com/guado-server/guado/internal/supervise"
 )
@@ -27,6 +29,9 @@ const patience = 60 * time.Second
 
 // TestMain is the tests, or one of the programs that they run.
 func TestMain(m *testing.M) {
+	if code, is := child.Main(os.Args, os.Environ()); is {
+		os.Exit(code)
+	}
 	if role := os.Getenv("ROLE"); role != "" {
 		os.Exit(play(role))
 	}
@@ -140,7 +145,7 @@ func self(t *testing.T, name, role string) program.Spec {
 func start(t *testing.T, specs ...program.Spec) *rig {
 	t.Helper()
 	r := &rig{t: t, dir: t.TempDir()}
-	spawner := supervise.NewSpawner()
+	spawner := child.NewSpawner(child.Options{Instance: rand.Text()})
 	out := supervise.NewLines(&r.out)
 	for i := range specs {
 		if specs[i].Dir == "" {

@@ -7,21 +7,19 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
 	"syscall"
 	"time"
+
+	"github.com/guado-server/guado/internal/child"
 )
 
 // process is a program's process and its output.
 type process struct {
-	cmd    *exec.Cmd
+	*child.Process
 	pid    int
 	group  bool // signals that ask it to end go to the whole process group
 	out    []*stream
-	exited chan struct{} // closed when it was reaped
-
-	mu     sync.Mutex // guards reaped: its id may be another's then
-	reaped bool
+	exited <-chan struct{} // closed when it was reaped
 }
 
 // Exit is how a process ended.
@@ -53,15 +51,16 @@ func (i *instance) start(listen *listener) (*process, error) {
 	if err != nil {
 		return nil, err
 	}
-	cmd := exec.Command(path, i.spec.Command[1:]...) //nolint:noctx // its end is ours to order: signals, group
-	cmd.Args[0] = i.spec.Command[0]
-	cmd.Dir, cmd.Env, cmd.SysProcAttr = i.spec.Dir, env, attributes()
-	p := &process{cmd: cmd, group: i.spec.StopGroup, exited: make(chan struct{})}
+	c := child.Child{
+		Path: path, Argv0: i.spec.Command[0], Args: i.spec.Command[1:], Dir: i.spec.Dir, Env: env, Name: i.spec.Name,
+	}
+	p := &process{group: i.spec.StopGroup}
 	theirs, err := p.pipes(i.out)
 	if err != nil {
 		return nil, err
 	}
-	err = i.set.opts.Spawner.Start(cmd)
+	c.Stdout, c.Stderr = theirs[0], theirs[1]
+	p.Process, err = i.set.opts.Spawner.Spawn(c)
 	for _, f := range theirs {
 		_ = f.Close() // the child has its own
 	}
@@ -69,8 +68,7 @@ func (i *instance) start(listen *listener) (*process, error) {
 		p.closeOutput()
 		return nil, fmt.Errorf("start of %s: %w", i.spec.Command[0], err)
 	}
-	p.pid = cmd.Process.Pid
-	go p.reap()
+	p.pid, p.exited = p.PID(), p.Exited()
 	return p, nil
 }
 
@@ -87,7 +85,6 @@ func (p *process) pipes(j *journal) ([]*os.File, error) {
 		}
 		p.out, theirs = append(p.out, s), append(theirs, w)
 	}
-	p.cmd.Stdout, p.cmd.Stderr = theirs[0], theirs[1]
 	return theirs, nil
 }
 
@@ -117,33 +114,12 @@ func lookPath(name, dir string, env []string) (string, error) {
 	return "", fmt.Errorf("command %q: %w (PATH is %s)", name, exec.ErrNotFound, path)
 }
 
-// reap waits for the process. What it left in its group is killed, while the id of
-// both cannot be another's yet.
-func (p *process) reap() {
-	awaitExit(p.pid)
-	p.mu.Lock()
-	p.signalLocked(syscall.SIGKILL, true)
-	_ = p.cmd.Wait() // ProcessState has the same
-	p.reaped = true
-	p.mu.Unlock()
-	close(p.exited)
-}
-
 func (p *process) signal(s syscall.Signal, group bool) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.signalLocked(s, group)
-}
-
-func (p *process) signalLocked(s syscall.Signal, group bool) {
-	if p.reaped {
-		return
-	}
-	pid := p.pid
 	if group {
-		pid = -pid
+		p.Signal(s)
+	} else {
+		p.SignalLeader(s)
 	}
-	_ = syscall.Kill(pid, s) // ESRCH: it is gone already
 }
 
 // stop asks the process to end and kills it when it does not within the time, or when
@@ -170,7 +146,7 @@ func (p *process) stop(s syscall.Signal, within time.Duration, cut context.Conte
 func (p *process) exit() *Exit {
 	<-p.exited
 	e := &Exit{Code: -1, Time: time.Now()}
-	if state := p.cmd.ProcessState; state != nil {
+	if state := p.State(); state != nil {
 		e.Code = state.ExitCode()
 		if ws, ok := state.Sys().(syscall.WaitStatus); ok && ws.Signaled() {
 			e.Signal = ws.Signal().String()

@@ -13,6 +13,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/guado-server/guado/internal/child"
 	"github.com/guado-server/guado/internal/supervise"
 )
 
@@ -73,7 +74,7 @@ type Spec struct {
 // Options of a set.
 type Options struct {
 	Programs []Spec
-	Spawner  *supervise.Spawner
+	Spawner  *child.Spawner
 	Stdout   *supervise.Lines // of programs that have no log file
 	Stderr   *supervise.Lines
 	Log      *slog.Logger

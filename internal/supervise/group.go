@@ -13,6 +13,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/guado-server/guado/internal/child"
 	"github.com/guado-server/guado/internal/link"
 )
 
@@ -33,7 +34,7 @@ type Options struct {
 	Link    link.Options
 	Hello   link.Hello // Slot is set for each worker
 	Crew    Crew
-	Spawner *Spawner
+	Spawner *child.Spawner
 	Stdout  *Lines
 	Stderr  *Lines
 	Log     *slog.Logger

@@ -3,6 +3,7 @@ package supervise_test
 import (
 	"bufio"
 	"context"
+	"crypto/rand"
 	"fmt"
 	"log/slog"
 	"os"
@@ -15,6 +16,7 @@ import (
 
 	"go.uber.org/goleak"
 
+	"github.com/guado-server/guado/internal/child"
 	"github.com/guado-server/guado/internal/link"
 	"github.com/guado-server/guado/internal/link/linktest"
 	"github.com/guado-server/guado/internal/pool"
@@ -27,6 +29,9 @@ const patience = 20 * time.Second
 
 // The test binary is the worker too: a real process that speaks the link.
 func TestMain(m *testing.M) {
+	if code, is := child.Main(os.Args, os.Environ()); is {
+		os.Exit(code)
+	}
 	switch role := os.Getenv("ROLE"); {
 	case role == "host":
 		beHost()
@@ -72,12 +77,12 @@ func beWorker(role string) int {
 		_ = p.Requests(hello, nil) // returns at DRAIN
 		select {}
 	case role == "parent":
-		child := exec.Command("sleep", "1000")
-		child.Stdout = os.Stdout
-		if err := child.Start(); err != nil {
+		sleep := exec.Command("sleep", "1000")
+		sleep.Stdout = os.Stdout
+		if err := sleep.Start(); err != nil {
 			return 1
 		}
-		fmt.Println("child", child.Process.Pid)
+		fmt.Println("child", sleep.Process.Pid)
 	case role == "quick":
 		_, _ = p.Shake()
 		return 0
@@ -104,7 +109,7 @@ const hostPing = 600 * time.Millisecond
 
 // beHost starts a worker and waits to be killed.
 func beHost() {
-	spawner := supervise.NewSpawner()
+	spawner := child.NewSpawner(child.Options{Instance: rand.Text()})
 	o := options("hello", pool.New(pool.Options{Log: slog.New(slog.DiscardHandler)}), spawner)
 	o.PingTimeout = hostPing
 	g := supervise.New(o)
@@ -117,7 +122,7 @@ func beHost() {
 	select {}
 }
 
-func options(role string, crew supervise.Crew, spawner *supervise.Spawner) supervise.Options {
+func options(role string, crew supervise.Crew, spawner *child.Spawner) supervise.Options {
 	self, err := os.Executable()
 	if err != nil {
 		panic(err)
@@ -148,7 +153,7 @@ func start(t *testing.T, role string, change ...func(*supervise.Options)) *rig {
 	r := &rig{t: t}
 	log := slog.New(slog.NewTextHandler(&r.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	r.pool = pool.New(pool.Options{Log: log, Spool: pool.NewSpool(pool.SpoolOptions{})})
-	spawner := supervise.NewSpawner()
+	spawner := child.NewSpawner(child.Options{Instance: rand.Text()})
 	o := options(role, r.pool, spawner)
 	o.Log, o.Stdout, o.Stderr = log, supervise.NewLines(&r.out), supervise.NewLines(&r.errOut)
 	for _, f := range change {

@@ -5,11 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"sync"
 	"syscall"
 	"time"
 
+	"github.com/guado-server/guado/internal/child"
 	"github.com/guado-server/guado/internal/link"
 )
 
@@ -210,8 +210,8 @@ func (s *slot) live(ctx context.Context) (served time.Duration, err error) {
 	s.move(Ready)
 	began := time.Now()
 	s.group.opts.Crew.Attach(s.name, p.link, ready)
-	s.group.opts.Log.Info("worker is ready", "slot", s.name, "group", s.group.opts.Name, "pid", p.pid(),
-		"python", ready.Python, "boot_seconds", began.Sub(p.started).Round(time.Millisecond).Seconds())
+	s.group.opts.Log.Info("worker is ready", "slot", s.name, "group", s.group.opts.Name, "pid", p.PID(),
+		"python", ready.Python, "boot_seconds", began.Sub(p.Started()).Round(time.Millisecond).Seconds())
 	s.group.healed() // now that the crew knows what it serves
 	err = s.watch(ctx, p)
 	if errors.Is(err, errRestart) && s.recycling(p) {
@@ -231,7 +231,7 @@ func (s *slot) live(ctx context.Context) (served time.Duration, err error) {
 	s.move(Ending)
 	p.kill(err)
 	err = p.reason(err)
-	s.group.opts.Log.Error("worker died", "slot", s.name, "group", s.group.opts.Name, "pid", p.pid(), "error", err.Error())
+	s.group.opts.Log.Error("worker died", "slot", s.name, "group", s.group.opts.Name, "pid", p.PID(), "error", err.Error())
 	return time.Since(began), err
 }
 
@@ -251,7 +251,7 @@ func (s *slot) start(ctx context.Context) (*process, error) {
 		return nil, err
 	}
 	s.mu.Lock()
-	s.worker, s.pid = p, p.pid()
+	s.worker, s.pid = p, p.PID()
 	s.starts++
 	s.mu.Unlock()
 	return p, nil
@@ -340,16 +340,12 @@ func (b *pulse) stopped(now, pong time.Time) bool {
 
 // process is a worker's process with its link and its output.
 type process struct {
-	cmd      *exec.Cmd
-	link     *link.Link
-	started  time.Time
-	out      []*output
-	exited   chan struct{} // closed when it was reaped
-	terminal bool
+	*child.Process
+	link *link.Link
+	out  []*output
 
-	mu     sync.Mutex // guards all below
-	why    error      // first reason for which we killed it
-	reaped bool       // its id may be another's
+	mu  sync.Mutex // guards why
+	why error      // first reason for which we killed it
 }
 
 func startProcess(o *Options, slot, code string, environ []string) (*process, error) {
@@ -363,84 +359,49 @@ func startProcess(o *Options, slot, code string, environ []string) (*process, er
 	}
 	l.Logs(name, func(m link.LogMessage) { o.log(slot, m) })
 	files, env := l.Child()
-	cmd := exec.Command(o.Command.Path, o.Command.Args...) //nolint:noctx // its end is ours to order: drain, signals, group
-	cmd.Dir = o.Command.Dir
-	cmd.ExtraFiles = files
-	cmd.Env = append(append([]string{}, environ...), "GUADO_LINK="+env, "GUADO_PACKAGE="+code)
-	cmd.SysProcAttr = attributes(!o.Terminal)
-	p := &process{cmd: cmd, link: l, started: time.Now(), exited: make(chan struct{}), terminal: o.Terminal}
-	var theirs []*os.File
+	c := child.Child{
+		Path: o.Command.Path, Args: o.Command.Args, Dir: o.Command.Dir, Files: files, Terminal: o.Terminal, Name: slot,
+		Env: append(append([]string{}, environ...), "GUADO_LINK="+env, "GUADO_PACKAGE="+code),
+	}
+	p := &process{link: l}
 	if o.Terminal {
-		cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
-	} else if theirs, err = p.pipes(o); err != nil {
+		c.Stdin, c.Stdout, c.Stderr = os.Stdin, os.Stdout, os.Stderr
+	} else if err := p.pipes(o, &c); err != nil {
 		return nil, errors.Join(err, l.Close())
 	}
-	err = o.Spawner.Start(cmd)
-	for _, f := range theirs {
-		_ = f.Close() // the child has its own
+	p.Process, err = o.Spawner.Spawn(c)
+	if !o.Terminal {
+		_ = c.Stdout.Close() // the child has its own
+		_ = c.Stderr.Close()
 	}
 	l.CloseChild()
 	if err != nil {
 		p.closeOutput()
 		return nil, errors.Join(fmt.Errorf("start of the interpreter: %w", err), l.Close())
 	}
-	go p.reap()
+	go func() {
+		<-p.Exited()
+		l.ProcessExited()
+	}()
 	return p, nil
 }
 
-func (p *process) pipes(o *Options) ([]*os.File, error) {
-	var theirs []*os.File
-	for _, to := range []*Lines{o.Stdout, o.Stderr} {
-		out, w, err := newOutput(to)
-		if err != nil {
-			for _, f := range theirs {
-				_ = f.Close() // no child was started
+func (p *process) pipes(o *Options, c *child.Child) (err error) {
+	for _, std := range []struct {
+		to    *Lines
+		child **os.File
+	}{{o.Stdout, &c.Stdout}, {o.Stderr, &c.Stderr}} {
+		var out *output
+		if out, *std.child, err = newOutput(std.to); err != nil {
+			if c.Stdout != nil {
+				_ = c.Stdout.Close() // no child was started
 			}
 			p.closeOutput()
-			return nil, fmt.Errorf("pipe for the worker's output: %w", err)
+			return fmt.Errorf("pipe for the worker's output: %w", err)
 		}
-		p.out, theirs = append(p.out, out), append(theirs, w)
+		p.out = append(p.out, out)
 	}
-	p.cmd.Stdout, p.cmd.Stderr = theirs[0], theirs[1]
-	return theirs, nil
-}
-
-func (p *process) pid() int { return p.cmd.Process.Pid }
-
-// reap waits for the process, then for nobody: what it left in its group is killed,
-// while the id of both cannot be another's yet.
-func (p *process) reap() {
-	if !awaitExit(p.pid()) {
-		_ = p.cmd.Wait() // better a small chance to hit another than to leave a group behind
-	}
-	p.mu.Lock()
-	if !p.terminal {
-		p.signalLocked(syscall.SIGKILL)
-	}
-	_ = p.cmd.Wait() // at once; ProcessState has the same
-	p.reaped = true
-	p.mu.Unlock()
-	p.link.ProcessExited()
-	close(p.exited)
-}
-
-// signal reaches the whole process group, which is the worker's own, while the process
-// is not reaped.
-func (p *process) signal(sig syscall.Signal) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.signalLocked(sig)
-}
-
-func (p *process) signalLocked(sig syscall.Signal) {
-	if p.reaped {
-		return
-	}
-	pid := p.pid()
-	if !p.terminal {
-		pid = -pid
-	}
-	_ = syscall.Kill(pid, sig) // ESRCH: it is gone already
+	return nil
 }
 
 // kill ends it at once; the first reason stays.
@@ -450,14 +411,14 @@ func (p *process) kill(why error) {
 		p.why = why
 	}
 	p.mu.Unlock()
-	p.signal(syscall.SIGKILL)
+	p.Signal(syscall.SIGKILL)
 }
 
 // terminate asks it to end by SIGTERM first.
 func (p *process) terminate(grace time.Duration) {
-	p.signal(syscall.SIGTERM)
-	if !p.ended(grace) {
-		p.signal(syscall.SIGKILL)
+	p.Signal(syscall.SIGTERM)
+	if !p.Ended(grace) {
+		p.Signal(syscall.SIGKILL)
 	}
 }
 
@@ -465,7 +426,7 @@ func (p *process) terminate(grace time.Duration) {
 // itself, and may still have something to print.
 func (p *process) giveUp(err error) {
 	var boot *link.BootError
-	if !errors.As(err, &boot) || !p.ended(termGrace) {
+	if !errors.As(err, &boot) || !p.Ended(termGrace) {
 		p.terminate(termGrace)
 	}
 }
@@ -486,7 +447,7 @@ func (o *Options) cutGrace() time.Duration { return min(cutGrace, o.ExitTimeout/
 // drain lets it finish for grace, run lifespan shutdown and atexit, and exit.
 func (p *process) drain(grace, exit time.Duration) {
 	p.link.Drain(grace)
-	if !p.ended(exit) {
+	if !p.Ended(exit) {
 		p.terminate(termGrace)
 	}
 }
@@ -498,7 +459,7 @@ func (p *process) retire(ctx context.Context, o *Options) {
 	t := time.NewTimer(o.DrainMax + o.ExitTimeout)
 	defer t.Stop()
 	select {
-	case <-p.exited:
+	case <-p.Exited():
 	case <-t.C:
 		p.terminate(termGrace)
 	case <-ctx.Done():
@@ -506,20 +467,9 @@ func (p *process) retire(ctx context.Context, o *Options) {
 	}
 }
 
-func (p *process) ended(within time.Duration) bool {
-	t := time.NewTimer(within)
-	defer t.Stop()
-	select {
-	case <-p.exited:
-		return true
-	case <-t.C:
-		return false
-	}
-}
-
 // reason is why the worker ended, said as exactly as can be.
 func (p *process) reason(err error) error {
-	<-p.exited
+	<-p.Exited()
 	p.mu.Lock()
 	why := p.why
 	p.mu.Unlock()
@@ -530,12 +480,12 @@ func (p *process) reason(err error) error {
 	case why != nil && !errors.Is(why, link.ErrExited):
 		return why
 	}
-	return fmt.Errorf("%w: %s", errEnded, p.cmd.ProcessState)
+	return fmt.Errorf("%w: %s", errEnded, p.Verdict())
 }
 
 // close frees what belongs to the worker once it has ended.
 func (p *process) close() {
-	<-p.exited
+	<-p.Exited()
 	<-p.link.Done()
 	_ = p.link.Close() // the process is gone: nobody is left to tell
 	p.closeOutput()

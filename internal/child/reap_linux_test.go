@@ -1,9 +1,6 @@
-package supervise
+package child
 
 import (
-	"context"
-	"errors"
-	"log/slog"
 	"os"
 	"os/exec"
 	"strconv"
@@ -13,30 +10,24 @@ import (
 )
 
 func TestASignalAfterTheEndDoesNotHitAnotherProcessThatGotTheID(t *testing.T) {
-	spawner := NewSpawner()
-	defer spawner.Close()
-	o := &Options{
-		Name: "shop", Log: slog.New(slog.DiscardHandler), Spawner: spawner,
-		Command: Command{Path: "/bin/true", Package: func(context.Context) (string, error) { return "", nil }},
-		Stdout:  NewLines(os.Stdout), Stderr: NewLines(os.Stderr),
-	}
-	p, err := startProcess(o, "p01", "", nil)
+	s := NewSpawner(Options{})
+	defer s.Close()
+	p, err := s.Spawn(Child{Path: "/bin/true"})
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer p.close()
 	select {
-	case <-p.exited:
+	case <-p.Exited():
 	case <-time.After(20 * time.Second):
 		t.Fatal("it does not end")
 	}
-	other := reuse(t, p.pid())
+	other := reuse(t, p.PID())
 	defer func() {
 		_ = other.Process.Kill()
 		_ = other.Wait() // killed
 	}()
-	p.kill(errors.New("the stop was cut short"))
-	p.terminate(0)
+	p.Kill()
+	p.Signal(syscall.SIGTERM)
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
