@@ -55,6 +55,7 @@ bench: build
 	tools/setup.sh bench
 	.cache/bench/bin/python bench/run.py
 	.cache/bench/bin/python bench/cancel.py
+	.cache/bench/bin/python bench/overhead.py
 
 soak: build
 	tools/setup.sh test

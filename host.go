@@ -52,6 +52,7 @@ type host struct {
 	gate     *gate.Gate
 	edge     *edge.Server
 	urls     []string // of the listeners
+	watching watching
 	journal  *admin.Journal
 	admin    atomic.Pointer[admin.Server] // nil: none
 	state    atomic.Value                 // State
@@ -95,6 +96,9 @@ func newHost(ctx context.Context, s *Server) (h *host, err error) {
 	if err := h.addPrograms(s, stdout, stderr); err != nil {
 		return nil, err
 	}
+	if err := h.watch(ctx); err != nil {
+		return nil, err
+	}
 	table, err := h.routes()
 	if err != nil {
 		return nil, err
@@ -110,7 +114,7 @@ func newHost(ctx context.Context, s *Server) (h *host, err error) {
 	for _, l := range listeners {
 		h.urls = append(h.urls, listenURL(l, h.config.Server.TLS.Enabled()))
 	}
-	options, err := h.edgeOptions(road)
+	options, err := h.edgeOptions(h.probes(road))
 	if err == nil {
 		options.Listeners = listeners
 		h.edge, err = edge.New(options)
@@ -231,7 +235,7 @@ func (h *host) routes() (*route.Table, error) {
 		}
 		mounts = append(mounts, route.Mount{
 			Name: m.Name, Host: m.Host, Path: m.Path, Keep: !m.Strip(), RootPath: m.RootPath,
-			AddSlash: m.Kind() == config.MountStatic, Handler: handler,
+			AddSlash: m.Kind() == config.MountStatic, Handler: handler, Meter: h.watching.meter(m.Name),
 		})
 	}
 	return route.New(mounts)
@@ -291,7 +295,10 @@ func (h *host) edgeOptions(handler exchange.Handler) (edge.Options, error) {
 		MaxConns: s.Limits.Connections, MaxConnsPerAddr: s.Limits.ConnectionsPerAddress,
 		Compress:   compress.Options{Codings: s.Compression, MinSize: int(s.CompressionMin)},
 		AllowHosts: s.AllowHosts, AllowHeaders: s.AllowHeaders,
-		Handler: handler, Log: h.log,
+		Handler: handler, Log: h.log, Observe: h.watching.observer(),
+	}
+	if h.watching.tracer != nil {
+		o.TraceOneIn = h.config.Trace.OneIn
 	}
 	if s.TLS.Enabled() {
 		o.TLS = &edge.TLSConfig{CertFile: s.TLS.Cert, KeyFile: s.TLS.Key, HandshakeTimeout: never(s.Timeouts.TLSHandshake)}
@@ -301,12 +308,13 @@ func (h *host) edgeOptions(handler exchange.Handler) (edge.Options, error) {
 	}
 	if s.AccessLog != "" {
 		o.AccessLog = &edge.AccessLog{Path: s.AccessLog}
-		if s.AccessLogFormat == "json" {
-			o.AccessLog.Format = edge.LogJSON
-		}
+		o.AccessLog.Format = accessFormats[s.AccessLogFormat]
 	}
 	return o, nil
 }
+
+// accessFormats are the values of server.access_log_format.
+var accessFormats = map[string]edge.LogFormat{"combined": edge.LogCombined, "extended": edge.LogExtended, "json": edge.LogJSON}
 
 // forwardedPolicies are the values of server.forwarded.
 var forwardedPolicies = map[string]edge.ForwardedPolicy{

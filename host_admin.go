@@ -24,7 +24,7 @@ func (h *host) openAdmin() error {
 	}
 	server, err := admin.New(admin.Options{
 		Socket: a.Socket, Beside: a.Derived, Instance: h.instance, Journal: h.journal, Log: h.log,
-		Readings: h.readings(), Actions: h.actions(),
+		Readings: h.readings(), Actions: h.actions(), Handlers: h.watching.handlers(),
 	})
 	switch {
 	case err == nil:

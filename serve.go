@@ -48,7 +48,7 @@ func (s *Server) Run(ctx context.Context) error {
 func (h *host) serve(ctx context.Context, s *Server) error {
 	var waiting context.Context
 	waiting, h.unhold = context.WithCancel(context.Background())
-	if err := h.openAdmin(); err != nil {
+	if err := errors.Join(h.listenMetrics(), h.openAdmin()); err != nil {
 		return errors.Join(err, h.stop(s.cut))
 	}
 	failed := make(chan error, 1)
@@ -113,6 +113,7 @@ func (h *host) awaitBoot(quit <-chan struct{}, booted chan<- error, s *Server) {
 
 // stop ends everything in order. When cut ends, what is still waited for is cut.
 func (h *host) stop(cut context.Context) error {
+	h.beUnready(cut)
 	graceful, cancel := context.WithTimeout(cut, h.config.Server.GracefulTimeout.Std())
 	defer cancel()
 	// Before all else, so that nobody waits for what a pause holds.
@@ -151,8 +152,8 @@ func (h *host) stop(cut context.Context) error {
 		err = errors.Join(err, c.Close())
 	}
 	h.spawner.Close()
-	// 5. The admin interface, by which all of that could be watched.
-	return errors.Join(err, h.closeAdmin())
+	// 5. What all of that could be watched by.
+	return errors.Join(err, h.watching.unwatch(cut), h.closeAdmin())
 }
 
 // whyCut says who has lost patience.

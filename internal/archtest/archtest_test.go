@@ -56,6 +56,7 @@ var allowed = map[string][]string{
 	"internal/child":         {"internal/guard"},
 	"internal/supervise":     {"internal/child", "internal/link"},
 	"internal/program":       {"internal/child", "internal/supervise"},
+	"internal/observe":       {"internal/exchange"},
 	"internal/config":        {},
 	"internal/runtime":       {},
 	"internal/watch":         {},
@@ -66,7 +67,7 @@ var allowed = map[string][]string{
 	"": {"internal/access", "internal/admin", "internal/address", "internal/basicauth", "internal/canonical", "internal/gate",
 		"internal/headers", "internal/limit", "internal/ratelimit", "internal/sendfile",
 		"internal/child", "internal/config", "internal/edge", "internal/edge/compress", "internal/edge/http2", "internal/edge/lane",
-		"internal/exchange", "internal/gohandler", "internal/link", "internal/pool", "internal/program", "internal/redirect",
+		"internal/exchange", "internal/gohandler", "internal/link", "internal/observe", "internal/pool", "internal/program", "internal/redirect",
 		"internal/route", "internal/runtime", "internal/static", "internal/supervise", "internal/upstream",
 		"internal/version", "python"},
 	// The command loads, checks and shows a configuration and hands it to the library;
@@ -82,6 +83,7 @@ var allowed = map[string][]string{
 var speakHTTP = []string{
 	"internal/edge", "internal/edge/compress", "internal/edge/http2",
 	"internal/gohandler", "internal/sendfile", "internal/static", "internal/upstream",
+	"internal/observe", // beside the road
 	"internal/admin", "internal/config", "",
 }
 

@@ -27,6 +27,10 @@ type Config struct {
 
 	Programs []Program `toml:"program" doc:"A supervised command: a state daemon, a task worker, a migration, a job of cron. They start before the workers and end after them."`
 
+	Metrics Metrics `toml:"metrics" doc:"What is counted, for Prometheus."`
+	Health  Health  `toml:"health" doc:"How load balancers and orchestrators see the host."`
+	Trace   Trace   `toml:"trace" doc:"Traces of exchanges, for OpenTelemetry."`
+
 	// File is where it was read from; empty when it was made from flags or by a program.
 	File string `toml:"-"`
 	// Dir is what relative paths are relative to: the folder of File, else the working directory.
@@ -52,7 +56,7 @@ type Server struct {
 	ExposeRequestID bool     `toml:"expose_request_id" default:"false" doc:"Answers carry X-Request-ID."`
 	HSTS            Duration `toml:"hsts" default:"0" min:"0" doc:"max-age of Strict-Transport-Security on answers to https requests: \"8760h\" is a year. 0: none, the application's own if it sets one."`
 	AccessLog       string   `toml:"access_log" path:"file" doc:"A file for the access log, \"-\" for standard output, empty for none."`
-	AccessLogFormat string   `toml:"access_log_format" default:"combined" enum:"combined,json" doc:"Form of an access log line."`
+	AccessLogFormat string   `toml:"access_log_format" default:"combined" enum:"combined,extended,json" doc:"Form of an access log line: that of Apache and nginx; the same with request id, app, worker and times behind it; or one object of all that."`
 	LogLevel        string   `toml:"log_level" default:"info" enum:"debug,info,warn,error" doc:"Least level that is logged."`
 	LogFormat       string   `toml:"log_format" default:"console" enum:"console,json" doc:"Form of the log on standard error."`
 	Compression     []string `toml:"compression" enum:"gzip,zstd" doc:"Codings offered for answers, in order of preference; never used for event streams."`

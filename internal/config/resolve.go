@@ -27,6 +27,7 @@ func (c *Config) Resolve(environ []string) error {
 		c.Dir = dir
 	}
 	r.listen()
+	r.observe()
 	r.folders()
 	r.groups()
 	r.mounts()

@@ -9,7 +9,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/guado-server/guado/internal/edge/lane"
 	"github.com/guado-server/guado/internal/exchange"
 )
 
@@ -21,6 +20,8 @@ const (
 	LogCombined LogFormat = iota
 	// LogJSON is one object a line.
 	LogJSON
+	// LogExtended is LogCombined with the request id, the app, the worker and the times.
+	LogExtended
 )
 
 // AccessLog says where the access log goes: to Writer, or else to the file Path, which
@@ -41,7 +42,7 @@ const (
 
 // accessLog collects lines; its one goroutine writes them, at most a second later.
 type accessLog struct {
-	format func([]byte, *exchange.Exchange, lane.Outcome, time.Time) []byte
+	format func([]byte, *exchange.Exchange, exchange.Outcome) []byte
 	path   string // empty: the writer is not ours to open
 	log    *slog.Logger
 
@@ -66,8 +67,11 @@ func newAccessLog(o *AccessLog, log *slog.Logger) (*accessLog, error) {
 		format: appendCombined, log: log, out: o.Writer,
 		some: make(chan struct{}, 1), much: make(chan struct{}, 1), stop: make(chan struct{}), done: make(chan struct{}),
 	}
-	if o.Format == LogJSON {
+	switch o.Format {
+	case LogJSON:
 		a.format = appendJSON
+	case LogExtended:
+		a.format = appendExtended
 	}
 	switch {
 	case a.out != nil:
@@ -86,8 +90,7 @@ func newAccessLog(o *AccessLog, log *slog.Logger) (*accessLog, error) {
 }
 
 // write adds the line of an exchange that has ended.
-func (a *accessLog) write(x *exchange.Exchange, out lane.Outcome) {
-	now := time.Now()
+func (a *accessLog) write(x *exchange.Exchange, out exchange.Outcome) {
 	a.mu.Lock()
 	if a.closed || len(a.lines) > logHoldBytes {
 		a.dropped++
@@ -95,7 +98,7 @@ func (a *accessLog) write(x *exchange.Exchange, out lane.Outcome) {
 		return
 	}
 	first := len(a.lines) == 0
-	a.lines = a.format(a.lines, x, out, now)
+	a.lines = a.format(a.lines, x, out)
 	full := len(a.lines) >= logFlushBytes && !a.full
 	a.full = a.full || full
 	a.mu.Unlock()

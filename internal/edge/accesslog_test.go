@@ -19,10 +19,10 @@ import (
 
 func TestTheAccessLogHasALineForEachRequest(t *testing.T) {
 	inEveryLane(t, func(t *testing.T, m mode) {
-		for _, format := range []LogFormat{LogCombined, LogJSON} {
+		for _, format := range []LogFormat{LogCombined, LogExtended, LogJSON} {
 			lines := &harness.Log{}
 			r := serve(t, m, func(x *exchange.Exchange) {
-				x.App, x.Worker, x.Waited = "shop", "p01", 2*time.Millisecond
+				x.App, x.Worker, x.Waited, x.Worked = "the shop", "p01", 2*time.Millisecond, 1500*time.Microsecond
 				text(x, 201, "made")
 			}, func(o *Options) { o.AccessLog = &AccessLog{Writer: lines, Format: format} })
 			r.get("/a?b=c", "Referer: http://ref.test/", `User-Agent: te"st\x`, "Cookie: secret", "Authorization: secret")
@@ -34,9 +34,16 @@ func TestTheAccessLogHasALineForEachRequest(t *testing.T) {
 			if len(got) != 2 || strings.Contains(lines.String(), "secret") {
 				t.Fatalf("log:\n%s", lines)
 			}
-			if format == LogCombined {
+			if format != LogJSON {
 				want := `^127\.0\.0\.1 - - \[\d\d/\w{3}/\d{4}:\d\d:\d\d:\d\d [+-]\d{4}\] "GET /a\?b=c ` + regexp.QuoteMeta(m.proto) +
-					`" 201 4 "http://ref\.test/" "te\\x22st\\x5cx"$`
+					`" 201 4 "http://ref\.test/" "te\\x22st\\x5cx"`
+				if format == LogExtended {
+					want += ` id=[0-9a-z]{16} app=the\\x20shop worker=p01 time=\d+\.\d{6} queue=0\.002000 work=0\.001500`
+					if other := regexp.MustCompile(` id=[0-9a-z]{16} app=- worker=- time=\d+\.\d{6} queue=0\.000000 work=0\.000000$`); !other.MatchString(got[1]) {
+						t.Errorf("line %s", got[1])
+					}
+				}
+				want += "$"
 				if !regexp.MustCompile(want).MatchString(got[0]) {
 					t.Errorf("line %s\nwant %s", got[0], want)
 				}
@@ -47,7 +54,7 @@ func TestTheAccessLogHasALineForEachRequest(t *testing.T) {
 				t.Fatal(err)
 			}
 			for name, want := range map[string]any{
-				"status": 201.0, "method": "GET", "target": "/a?b=c", "app": "shop", "worker": "p01", "waited_ms": 2.0, "bytes_out": 4.0,
+				"status": 201.0, "method": "GET", "target": "/a?b=c", "app": "the shop", "worker": "p01", "waited_ms": 2.0, "worked_ms": 1.5, "bytes_out": 4.0,
 				"client": "127.0.0.1", "protocol": m.proto, "user_agent": `te"st\x`, "bytes_in": 0.0,
 			} {
 				if first[name] != want {
@@ -121,7 +128,7 @@ func TestJSONLinesAreJSONWhateverTheClientSends(t *testing.T) {
 	x := exchange.New()
 	for _, target := range []string{"/\"\\\x01\x7f", "/\xff\xc3\x28", "/ä€𝄞", ""} {
 		x.Method, x.Target = "GET", []byte(target)
-		line := appendJSON(nil, x, lane.Outcome{}, time.Now())
+		line := appendJSON(nil, x, exchange.Outcome{At: time.Now()})
 		var got map[string]any
 		if err := json.Unmarshal(line, &got); err != nil {
 			t.Errorf("%q: %s: %v", target, line, err)
@@ -133,12 +140,14 @@ func BenchmarkAccessLogLine(b *testing.B) {
 	x, fields := browserRequest()
 	x.Method, x.Version, x.Target, x.Fields = "GET", exchange.HTTP11, []byte("/catalogue/items?page=2"), fields
 	x.Client, x.ID, x.Received = netip.MustParseAddrPort("192.0.2.1:4711"), "0123456789abcdef", time.Now()
-	for name, format := range map[string]func([]byte, *exchange.Exchange, lane.Outcome, time.Time) []byte{"combined": appendCombined, "json": appendJSON} {
+	for name, format := range map[string]func([]byte, *exchange.Exchange, exchange.Outcome) []byte{
+		"combined": appendCombined, "extended": appendExtended, "json": appendJSON,
+	} {
 		b.Run(name, func(b *testing.B) {
 			b.ReportAllocs()
 			buf := make([]byte, 0, 4096)
 			for b.Loop() {
-				buf = format(buf[:0], x, lane.Outcome{Status: 200, BytesOut: 1234}, x.Received)
+				buf = format(buf[:0], x, exchange.Outcome{Status: 200, BytesOut: 1234, At: x.Received})
 			}
 		})
 	}

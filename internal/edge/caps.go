@@ -14,6 +14,7 @@ type caps struct {
 	perAddr int
 	mu      sync.Mutex // guards the rest
 	total   int
+	all     uint64 // ever
 	addrs   map[netip.Addr]int
 }
 
@@ -36,6 +37,7 @@ func (c *caps) acquire(stop <-chan struct{}) bool {
 	}
 	c.mu.Lock()
 	c.total++
+	c.all++
 	c.mu.Unlock()
 	return true
 }
@@ -53,6 +55,12 @@ func (c *caps) open() int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.total
+}
+
+func (c *caps) ever() uint64 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.all
 }
 
 // place is what one connection holds of the caps.

@@ -56,6 +56,13 @@ type Options struct {
 	AllowHosts      []string      // "example.org", "*.example.org"; others get 421. Empty: all
 	AllowHeaders    []string      // names with an underscore or dot that are let through
 
+	// Observe is told of each exchange at its end, refused ones included, on the
+	// exchange's own goroutine: it must be quick and keep nothing of x.
+	Observe func(x *exchange.Exchange, out exchange.Outcome)
+	// TraceOneIn records a trace of one exchange in this many, and of those that a
+	// trusted proxy records; 0: none. See [exchange.Trace].
+	TraceOneIn int
+
 	Handler exchange.Handler
 	Log     *slog.Logger
 }
@@ -136,8 +143,15 @@ func (s *Server) wrap(o Options) (exchange.Handler, error) {
 }
 
 func (s *Server) done(x *exchange.Exchange, out lane.Outcome) {
+	if s.access == nil && s.options.Observe == nil {
+		return
+	}
+	out.At = time.Now()
 	if s.access != nil {
 		s.access.write(x, out)
+	}
+	if s.options.Observe != nil {
+		s.options.Observe(x, out)
 	}
 }
 
@@ -273,3 +287,6 @@ func (s *Server) UnderWay() int { return s.h1.UnderWay() + s.h2.UnderWay() }
 
 // Connections tells how many connections are open.
 func (s *Server) Connections() int { return s.caps.open() }
+
+// Accepted tells how many connections there have been.
+func (s *Server) Accepted() uint64 { return s.caps.ever() }

@@ -3,9 +3,6 @@ package edge
 import (
 	"crypto/rand"
 	"encoding/base32"
-	"encoding/binary"
-	"encoding/hex"
-	randv2 "math/rand/v2"
 	"strings"
 	"sync/atomic"
 
@@ -49,7 +46,7 @@ func (p *preparer) identify(x *exchange.Exchange, s *seen) {
 		x.ID = p.ids.next()
 	}
 	if s.traces == 1 && validTrace(s.trace) {
-		x.TraceParent = s.trace
+		p.joinTrace(x, s.trace)
 		return
 	}
 	if s.states > 0 {
@@ -62,7 +59,7 @@ func (p *preparer) identify(x *exchange.Exchange, s *seen) {
 		}
 		x.Fields = left
 	}
-	newTrace(x)
+	p.beginTrace(x)
 }
 
 // wellFormedID bounds what a proxy may put into our logs and into application code.
@@ -80,29 +77,6 @@ func wellFormedID(id []byte) bool {
 
 // traceLength is that of a traceparent of version 00.
 const traceLength = len("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")
-
-// newTrace begins a trace. It is marked as sampled: tracers in applications follow
-// their parent by default, and one that says "not sampled" would switch them off.
-func newTrace(x *exchange.Exchange) {
-	var random [24]byte
-	for i := 0; i < len(random); i += 8 {
-		binary.LittleEndian.PutUint64(random[i:], nonZero(randv2.Uint64()))
-	}
-	from := len(x.Scratch)
-	x.Scratch = append(x.Scratch, "00-"...)
-	x.Scratch = hex.AppendEncode(x.Scratch, random[:16])
-	x.Scratch = append(x.Scratch, '-')
-	x.Scratch = hex.AppendEncode(x.Scratch, random[16:])
-	x.Scratch = append(x.Scratch, "-01"...)
-	x.TraceParent = x.Scratch[from:len(x.Scratch):len(x.Scratch)]
-}
-
-func nonZero(n uint64) uint64 {
-	if n == 0 {
-		return 1 // all zero is no id
-	}
-	return n
-}
 
 // validTrace checks the form of a traceparent (W3C Trace Context, level 1): a later
 // version may have more at its end.

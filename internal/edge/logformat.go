@@ -5,7 +5,6 @@ import (
 	"time"
 	"unicode/utf8"
 
-	"github.com/guado-server/guado/internal/edge/lane"
 	"github.com/guado-server/guado/internal/exchange"
 )
 
@@ -13,7 +12,7 @@ const hexDigits = "0123456789abcdef"
 
 // appendCombined makes a line as Apache and nginx do: address, time, request line,
 // status, bytes, Referer, User-Agent.
-func appendCombined(b []byte, x *exchange.Exchange, out lane.Outcome, now time.Time) []byte {
+func appendCombined(b []byte, x *exchange.Exchange, out exchange.Outcome) []byte {
 	if x.Client.IsValid() {
 		b = x.Client.Addr().AppendTo(b)
 	} else {
@@ -26,7 +25,7 @@ func appendCombined(b []byte, x *exchange.Exchange, out lane.Outcome, now time.T
 		b = append(b, '-')
 	}
 	b = append(b, " ["...)
-	b = received(x, now).AppendFormat(b, "02/Jan/2006:15:04:05 -0700")
+	b = received(x, out.At).AppendFormat(b, "02/Jan/2006:15:04:05 -0700")
 	b = append(b, `] "`...)
 	if x.Method != "" {
 		b = appendQuoted(b, []byte(x.Method))
@@ -53,6 +52,41 @@ func appendCombined(b []byte, x *exchange.Exchange, out lane.Outcome, now time.T
 	return append(b, '\n')
 }
 
+// appendExtended is the combined line with what combined has no place for, as NAME=VALUE
+// in seconds; "-" where there is none.
+func appendExtended(b []byte, x *exchange.Exchange, out exchange.Outcome) []byte {
+	b = appendCombined(b, x, out)
+	b = b[:len(b)-1]
+	for _, pair := range [...]struct{ name, value string }{{"id", x.ID}, {"app", x.App}, {"worker", x.Worker}} {
+		b = append(append(append(b, ' '), pair.name...), '=')
+		if pair.value == "" {
+			b = append(b, '-')
+		} else {
+			b = appendWord(b, pair.value)
+		}
+	}
+	b = appendSeconds(b, " time=", out.At.Sub(received(x, out.At)))
+	b = appendSeconds(b, " queue=", x.Waited)
+	b = appendSeconds(b, " work=", x.Worked)
+	return append(b, '\n')
+}
+
+func appendSeconds(b []byte, name string, d time.Duration) []byte {
+	return strconv.AppendFloat(append(b, name...), d.Seconds(), 'f', 6, 64)
+}
+
+// appendWord escapes as appendQuoted does, and spaces too: a name is one word.
+func appendWord(b []byte, word string) []byte {
+	for i := range len(word) {
+		if word[i] == ' ' {
+			b = append(b, `\x20`...)
+			continue
+		}
+		b = appendQuoted(b, []byte{word[i]})
+	}
+	return b
+}
+
 func received(x *exchange.Exchange, now time.Time) time.Time {
 	if x.Received.IsZero() {
 		return now
@@ -74,8 +108,8 @@ func appendQuoted(b, v []byte) []byte {
 
 // appendJSON makes one object. Fields of the request other than these two never get
 // into the log: some of them are secrets.
-func appendJSON(b []byte, x *exchange.Exchange, out lane.Outcome, now time.Time) []byte {
-	start := received(x, now)
+func appendJSON(b []byte, x *exchange.Exchange, out exchange.Outcome) []byte {
+	start := received(x, out.At)
 	b = append(b, `{"time":"`...)
 	b = start.AppendFormat(b, "2006-01-02T15:04:05.000Z07:00")
 	b = append(b, '"')
@@ -104,9 +138,12 @@ func appendJSON(b []byte, x *exchange.Exchange, out lane.Outcome, now time.Time)
 	b = appendNumber(b, "status", int64(out.Status))
 	b = appendNumber(b, "bytes_in", out.BytesIn)
 	b = appendNumber(b, "bytes_out", out.BytesOut)
-	b = appendMillis(b, "duration_ms", now.Sub(start))
+	b = appendMillis(b, "duration_ms", out.At.Sub(start))
 	if x.Waited > 0 {
 		b = appendMillis(b, "waited_ms", x.Waited)
+	}
+	if x.Worked > 0 {
+		b = appendMillis(b, "worked_ms", x.Worked)
 	}
 	b = appendPair(b, "app", x.App)
 	b = appendPair(b, "worker", x.Worker)

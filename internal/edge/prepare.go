@@ -19,6 +19,7 @@ type preparer struct {
 	hosts     hostList
 	allowed   []string // field names let through in spite of an underscore or dot
 	ids       *ids
+	oneIn     int         // exchanges of which one is traced; 0: none
 	extra     extraFields // of error pages
 	strangers *strangers
 }
@@ -26,7 +27,7 @@ type preparer struct {
 func newPreparer(o *Options) (*preparer, error) {
 	p := &preparer{
 		proxies: o.TrustedProxies, trustUnix: o.TrustUnix, forwarded: o.Forwarded, ids: newIDs(), extra: newExtraFields(o),
-		strangers: &strangers{log: o.Log},
+		strangers: &strangers{log: o.Log}, oneIn: o.TraceOneIn,
 	}
 	for _, name := range o.AllowHeaders {
 		if lower := strings.ToLower(name); len(name) > 0 && !reservedName([]byte(lower)) {

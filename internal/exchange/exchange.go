@@ -213,14 +213,18 @@ type Exchange struct {
 	Root []byte // SCRIPT_NAME / root_path: decoded prefix that was taken off; empty or "/x", never ends in "/"
 	App  string // name of the app or mount, for logs
 
+	Meter Meter // of that mount; nil: nobody counts
+
 	// Set by what stands in front of a mount.
 	User    string        // whose password was right, for logs
 	Timeout time.Duration // to the head of the answer, in place of the app's; 0: it does not, negative: none
 
-	// Set on the road, read by the access log.
+	// Set on the road, read by the access log, the figures and the trace.
 	Worker  string        // slot that answered: "p01"
 	Waited  time.Duration // in the admission queue
+	Worked  time.Duration // in the application, as far as it is known; 0: no worker had it
 	Problem *Problem      // why the host answered itself, if it did
+	Trace   Trace
 
 	// Scratch is memory of the edge for what it derives from the request (decoded
 	// path, trace context); it outlives Reset so that a request allocates none.
@@ -237,7 +241,8 @@ func New() *Exchange { return &Exchange{bell: make(chan struct{}, 1)} }
 func (x *Exchange) Reset() {
 	fields := x.Fields[:0]
 	x.Request = Request{Fields: fields}
-	x.Answer, x.Root, x.App, x.Worker, x.Waited, x.Problem = nil, nil, "", "", 0, nil
+	x.Answer, x.Root, x.App, x.Meter = nil, nil, "", nil
+	x.Worker, x.Waited, x.Worked, x.Problem, x.Trace = "", 0, 0, nil, Trace{}
 	x.User, x.Timeout = "", 0
 	x.gone.Store(uint32(Present))
 	select {

@@ -152,6 +152,7 @@ func (s *Stream) keep(h header, p shared) error {
 		if k := len(in.recs); k > 0 && in.recs[k-1].kind == KindResponseBody {
 			in.recs[k-1].n += r.n // one write to the client instead of two
 			in.recs[k-1].flags |= r.flags
+			in.recs[k-1].arg = r.arg
 			return nil
 		}
 	case KindCommit:

@@ -146,7 +146,7 @@ func (l *Link) own(h header, p shared) error {
 		l.pongMu.Unlock()
 		return nil
 	case KindStats:
-		return nil // reserved
+		return l.stats.frame(h, p)
 	}
 	return corrupt("%v on stream 0", h.kind)
 }
@@ -173,8 +173,9 @@ func (l *Link) bootFrame(h header, p shared) error {
 	return nil
 }
 
-// Ping asks the worker's watch thread for a sign of life.
-func (l *Link) Ping(nonce uint32) { l.tellWorker(KindPing, nonce) }
+// Ping asks the worker's watch thread for a sign of life, and its event loop for one
+// that [Link.Stats] tells of.
+func (l *Link) Ping(nonce uint32) { l.tellWorker(KindPing, nonce, heartbeat()) }
 
 // LastPong is the last answer to [Link.Ping] and when it came.
 func (l *Link) LastPong() (nonce uint32, at time.Time) {
@@ -185,10 +186,10 @@ func (l *Link) LastPong() (nonce uint32, at time.Time) {
 
 // Drain tells the worker to finish what it has, to take nothing new, and to exit.
 func (l *Link) Drain(grace time.Duration) {
-	l.tellWorker(KindDrain, uint32(min(max(grace.Milliseconds(), 0), 1<<31)))
+	l.tellWorker(KindDrain, uint32(min(max(grace.Milliseconds(), 0), 1<<31)), nil)
 }
 
-func (l *Link) tellWorker(kind Kind, arg uint32) {
+func (l *Link) tellWorker(kind Kind, arg uint32, p []byte) {
 	// A link that has ended has said so through Done.
-	_ = l.sent(l.out.send(&l.line, kind, 0, arg, nil))
+	_ = l.sent(l.out.send(&l.line, kind, 0, arg, p))
 }

@@ -94,6 +94,7 @@ type Link struct {
 	files   files
 	control *control
 	logs    logs
+	stats   stats
 
 	boot     chan booted
 	bootKind Kind   // the reader's, as the two below

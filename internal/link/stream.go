@@ -14,7 +14,7 @@ type Bell interface{ Ring() }
 type Frame struct {
 	Kind    Kind // KindCommit, Informational, ResponseBody, Trailers, File, Abort, Done
 	Flags   Flags
-	Arg     uint32
+	Arg     uint32   // of Commit, ResponseBody, Trailers: microseconds in the application; 0 not told
 	Payload []byte   // valid until the next Take or Close
 	File    *os.File // of KindFile; the taker closes it
 	Offset  int64

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"strings"
+	"time"
 
 	"github.com/guado-server/guado/internal/exchange"
 	"github.com/guado-server/guado/internal/link"
@@ -51,6 +52,9 @@ func (f *flight) attend(s *link.Stream, x *exchange.Exchange) (verdict, *exchang
 // deliver passes one frame on to the client. done: the exchange is over for it.
 func (f *flight) deliver(s *link.Stream, x *exchange.Exchange, fr *link.Frame) (v verdict, problem *exchange.Problem, done bool) {
 	var err error
+	if fr.Arg != 0 && (fr.Kind == link.KindCommit || fr.Kind == link.KindResponseBody || fr.Kind == link.KindTrailers) {
+		x.Worked = time.Duration(fr.Arg) * time.Microsecond
+	}
 	switch fr.Kind {
 	case link.KindCommit:
 		err = f.commit(s, x, fr.Payload)

@@ -67,6 +67,7 @@ type flight struct {
 	streaming bool // the body goes on as it comes
 	retried   bool
 	halfTold  bool
+	sent      time.Time // to the worker, the last time
 	fields    []exchange.Field
 	frames    []link.Frame
 	request   []byte
@@ -106,7 +107,7 @@ func (f *flight) free() {
 	f.pool, f.app, f.kind = nil, nil, 0
 	f.timed = false
 	f.place, f.seat, f.target, f.refusal, f.again, f.ahead = placeNone, nil, nil, nil, false, false
-	f.bodySent, f.streaming, f.retried, f.halfTold = 0, false, false, false
+	f.bodySent, f.streaming, f.retried, f.halfTold, f.sent = 0, false, false, false, time.Time{}
 	clear(f.fields[:cap(f.fields)]) // they point into memory of the link
 	clear(f.frames[:cap(f.frames)])
 	f.fields, f.frames = f.fields[:0], f.frames[:0]
@@ -268,11 +269,12 @@ var errWorkerDied = errors.New("the worker died while it handled the request")
 // fly sends the request to the worker on which f is seated, and serves its answer.
 func (f *flight) fly(x *exchange.Exchange) (verdict, *exchange.Problem) {
 	w := f.seat
-	x.Worker = w.slot
+	x.Worker, x.Worked = w.slot, 0
 	f.news.And(newsDeadline | newsStopping) // the rest was about the worker before
 	s, err := w.link.Open(f)
 	if err == nil {
 		f.number.Store(s.ID()) // first: the worker may log before send is back
+		f.sent = time.Now()
 		err = f.send(s, x)
 		if err != nil {
 			s.Close()
@@ -295,6 +297,7 @@ func (f *flight) fly(x *exchange.Exchange) (verdict, *exchange.Problem) {
 	}
 	v, problem := f.attend(s, x)
 	f.stopPump(x)
+	f.account(s, x)
 	f.stream.Store(nil)
 	switch v {
 	case handedOver:
@@ -312,6 +315,17 @@ func (f *flight) fly(x *exchange.Exchange) (verdict, *exchange.Problem) {
 		s.Close()
 	}
 	return v, problem
+}
+
+// account notes how long the application had the exchange. Its worker says so with the
+// answer; of one that gave none, the time it was waited for is known.
+func (f *flight) account(s *link.Stream, x *exchange.Exchange) {
+	if x.Worked == 0 && s.Started() {
+		x.Worked = time.Since(f.sent)
+	}
+	if x.Trace.Sampled {
+		x.Trace.Sent, x.Trace.Ended = f.sent, time.Now()
+	}
 }
 
 // send writes REQUEST, with a short body that is here inside, and starts the pump of

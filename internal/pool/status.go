@@ -15,6 +15,11 @@ type WorkerStatus struct {
 	WSGI int    `json:"wsgi"` // sent, those that wait in the ring included
 	ASGI int    `json:"asgi"`
 	Done uint64 `json:"done"`
+
+	// As the worker said at its last heartbeat.
+	GILWaits       uint64  `json:"gil_waits"` // requests whose thread had to get the GIL
+	GILWaitSeconds float64 `json:"gil_wait_seconds"`
+	LoopLagSeconds float64 `json:"loop_lag_seconds"` // of the event loop
 }
 
 // AppStatus is one application.
@@ -29,8 +34,10 @@ func (p *Pool) Status() Status {
 	defer p.mu.Unlock()
 	st := Status{Waiting: p.queues[wsgi].n + p.queues[asgi].n + p.early.n, Counters: p.total}
 	for _, w := range p.workers {
+		told := w.link.Stats()
 		st.Workers = append(st.Workers, WorkerStatus{
 			Slot: w.slot, WSGI: w.sides[wsgi].flights.n, ASGI: w.sides[asgi].flights.n, Done: w.settled,
+			GILWaits: told.GILWaits, GILWaitSeconds: told.GILWait.Seconds(), LoopLagSeconds: told.LoopLag.Seconds(),
 		})
 		st.Counters.Exchanges += w.settled
 	}

@@ -24,6 +24,7 @@ type Mount struct {
 	RootPath string // prefix that a proxy in front has taken off: put back in front of the path
 	AddSlash bool   // send "/static" to "/static/", so that relative links in it are right
 	Handler  exchange.Handler
+	Meter    exchange.Meter // counts its exchanges; nil: nobody
 }
 
 // Table finds the mount of an exchange. It never changes: a new configuration is a
@@ -144,6 +145,10 @@ func (t *Table) Serve(x *exchange.Exchange) {
 		return
 	}
 	x.App = e.Name
+	if e.Meter != nil {
+		x.Meter = e.Meter
+		e.Meter.Begin()
+	}
 	if e.AddSlash && len(x.Path) == len(e.prefix) && e.prefix != "" {
 		addSlash(x)
 		return

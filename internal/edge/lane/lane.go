@@ -48,13 +48,8 @@ func DefaultLimits() Limits {
 	}
 }
 
-// Outcome is how an exchange ended, for the access log.
-type Outcome struct {
-	Status   int   // sent to the client; 0: none
-	BytesIn  int64 // of the request body that was read
-	BytesOut int64 // of the answer's body
-	Err      error // why it was aborted, or nil
-}
+// Outcome is how an exchange ended; the edge adds when.
+type Outcome = exchange.Outcome
 
 // Hooks connect a lane to the edge.
 type Hooks struct {

@@ -29,6 +29,12 @@ static void scratch_put(scratch *k) {
         free(k->at);
 }
 
+/* For the host's figures: microseconds in the application so far, at least one. */
+static uint32_t spent(const gd_stream *s) {
+    int64_t us = gd_now_us() - s->taken_us;
+    return us < 1 ? 1 : us < UINT32_MAX ? (uint32_t)us : UINT32_MAX;
+}
+
 static ssize_t post_head(gd_stream *s, uint8_t kind, const gd_head *h, const void *body, size_t n,
                          int flags, int wait) {
     size_t size = gd_head_size(h);
@@ -44,6 +50,7 @@ static ssize_t post_head(gd_stream *s, uint8_t kind, const gd_head *h, const voi
     gd_head_encode(k.at, h);
     gd_out m = {.kind = kind,
                 .flags = (uint8_t)flags,
+                .arg = kind == GD_K_COMMIT ? spent(s) : 0,
                 .head = k.at,
                 .head_len = size,
                 .body = body,
@@ -64,7 +71,11 @@ ssize_t gd_informational(gd_stream *s, const gd_head *h, int wait) {
 ssize_t gd_body(gd_stream *s, const void *body, size_t n, int flags, int wait) {
     if (n == 0 && !(flags & GD_END))
         return wait ? gd_flush(s) : 0;
-    gd_out m = {.kind = GD_K_RESPONSE_BODY, .flags = (uint8_t)flags, .body = body, .body_len = n};
+    gd_out m = {.kind = GD_K_RESPONSE_BODY,
+                .flags = (uint8_t)flags,
+                .arg = flags & GD_END ? spent(s) : 0,
+                .body = body,
+                .body_len = n};
     return gd_post(s, &m, wait);
 }
 
@@ -78,6 +89,7 @@ ssize_t gd_trailers(gd_stream *s, const gd_field *f, uint16_t n, int flags, int 
     gd_fields_encode(gd_put16(k.at, n), f, n);
     gd_out m = {.kind = GD_K_TRAILERS,
                 .flags = (uint8_t)(flags | GD_END),
+                .arg = spent(s),
                 .head = k.at,
                 .head_len = size + 2};
     ssize_t rc = gd_post(s, &m, wait);

@@ -105,7 +105,7 @@ typedef struct gd_asgi_server {
     PyObject *news;   /* news(what): "draining", then "idle" (nothing left); "closed", "broken" */
     PyObject *ready;  /* own bound method, for call_soon */
     struct gd_asgi_server *next_server;
-    unsigned long thread; /* Python's name of the loop's thread */
+    unsigned long thread;           /* Python's name of the loop's thread */
     struct gd_asgi_exchange *first; /* running exchanges; each holds one reference */
     Py_ssize_t running;
     int factory;      /* the application put a task factory on the loop: it is asked for tasks */
@@ -136,17 +136,17 @@ typedef struct gd_asgi_exchange {
     int64_t length;            /* Content-Length of the answer; -1 not declared */
     int64_t sent;              /* body bytes of the answer so far */
     uint8_t phase;
-    uint8_t begun;      /* the application was called */
-    uint8_t stepping;   /* inside the coroutine right now */
+    uint8_t begun;       /* the application was called */
+    uint8_t stepping;    /* inside the coroutine right now */
     uint8_t interrupted; /* past its deadline: the task was cancelled */
     uint8_t told;        /* … or got an exception where it blocked the loop */
     uint8_t pending;     /* … which is not raised yet, perhaps */
-    uint8_t body_ended; /* receive() gave the last of the request body */
-    uint8_t body_cut;   /* the request body will never be complete */
-    uint8_t bodiless;   /* HEAD, 204, 304: nothing of the body leaves */
-    uint8_t trailers;   /* start announced trailers, and the client takes them */
-    uint8_t cancelled;  /* the drain's deadline cancelled the task */
-    uint8_t unsent;     /* more is queued than send() lets pass without waiting */
+    uint8_t body_ended;  /* receive() gave the last of the request body */
+    uint8_t body_cut;    /* the request body will never be complete */
+    uint8_t bodiless;    /* HEAD, 204, 304: nothing of the body leaves */
+    uint8_t trailers;    /* start announced trailers, and the client takes them */
+    uint8_t cancelled;   /* the drain's deadline cancelled the task */
+    uint8_t unsent;      /* more is queued than send() lets pass without waiting */
 } gd_asgi_exchange;
 
 /* What a pending call waits for. */

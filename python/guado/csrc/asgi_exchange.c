@@ -82,8 +82,8 @@ static void end_returned(gd_asgi_exchange *x) {
 
 /* The application raised. */
 static void end_raised(gd_asgi_exchange *x, PyObject *exception) {
-    int cancelled = (x->cancelled || x->interrupted) &&
-                    PyErr_GivenExceptionMatches(exception, cancelled_error);
+    int cancelled =
+        (x->cancelled || x->interrupted) && PyErr_GivenExceptionMatches(exception, cancelled_error);
     int gone = gd_asgi_gone(x) != 0;
     /* A task that the drain cancelled, or send() after the client left: no error. Others
      * are, also behind a complete answer (background work). */

@@ -52,6 +52,7 @@ enum gd_kind {
     GD_K_CREDIT_UP = 0x48,
     GD_K_PONG = 0x49,
     GD_K_LOG = 0x4a,
+    GD_K_STATS = 0x4b,
     GD_K_FAILED = 0x4c,
     GD_K_ABORT = 0x4d,
     GD_K_DONE = 0x4e,
@@ -154,7 +155,8 @@ enum {
     GD_DUE_CONTINUE = 2,
     GD_DUE_CREDIT = 4,
     GD_DUE_PONG = 8,
-    GD_DUE_ABORT = 16
+    GD_DUE_ABORT = 16,
+    GD_DUE_STATS = 32
 };
 
 struct gd_stream { /* [mu], but the decoded request: written before it is queued */
@@ -179,7 +181,7 @@ struct gd_stream { /* [mu], but the decoded request: written before it is queued
     uint32_t events;
     uint32_t waiters;
     uint32_t file_seq;
-    int64_t taken_us; /* when a pool thread took it */
+    int64_t taken_us; /* when a thread took it, or the loop: the GIL comes after */
     void *owner;
     /* request */
     uint8_t *buf;
@@ -282,7 +284,7 @@ struct gd_link {
     pthread_t leader_thread;  /* [mu] valid with leader_stream */
     bool idle_leader;         /* [mu] … by a pool thread that waits for a request */
     bool draining;            /* [mu] */
-    int64_t grace_end; /* of DRAIN, in gd_now_ms */
+    int64_t grace_end;        /* of DRAIN, in gd_now_ms */
     uint32_t pong;
     char *hello; /* [mu] */
     size_t hello_len;
@@ -327,6 +329,11 @@ struct gd_link {
     bool interrupt_told;   /* … and that it did not was told */
     int dump_signal;       /* makes faulthandler print all stacks; 0: none does */
     gd_event interrupt_bell;
+
+    /* stats.c */
+    _Atomic uint64_t gil_waits, gil_wait_us;
+    int64_t beat_us;     /* [mu] a PING was sent then and the loop has not come since; else 0 */
+    int64_t loop_lag_us; /* [mu] how late it came last */
 
     /* watch thread */
     bool watching, stop; /* [mu] */
@@ -399,6 +406,12 @@ bool gd_stream_unended(gd_stream *s); /* cancelled, and its END was dropped or n
 
 void gd_interrupt_file(gd_stream *s); /* [mu] */
 void gd_interrupt_look(gd_link *l);   /* no lock held; the watch thread's */
+
+/* ---- stats.c -------------------------------------------------------------------- */
+
+void gd_stats_ping(gd_link *l, int64_t sent_us);               /* [mu] PING came */
+void gd_stats_loop(gd_link *l);                                /* [mu] the loop came */
+size_t gd_stats_text(const gd_link *l, char *to, size_t room); /* [mu] */
 
 /* ---- loop.c ---------------------------------------------------------------------- */
 

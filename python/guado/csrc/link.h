@@ -108,6 +108,9 @@ void gd_link_close(gd_link *l);
  * started already; revoked ones are skipped. */
 int gd_next_wsgi(gd_link *l, gd_stream **out);
 
+/* Called by that thread once it has the GIL: counts how long that took. */
+void gd_stats_gil(const gd_stream *s);
+
 const gd_request *gd_stream_request(const gd_stream *s);
 uint32_t gd_stream_id(const gd_stream *s);
 

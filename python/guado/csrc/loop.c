@@ -79,6 +79,7 @@ int gd_loop_drain(gd_link *l) {
         gd_unlock(l);
     }
     gd_lock(l);
+    gd_stats_loop(l);
     int rc = l->closed;
     gd_unlock(l);
     return rc;

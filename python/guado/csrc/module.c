@@ -182,7 +182,8 @@ static PyMethodDef link_methods[] = {
     {"wait_drained", link_wait_drained, METH_VARARGS,
      "wait_drained(timeout_ms=-1): True when drained; False when a signal, DRAIN or the time "
      "came."},
-    {"draining", link_draining, METH_NOARGS, "Once DRAIN came, what is left of its grace in ms; else None."},
+    {"draining", link_draining, METH_NOARGS,
+     "Once DRAIN came, what is left of its grace in ms; else None."},
     {"log", link_log, METH_VARARGS, "log(level, text, stream=0): a line for the host's log."},
     {"close", link_close, METH_NOARGS, "Closes the link; for tests."},
     {NULL, NULL, 0, NULL},

@@ -185,7 +185,6 @@ static gd_stream *take_queued(gd_link *l) {
             continue;
         }
         if (gd_stream_start(s) == GD_OK) {
-            s->taken_us = gd_now_us();
             l->taken++;
             l->running++;
             return s;

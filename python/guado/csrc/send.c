@@ -93,7 +93,8 @@ static int emit_body(gd_stream *s, gd_out *m) {
     return all ? SENT : MORE_LEFT;
 }
 
-/* Texts and heads that cost no credit, and files, whose credit counts them; MORE where one frame does not hold them. */
+/* Texts and heads that cost no credit, and files, whose credit counts them; MORE where one frame
+ * does not hold them. */
 static int emit_free(gd_stream *s, gd_out *m) {
     size_t left = m->head_len - m->head_off, n = least(left, most(s->link));
     if (lacks_credit(s, m))
@@ -134,7 +135,10 @@ static int emit(gd_stream *s, gd_out *m) {
 static int emit_due(gd_stream *s) {
     gd_link *l = s->link;
     uint8_t what = s->due & (uint8_t)-s->due;
-    size_t n = what == GD_DUE_CONTINUE ? 16 : 0;
+    char stats[128];
+    size_t n = what == GD_DUE_CONTINUE ? 16
+               : what == GD_DUE_STATS  ? gd_stats_text(l, stats, sizeof stats)
+                                       : 0;
     uint8_t *p = begin(l, n);
     if (!p)
         return GD_AGAIN;
@@ -154,6 +158,10 @@ static int emit_due(gd_stream *s) {
         break;
     case GD_DUE_ABORT:
         finish(s, p, n, GD_K_ABORT, 0, 3);
+        break;
+    case GD_DUE_STATS:
+        memcpy(p + GD_HEADER, stats, n);
+        finish(s, p, n, GD_K_STATS, 0, 0);
         break;
     default:
         finish(s, p, n, GD_K_PONG, 0, l->pong);

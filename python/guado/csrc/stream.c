@@ -112,6 +112,7 @@ int gd_stream_start(gd_stream *s) {
         gd_due(s, GD_DUE_STARTED);
     }
     s->started = true;
+    s->taken_us = gd_now_us();
     return GD_OK;
 }
 
@@ -322,9 +323,13 @@ static void file_drain(gd_link *l, const gd_frame_head *h) {
 }
 
 static int file_ping(gd_link *l, const gd_frame_head *h) {
+    uint8_t sent[8] = {0};
+    if (h->size == GD_HEADER + sizeof sent)
+        l->wire->copy(l, GD_HEADER, sent, sizeof sent);
     gd_lock(l);
     l->pong = h->arg;
     gd_due(&l->zero, GD_DUE_PONG);
+    gd_stats_ping(l, (int64_t)gd_get64(sent));
     gd_unlock(l);
     return GD_OK;
 }

@@ -1,7 +1,7 @@
 /* The watch thread: the reader of last resort. While all threads are inside the
  * application, or the loop does not come back, it reads within a tick, answers PING,
- * files CANCEL, wakes a pool thread when nothing moves, tells of a GIL that is held; it waits for room in sockets,
- * and ends the process when the host is gone. It never touches Python or the GIL.
+ * files CANCEL, wakes a pool thread when nothing moves, tells of a GIL that is held; it waits for
+ * room in sockets, and ends the process when the host is gone. It never touches Python or the GIL.
  *
  * It parks when there is nothing to do: the host calls it (shared memory), or the
  * thread that leaves the wire unread does (socket).
@@ -116,8 +116,8 @@ static bool tick(gd_link *l, view *v) {
 static void park(gd_link *l, view *v) {
     atomic_store(l->parked, 1);
     gd_lock(l);
-    bool busy = l->stop || l->ninterrupts || (!l->claimed && l->wire->unread(l)) || l->ready_head || blocked(l) ||
-                (l->queue_head && l->idle.head) || l->mode == GD_MODE_BOOT ||
+    bool busy = l->stop || l->ninterrupts || (!l->claimed && l->wire->unread(l)) || l->ready_head ||
+                blocked(l) || (l->queue_head && l->idle.head) || l->mode == GD_MODE_BOOT ||
                 l->mode == GD_MODE_MIXED;
     gd_unlock(l);
     if (!busy)

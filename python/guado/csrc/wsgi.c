@@ -164,6 +164,7 @@ static void serve_until_drained(wsgi_thread *t) {
         WSGI_NOGIL(result = gd_next_wsgi(t->pool->link, &s));
         if (result < 0)
             return;
+        gd_stats_gil(s);
         wsgi_call(t, s);
         if (renew(t) < 0) { /* no memory for a few small objects: nothing can be served */
             PyErr_WriteUnraisable(t->pool->entered);

@@ -1,5 +1,6 @@
-// Command soakhost is `guado serve --config FILE` for the soak test: SIGUSR1 makes it
-// collect garbage and give memory back, so that what is left is what leaked.
+// Command soakhost is `guado serve --config FILE` for the soak tests: SIGUSR1 makes it
+// collect garbage and give memory back, so that what is left is what leaked; SIGUSR2
+// restarts all workers.
 package main
 
 import (
@@ -29,6 +30,13 @@ func main() {
 	}()
 	server := guado.NewResolved(config)
 	server.Ready = func(status guado.Status) { fmt.Fprintln(os.Stderr, "serves", status.Listen[0]) }
+	restart := make(chan os.Signal, 1)
+	signal.Notify(restart, syscall.SIGUSR2)
+	go func() { // ends with the process
+		for range restart {
+			server.Restart()
+		}
+	}()
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
 	if err := server.Run(ctx); err != nil {

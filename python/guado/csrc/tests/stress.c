@@ -191,7 +191,8 @@ static void body_came(exchange *x, const uint8_t *p, size_t n) {
 static void frame_came(host_frame *f) {
     frames++;
     if (f->h.stream == 0) {
-        CHECK(f->h.kind == GD_K_PONG || f->h.kind == GD_K_LOG || f->h.kind == GD_K_READY);
+        CHECK(f->h.kind == GD_K_PONG || f->h.kind == GD_K_STATS || f->h.kind == GD_K_LOG ||
+              f->h.kind == GD_K_READY);
         return;
     }
     exchange *x = &all[f->h.stream & 0xffff];

@@ -1,0 +1,189 @@
+package guado
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"time"
+
+	"github.com/guado-server/guado/internal/config"
+	"github.com/guado-server/guado/internal/edge"
+	"github.com/guado-server/guado/internal/exchange"
+	"github.com/guado-server/guado/internal/observe"
+	"github.com/guado-server/guado/internal/pool"
+	"github.com/guado-server/guado/internal/supervise"
+	"github.com/guado-server/guado/internal/version"
+)
+
+// watching is how a host can be seen from outside.
+type watching struct {
+	health  *observe.Health
+	metrics *observe.Metrics // nil: nothing is counted
+	other   *observe.Meter   // of exchanges that found no mount
+	tracer  *observe.Tracer  // nil: off
+	server  *observe.Server  // nil: no listener of its own
+}
+
+// watch makes what the road reports to; nothing listens yet.
+func (h *host) watch(ctx context.Context) error {
+	h.watching.health = observe.NewHealth(h.missing)
+	if h.config.Metrics.Enabled {
+		h.watching.metrics = observe.NewMetrics(version.Version, h.figures)
+		h.watching.other = h.watching.metrics.Meter(observe.Other)
+	}
+	c := h.config.Trace
+	if c.Endpoint == "" {
+		return nil
+	}
+	var err error
+	h.watching.tracer, err = observe.NewTracer(ctx, observe.TraceOptions{
+		Endpoint: c.Endpoint, Service: c.Service, Version: version.Version, Instance: h.instance, Log: h.log,
+	})
+	return err
+}
+
+// meter is that of a mount; nil when nothing is counted.
+func (w *watching) meter(name string) exchange.Meter {
+	if w.metrics == nil {
+		return nil
+	}
+	return w.metrics.Meter(name)
+}
+
+// probes puts the probes of the main listeners in front of the road.
+func (h *host) probes(next exchange.Handler) exchange.Handler {
+	return h.watching.health.Guard(observe.Paths{Live: h.config.Health.Live, Ready: h.config.Health.Ready}, next)
+}
+
+// observer is what the edge calls at the end of each exchange; nil when nobody looks.
+func (w *watching) observer() func(*exchange.Exchange, exchange.Outcome) {
+	if w.metrics == nil && w.tracer == nil {
+		return nil
+	}
+	return func(x *exchange.Exchange, o exchange.Outcome) {
+		switch {
+		case x.Meter != nil:
+			x.Meter.End(x, o)
+		case w.other != nil && x.App != observe.Probe:
+			w.other.Begin()
+			w.other.End(x, o)
+		}
+		if w.tracer != nil {
+			w.tracer.End(x, o)
+		}
+	}
+}
+
+// endpoints are /metrics, /livez and /readyz.
+func (w *watching) endpoints() http.Handler { return observe.Endpoints(w.metrics, w.health) }
+
+// listen opens the listener of metrics, if there is to be one.
+func (h *host) listenMetrics() error {
+	at := h.config.Metrics.Listen
+	if at == "" {
+		return nil
+	}
+	l, err := edge.Listen(at)
+	if err != nil {
+		return fmt.Errorf("metrics.listen: %w", err)
+	}
+	h.watching.server = observe.Serve(l, h.watching.endpoints(), h.log)
+	h.log.Info("metrics", "listen", l.Addr().String())
+	return nil
+}
+
+// beUnready tells load balancers that the host is about to stop, and serves on as before
+// until they have heard it, or until cut ends.
+func (h *host) beUnready(cut context.Context) {
+	h.watching.health.Drain()
+	delay := h.config.Health.DrainDelay.Std()
+	if delay <= 0 {
+		return
+	}
+	h.log.Info("not ready any more; the listeners close after the drain delay", "seconds", delay.Seconds())
+	t := time.NewTimer(delay)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-cut.Done():
+	}
+}
+
+// traceFlush is how long the last spans may take to be sent.
+const traceFlush = 3 * time.Second
+
+// unwatch sends the last spans and closes the listener.
+func (w *watching) unwatch(cut context.Context) (err error) {
+	if w.tracer != nil {
+		ctx, cancel := context.WithTimeout(cut, traceFlush)
+		defer cancel()
+		err = w.tracer.Close(ctx)
+	}
+	if w.server != nil {
+		err = errors.Join(err, w.server.Close())
+	}
+	return err
+}
+
+// missing names the groups that cannot answer.
+func (h *host) missing() (list []string) {
+	for _, g := range h.groups {
+		ready := 0
+		for _, w := range g.workers.Status().Workers {
+			if w.State == supervise.Ready {
+				ready++
+			}
+		}
+		if ready == 0 {
+			list = append(list, fmt.Sprintf("group %s has no worker that is ready", g.config.Name))
+		}
+	}
+	return list
+}
+
+// figures is the host at the moment of a scrape.
+func (h *host) figures() observe.State {
+	spool := h.spool.Status()
+	st := observe.State{
+		Connections: h.edge.Connections(), Accepted: h.edge.Accepted(),
+		SpoolMemory: spool.Memory, SpoolDisk: spool.Disk,
+		Ready: len(h.watching.health.Missing()) == 0,
+	}
+	for _, g := range h.groups {
+		st.Groups = append(st.Groups, groupFigures(g.config, g.pool.Status(), g.workers.Status()))
+	}
+	return st
+}
+
+func groupFigures(c *config.Group, queue pool.Status, crew supervise.Status) observe.Group {
+	n := queue.Counters
+	out := observe.Group{
+		Name: c.Name, Waiting: queue.Waiting,
+		Events: map[string]uint64{
+			"queued": n.Queued, "refused": n.Refused, "retried": n.Retried, "lost": n.Lost, "moved": n.Moved, "expired": n.Expired,
+		},
+		Restarts: map[string]uint64{},
+	}
+	under := map[string]pool.WorkerStatus{}
+	for _, w := range queue.Workers {
+		under[w.Slot] = w
+	}
+	for _, w := range crew.Workers {
+		q := under[w.Slot]
+		out.Workers = append(out.Workers, observe.Worker{
+			Slot: w.Slot, State: string(w.State), PID: w.PID, InFlight: q.WSGI + q.ASGI, Done: q.Done,
+			GILWaits: q.GILWaits, GILWait: q.GILWaitSeconds, LoopLag: q.LoopLagSeconds, Loop: w.Loop != "",
+		})
+	}
+	return out
+}
+
+// handlers are the endpoints as the admin interface takes them, below its version.
+func (w *watching) handlers() map[string]http.Handler {
+	all := map[string]http.Handler{"livez": w.health.Live(), "readyz": w.health.Ready()}
+	if w.metrics != nil {
+		all["metrics"] = w.metrics.Handler()
+	}
+	return all
+}
