@@ -29,7 +29,13 @@ func described(t *testing.T) *openapi3.T {
 // is there and is so, is tested on a running server by cmd/guado.
 func TestEverythingThatTheAdminInterfaceHasIsDescribed(t *testing.T) {
 	served := slices.Clone(always)
-	h := &host{}
+	h := &host{config: Default()}
+	if err := h.watch(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for path := range h.watching.handlers() {
+		served = append(served, "GET /v1/"+path)
+	}
 	for _, r := range h.readings() {
 		served = append(served, "GET /v1/"+r.Path)
 	}
