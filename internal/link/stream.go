@@ -147,7 +147,18 @@ func (s *Stream) Cancel(reason uint32) { s.cancel(s.id.Load(), KindCancel, reaso
 
 // Interrupt is [Stream.Cancel] for a deadline that has passed, and makes the worker
 // interrupt the application's code. False: there was nothing to interrupt any more.
-func (s *Stream) Interrupt() bool { return s.cancel(s.id.Load(), KindInterrupt, CancelDeadline) }
+func (s *Stream) Interrupt() bool {
+	if !s.cancel(s.id.Load(), KindInterrupt, CancelDeadline) {
+		return false
+	}
+	// A loop that does not come back holds a wake-up unanswered: the frame behind it is
+	// what calls the watch thread.
+	s.l.Ping(interruptNonce)
+	return true
+}
+
+// interruptNonce marks a PING that asks for no pulse.
+const interruptNonce = 1<<32 - 1
 
 func (s *Stream) cancel(id uint32, kind Kind, reason uint32) bool {
 	s.mu.Lock()
