@@ -18,6 +18,7 @@ import (
 	"github.com/guado-server/guado/internal/limit"
 	"github.com/guado-server/guado/internal/ratelimit"
 	"github.com/guado-server/guado/internal/sendfile"
+	"github.com/guado-server/guado/internal/static"
 )
 
 // front puts in front of all mounts what the server's policy asks for. A request meets
@@ -56,6 +57,7 @@ func (h *host) policies(m *config.Mount, next exchange.Handler) (_ exchange.Hand
 	if len(m.Sendfile) > 0 {
 		files, err := sendfile.New(next, sendfile.Options{
 			Folders: m.Sendfile, Log: h.log,
+			Send: static.Send,
 			Wrap: func(f http.Handler) exchange.Handler { return gohandler.Wrap(f, h.log) },
 		})
 		if err != nil {
@@ -150,7 +152,7 @@ func addresses(list []string) (address.Set, error) {
 }
 
 func fieldList(m map[string]string) []exchange.Field {
-	var fields []exchange.Field
+	fields := make([]exchange.Field, 0, len(m))
 	for _, name := range slices.Sorted(maps.Keys(m)) {
 		fields = append(fields, exchange.Field{Name: []byte(name), Value: []byte(m[name])})
 	}

@@ -543,3 +543,131 @@ func TestAForgottenProxyIsTold(t *testing.T) {
 		}
 	})
 }
+
+func TestIdleTimesAreEachMountsOwn(t *testing.T) {
+	short := guado.Duration(100 * time.Millisecond)
+	idle := func(m *guado.MountConfig) { m.ReadIdle, m.WriteIdle = &short, &short }
+	ended := make(chan error, 1)
+	reads := http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		_, err := io.Copy(io.Discard, r.Body)
+		ended <- err
+	})
+	writes := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		for block := make([]byte, 64<<10); ; {
+			if _, err := w.Write(block); err != nil {
+				ended <- err
+				return
+			}
+		}
+	})
+	onEachLane(t, func(s *site, _ *guado.Config) {
+		s.Mount("/upload", reads, idle)
+		s.Mount("/download", writes, idle)
+		s.Mount("/patient", reads)
+	}, func(t *testing.T, s *site, c *http.Client) {
+		// The server's own times are a minute: only the mount's can end these.
+		body, feed := io.Pipe()
+		defer func() { _ = feed.Close() }()
+		go func() { _, _ = feed.Write([]byte("some of it")) }()
+		r, err := http.NewRequestWithContext(t.Context(), "POST", s.url+"/upload", body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		go func() {
+			if res, err := c.Do(r); err == nil {
+				_ = res.Body.Close()
+			}
+		}()
+		select {
+		case err := <-ended:
+			if err == nil {
+				t.Error("a body that stands still was read to its end")
+			}
+		case <-time.After(patience):
+			t.Error("a body that stands still is waited for")
+		}
+		res, err := c.Get(s.url + "/download") // and never read
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = res.Body.Close() }()
+		select {
+		case <-ended:
+		case <-time.After(patience):
+			t.Error("a client that reads nothing is waited for")
+		}
+		// The next exchange of a connection has the server's times again.
+		ask(t, c, "POST", s.url+"/upload", strings.NewReader("at once"))
+		if err := <-ended; err != nil {
+			t.Errorf("a body that came at once: %v", err)
+		}
+		slow, more := io.Pipe()
+		go func() {
+			_, _ = more.Write([]byte("one"))
+			time.Sleep(5 * time.Duration(short))
+			_, _ = more.Write([]byte("two"))
+			_ = more.Close()
+		}()
+		answer, _ := ask(t, c, "POST", s.url+"/patient", slow)
+		if err := <-ended; err != nil || answer.StatusCode != 200 {
+			t.Errorf("a patient mount: %d %v", answer.StatusCode, err)
+		}
+	})
+}
+
+func TestThePasswordFileIsReadAgainWhenItChanges(t *testing.T) {
+	dir := t.TempDir()
+	file := htpasswd(t, dir, "anna", "old")
+	s, _ := newSite(t, "")
+	s.Mount("/", says("in"), func(m *guado.MountConfig) { m.BasicAuth = file })
+	s.run()
+	c := harness.Client(t, "http1")
+	try := func(password string) int {
+		r, err := http.NewRequestWithContext(t.Context(), "GET", s.url+"/", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.SetBasicAuth("anna", password)
+		res, err := c.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = res.Body.Close()
+		return res.StatusCode
+	}
+	if got := try("old"); got != 200 {
+		t.Fatalf("before: %d", got)
+	}
+	// Half a file changes nothing, and is told.
+	write(t, dir, "htpasswd", "anna:$2y$05$half")
+	for deadline := time.Now().Add(patience); !strings.Contains(s.log.String(), "the users of before stay"); {
+		if got := try("old"); got != 200 || time.Now().After(deadline) {
+			t.Fatalf("with half a file: %d\n%s", got, s.log.String())
+		}
+	}
+	htpasswd(t, dir, "anna", "new", "bruno", "x")
+	for deadline := time.Now().Add(patience); try("new") != 200; {
+		if time.Now().After(deadline) {
+			t.Fatal("the new password is not taken")
+		}
+	}
+	if got := try("old"); got != 401 {
+		t.Errorf("the old password, which was remembered: %d", got)
+	}
+}
+
+func TestAPasswordFileThatCannotBeUsedStopsTheStart(t *testing.T) {
+	for text, want := range map[string]string{
+		"":                                       "names no user",
+		"anna\n":                                 "line 1 is not NAME:HASH",
+		"# people\nanna:$apr1$x$y\n":             "line 2: the hash of \"anna\" is not bcrypt's; make it with: htpasswd -B",
+		"anna:{SHA}W6ph5Mm5Pz8GgiULbPgzG37mj9g=": "htpasswd -B",
+	} {
+		s, _ := newSite(t, "")
+		file := write(t, t.TempDir(), "htpasswd", text)
+		s.Mount("/", says("in"), func(m *guado.MountConfig) { m.BasicAuth = file })
+		if err := s.Run(t.Context()); err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), file) {
+			t.Errorf("%q: %v", text, err)
+		}
+	}
+}

@@ -89,16 +89,22 @@ func (u *users) read() error {
 	if err != nil {
 		return fmt.Errorf("password file: %w", err)
 	}
-	hashes, cost, err := parse(text)
-	if err != nil {
-		return fmt.Errorf("password file %s: %w", u.path, err)
-	}
-	nobody, err := bcrypt.GenerateFromPassword([]byte(rand.Text()), cost)
+	hashes, nobody, err := load(text)
 	if err != nil {
 		return fmt.Errorf("password file %s: %w", u.path, err)
 	}
 	u.hashes, u.nobody = hashes, nobody
 	return nil
+}
+
+// load also makes the hash that unknown names are checked against; it costs as much as
+// those of the file.
+func load(text []byte) (hashes map[string][]byte, nobody []byte, err error) {
+	hashes, cost, err := parse(text)
+	if err == nil {
+		nobody, err = bcrypt.GenerateFromPassword([]byte(rand.Text()), cost)
+	}
+	return hashes, nobody, err
 }
 
 // parse also gives the cost that the hashes have; of several the highest.

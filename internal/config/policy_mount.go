@@ -74,7 +74,10 @@ func ParseAddresses(list []string) (networks []netip.Prefix, unix bool, err erro
 		if err != nil {
 			return nil, false, fmt.Errorf("%q is neither an address nor a network such as \"10.0.0.0/8\", nor \"unix\" or \"all\"", text)
 		}
-		networks = append(networks, network.Masked())
+		if network != network.Masked() {
+			return nil, false, fmt.Errorf("%q has bits beyond its prefix; did you mean %q?", text, network.Masked())
+		}
+		networks = append(networks, network)
 	}
 	return networks, unix, nil
 }
@@ -126,11 +129,15 @@ func (r *resolver) checkMountPolicy(m *Mount, path string) {
 			r.wrong(path+".basic_auth_realm", path+".basic_auth_realm", p.BasicAuthRealm, "has a control character")
 		}
 	}
-	for key, changed := range map[string]bool{
-		"basic_auth_realm": p.BasicAuthRealm != "Restricted", "basic_auth_strip": p.BasicAuthStrip, "satisfy": p.Satisfy == "any",
+	for _, key := range []struct {
+		name    string
+		changed bool
+	}{
+		{"satisfy", p.Satisfy == "any"}, {"basic_auth_strip", p.BasicAuthStrip},
+		{"basic_auth_realm", p.BasicAuthRealm != "Restricted" && r.Origin(path+".basic_auth_realm").Kind != FromDefault},
 	} {
-		if p.BasicAuth == "" && changed && r.Origin(join(path, key)).Kind != FromDefault {
-			r.wrong(join(path, key), join(path, key), nil, "means nothing without basic_auth")
+		if p.BasicAuth == "" && key.changed {
+			r.wrong(join(path, key.name), join(path, key.name), nil, "means nothing without basic_auth")
 		}
 	}
 	if p.Satisfy == "any" && p.BasicAuth != "" && len(p.Allow) == 0 && len(p.Deny) == 0 {
@@ -167,25 +174,23 @@ func (r *resolver) checkRate(path, rate string, burst int, exempt []string) {
 var framedHeaders = []string{"Connection", "Content-Length", "Keep-Alive", "Transfer-Encoding", "Upgrade", "X-Accel-Redirect", "X-Sendfile"}
 
 func (r *resolver) checkHeaders(p *MountPolicy, path string) {
-	check := func(key, name, value string) {
-		at := path + "." + key
+	check := func(at, shown, name, value string) {
 		switch {
 		case !isToken(name):
-			r.wrong(at, at, name, "is not the name of a header field")
+			r.wrong(at, shown, name, "is not the name of a header field")
 		case slices.Contains(framedHeaders, http.CanonicalHeaderKey(name)):
-			r.wrong(at, at, name, "is the host's own business and cannot be changed")
+			r.wrong(at, shown, name, "is the host's own business and cannot be changed")
 		case strings.ContainsFunc(value, isControl):
-			r.wrong(at, at, name, "its value has a control character")
+			r.wrong(at, shown, name, "its value has a control character")
 		}
 	}
-	for name, value := range p.SetHeaders {
-		check("set_headers", name, value)
-	}
-	for name, value := range p.AddHeaders {
-		check("add_headers", name, value)
+	for key, fields := range map[string]map[string]string{"set_headers": p.SetHeaders, "add_headers": p.AddHeaders} {
+		for name, value := range fields {
+			check(join(path+"."+key, name), path+"."+key, name, value)
+		}
 	}
 	for _, name := range p.RemoveHeaders {
-		check("remove_headers", name, "")
+		check(path+".remove_headers", path+".remove_headers", name, "")
 	}
 	if len(p.SetHeaders)+len(p.AddHeaders)+len(p.RemoveHeaders) == 0 && p.HeadersWhen == "success" {
 		r.wrong(path+".headers_when", path+".headers_when", p.HeadersWhen, "means nothing without set_headers, add_headers or remove_headers")
@@ -207,7 +212,7 @@ func (r *resolver) checkSendfile(m *Mount, path string) {
 	}
 	for prefix, dir := range m.Sendfile {
 		if !isPlainPath(prefix) {
-			r.wrong(at, at, prefix, "must be a plain path prefix that starts with \"/\", as \"/protected\"")
+			r.wrong(at+"."+prefix, at, prefix, "must be a plain path prefix that starts with \"/\", as \"/protected\"")
 		}
 		if r.checkPath(at+"."+prefix, at, dir, true) && filepath.Dir(dir) == dir {
 			r.wrong(at+"."+prefix, at, dir, "would let the application send every file of this machine")

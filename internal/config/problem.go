@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -87,7 +88,10 @@ func (ps *problems) err() error {
 	if len(ps.list) == 0 {
 		return nil
 	}
-	slices.SortStableFunc(ps.list, func(a, b Problem) int { return a.line - b.line })
+	slices.SortStableFunc(ps.list, func(a, b Problem) int {
+		// Of one line, as an inline table is, by value: maps have no order.
+		return cmp.Or(a.line-b.line, strings.Compare(a.Key, b.Key)*min(a.line, 1), strings.Compare(a.Value, b.Value)*min(a.line, 1))
+	})
 	return ps.list
 }
 

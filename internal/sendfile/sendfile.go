@@ -9,6 +9,7 @@ import (
 	"bytes"
 	"cmp"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"net/http"
 	"net/url"
@@ -26,39 +27,41 @@ type Options struct {
 	Folders map[string]string // prefix of X-Accel-Redirect, "/protected" → folder
 	// Wrap makes a step of an http.Handler: the net/http adapter does.
 	Wrap func(http.Handler) exchange.Handler
+	// Send answers with an open file, or says why not: a static folder does.
+	Send func(http.ResponseWriter, *http.Request, string, fs.FileInfo, *os.File) *exchange.Problem
 	Log  *slog.Logger
 }
 
 // Handler is the step. It holds its folders open, so that no name and no symbolic link
 // leads out of them (os.Root).
 type Handler struct {
-	next    exchange.Handler
-	wrap    func(http.Handler) exchange.Handler
-	log     *slog.Logger
-	folders []folder // longest prefix first
+	next     exchange.Handler
+	wrap     func(http.Handler) exchange.Handler
+	sendFile func(http.ResponseWriter, *http.Request, string, fs.FileInfo, *os.File) *exchange.Problem
+	log      *slog.Logger
+	folders  []folder // longest prefix first
 }
 
 type folder struct {
-	prefix string   // without the slash at its end
-	dirs   []string // as it was declared, and what that leads to
+	prefix string    // without the slash at its end
+	dirs   [2]string // as it was declared, and what that leads to
 	root   *os.Root
 }
 
 // New opens the folders and puts the step in front of next.
 func New(next exchange.Handler, o Options) (*Handler, error) {
-	h := &Handler{next: next, wrap: o.Wrap, log: o.Log}
+	h := &Handler{next: next, wrap: o.Wrap, sendFile: o.Send, log: o.Log}
 	for prefix, dir := range o.Folders {
 		root, err := os.OpenRoot(dir)
 		if err != nil {
 			return nil, fmt.Errorf("folder %q of %q: %w", dir, prefix, closing(h, err))
 		}
-		f := folder{prefix: strings.TrimRight(prefix, "/"), dirs: []string{filepath.Clean(dir)}, root: root}
-		h.folders = append(h.folders, f)
+		h.folders = append(h.folders, folder{prefix: strings.TrimRight(prefix, "/"), root: root})
 		real, err := filepath.EvalSymlinks(dir)
 		if err != nil {
 			return nil, fmt.Errorf("folder %q of %q: %w", dir, prefix, closing(h, err))
 		}
-		h.folders[len(h.folders)-1].dirs = append(f.dirs, real)
+		h.folders[len(h.folders)-1].dirs = [2]string{filepath.Clean(dir), real}
 	}
 	slices.SortFunc(h.folders, func(a, b folder) int {
 		return cmp.Or(cmp.Compare(len(b.prefix), len(a.prefix)), cmp.Compare(a.prefix, b.prefix))
@@ -99,8 +102,8 @@ var keptFields = []string{"content-type", "set-cookie", "content-disposition", "
 func orderOf(h *exchange.Head) *order {
 	var o *order
 	for _, f := range h.Fields {
-		redirect := len(f.Name) == len(accelRedirect) && f.Is(accelRedirect)
-		if !redirect && !(len(f.Name) == len(xSendfile) && f.Is(xSendfile)) {
+		redirect := f.Is(accelRedirect)
+		if !redirect && !f.Is(xSendfile) {
 			continue
 		}
 		if o == nil || redirect {

@@ -3,14 +3,9 @@ package sendfile
 import (
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
-	"mime"
 	"net/http"
 	"os"
-	"path"
-	"strconv"
-	"strings"
 	"syscall"
 
 	"github.com/guado-server/guado/internal/exchange"
@@ -109,7 +104,7 @@ func (a *answer) Abort(err error) {
 	}
 }
 
-// send sends the file. What the request asks of it (ranges, conditions) is http's.
+// send sends the file.
 func (h *Handler) send(w http.ResponseWriter, r *http.Request, x *exchange.Exchange, o *order) {
 	f, err := h.open(o)
 	if err != nil {
@@ -125,21 +120,12 @@ func (h *Handler) send(w http.ResponseWriter, r *http.Request, x *exchange.Excha
 	if r.Method != http.MethodHead {
 		r.Method = http.MethodGet // what was posted, the application has taken
 	}
-	header := w.Header()
 	for _, kept := range o.kept {
-		header.Add(string(kept.Name), string(kept.Value))
+		w.Header().Add(string(kept.Name), string(kept.Value))
 	}
-	if header.Get("Content-Type") == "" {
-		if kind := mime.TypeByExtension(path.Ext(f.name)); kind != "" {
-			header.Set("Content-Type", kind)
-		}
+	if p := h.sendFile(w, r, f.name, f.info, f.File); p != nil {
+		x.Fail(p)
 	}
-	header.Set("ETag", f.tag())
-	if strings.EqualFold(header.Get("Accept-Ranges"), "none") {
-		r.Header.Del("Range")
-		w = whole{w}
-	}
-	http.ServeContent(w, r, f.name, f.info.ModTime(), f.File)
 }
 
 // file is an open regular file.
@@ -169,20 +155,3 @@ func (h *Handler) open(o *order) (*file, error) {
 	}
 	return &file{f, name, info}, nil
 }
-
-// tag is strong: time in nanoseconds and size name the bytes.
-func (f *file) tag() string {
-	return `"` + strconv.FormatInt(f.info.ModTime().UnixNano(), 36) + "-" + strconv.FormatInt(f.info.Size(), 36) + `"`
-}
-
-// whole is a writer for an application that offers no ranges of its file.
-type whole struct{ http.ResponseWriter }
-
-// WriteHeader has the last word: http.ServeContent always offers them.
-func (w whole) WriteHeader(status int) {
-	w.Header().Set("Accept-Ranges", "none")
-	w.ResponseWriter.WriteHeader(status)
-}
-
-// ReadFrom keeps sendfile(2) within reach.
-func (w whole) ReadFrom(src io.Reader) (int64, error) { return io.Copy(w.ResponseWriter, src) }

@@ -11,13 +11,17 @@ import (
 // the host's pages with a code and the request id, as all others.
 type judged struct {
 	http.ResponseWriter
-	refused int // its status; 0: none
+	refused int  // its status; 0: none
+	whole   bool // no ranges are offered, though http.ServeContent always does
 }
 
 func (j *judged) WriteHeader(status int) {
 	if status == http.StatusPreconditionFailed || status == http.StatusRequestedRangeNotSatisfiable {
 		j.refused = status
 		return
+	}
+	if j.whole {
+		j.Header().Set("Accept-Ranges", "none")
 	}
 	j.ResponseWriter.WriteHeader(status)
 }

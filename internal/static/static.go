@@ -5,6 +5,7 @@
 package static
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -181,21 +182,15 @@ func (h *Handler) file(w http.ResponseWriter, r *http.Request, name string, info
 		h.refuse(w, r, errors.Join(fs.ErrNotExist, err))
 		return
 	}
-	if ctype := mime.TypeByExtension(path.Ext(name)); ctype != "" {
-		header.Set("Content-Type", ctype)
-	} else if encoding != "" {
-		header.Set("Content-Type", "application/octet-stream") // sniffing would see compressed bytes
-	}
 	if encoding != "" {
+		header.Set("Content-Type", cmp.Or(mime.TypeByExtension(path.Ext(name)), "application/octet-stream")) // sniffing would see compressed bytes
 		header.Set("Content-Encoding", encoding)
+		header.Set("ETag", etag(info, encoding))
 	}
-	header.Set("ETag", etag(info, encoding))
 	if h.opts.CacheControl != "" {
 		header.Set("Cache-Control", h.opts.CacheControl)
 	}
-	answer := &judged{ResponseWriter: w}
-	http.ServeContent(answer, r, name, info.ModTime(), f)
-	if p := answer.problem(); p != nil {
+	if p := Send(w, r, name, info, f); p != nil {
 		h.problem(w, r, p)
 	}
 }
