@@ -163,7 +163,7 @@ func moduleName(target string) string {
 // what it wants and calls [Config.Resolve].
 func Default() *Config {
 	c := &Config{}
-	fill(reflect.ValueOf(&c.Server).Elem())
+	fill(reflect.ValueOf(c).Elem())
 	return c
 }
 
