@@ -110,9 +110,9 @@ func (s *Server) serve(raw net.Conn, l *listener) {
 		_ = raw.Close() // refused: there is nobody to tell
 		place.leave()
 	case h2:
-		s.h2.Take(c, info, place.leave)
+		s.now.Load().lanes.h2.Take(c, info, place.leave)
 	default:
-		s.h1.ServeConn(c, info)
+		s.now.Load().lanes.h1.ServeConn(c, info)
 		place.leave()
 	}
 }
@@ -153,19 +153,20 @@ func (s *Server) open(raw net.Conn, l *listener, p *place) (c net.Conn, info *la
 	info = &lane.Conn{Unix: l.unix}
 	describe(info, raw, l)
 	named := true
-	if s.options.ProxyProtocol {
+	now := s.now.Load()
+	if now.options.ProxyProtocol {
 		if named, err = s.readProxyHeader(raw, info); err != nil {
 			return nil, nil, false, err
 		}
 	}
-	info.Trusted = named && s.prepare.trusts(info)
+	info.Trusted = named && now.prepare.trusts(info)
 	if !info.Trusted && info.Peer.IsValid() && !p.enterAddr(info.Peer.Addr()) {
 		return nil, nil, false, errOverCap
 	}
 	switch {
 	case l.tls:
 		return s.handshake(raw, info)
-	case s.options.H2C:
+	case now.options.H2C:
 		h2, err := s.sniff(raw)
 		return raw, info, h2, err
 	}
@@ -191,14 +192,15 @@ func unmap(a netip.AddrPort) netip.AddrPort {
 }
 
 func (s *Server) handshake(raw net.Conn, info *lane.Conn) (net.Conn, *lane.Conn, bool, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), s.certs.timeout)
+	certs := s.now.Load().certs
+	ctx, cancel := context.WithTimeout(context.Background(), certs.timeout)
 	defer cancel()
-	if s.speaksPlain(raw) {
+	if speaksPlain(raw, certs.timeout) {
 		// The lane answers, as it can tell the client in HTTP what is wrong.
 		info.NoTLS = true
 		return raw, info, false, nil
 	}
-	c := tls.Server(raw, s.certs.config)
+	c := tls.Server(raw, certs.config)
 	if err := c.HandshakeContext(ctx); err != nil {
 		return nil, nil, false, fmt.Errorf("TLS handshake: %w", err)
 	}
@@ -209,8 +211,8 @@ func (s *Server) handshake(raw net.Conn, info *lane.Conn) (net.Conn, *lane.Conn,
 
 // speaksPlain looks whether the client of a TLS listener begins with the letter of an
 // HTTP method. Whatever else comes, and whatever goes wrong, is for the handshake.
-func (s *Server) speaksPlain(c net.Conn) (plain bool) {
-	err := peek(c, 1, s.certs.timeout, func(b []byte) bool {
+func speaksPlain(c net.Conn, patience time.Duration) (plain bool) {
+	err := peek(c, 1, patience, func(b []byte) bool {
 		plain = b[0] >= 'A' && b[0] <= 'Z'
 		return true
 	})
@@ -222,7 +224,7 @@ const preface = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 
 // sniff looks until the bytes are the HTTP/2 preface or cannot become it.
 func (s *Server) sniff(c net.Conn) (h2 bool, err error) {
-	err = peek(c, len(preface), s.options.Limits.KeepAlive, func(b []byte) bool {
+	err = peek(c, len(preface), s.now.Load().options.Limits.KeepAlive, func(b []byte) bool {
 		h2 = string(b) == preface
 		return string(b) != preface[:len(b)] || h2
 	})

@@ -89,13 +89,14 @@ func newAccessLog(o *AccessLog, log *slog.Logger) (*accessLog, error) {
 	return a, nil
 }
 
-// write adds the line of an exchange that has ended.
-func (a *accessLog) write(x *exchange.Exchange, out exchange.Outcome) {
+// write adds the line of an exchange that has ended; false when the log is closed.
+func (a *accessLog) write(x *exchange.Exchange, out exchange.Outcome) bool {
 	a.mu.Lock()
 	if a.closed || len(a.lines) > logHoldBytes {
 		a.dropped++
+		closed := a.closed
 		a.mu.Unlock()
-		return
+		return !closed
 	}
 	first := len(a.lines) == 0
 	a.lines = a.format(a.lines, x, out)
@@ -108,6 +109,7 @@ func (a *accessLog) write(x *exchange.Exchange, out exchange.Outcome) {
 	if full {
 		wake(a.much)
 	}
+	return true
 }
 
 func wake(c chan struct{}) {

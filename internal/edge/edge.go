@@ -13,10 +13,10 @@ import (
 	"net"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/guado-server/guado/internal/edge/compress"
-	"github.com/guado-server/guado/internal/edge/http1"
 	"github.com/guado-server/guado/internal/edge/http2"
 	"github.com/guado-server/guado/internal/edge/lane"
 	"github.com/guado-server/guado/internal/exchange"
@@ -69,20 +69,16 @@ type Options struct {
 
 // Server is the edge of one host.
 type Server struct {
-	options   Options
+	now       atomic.Pointer[settings]
 	log       *slog.Logger
 	listeners []*listener
-	certs     *certificates // nil: no TLS
-	access    *accessLog    // nil: none
-	prepare   *preparer
 	caps      *caps
-	h1        *http1.Server
-	h2        *http2.Server
 
 	stop     chan struct{} // closed: accept no more
 	stopOnce sync.Once
 	workers  lane.Tally        // accept loops, and the goroutines of connections
-	mu       sync.Mutex        // guards conns and cut
+	mu       sync.Mutex        // guards the rest
+	lanes    []*lanes          // all that have connections or will
 	conns    map[net.Conn]bool // those with a goroutine of ours; true: it has a lane
 	cut      bool              // new ones are closed at once
 }
@@ -99,60 +95,20 @@ func New(o Options) (*Server, error) {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	o.Limits = withDefaults(o.Limits)
-	if o.ProxyTimeout == 0 {
-		o.ProxyTimeout = time.Second
-	}
-	if o.ProxyProtocol && len(o.TrustedProxies) == 0 && !o.TrustUnix {
-		return nil, errors.New("edge: the PROXY protocol needs trusted proxies: nobody else may send it")
-	}
 	s := &Server{
-		options: o, log: o.Log, stop: make(chan struct{}),
+		log: o.Log, stop: make(chan struct{}),
 		caps: newCaps(o.MaxConns, o.MaxConnsPerAddr), conns: map[net.Conn]bool{},
 	}
-	var err error
-	if s.prepare, err = newPreparer(&o); err != nil {
-		return nil, err
-	}
-	if o.TLS != nil {
-		if s.certs, err = newCertificates(o.TLS, !o.NoHTTP2, o.Log); err != nil {
-			return nil, err
-		}
-	}
-	if o.AccessLog != nil {
-		if s.access, err = newAccessLog(o.AccessLog, o.Log); err != nil {
-			return nil, err
-		}
-	}
-	handler, err := s.wrap(o)
+	now, err := s.settle(o, nil)
 	if err != nil {
 		return nil, err
 	}
-	hooks := lane.Hooks{Prepare: s.prepare.prepare, Handler: handler, Render: s.prepare.render, Done: s.done}
-	s.h1 = http1.New(o.Limits, hooks, o.Log)
-	s.h2 = http2.New(o.Limits, o.HTTP2, hooks, o.Log)
+	s.now.Store(now)
+	s.lanes = append(s.lanes, now.lanes)
 	for _, l := range o.Listeners {
 		s.listeners = append(s.listeners, newListener(l, o.TLS != nil))
 	}
 	return s, nil
-}
-
-// wrap puts in front of the road what both lanes need and no step should know of.
-func (s *Server) wrap(o Options) (exchange.Handler, error) {
-	return compress.New(o.Compress, withFields(o.Handler, s.prepare.extra))
-}
-
-func (s *Server) done(x *exchange.Exchange, out lane.Outcome) {
-	if s.access == nil && s.options.Observe == nil {
-		return
-	}
-	out.At = time.Now()
-	if s.access != nil {
-		s.access.write(x, out)
-	}
-	if s.options.Observe != nil {
-		s.options.Observe(x, out)
-	}
 }
 
 func withDefaults(l lane.Limits) lane.Limits {
@@ -204,10 +160,15 @@ func (s *Server) Serve() error {
 func (s *Server) Drain(ctx context.Context) error {
 	s.stopAccepting()
 	s.cutOpen(false)
-	s.h1.Drain()
-	s.h2.Drain()
+	for _, l := range s.allLanes() {
+		l.h1.Drain()
+		l.h2.Drain()
+	}
 	return s.wait(ctx)
 }
+
+// defaultProxyTimeout is for a PROXY header.
+const defaultProxyTimeout = time.Second
 
 // closeWait is how long steps may take to notice that their clients were cut.
 const closeWait = 5 * time.Second
@@ -217,20 +178,28 @@ const closeWait = 5 * time.Second
 // although its client is gone makes it give up, with an error.
 func (s *Server) Close() error {
 	s.stopAccepting()
-	s.h1.CloseAll()
-	s.h2.CloseAll()
+	for _, l := range s.allLanes() {
+		l.h1.CloseAll()
+		l.h2.CloseAll()
+	}
 	s.cutOpen(true)
 	ctx, cancel := context.WithTimeout(context.Background(), closeWait)
 	defer cancel()
 	err := s.wait(ctx)
-	if s.access != nil {
-		err = errors.Join(err, s.access.close())
+	if access := s.now.Load().access; access != nil {
+		err = errors.Join(err, access.close())
 	}
 	return err
 }
 
 func (s *Server) wait(ctx context.Context) error {
-	for _, part := range []interface{ Wait(context.Context) error }{s.h1, s.h2, &s.workers} {
+	all := s.allLanes()
+	parts := make([]interface{ Wait(context.Context) error }, 1, 1+2*len(all))
+	parts[0] = &s.workers
+	for _, l := range all {
+		parts = append(parts, l.h1, l.h2)
+	}
+	for _, part := range parts {
 		if err := part.Wait(ctx); err != nil {
 			return fmt.Errorf("%d connections are still open: %w", s.caps.open(), err)
 		}
@@ -268,22 +237,27 @@ func (s *Server) stopAccepting() {
 
 // ReloadTLS reads the certificate files now. They are also looked at by themselves.
 func (s *Server) ReloadTLS() error {
-	if s.certs == nil {
-		return nil
+	if certs := s.now.Load().certs; certs != nil {
+		return certs.reload()
 	}
-	return s.certs.reload()
+	return nil
 }
 
 // ReopenLog opens the access log's file again, for log rotation.
 func (s *Server) ReopenLog() error {
-	if s.access == nil {
-		return nil
+	if access := s.now.Load().access; access != nil {
+		return access.reopen()
 	}
-	return s.access.reopen()
+	return nil
 }
 
 // UnderWay tells how many requests are being answered.
-func (s *Server) UnderWay() int { return s.h1.UnderWay() + s.h2.UnderWay() }
+func (s *Server) UnderWay() (n int) {
+	for _, l := range s.allLanes() {
+		n += l.h1.UnderWay() + l.h2.UnderWay()
+	}
+	return n
+}
 
 // Connections tells how many connections are open.
 func (s *Server) Connections() int { return s.caps.open() }

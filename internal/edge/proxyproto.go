@@ -20,10 +20,10 @@ import (
 // named is false when the proxy does not know its client: then nobody vouches for
 // what the connection says of itself.
 func (s *Server) readProxyHeader(c net.Conn, info *lane.Conn) (named bool, err error) {
-	if !s.prepare.trusts(info) {
+	if !s.now.Load().prepare.trusts(info) {
 		return false, errors.New("PROXY protocol: the peer is not a trusted proxy")
 	}
-	header, err := takeProxyHeader(c, s.options.ProxyTimeout)
+	header, err := takeProxyHeader(c, s.now.Load().options.ProxyTimeout)
 	if err != nil {
 		return false, fmt.Errorf("PROXY protocol: %w", err)
 	}

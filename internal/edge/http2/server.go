@@ -179,6 +179,12 @@ func (s *Server) Wait(ctx context.Context) error {
 // UnderWay is the number of streams being served.
 func (s *Server) UnderWay() int { return int(s.streams.Load()) }
 
+// Connections is the number of connections, idle ones included.
+func (s *Server) Connections() (n int) {
+	s.known.Range(func(any, any) bool { n++; return true })
+	return n
+}
+
 // CloseAll cuts every connection. Streams being served learn that their client is gone.
 func (s *Server) CloseAll() {
 	s.cut()

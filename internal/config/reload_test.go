@@ -1,0 +1,149 @@
+package config
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+func TestEachKeyHasAClass(t *testing.T) {
+	used := map[string]bool{}
+	for _, s := range sections() {
+		for _, f := range s.fields {
+			key := s.path + "." + f.key
+			if _, ok := ClassOf(key); !ok {
+				t.Errorf("%s: say in the table of reload.go what a change of it needs", key)
+			}
+			used[key] = true
+			for table := key; table != ""; {
+				table = above(table)
+				used[table+".*"] = true
+			}
+		}
+	}
+	for key := range classes {
+		if !used[key] {
+			t.Errorf("the table of reload.go has a class for %s, which is no key", key)
+		}
+	}
+}
+
+func loadText(t *testing.T, dir, text string) *Config {
+	t.Helper()
+	file := filepath.Join(dir, "guado.toml")
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	c, err := Load(Options{File: file, Environ: []string{"HOME=" + dir}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+func TestTheDifferenceOfTwoConfigurationsNamesEachKeyWithItsClass(t *testing.T) {
+	dir := t.TempDir()
+	old := loadText(t, dir, `
+[server]
+log_level = "info"
+listen = ["127.0.0.1:8000"]
+[[group]]
+name = "both"
+threads = 2
+[[app]]
+name = "a"
+target = "a"
+group = "both"
+[[app]]
+name = "shop"
+target = "shop"
+env = { SECRET_KEY = "one", DEBUG = "0" }
+[[app]]
+name = "gone"
+target = "gone"
+[[mount]]
+path = "/"
+app = "a"
+[[mount]]
+path = "/shop"
+app = "shop"
+[[mount]]
+path = "/old"
+app = "gone"
+`)
+	next := loadText(t, dir, `
+[server]
+log_level = "debug"
+listen = ["127.0.0.1:9000"]
+[server.limits]
+head = "64KiB"
+[[app]]
+name = "shop"
+target = "shop"
+threads = 4
+request_timeout = 5
+env = { SECRET_KEY = "two", DEBUG = "1" }
+[[group]]
+name = "both"
+queue = 7
+[[app]]
+name = "a"
+target = "a:other"
+group = "both"
+[[app]]
+name = "new"
+target = "new"
+[[mount]]
+path = "/"
+app = "a"
+[[mount]]
+path = "/shop"
+app = "shop"
+[[mount]]
+path = "/new"
+app = "new"
+`)
+	var got []string
+	for _, c := range old.Diff(next) {
+		table, element := c.About()
+		got = append(got, fmt.Sprintf("%s: %s -> %s (%s; %s %s)", c.Key, c.Old, c.New, c.Class, table, element))
+	}
+	want := `server.listen: ["127.0.0.1:8000"] -> ["127.0.0.1:9000"] (needs restart;  )
+server.log_level: "info" -> "debug" (live;  )
+server.limits.head: "32KiB" -> "64KiB" (live;  )
+group.both.threads: 2 -> 8 (replaced workers; group both)
+group.both.queue: 2048 -> 7 (live; group both)
+app.shop.env: { DEBUG = "0", SECRET_KEY = "(hidden)" } -> { DEBUG = "1", SECRET_KEY = "(hidden)" } (replaced workers; group shop)
+app.shop.threads: 8 -> 4 (replaced workers; group shop)
+app.a.target: "a" -> "a:other" (replaced workers; app a)
+app.gone: there ->  (replaced workers; app gone)
+app.new:  -> there (replaced workers; app new)
+app.shop.request_timeout:  -> "5s" (live; app shop)
+mount./new:  -> there (live; mount /new)
+mount./old: there ->  (live; mount /old)`
+	if text := strings.Join(got, "\n"); text != want {
+		t.Errorf("got\n%s\nwant\n%s", text, want)
+	}
+	next.Keep(old)
+	if next.Server.Listen[0] != "127.0.0.1:8000" || next.Server.LogLevel != "debug" {
+		t.Errorf("kept: %+v", next.Server)
+	}
+}
+
+func TestTLSOnAndOffNeedsARestartAndAnotherCertificateDoesNot(t *testing.T) {
+	a, b := Default(), Default()
+	a.Server.TLS.Cert, b.Server.TLS.Cert = "one", "two"
+	if got := a.Diff(b); len(got) != 1 || got[0].Class != Live {
+		t.Errorf("%+v", got)
+	}
+	a.Server.TLS.Cert = ""
+	if got := a.Diff(b); len(got) != 1 || got[0].Class != Restart {
+		t.Errorf("%+v", got)
+	}
+	b.Keep(a)
+	if b.Server.TLS.Enabled() {
+		t.Error("it is on")
+	}
+}
