@@ -103,7 +103,7 @@ func newHost(ctx context.Context, s *Server) (h *host, err error) {
 	if err != nil {
 		return nil, err
 	}
-	road, err := h.front(table)
+	road, _, err := h.front(table)
 	if err != nil {
 		return nil, err
 	}

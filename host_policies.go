@@ -22,33 +22,36 @@ import (
 )
 
 // front puts in front of all mounts what the server's policy asks for. A request meets
-// them from the last to the first: redirects, rate limit, gate.
-func (h *host) front(next exchange.Handler) (exchange.Handler, error) {
+// redirects first, then the rate limit, then the gate, which stays the same one when the
+// configuration changes: apply puts the mounts behind it.
+func (h *host) front(mounts exchange.Handler) (first exchange.Handler, apply func(), err error) {
 	s := &h.config.Server
 	pass, err := addresses(s.Maintenance.Allow)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	h.gate = gate.New(next, gate.Options{
+	o := gate.Options{
 		Maintenance: s.Maintenance.Enabled, Flag: s.Maintenance.Flag, Page: s.Maintenance.Page,
 		RetryAfter: int(s.Maintenance.RetryAfter.Std() / time.Second), Allow: pass, Except: s.Maintenance.Except,
 		Hold: gate.Hold{Requests: s.Pause.Requests, Wait: s.Pause.Wait.Std()}, Log: h.log,
-	})
-	next = h.gate
+	}
+	if h.gate == nil {
+		h.gate = gate.New(mounts, o)
+	}
 	requests, period := s.Rate()
-	if next, err = limitRate(next, requests, period, s.RateBurst, s.RateExempt); err != nil {
-		return nil, err
+	if first, err = limitRate(h.gate, requests, period, s.RateBurst, s.RateExempt); err != nil {
+		return nil, nil, err
 	}
 	if s.HTTPSRedirect || s.CanonicalHost != "" {
-		o := canonical.Options{HTTPS: s.HTTPSRedirect, Port: s.HTTPSPort, Host: s.CanonicalHost}
+		c := canonical.Options{HTTPS: s.HTTPSRedirect, Port: s.HTTPSPort, Host: s.CanonicalHost}
 		for i := range h.config.Mounts {
 			if name := h.config.Mounts[i].Host; name != "" {
-				o.Keep = append(o.Keep, name)
+				c.Keep = append(c.Keep, name)
 			}
 		}
-		next = canonical.New(next, o)
+		first = canonical.New(first, c)
 	}
-	return next, nil
+	return first, func() { h.gate.Change(mounts, o) }, nil
 }
 
 // policies puts in front of a mount what its policy asks for. A request meets them from

@@ -6,6 +6,7 @@
 package gate
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
@@ -49,9 +50,7 @@ type Status struct {
 
 // Gate is the step. Its methods may be called from any goroutine.
 type Gate struct {
-	next exchange.Handler
-	opts Options
-	flag *flagFile // nil: none
+	road atomic.Pointer[road]
 
 	// closed is true when Serve must look closer. inside counts the requests that have
 	// passed; the order of the two makes sure that a pause misses none.
@@ -67,6 +66,14 @@ type Gate struct {
 	calm        chan struct{} // closed when nothing is inside; nil: nobody waits
 }
 
+// road is what is behind the gate and how it is kept, which a new configuration changes
+// at once.
+type road struct {
+	next exchange.Handler
+	opts Options
+	flag *flagFile // nil: none
+}
+
 // pause is one pause. It never changes but for over.
 type pause struct {
 	hold  Hold
@@ -76,15 +83,28 @@ type pause struct {
 
 // New makes a gate in front of next.
 func New(next exchange.Handler, o Options) *Gate {
-	g := &Gate{next: next, opts: o, maintenance: o.Maintenance}
-	if o.Flag != "" {
-		g.flag = &flagFile{path: o.Flag}
-	}
-	g.settle()
+	g := &Gate{maintenance: o.Maintenance}
+	g.Change(next, o)
 	return g
 }
 
-// settle sets closed. Called with mu held, or before anybody else has g.
+// Change puts other options and another road in place. A pause goes on, what it holds
+// takes the new road, and maintenance that was switched by hand stays as it is unless
+// the options now say otherwise than before.
+func (g *Gate) Change(next exchange.Handler, o Options) {
+	r := &road{next: next, opts: o}
+	if o.Flag != "" {
+		r.flag = &flagFile{path: o.Flag}
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if before := g.road.Swap(r); before != nil && before.opts.Maintenance != o.Maintenance {
+		g.maintenance = o.Maintenance
+	}
+	g.settle()
+}
+
+// settle sets closed. Called with mu held.
 func (g *Gate) settle() { g.closed.Store(g.maintenance || g.pause != nil) }
 
 // SetMaintenance closes or opens the gate. A flag file closes it all the same.
@@ -95,7 +115,7 @@ func (g *Gate) SetMaintenance(on bool) {
 	g.settle()
 	g.mu.Unlock()
 	if changed {
-		g.opts.Log.Info("maintenance", "on", on)
+		g.road.Load().opts.Log.Info("maintenance", "on", on)
 	}
 }
 
@@ -110,12 +130,8 @@ var (
 // Pause holds the requests that come from now on. Zeros of hold stand for those of the
 // options. It does not wait for those that have passed: see [Gate.Idle].
 func (g *Gate) Pause(hold Hold) error {
-	if hold.Requests == 0 {
-		hold.Requests = g.opts.Hold.Requests
-	}
-	if hold.Wait == 0 {
-		hold.Wait = g.opts.Hold.Wait
-	}
+	usual := g.road.Load().opts.Hold
+	hold.Requests, hold.Wait = cmp.Or(hold.Requests, usual.Requests), cmp.Or(hold.Wait, usual.Wait)
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	switch {
@@ -156,7 +172,8 @@ func (g *Gate) Stop() {
 // Status tells how the gate stands.
 func (g *Gate) Status() Status {
 	s := Status{
-		InFlight: int(g.inside.Load()), Held: int(g.held.Load()), Refused: g.refused.Load(), Flag: g.flag.up(time.Now()),
+		InFlight: int(g.inside.Load()), Held: int(g.held.Load()), Refused: g.refused.Load(),
+		Flag: g.road.Load().flag.up(time.Now()),
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -169,44 +186,46 @@ func (g *Gate) Status() Status {
 
 // Serve lets x pass an open gate.
 func (g *Gate) Serve(x *exchange.Exchange) {
-	if g.excepted(x) {
-		g.next.Serve(x)
+	r := g.road.Load()
+	if r.excepted(x) {
+		r.next.Serve(x)
 		return
 	}
-	if !g.enter(x) {
+	if r = g.enter(x); r == nil {
 		return
 	}
 	if x.Upgrade != "" {
 		g.leave() // a tunnel may stay for days
-		g.next.Serve(x)
+		r.next.Serve(x)
 		return
 	}
 	defer g.leave()
-	g.next.Serve(x)
+	r.next.Serve(x)
 }
 
-// enter counts x as inside; false when x has its answer, or needs none.
-func (g *Gate) enter(x *exchange.Exchange) bool {
+// enter counts x as inside, and gives the road; nil when x has its answer, or needs none.
+func (g *Gate) enter(x *exchange.Exchange) *road {
 	for {
 		g.inside.Add(1)
-		if g.flag == nil && !g.closed.Load() {
-			return true
+		r := g.road.Load()
+		if r.flag == nil && !g.closed.Load() {
+			return r
 		}
 		g.mu.Lock()
 		maintenance, p := g.maintenance, g.pause
 		g.mu.Unlock()
-		refused := (maintenance || g.flag.up(x.Received)) && !g.opts.Allow.Has(x)
+		refused := (maintenance || r.flag.up(x.Received)) && !r.opts.Allow.Has(x)
 		if !refused && p == nil {
-			return true
+			return r
 		}
 		g.leave()
 		if refused {
 			g.refused.Add(1)
-			g.showPage(x)
-			return false
+			r.showPage(x)
+			return nil
 		}
 		if !g.wait(x, p) {
-			return false
+			return nil
 		}
 	}
 }
@@ -254,11 +273,11 @@ func (g *Gate) Idle(ctx context.Context) error {
 // challenges must be answered for a certificate to be renewed, whatever else is closed.
 const challenges = "/.well-known/acme-challenge"
 
-func (g *Gate) excepted(x *exchange.Exchange) bool {
+func (r *road) excepted(x *exchange.Exchange) bool {
 	if below(x.Path, challenges) {
 		return true
 	}
-	for _, prefix := range g.opts.Except {
+	for _, prefix := range r.opts.Except {
 		if below(x.Path, prefix) {
 			return true
 		}

@@ -37,15 +37,15 @@ func (f *flagFile) up(now time.Time) bool {
 // showPage answers with the page that was given to browsers, and with the usual error
 // page to everybody else. The file is read each time: an operator who changes it while
 // it is shown sees the change.
-func (g *Gate) showPage(x *exchange.Exchange) {
-	p := &exchange.Problem{Status: 503, Code: "maintenance", RetryAfter: g.opts.RetryAfter}
-	if g.opts.Page == "" || !wantsHTML(x) {
+func (r *road) showPage(x *exchange.Exchange) {
+	p := &exchange.Problem{Status: 503, Code: "maintenance", RetryAfter: r.opts.RetryAfter}
+	if r.opts.Page == "" || !wantsHTML(x) {
 		x.Fail(p)
 		return
 	}
-	page, err := os.ReadFile(g.opts.Page)
+	page, err := os.ReadFile(r.opts.Page)
 	if err != nil {
-		g.opts.Log.Error("the maintenance page cannot be read; the usual one is shown", "file", g.opts.Page, "error", err)
+		r.opts.Log.Error("the maintenance page cannot be read; the usual one is shown", "file", r.opts.Page, "error", err)
 		x.Fail(p)
 		return
 	}
