@@ -44,7 +44,7 @@ func New(o Options) (*Handler, error) {
 		return nil, err
 	}
 	transport := &http.Transport{
-		DialContext: dial, MaxIdleConnsPerHost: 64, IdleConnTimeout: 60 * time.Second,
+		DialContext: dial, MaxIdleConnsPerHost: 64, IdleConnTimeout: idleTime(target),
 		ResponseHeaderTimeout: o.Timeout,
 		DisableCompression:    true, // the body passes as it is
 	}
@@ -53,10 +53,25 @@ func New(o Options) (*Handler, error) {
 		Transport:     transport,
 		FlushInterval: -1, // streams and events pass at once
 		Rewrite:       func(r *httputil.ProxyRequest) { rewrite(r, target, o) },
-		ErrorHandler:  func(_ http.ResponseWriter, r *http.Request, err error) { fail(o.Exchange(r), o.Address, err) },
-		ErrorLog:      slog.NewLogLogger(o.Log.Handler(), slog.LevelWarn),
+		ModifyResponse: func(res *http.Response) error {
+			ownRedirect(res.Header, o.Exchange(res.Request), target)
+			return nil
+		},
+		ErrorHandler: func(_ http.ResponseWriter, r *http.Request, err error) { fail(o.Exchange(r), o.Address, err) },
+		ErrorLog:     slog.NewLogLogger(o.Log.Handler(), slog.LevelWarn),
 	}
 	return h, nil
+}
+
+// idleTime is how long an unused connection is kept. A server that closes one in the very
+// moment in which we send a POST on it would have us answer 502: ours must be the first to
+// close. gunicorn keeps connections for two seconds, uvicorn and Node for five. Where each
+// connection is a TLS handshake away, nginx's minute is the shortest that is met.
+func idleTime(target *url.URL) time.Duration {
+	if target.Scheme == "https" {
+		return 50 * time.Second
+	}
+	return 1500 * time.Millisecond
 }
 
 func parse(o Options) (*url.URL, func(context.Context, string, string) (net.Conn, error), error) {
@@ -119,12 +134,39 @@ func rewrite(r *httputil.ProxyRequest, target *url.URL, o Options) {
 	r.Out.Header.Del("Forwarded")
 	r.Out.Header.Set("X-Forwarded-Proto", x.Scheme)
 	r.Out.Header.Set("X-Forwarded-Host", r.In.Host)
+	r.Out.Header.Set("X-Forwarded-Port", portOf(r.In.Host, x.Scheme))
+	r.Out.Header.Del("X-Real-Ip")
 	if x.Client.IsValid() {
-		r.Out.Header.Set("X-Forwarded-For", x.Client.Addr().String())
+		client := x.Client.Addr().String()
+		r.Out.Header.Set("X-Forwarded-For", client)
+		r.Out.Header.Set("X-Real-Ip", client)
 	}
 	if len(x.Root) > 0 {
 		r.Out.Header.Set("X-Forwarded-Prefix", string(x.Root))
 	}
+}
+
+// portOf is the port that the client used.
+func portOf(host, scheme string) string {
+	if port := (&url.URL{Host: host}).Port(); port != "" {
+		return port
+	}
+	if scheme == "https" {
+		return "443"
+	}
+	return "80"
+}
+
+// ownRedirect translates a redirect to the upstream's own address, of which the client
+// knows nothing, into one of the mount.
+func ownRedirect(header http.Header, x *exchange.Exchange, target *url.URL) {
+	base := target.Scheme + "://" + target.Host + strings.TrimSuffix(target.EscapedPath(), "/")
+	rest, own := strings.CutPrefix(header.Get("Location"), base)
+	if !own || rest != "" && !strings.ContainsAny(rest[:1], "/?#") || len(x.Host) == 0 {
+		return
+	}
+	here := url.URL{Scheme: x.Scheme, Host: string(x.Host), Path: string(x.Root)}
+	header.Set("Location", here.String()+rest)
 }
 
 func fail(x *exchange.Exchange, address string, err error) {

@@ -206,24 +206,53 @@ func TestAnUpstreamLearnsWhoAsksAndInWhichTrace(t *testing.T) {
 	})
 	const trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 	request := "GET / HTTP/1.1\r\nHost: shop.example\r\nX-Request-ID: chosen-by-client\r\nTraceparent: " + trace +
-		"\r\nX-Forwarded-For: 203.0.113.7\r\nX-Forwarded-Proto: https\r\nForwarded: for=198.51.100.1\r\nX-Forwarded-Host: evil.example\r\n\r\n"
+		"\r\nX-Forwarded-For: 203.0.113.7\r\nX-Forwarded-Proto: https\r\nForwarded: for=198.51.100.1\r\nX-Forwarded-Host: evil.example\r\nX-Forwarded-Port: 6666\r\nX-Real-IP: 198.51.100.2\r\n\r\n"
 	_, text := dial(t, address, request).answer()
 	for _, want := range []string{"\r\nHost: shop.example\r\n", "\r\nX-Forwarded-For: 127.0.0.1\r\n", "\r\nX-Forwarded-Proto: http\r\n",
-		"\r\nX-Forwarded-Host: shop.example\r\n", "\r\nX-Request-Id: ", "\r\nTraceparent: 00-"} {
+		"\r\nX-Forwarded-Host: shop.example\r\n", "\r\nX-Forwarded-Port: 80\r\n", "\r\nX-Real-Ip: 127.0.0.1\r\n", "\r\nX-Request-Id: ", "\r\nTraceparent: 00-"} {
 		if strings.Count(text, want) != 1 {
 			t.Errorf("no %q in\n%s", want, text)
 		}
 	}
-	for _, not := range []string{"chosen-by-client", trace, "203.0.113.7", "198.51.100.1", "evil.example"} {
+	for _, not := range []string{"chosen-by-client", trace, "203.0.113.7", "198.51.100.1", "198.51.100.2", "6666", "evil.example"} {
 		if strings.Contains(text, not) {
 			t.Errorf("%q passed:\n%s", not, text)
 		}
 	}
 	_, text = dial(t, trusting, request).answer()
-	for _, want := range []string{"\r\nX-Forwarded-For: 203.0.113.7\r\n", "\r\nX-Forwarded-Proto: https\r\n",
+	for _, want := range []string{"\r\nX-Forwarded-For: 203.0.113.7\r\n", "\r\nX-Real-Ip: 203.0.113.7\r\n", "\r\nX-Forwarded-Proto: https\r\n",
+		"\r\nX-Forwarded-Port: 6666\r\n",
 		"\r\nX-Request-Id: chosen-by-client\r\n", "\r\nTraceparent: " + trace + "\r\n"} {
 		if strings.Count(text, want) != 1 {
 			t.Errorf("no %q in\n%s", want, text)
+		}
+	}
+}
+
+func TestARedirectToTheUpstreamsOwnAddressLeadsToTheMount(t *testing.T) {
+	var up string
+	up = behind(t, "tcp", func(conn net.Conn, in *bufio.Reader) {
+		for {
+			h := head(in)
+			if h == "" {
+				return
+			}
+			_, target, _ := strings.Cut(h, "?")
+			target, _, _ = strings.Cut(target, " ")
+			if _, err := fmt.Fprintf(conn, "HTTP/1.1 302 Found\r\nContent-Length: 0\r\nLocation: %s\r\n\r\n", strings.Replace(target, "SELF", up, 1)); err != nil {
+				return
+			}
+		}
+	})
+	address := front(t, "/app", upstream.Options{Address: up + "/base"})
+	for to, want := range map[string]string{
+		"SELF/base/login": "http://shop.example:8080/app/login", "SELF/base": "http://shop.example:8080/app",
+		"SELF/base?x": "http://shop.example:8080/app?x", "SELF/basement": up + "/basement", "SELF/other": up + "/other",
+		"/base/login": "/base/login", "https://sso.example/": "https://sso.example/", "login": "login",
+	} {
+		res, _ := dial(t, address, "GET /app/?"+to+" HTTP/1.1\r\nHost: shop.example:8080\r\n\r\n").answer()
+		if got := res.Header.Get("Location"); got != want {
+			t.Errorf("%s became %s, want %s", to, got, want)
 		}
 	}
 }
