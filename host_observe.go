@@ -129,13 +129,7 @@ func (w *watching) unwatch(cut context.Context) (err error) {
 // missing names the groups that cannot answer.
 func (h *host) missing() (list []string) {
 	for _, g := range h.groups {
-		ready := 0
-		for _, w := range g.workers.Status().Workers {
-			if w.State == supervise.Ready {
-				ready++
-			}
-		}
-		if ready == 0 {
+		if len(g.pool.Status().Workers) == 0 {
 			list = append(list, fmt.Sprintf("group %s has no worker that is ready", g.config.Name))
 		}
 	}
@@ -153,6 +147,9 @@ func (h *host) figures() observe.State {
 	for _, g := range h.groups {
 		st.Groups = append(st.Groups, groupFigures(g.config, g.pool.Status(), g.workers.Status()))
 	}
+	for _, p := range h.programs.Status(0) {
+		st.Programs = append(st.Programs, observe.Program{Name: p.Name, State: string(p.State), Restarts: uint64(max(p.Starts-1, 0))})
+	}
 	return st
 }
 
@@ -163,16 +160,20 @@ func groupFigures(c *config.Group, queue pool.Status, crew supervise.Status) obs
 		Events: map[string]uint64{
 			"queued": n.Queued, "refused": n.Refused, "retried": n.Retried, "lost": n.Lost, "moved": n.Moved, "expired": n.Expired,
 		},
-		Restarts: map[string]uint64{},
+		Restarts: map[string]uint64{}, States: map[string]int{},
+	}
+	for _, s := range supervise.States() {
+		out.States[string(s)] = 0
 	}
 	under := map[string]pool.WorkerStatus{}
 	for _, w := range queue.Workers {
 		under[w.Slot] = w
 	}
 	for _, w := range crew.Workers {
+		out.States[string(w.State)]++
 		q := under[w.Slot]
 		out.Workers = append(out.Workers, observe.Worker{
-			Slot: w.Slot, State: string(w.State), PID: w.PID, InFlight: q.WSGI + q.ASGI, Done: q.Done,
+			Slot: w.Slot, PID: w.PID, InFlight: q.WSGI + q.ASGI, Done: q.Done,
 			GILWaits: q.GILWaits, GILWait: q.GILWaitSeconds, LoopLag: q.LoopLagSeconds, Loop: w.Loop != "",
 		})
 	}

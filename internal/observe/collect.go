@@ -25,13 +25,13 @@ type Group struct {
 	Waiting  int
 	Events   map[string]uint64 // of the queue: "queued", "refused"
 	Workers  []Worker
+	States   map[string]int    // how many slots are in each
 	Restarts map[string]uint64 // by reason
 }
 
 // Worker is one slot.
 type Worker struct {
 	Slot     string
-	State    string
 	PID      int
 	InFlight int
 	Done     uint64
@@ -136,12 +136,10 @@ func (g *Group) collect(to chan<- prometheus.Metric) {
 	for reason, n := range g.Restarts {
 		to <- counter(restartsDesc, n, g.Name, reason)
 	}
-	states := map[string]int{"ready": 0} // an alert on "none is ready" needs the series
 	for i := range g.Workers {
-		states[g.Workers[i].State]++
 		g.Workers[i].collect(to, g.Name)
 	}
-	for state, n := range states {
+	for state, n := range g.States {
 		to <- gauge(workersDesc, float64(n), g.Name, state)
 	}
 }

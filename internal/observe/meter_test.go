@@ -98,9 +98,9 @@ func TestAFolderHasNoQueueAndNoApplication(t *testing.T) {
 func TestTheStateOfTheHostIsReadAtEachScrape(t *testing.T) {
 	workers := 1
 	m := NewMetrics("1", func() State {
-		g := Group{Name: "shop", Waiting: 3, Events: map[string]uint64{"lost": 2}, Restarts: map[string]uint64{"died": 4}}
+		g := Group{Name: "shop", Waiting: 3, States: map[string]int{"booting": workers, "ready": 0}, Events: map[string]uint64{"lost": 2}, Restarts: map[string]uint64{"died": 4}}
 		for range workers {
-			g.Workers = append(g.Workers, Worker{Slot: "p01", State: "booting", InFlight: 5, GILWaits: 7, GILWait: 0.5, LoopLag: 0.25, Loop: true})
+			g.Workers = append(g.Workers, Worker{Slot: "p01", InFlight: 5, GILWaits: 7, GILWait: 0.5, LoopLag: 0.25, Loop: true})
 		}
 		workers = 0
 		return State{Connections: 6, Accepted: 60, Ready: true, Groups: []Group{g},
