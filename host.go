@@ -20,6 +20,7 @@ import (
 	"github.com/guado-server/guado/internal/edge/http2"
 	"github.com/guado-server/guado/internal/edge/lane"
 	"github.com/guado-server/guado/internal/exchange"
+	"github.com/guado-server/guado/internal/executor"
 	"github.com/guado-server/guado/internal/gate"
 	"github.com/guado-server/guado/internal/gohandler"
 	"github.com/guado-server/guado/internal/link"
@@ -37,26 +38,28 @@ import (
 
 // host is a running server: the one place where the steps of the road meet.
 type host struct {
-	config   *Config
-	log      *slog.Logger
-	instance string
-	started  time.Time
-	spawner  *child.Spawner
-	spool    *pool.Spool
-	groups   []*group
-	programs *program.Set
-	held     sync.WaitGroup     // groups that wait for programs
-	unhold   context.CancelFunc // ends that wait
-	apps     map[string]exchange.Handler
-	closers  []io.Closer
-	gate     *gate.Gate
-	edge     *edge.Server
-	urls     []string // of the listeners
-	watching watching
-	journal  *admin.Journal
-	admin    atomic.Pointer[admin.Server] // nil: none
-	state    atomic.Value                 // State
-	end      func(cut bool)               // makes Run return
+	config    *Config
+	log       *slog.Logger
+	instance  string
+	started   time.Time
+	spawner   *child.Spawner
+	spool     *pool.Spool
+	groups    []*group
+	programs  *program.Set
+	held      sync.WaitGroup     // groups that wait for programs
+	unhold    context.CancelFunc // ends that wait
+	executors *executor.Hub
+	tasks     map[string]exchange.Handler // what runs the tasks of an executor
+	apps      map[string]exchange.Handler
+	closers   []io.Closer
+	gate      *gate.Gate
+	edge      *edge.Server
+	urls      []string // of the listeners
+	watching  watching
+	journal   *admin.Journal
+	admin     atomic.Pointer[admin.Server] // nil: none
+	state     atomic.Value                 // State
+	end       func(cut bool)               // makes Run return
 }
 
 // group is the workers of one interpreter and the queue in front of them.
@@ -93,6 +96,7 @@ func newHost(ctx context.Context, s *Server) (h *host, err error) {
 			return nil, err
 		}
 	}
+	h.addExecutors()
 	if err := h.addPrograms(s, stdout, stderr); err != nil {
 		return nil, err
 	}
@@ -136,8 +140,7 @@ func (h *host) addGroups(ctx context.Context, s *Server, stdout, stderr *supervi
 		return err
 	}
 	slot := 0
-	for i := range h.config.Groups {
-		g := &h.config.Groups[i]
+	for _, g := range h.allGroups() {
 		var slots []string
 		for range g.Workers {
 			slot++ // numbered once per host: a slot's name is good in every group
@@ -174,12 +177,13 @@ func (h *host) addGroup(g *config.Group, in *runtime.Interpreter, cache *runtime
 			Name: a.Name, Timeout: h.config.Deadline(a).Std(), Spool: a.Spool, RetrySafe: a.Retry == "safe",
 		})
 	}
+	h.callable(g, p, &hello)
 	transport := h.config.Server.Transport
 	if transport == "auto" {
 		transport = ""
 	}
 	workers = supervise.New(supervise.Options{
-		Name: g.Name, Slots: slots, Hello: hello, Crew: p, RequestID: p.RequestID,
+		Name: g.Name, Slots: slots, Hello: hello, Crew: p, RequestID: p.RequestID, Calls: h.callee,
 		Command: supervise.Command{
 			Path: in.Executable, Args: []string{"-u", "-c", bootstrap}, Dir: g.Dir,
 			Env: func() ([]string, error) {
@@ -193,7 +197,7 @@ func (h *host) addGroup(g *config.Group, in *runtime.Interpreter, cache *runtime
 		BootTimeout: g.BootTimeout.Std(), PingTimeout: g.PingTimeout.Std(),
 		GracefulTimeout: h.config.Server.GracefulTimeout.Std(), ExitTimeout: h.config.Server.ExitTimeout.Std(),
 		DrainMax: g.DrainMax.Std(),
-		Terminal: h.config.Dev && len(h.config.Groups) == 1,
+		Terminal: h.config.Dev && len(h.config.Groups) == 1 && !h.executes(g),
 	})
 	h.groups = append(h.groups, &group{config: g, interpreter: in, pool: p, workers: workers})
 }

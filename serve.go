@@ -99,7 +99,7 @@ func (h *host) awaitBoot(quit <-chan struct{}, booted chan<- error, s *Server) {
 			return
 		case <-g.bootPatience():
 		case err := <-g.workers.FirstBoot():
-			if err != nil && len(h.apps) == 1 && !h.config.Dev {
+			if err != nil && len(h.apps) == 1 && !h.config.Dev && !h.executes(g.config) {
 				booted <- err
 				return
 			}
@@ -146,6 +146,7 @@ func (h *host) stop(cut context.Context) error {
 	h.unhold()
 	h.held.Wait()
 	h.drainWorkers(cut)
+	h.executors.Wait()
 	h.programs.Stop(cut)
 	// 4. Folders, idle upstream connections, the thread that started processes.
 	for _, c := range h.closers {

@@ -27,6 +27,7 @@ type Status struct {
 	Groups      []GroupStatus    `json:"groups"`
 	Programs    []ProgramStatus  `json:"programs,omitempty"`
 	Mounts      []MountStatus    `json:"mounts"`
+	Executors   []ExecutorStatus `json:"executors,omitempty"`
 }
 
 // State is where a server is in its life.
@@ -68,7 +69,7 @@ func (h *host) status() Status {
 			Name: g.config.Name, Python: g.interpreter.String(), Queue: g.pool.Status(), Workers: g.workers.Status().Workers,
 		})
 	}
-	st.Programs = h.programs.Status(0)
+	st.Programs, st.Executors = h.programs.Status(0), h.executors.Status()
 	return st
 }
 

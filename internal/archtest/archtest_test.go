@@ -57,6 +57,7 @@ var allowed = map[string][]string{
 	"internal/supervise":     {"internal/child", "internal/link"},
 	"internal/program":       {"internal/child", "internal/supervise"},
 	"internal/observe":       {"internal/exchange"},
+	"internal/executor":      {"internal/exchange", "internal/link"},
 	"internal/config":        {},
 	"internal/runtime":       {},
 	"internal/watch":         {},
@@ -67,7 +68,7 @@ var allowed = map[string][]string{
 	"": {"internal/access", "internal/admin", "internal/address", "internal/basicauth", "internal/canonical", "internal/gate",
 		"internal/headers", "internal/limit", "internal/ratelimit", "internal/sendfile",
 		"internal/child", "internal/config", "internal/edge", "internal/edge/compress", "internal/edge/http2", "internal/edge/lane",
-		"internal/exchange", "internal/gohandler", "internal/link", "internal/observe", "internal/pool", "internal/program", "internal/redirect",
+		"internal/exchange", "internal/executor", "internal/gohandler", "internal/link", "internal/observe", "internal/pool", "internal/program", "internal/redirect",
 		"internal/route", "internal/runtime", "internal/static", "internal/supervise", "internal/upstream",
 		"internal/version", "python"},
 	// The command loads, checks and shows a configuration and hands it to the library;

@@ -31,6 +31,8 @@ type Config struct {
 	Health  Health  `toml:"health" doc:"How load balancers and orchestrators see the host."`
 	Trace   Trace   `toml:"trace" doc:"Traces of exchanges, for OpenTelemetry."`
 
+	Executors []Executor `toml:"executor" doc:"A pool of processes that run functions for the workers: guado.executor(\"name\").submit(function, argument)."`
+
 	// File is where it was read from; empty when it was made from flags or by a program.
 	File string `toml:"-"`
 	// Dir is what relative paths are relative to: the folder of File, else the working directory.

@@ -38,6 +38,7 @@ func (c *Config) Resolve(environ []string) error {
 	r.pythons()
 	r.programs()
 	r.mountFolders()
+	r.executors()
 	r.validate()
 	return r.err()
 }

@@ -32,6 +32,7 @@ func (r *resolver) validate() {
 	}
 	r.checkMounts()
 	r.checkPrograms()
+	r.checkExecutors()
 }
 
 func (r *resolver) checkServer() {
@@ -172,6 +173,11 @@ func (r *resolver) checkNames() {
 		programs = append(programs, p.Name)
 	}
 	check("program", programs)
+	executors := make([]string, 0, len(r.Executors))
+	for _, e := range r.Executors {
+		executors = append(executors, e.Name)
+	}
+	check("executor", executors)
 }
 
 func (r *resolver) checkGroup(i int) {

@@ -22,6 +22,7 @@ const (
 	KindGrant     Kind = 0x0d // CREDIT of the host
 	KindDrain     Kind = 0x0e
 	KindPing      Kind = 0x0f
+	KindReply     Kind = 0x10
 )
 
 // Frames from the worker to the host.
@@ -40,6 +41,8 @@ const (
 	KindFailed        Kind = 0x4c
 	KindAbort         Kind = 0x4d
 	KindDone          Kind = 0x4e
+	KindCall          Kind = 0x4f
+	KindCallCancel    Kind = 0x50
 )
 
 // KindPad fills the rest of a ring before it starts again.
@@ -52,6 +55,7 @@ var kindNames = map[Kind]string{
 	KindInformational: "INFORMATIONAL", KindResponseBody: "RESPONSE_BODY",
 	KindTrailers: "TRAILERS", KindFile: "FILE", KindCredit: "CREDIT", KindPong: "PONG",
 	KindLog: "LOG", KindStats: "STATS", KindFailed: "FAILED", KindAbort: "ABORT",
+	KindReply: "REPLY", KindCall: "CALL", KindCallCancel: "CALL_CANCEL",
 	KindDone: "DONE", KindPad: "PAD",
 }
 

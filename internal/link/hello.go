@@ -23,6 +23,12 @@ type App struct {
 	File bool `json:"file"`
 }
 
+// Executor is an executor that the worker's applications may call.
+type Executor struct {
+	Name   string `json:"name"`
+	Bypass bool   `json:"bypass,omitempty"` // its tasks run in the worker itself
+}
+
 // Hello is what a worker is told at its start. Protocol and the credits are set by
 // [Link.Hello] from the link's own.
 type Hello struct {
@@ -42,6 +48,8 @@ type Hello struct {
 	// ExitTimeout is how many milliseconds the host waits for lifespan shutdown and
 	// atexit, once the grace of DRAIN is over.
 	ExitTimeout int64 `json:"exit_timeout"`
+
+	Executors []Executor `json:"executors,omitempty"`
 }
 
 // ReadyApp is an application as the worker found it.
@@ -144,6 +152,11 @@ func (l *Link) own(h header, p shared) error {
 		l.pongMu.Lock()
 		l.pong, l.pongAt = h.arg, time.Now()
 		l.pongMu.Unlock()
+		return nil
+	case KindCall:
+		return l.calls.frame(h, p)
+	case KindCallCancel:
+		l.calls.cancel(h.arg)
 		return nil
 	case KindStats:
 		return l.stats.frame(h, p)

@@ -95,6 +95,7 @@ type Link struct {
 	control *control
 	logs    logs
 	stats   stats
+	calls   calls
 
 	boot     chan booted
 	bootKind Kind   // the reader's, as the two below
@@ -282,6 +283,7 @@ func (l *Link) end(err error, exact bool) {
 	l.cause = err
 	l.ended.Store(true)
 	close(l.done)
+	l.calls.end()
 	for _, s := range made {
 		s.ring()
 		s.release(s.id.Load()) // if it was abandoned

@@ -4,9 +4,6 @@ import (
 	"context"
 	"fmt"
 	"os"
-	"os/exec"
-	"path/filepath"
-	"strings"
 	"syscall"
 	"time"
 
@@ -47,12 +44,8 @@ func (i *instance) start(listen *listener) (*process, error) {
 		return nil, fmt.Errorf("the program's environment: %w", err)
 	}
 	env = append(env, listen.env()...)
-	path, err := lookPath(i.spec.Command[0], i.spec.Dir, env)
-	if err != nil {
-		return nil, err
-	}
 	c := child.Child{
-		Path: path, Argv0: i.spec.Command[0], Args: i.spec.Command[1:], Dir: i.spec.Dir, Env: env, Name: i.spec.Name,
+		Path: i.spec.Command[0], Argv0: i.spec.Command[0], Args: i.spec.Command[1:], Dir: i.spec.Dir, Env: env, Name: i.spec.Name,
 	}
 	p := &process{group: i.spec.StopGroup}
 	theirs, err := p.pipes(i.out)
@@ -86,32 +79,6 @@ func (p *process) pipes(j *journal) ([]*os.File, error) {
 		p.out, theirs = append(p.out, s), append(theirs, w)
 	}
 	return theirs, nil
-}
-
-// lookPath finds a command as the program's own environment would.
-func lookPath(name, dir string, env []string) (string, error) {
-	if strings.ContainsRune(name, filepath.Separator) {
-		if !filepath.IsAbs(name) {
-			name = filepath.Join(dir, name)
-		}
-		return name, nil
-	}
-	path := ""
-	for _, variable := range env {
-		if value, ok := strings.CutPrefix(variable, "PATH="); ok {
-			path = value
-		}
-	}
-	for _, folder := range filepath.SplitList(path) {
-		if !filepath.IsAbs(folder) {
-			folder = filepath.Join(dir, folder)
-		}
-		file := filepath.Join(folder, name)
-		if info, err := os.Stat(file); err == nil && info.Mode().IsRegular() && info.Mode()&0o111 != 0 {
-			return file, nil
-		}
-	}
-	return "", fmt.Errorf("command %q: %w (PATH is %s)", name, exec.ErrNotFound, path)
 }
 
 func (p *process) signal(s syscall.Signal, group bool) {

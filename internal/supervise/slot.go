@@ -358,6 +358,9 @@ func startProcess(o *Options, slot, code string, environ []string) (*process, er
 		name = func(stream uint32) string { return o.RequestID(l, stream) }
 	}
 	l.Logs(name, func(m link.LogMessage) { o.log(slot, m) })
+	if o.Calls != nil {
+		l.Calls(o.Calls(l))
+	}
 	files, env := l.Child()
 	c := child.Child{
 		Path: o.Command.Path, Args: o.Command.Args, Dir: o.Command.Dir, Files: files, Terminal: o.Terminal, Name: slot,

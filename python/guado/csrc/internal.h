@@ -42,6 +42,7 @@ enum gd_kind {
     GD_K_CREDIT_DOWN = 0x0d,
     GD_K_DRAIN = 0x0e,
     GD_K_PING = 0x0f,
+    GD_K_REPLY = 0x10,
     GD_K_READY = 0x41,
     GD_K_COMMIT = 0x42,
     GD_K_STARTED = 0x43,
@@ -56,6 +57,8 @@ enum gd_kind {
     GD_K_FAILED = 0x4c,
     GD_K_ABORT = 0x4d,
     GD_K_DONE = 0x4e,
+    GD_K_CALL = 0x4f,
+    GD_K_CALL_CANCEL = 0x50,
     GD_K_PAD = 0x7f
 };
 
@@ -297,6 +300,7 @@ struct gd_link {
     uint32_t nspare;
     gd_stream zero; /* stream 0 */
     gd_stream *ready_head, *ready_tail;
+    struct gd_calls *calls; /* call.c's; NULL: nobody has called */
     gd_fd *fds_head, *fds_tail;
     bool fds_sending, fds_blocked;
 
@@ -412,6 +416,12 @@ void gd_interrupt_look(gd_link *l);   /* no lock held; the watch thread's */
 void gd_stats_ping(gd_link *l, int64_t sent_us);               /* [mu] PING came */
 void gd_stats_loop(gd_link *l);                                /* [mu] the loop came */
 size_t gd_stats_text(const gd_link *l, char *to, size_t room); /* [mu] */
+
+/* ---- call.c ------------------------------------------------------------------------ */
+
+int gd_reply_file(gd_link *l, const gd_frame_head *h); /* [claim], no lock held */
+void gd_calls_wake(gd_link *l);                        /* [mu] the link has closed */
+void gd_calls_free(gd_link *l);
 
 /* ---- loop.c ---------------------------------------------------------------------- */
 

@@ -214,6 +214,22 @@ int gd_start(gd_stream *s); /* GD_OK or GD_REVOKED (then gd_stream_release) */
 enum { GD_EV_BODY = 1, GD_EV_CANCEL = 2, GD_EV_DRAINED = 4, GD_EV_INTERRUPT = 8 };
 int gd_loop_event(gd_link *l, gd_stream **out, int *events);
 
+/* ---- calls (call.c) -------------------------------------------------------- */
+
+typedef struct {
+    uint32_t id;
+    const uint8_t *data;
+    size_t len;
+    void *memory; /* gd_reply_free */
+} gd_reply;
+
+/* Sends CALL or CALL_CANCEL (kind) without waiting: what has no room is copied. */
+int gd_link_call(gd_link *l, int kind, uint32_t id, const void *data, size_t len);
+
+/* [nogil] Waits for the next reply of the host. */
+int gd_link_reply(gd_link *l, gd_reply *out);
+void gd_reply_free(gd_reply *r);
+
 /* ---- frames (frame.c): pure functions, fuzzed ---------------------------- */
 
 typedef struct {

@@ -185,6 +185,9 @@ static PyMethodDef link_methods[] = {
     {"draining", link_draining, METH_NOARGS,
      "Once DRAIN came, what is left of its grace in ms; else None."},
     {"log", link_log, METH_VARARGS, "log(level, text, stream=0): a line for the host's log."},
+    {"call", gd_py_call, METH_VARARGS, "call(id, data): asks the host; reply() brings the answer."},
+    {"call_cancel", gd_py_call_cancel, METH_VARARGS, "call_cancel(id): nobody wants it any more."},
+    {"reply", gd_py_reply, METH_NOARGS, "reply(): waits for the next (id, data) from the host."},
     {"close", link_close, METH_NOARGS, "Closes the link; for tests."},
     {NULL, NULL, 0, NULL},
 };

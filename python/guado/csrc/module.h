@@ -24,6 +24,11 @@ PyObject *gd_raise(int result);
 /* guado.RequestTimeout: what an application is told whose request is past its deadline. */
 extern PyObject *gd_request_timeout;
 
+/* Methods of guado._core.Link (module_call.c). */
+PyObject *gd_py_call(PyObject *self, PyObject *args);
+PyObject *gd_py_call_cancel(PyObject *self, PyObject *args);
+PyObject *gd_py_reply(PyObject *self, PyObject *ignored);
+
 /* Each adds its functions and types to the module; 0, or -1 with an exception. */
 int gd_wsgi_init(PyObject *module);
 int gd_interrupt_init(PyObject *module);

@@ -85,10 +85,12 @@ def serve(link: _core.Link) -> None:
     """Everything between the handshake and the end of the last request."""
     import contextvars
 
+    import guado
     from guado.worker import handshake, loader, process
 
     hello = handshake.receive(link, HELLO_TIMEOUT)
     process.prepare(hello)
+    guado._worker = link, hello.executors
     loader.load(hello.apps)
     process.check_threading()
     process.after_import()

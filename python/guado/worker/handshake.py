@@ -60,6 +60,7 @@ class Hello:
     response_credit: int
     file_credit: int
     exit_timeout: float  # seconds for the end, once the grace of DRAIN is over
+    executors: dict[str, bool]  # name: whether its tasks run in this process (bypass)
     # The base of every request's context: boot copies it after import.
     context: contextvars.Context = field(default_factory=contextvars.copy_context)
 
@@ -133,6 +134,7 @@ def _hello(link: _core.Link, h: dict[str, Any]) -> Hello:
         response_credit=int(h["response_credit"]),
         file_credit=int(h["file_credit"]),
         exit_timeout=int(h["exit_timeout"]) / 1000,
+        executors={e["name"]: bool(e.get("bypass")) for e in h.get("executors") or ()},
     )
 
 

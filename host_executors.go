@@ -1,0 +1,71 @@
+package guado
+
+import (
+	"github.com/guado-server/guado/internal/config"
+	"github.com/guado-server/guado/internal/exchange"
+	"github.com/guado-server/guado/internal/executor"
+	"github.com/guado-server/guado/internal/link"
+	"github.com/guado-server/guado/internal/pool"
+)
+
+// Executor is a pool of processes that run functions for the workers; see [NewExecutor].
+type Executor = config.Executor
+
+// NewExecutor is an executor with default settings; append it to the configuration's
+// Executors.
+func NewExecutor(name string) Executor { return config.NewExecutor(name) }
+
+// ExecutorStatus is an executor and what became of its tasks.
+type ExecutorStatus = executor.Status
+
+// allGroups are the groups of the configuration and those of executors.
+func (h *host) allGroups() []*config.Group {
+	var all []*config.Group
+	for i := range h.config.Groups {
+		all = append(all, &h.config.Groups[i])
+	}
+	for i := range h.config.Executors {
+		e := &h.config.Executors[i]
+		if e.Bypass {
+			continue
+		}
+		g := h.config.ExecutorGroup(e)
+		all = append(all, &g)
+	}
+	return all
+}
+
+// executes reports whether the group is the processes of an executor.
+func (h *host) executes(g *config.Group) bool { return h.config.Executor(g.Name) != nil }
+
+// callable adds what a worker of the group runs for others, and tells it whom it may
+// call.
+func (h *host) callable(g *config.Group, p *pool.Pool, hello *link.Hello) {
+	for i := range h.config.Executors {
+		e := &h.config.Executors[i]
+		hello.Executors = append(hello.Executors, link.Executor{Name: e.Name, Bypass: e.Bypass})
+	}
+	if h.executes(g) {
+		hello.Apps = append(hello.Apps, link.App{Name: g.Name, Target: config.ExecutorTarget, Kind: "wsgi", File: true})
+		if h.tasks == nil {
+			h.tasks = map[string]exchange.Handler{}
+		}
+		h.tasks[g.Name] = p.App(pool.AppOptions{Name: g.Name, Spool: true})
+	}
+}
+
+// addExecutors makes the hub of the executors whose pools there are.
+func (h *host) addExecutors() {
+	var list []executor.Options
+	for i := range h.config.Executors {
+		if e := &h.config.Executors[i]; !e.Bypass {
+			list = append(list, executor.Options{
+				Name: e.Name, Handler: h.tasks[e.Name], Running: e.Processes, Queue: e.Queue, Timeout: e.TaskTimeout.Std(),
+			})
+		}
+	}
+	h.executors = executor.New(list)
+}
+
+// callee answers the calls of a worker.
+func (h *host) callee(l *link.Link) link.Callee { return h.executors.Callee(l) }

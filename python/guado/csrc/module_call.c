@@ -1,0 +1,50 @@
+/* guado._core.Link: call, call_cancel and reply. Before: guado/executors.py. After:
+ * call.c. Not here: what a call means.
+ */
+#include "module.h"
+
+enum { KIND_CALL = 0x4f, KIND_CALL_CANCEL = 0x50 };
+
+PyObject *gd_py_call(PyObject *self, PyObject *args) {
+    gd_link *l = gd_link_of(self);
+    unsigned id;
+    const char *data;
+    Py_ssize_t n;
+    int rc;
+    if (!l || !PyArg_ParseTuple(args, "Iy#:call", &id, &data, &n))
+        return NULL;
+    Py_BEGIN_ALLOW_THREADS;
+    rc = gd_link_call(l, KIND_CALL, id, data, (size_t)n);
+    Py_END_ALLOW_THREADS;
+    if (rc < 0)
+        return gd_raise(rc);
+    Py_RETURN_NONE;
+}
+
+PyObject *gd_py_call_cancel(PyObject *self, PyObject *args) {
+    gd_link *l = gd_link_of(self);
+    unsigned id;
+    int rc;
+    if (!l || !PyArg_ParseTuple(args, "I:call_cancel", &id))
+        return NULL;
+    rc = gd_link_call(l, KIND_CALL_CANCEL, id, NULL, 0);
+    if (rc < 0)
+        return gd_raise(rc);
+    Py_RETURN_NONE;
+}
+
+PyObject *gd_py_reply(PyObject *self, PyObject *Py_UNUSED(ignored)) {
+    gd_link *l = gd_link_of(self);
+    gd_reply r;
+    int rc;
+    if (!l)
+        return NULL;
+    Py_BEGIN_ALLOW_THREADS;
+    rc = gd_link_reply(l, &r);
+    Py_END_ALLOW_THREADS;
+    if (rc < 0)
+        return gd_raise(rc);
+    PyObject *pair = Py_BuildValue("(Iy#)", r.id, (const char *)r.data, (Py_ssize_t)r.len);
+    gd_reply_free(&r);
+    return pair;
+}
