@@ -27,6 +27,9 @@ import (
 // patience is far more than anything here takes, on a busy machine too.
 const patience = 60 * time.Second
 
+// spawner is one for all tests: its guard takes a while to end.
+var spawner *child.Spawner
+
 // TestMain is the tests, or one of the programs that they run.
 func TestMain(m *testing.M) {
 	if code, is := child.Main(os.Args, os.Environ()); is {
@@ -35,7 +38,14 @@ func TestMain(m *testing.M) {
 	if role := os.Getenv("ROLE"); role != "" {
 		os.Exit(play(role))
 	}
-	goleak.VerifyTestMain(m)
+	spawner = child.NewSpawner(child.Options{Instance: rand.Text()})
+	code := m.Run()
+	spawner.Close()
+	if err := goleak.Find(); err != nil && code == 0 {
+		fmt.Println(err)
+		code = 1
+	}
+	os.Exit(code)
 }
 
 // play is what the programs of the tests do.
@@ -145,7 +155,6 @@ func self(t *testing.T, name, role string) program.Spec {
 func start(t *testing.T, specs ...program.Spec) *rig {
 	t.Helper()
 	r := &rig{t: t, dir: t.TempDir()}
-	spawner := child.NewSpawner(child.Options{Instance: rand.Text()})
 	out := supervise.NewLines(&r.out)
 	for i := range specs {
 		if specs[i].Dir == "" {
@@ -161,7 +170,6 @@ func start(t *testing.T, specs ...program.Spec) *rig {
 		cut, cancel := context.WithCancel(context.Background())
 		cancel()
 		r.Stop(cut)
-		spawner.Close()
 		if t.Failed() {
 			t.Logf("log:\n%s\noutput:\n%s", r.log.String(), r.out.String())
 		}

@@ -48,11 +48,15 @@ func (i *instance) start(listen *listener) (*process, error) {
 		Path: i.spec.Command[0], Argv0: i.spec.Command[0], Args: i.spec.Command[1:], Dir: i.spec.Dir, Env: env, Name: i.spec.Name,
 	}
 	p := &process{group: i.spec.StopGroup}
-	theirs, err := p.pipes(i.out)
+	names := []string{streamOut, streamErr}
+	if i.spec.Stdout.Path != "" && i.spec.Stdout.Path == i.spec.Stderr.Path {
+		names = names[:1] // one pipe keeps the order of its lines
+	}
+	theirs, err := p.pipes(i.out, names)
 	if err != nil {
 		return nil, err
 	}
-	c.Stdout, c.Stderr = theirs[0], theirs[1]
+	c.Stdout, c.Stderr = theirs[0], theirs[len(theirs)-1]
 	p.Process, err = i.set.opts.Spawner.Spawn(c)
 	for _, f := range theirs {
 		_ = f.Close() // the child has its own
@@ -65,9 +69,9 @@ func (i *instance) start(listen *listener) (*process, error) {
 	return p, nil
 }
 
-func (p *process) pipes(j *journal) ([]*os.File, error) {
+func (p *process) pipes(j *journal, names []string) ([]*os.File, error) {
 	var theirs []*os.File
-	for _, name := range []string{streamOut, streamErr} {
+	for _, name := range names {
 		s, w, err := newStream(j, name)
 		if err != nil {
 			for _, f := range theirs {
