@@ -21,6 +21,11 @@ type stopping struct {
 
 func newStopping(t *testing.T, transport, kind string, change func(*guado.Config), env ...string) *stopping {
 	t.Helper()
+	return newStoppingOf(t, transport, "stopping", kind, func(*guado.App) {}, change, env...)
+}
+
+func newStoppingOf(t *testing.T, transport, module, kind string, adapt func(*guado.App), change func(*guado.Config), env ...string) *stopping {
+	t.Helper()
 	dir := t.TempDir()
 	s := &stopping{hold: filepath.Join(dir, "hold"), events: filepath.Join(dir, "events")}
 	if err := os.WriteFile(s.hold, nil, 0o600); err != nil {
@@ -30,7 +35,8 @@ func newStopping(t *testing.T, transport, kind string, change func(*guado.Config
 	s.site, c = newSite(t, transport)
 	change(c)
 	make := map[string]func(string) guado.App{"wsgi": guado.WSGI, "asgi": guado.ASGI}[kind]
-	a := app(t, make("stopping:"+kind))
+	a := app(t, make(module+":"+kind))
+	adapt(&a)
 	a.Env = map[string]string{"EVENTS_FILE": s.events, "HOLD_FILE": s.hold}
 	for _, e := range env {
 		name, value, _ := strings.Cut(e, "=")

@@ -100,9 +100,11 @@ func TestWhoWaitsTooLongIsRefusedAlsoWhenItWasSentAhead(t *testing.T) {
 	}
 }
 
-func TestARequestOverItsDeadlineGets504AndIsCancelled(t *testing.T) {
+func TestARequestOverItsDeadlineGets504AndIsInterrupted(t *testing.T) {
 	onEach(t, func(t *testing.T, transport string) {
-		r := newRig(t, pool.Options{Threads: 1}, pool.AppOptions{Name: "app", Timeout: 200 * time.Millisecond})
+		interrupted := make(chan *link.Link, 10)
+		o := pool.Options{Threads: 1, Interrupted: func(l *link.Link) { interrupted <- l }}
+		r := newRig(t, o, pool.AppOptions{Name: "app", Timeout: 200 * time.Millisecond})
 		reasons := make(chan uint32, 10)
 		w := r.attach(transport, "wsgi", 1, func(w *worker, q *linktest.Request) {
 			if q.Path == "/quick" {
@@ -110,6 +112,9 @@ func TestARequestOverItsDeadlineGets504AndIsCancelled(t *testing.T) {
 				return
 			}
 			reasons <- q.WaitCancelled()
+			if !q.Interrupted() {
+				t.Error("it was only cancelled")
+			}
 			if err := w.peer.Send(link.KindAbort, 0, q.Stream, link.AbortCancelled, nil); err != nil {
 				t.Error(err)
 			}
@@ -121,6 +126,9 @@ func TestARequestOverItsDeadlineGets504AndIsCancelled(t *testing.T) {
 		}
 		if reason := receive(t, "CANCEL", reasons); reason != link.CancelDeadline {
 			t.Errorf("CANCEL %d", reason)
+		}
+		if l := receive(t, "the news of it", interrupted); l != w.link {
+			t.Error("another worker is to be replaced")
 		}
 		if got := r.do(client(), "GET", "/quick", ""); got.status != 200 {
 			t.Errorf("got %+v: the thread must be free again", got)
@@ -300,6 +308,40 @@ func TestAStopRefusesWhatWaitsAndCutsWhatRuns(t *testing.T) {
 		}
 		if got := r.do(client(), "GET", "/", ""); got.status != 503 {
 			t.Errorf("got %+v", got)
+		}
+	})
+}
+
+func TestACordonedWorkerFinishesWhatItHasAndGetsNothingNew(t *testing.T) {
+	onEach(t, func(t *testing.T, transport string) {
+		r := newRig(t, pool.Options{Threads: 1}, pool.AppOptions{Name: "app"})
+		g := newGate(t)
+		old := r.attach(transport, "wsgi", 1, g.handler)
+		first := r.send(1, none)
+		receive(t, "a request at the application", g.arrived)
+		behind := r.send(3, none)
+		eventually(t, "three more are sent", func() bool { return r.pool.Status().Workers[0].WSGI == 4 })
+		r.pool.Cordon(old.link)
+		if transport == link.SharedMemory {
+			eventually(t, "they are taken back", func() bool { return r.pool.Status().Waiting == 3 })
+		}
+		later := r.send(1, none)
+		eventually(t, "a new one waits", func() bool { return r.pool.Status().Waiting > 0 })
+		fresh := r.attach(transport, "wsgi", 1, echo)
+		if got := receive(t, "the answer of the next worker", later); got.status != 200 || fresh.started.Load() == 0 {
+			t.Errorf("got %+v", got)
+		}
+		g.release()
+		if got := receive(t, "the answer of the cordoned worker", first); got.status != 200 {
+			t.Errorf("got %+v", got)
+		}
+		for range 3 {
+			if got := receive(t, "an answer", behind); got.status != 200 {
+				t.Errorf("got %+v", got)
+			}
+		}
+		if n := old.started.Load() + fresh.started.Load(); n != 5 || transport == link.SharedMemory && old.started.Load() != 1 {
+			t.Errorf("the cordoned worker was called %d times, the next one %d", old.started.Load(), fresh.started.Load())
 		}
 	})
 }
