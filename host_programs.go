@@ -65,7 +65,7 @@ func (h *host) programSpec(s *Server, p *config.Program, one config.Program) (pr
 		},
 		After: one.After, Ready: ready, Autostart: one.Autostart, Once: one.Once, Overlap: program.Overlap(one.Overlap),
 		Restart: program.Policy(one.Policy()), ExitCodes: one.ExitCodes,
-		StartSeconds: one.StartSeconds.Std(), StartRetries: one.StartRetries,
+		StartTime: one.StartSeconds.Std(), StartRetries: one.StartRetries,
 		ReadyTimeout: one.ReadyTimeout.Std(), RunTimeout: one.RunTimeout.Std(),
 		StopSignal: signal, StopTimeout: one.StopTimeout.Std(), StopGroup: one.StopGroup,
 		Stdout: logFile(&one, one.Stdout), Stderr: logFile(&one, one.Stderr),

@@ -97,7 +97,7 @@ func surroundings(cfg *config.Config, name string) (*config.Program, error) {
 }
 
 func execNames(cfg *config.Config) []string {
-	var names []string
+	names := make([]string, 0, len(cfg.Apps)+len(cfg.Programs))
 	for i := range cfg.Apps {
 		names = append(names, cfg.Apps[i].Name)
 	}

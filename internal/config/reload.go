@@ -64,6 +64,7 @@ var classes = map[string]Class{
 	"app.retry":                             Live,
 	"mount.*":                               Live,
 	"program.*":                             Programs,
+	"executor.*":                            Restart,
 }
 
 // ClassOf gives the class of a key by its path of tags: "server.limits.head".
@@ -224,6 +225,7 @@ func (c *Config) Keep(old *Config) {
 			d.keep(f.key, a.FieldByIndex(f.index), b.FieldByIndex(f.index))
 		}
 	}
+	c.Executors = old.Executors // all of theirs
 }
 
 func (d *differ) keep(path string, a, b reflect.Value) {

@@ -56,7 +56,7 @@ func TestThePolicySaysAfterWhichEndsAProgramIsStartedAgain(t *testing.T) {
 
 func TestAProgramThatCannotBeStartedIsFrozenAndShowsItsOutputAndOthersGoOn(t *testing.T) {
 	s := counts("bad", "echo 'no database' >&2; exit 3")
-	s.StartSeconds, s.StartRetries = patience, 1
+	s.StartTime, s.StartRetries = patience, 1
 	missing := shell("missing", "")
 	missing.Command, missing.StartRetries = []string{"no-such-command"}, 0
 	r := start(t, s, missing, self(t, "good", "sleep"))
@@ -78,7 +78,7 @@ func TestAProgramThatCannotBeStartedIsFrozenAndShowsItsOutputAndOthersGoOn(t *te
 
 func TestAProgramThatDiesAgainAndAgainIsPutOff(t *testing.T) {
 	s := counts("x", "exit 1")
-	s.StartSeconds = 0
+	s.StartTime = 0
 	s.Ready = program.Condition{Kind: "file"}
 	s.Command = []string{"sh", "-c", "date +%N >up; sleep 0.2; exit 1"}
 	r := &rig{t: t, dir: t.TempDir()}

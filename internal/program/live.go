@@ -93,7 +93,7 @@ func (l *life) first(listen *listener) (ready <-chan struct{}, late alarm) {
 		l.log.Info("program runs", "pid", l.process.pid)
 		return nil, alarm{}
 	}
-	return listen.watch(l.spec.StartSeconds), newAlarm(l.spec.ReadyTimeout)
+	return listen.watch(l.spec.StartTime), newAlarm(l.spec.ReadyTimeout)
 }
 
 // alarm is a timer that may be none.

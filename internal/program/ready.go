@@ -44,7 +44,9 @@ func (c *Condition) prepare(i *instance) (*listener, error) {
 	case "log":
 		l.found = i.out.await(c.Pattern)
 	case "tcp", "unix":
-		if conn, err := net.DialTimeout(c.Kind, c.Value, lookEvery); err == nil {
+		ctx, cancel := context.WithTimeout(context.Background(), lookEvery)
+		defer cancel()
+		if conn, err := new(net.Dialer).DialContext(ctx, c.Kind, c.Value); err == nil {
 			_ = conn.Close() // nothing was written
 			i.log.Warn("something else listens already where the program is to listen", "ready", c.Kind+":"+c.Value)
 		}
