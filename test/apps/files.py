@@ -1,4 +1,4 @@
-"""An application of each kind that does what the query says: its pairs become fields of the answer."""
+"""An application of each kind whose answers have the fields that the query names."""
 
 import asyncio
 import time
@@ -18,7 +18,9 @@ def application(environ: dict[str, Any], start: Callable[..., Any]) -> Iterable[
 
 
 async def asgi(
-    scope: dict[str, Any], receive: Callable[[], Awaitable[Any]], send: Callable[[Any], Awaitable[None]]
+    scope: dict[str, Any],
+    receive: Callable[[], Awaitable[Any]],
+    send: Callable[[Any], Awaitable[None]],
 ) -> None:
     if scope["type"] != "http":
         raise RuntimeError("only http")
@@ -32,6 +34,7 @@ async def asgi(
         more = message.get("more_body", False)
     await asyncio.sleep(sum(float(value) for name, value in fields if name == "sleep"))
     seen = dict(scope["headers"]).get(b"authorization", b"None").decode()
+    body = f"the application read {size}, saw {seen}".encode()
     headers = [(b"x-powered-by", b"ASGI"), *((n.lower().encode(), v.encode()) for n, v in fields)]
     await send({"type": "http.response.start", "status": 200, "headers": headers})
-    await send({"type": "http.response.body", "body": f"the application read {size}, saw {seen}".encode()})
+    await send({"type": "http.response.body", "body": body})
