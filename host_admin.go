@@ -112,7 +112,7 @@ func (h *host) readings() []admin.Reading {
 
 // actions are what a host can be told to do.
 func (h *host) actions() []admin.Action {
-	return []admin.Action{
+	return append([]admin.Action{
 		{Path: "workers/restart", Do: func(context.Context, admin.Call) (any, error) {
 			h.restart()
 			return nil, nil //nolint:nilnil // there is nothing to tell
@@ -121,7 +121,7 @@ func (h *host) actions() []admin.Action {
 		{Path: "programs/{name}/stop", Do: h.order((*program.Set).StopProgram)},
 		{Path: "programs/{name}/restart", Do: h.order((*program.Set).RestartProgram)},
 		{Path: "stop", Do: h.askStop},
-	}
+	}, h.gateActions()...)
 }
 
 // keptOutput is how many of its last lines a program is shown with.

@@ -28,6 +28,7 @@ type Status struct {
 	Programs    []ProgramStatus  `json:"programs,omitempty"`
 	Mounts      []MountStatus    `json:"mounts"`
 	Executors   []ExecutorStatus `json:"executors,omitempty"`
+	Gate        GateStatus       `json:"gate"`
 }
 
 // State is where a server is in its life.
@@ -63,7 +64,7 @@ func (h *host) status() Status {
 		Connections: h.edge.Connections(), Spool: h.spool.Status(),
 	}
 	st.Listen = append(st.Listen, h.urls...)
-	st.Mounts = h.mounts()
+	st.Mounts, st.Gate = h.mounts(), h.gate.Status()
 	for _, g := range h.groups {
 		st.Groups = append(st.Groups, GroupStatus{
 			Name: g.config.Name, Python: g.interpreter.String(), Queue: g.pool.Status(), Workers: g.workers.Status().Workers,

@@ -138,6 +138,7 @@ func statusText(st *guado.Status, now time.Time) string {
 		facts = append(facts, st.Config)
 	}
 	fmt.Fprintf(&b, "%s\n", strings.Join(facts, ", "))
+	b.WriteString(gateText(&st.Gate, now))
 	if len(st.Groups) > 0 {
 		b.WriteString("\n")
 		t := newTable(&b, "GROUP", "READY", "WAITING", "IN FLIGHT", "DONE", "REFUSED", "LOST", "PYTHON")
@@ -169,6 +170,21 @@ func statusText(st *guado.Status, now time.Time) string {
 		t.end()
 	}
 	return b.String()
+}
+
+// gateText says that the server is closed; nothing when it is not.
+func gateText(g *guado.GateStatus, now time.Time) string {
+	text := ""
+	switch {
+	case g.Flag:
+		text += "closed for maintenance: the flag file is there\n"
+	case g.Maintenance:
+		text += "closed for maintenance; guado maintenance off opens it\n"
+	}
+	if g.Paused {
+		text += fmt.Sprintf("paused for %s, %s held; guado resume lets them go on\n", age(now.Sub(g.PausedAt)), count(g.Held, "request"))
+	}
+	return text
 }
 
 // table lays out columns for people.
