@@ -82,7 +82,9 @@ class Collector(http.server.BaseHTTPRequestHandler):
 class Server(run.Server):
     """A server of this build with one of the two configurations."""
 
-    def __init__(self, name: str, kind: str, parts: dict[str, str], folder: str, **more: int) -> None:
+    def __init__(
+        self, name: str, kind: str, parts: dict[str, str], folder: str, **more: int
+    ) -> None:
         self.name, self.port = f"{name} {kind}", run.free_port()
         text = COMMON.format(
             port=self.port,
@@ -159,7 +161,7 @@ def compare(kind: str, load: str, args: argparse.Namespace, collector: int) -> f
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else "")
     parser.add_argument("--rounds", type=int, default=10)
-    parser.add_argument("--seconds", type=float, default=4)
+    parser.add_argument("--seconds", type=int, default=4)
     parser.add_argument("--connections", type=int, default=64)
     parser.add_argument("--loads", default="hello")
     parser.add_argument("--app", default="wsgi,asgi")

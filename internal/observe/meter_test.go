@@ -1,6 +1,7 @@
 package observe
 
 import (
+	"errors"
 	"io"
 	"net/http/httptest"
 	"runtime"
@@ -133,7 +134,7 @@ func TestPrometheusGetsNativeHistogramsWhenItAsksForProtobuf(t *testing.T) {
 	decoder := expfmt.NewDecoder(w.Body, expfmt.NewFormat(expfmt.TypeProtoDelim))
 	for {
 		var family dto.MetricFamily
-		if err := decoder.Decode(&family); err == io.EOF {
+		if err := decoder.Decode(&family); errors.Is(err, io.EOF) {
 			t.Fatal("the histogram is not there")
 		} else if err != nil {
 			t.Fatal(err)
