@@ -298,7 +298,7 @@ func (h *host) edgeOptions(handler exchange.Handler) (edge.Options, error) {
 		HTTP2:    http2.Tuning{Streams: s.Limits.HTTP2Streams, Resets: s.Limits.HTTP2Resets},
 		MaxConns: s.Limits.Connections, MaxConnsPerAddr: s.Limits.ConnectionsPerAddress,
 		Compress:   compress.Options{Codings: s.Compression, MinSize: int(s.CompressionMin)},
-		AllowHosts: s.AllowHosts, AllowHeaders: s.AllowHeaders,
+		AllowHosts: s.AllowHosts, AnyHost: h.probePaths(), AllowHeaders: s.AllowHeaders,
 		Handler: handler, Log: h.log, Observe: h.watching.observer(),
 	}
 	if h.watching.tracer != nil {

@@ -56,6 +56,16 @@ func (h *host) probes(next exchange.Handler) exchange.Handler {
 	return h.watching.health.Guard(observe.Paths{Live: h.config.Health.Live, Ready: h.config.Health.Ready}, next)
 }
 
+// probePaths are where the main listeners answer probes.
+func (h *host) probePaths() (paths []string) {
+	for _, p := range []string{h.config.Health.Live, h.config.Health.Ready} {
+		if p != "" {
+			paths = append(paths, p)
+		}
+	}
+	return paths
+}
+
 // observer is what the edge calls at the end of each exchange; nil when nobody looks.
 func (w *watching) observer() func(*exchange.Exchange, exchange.Outcome) {
 	if w.metrics == nil && w.tracer == nil {

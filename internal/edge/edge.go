@@ -54,6 +54,7 @@ type Options struct {
 	ExposeRequestID bool          // answers carry X-Request-ID
 	HSTS            time.Duration // answers over TLS carry Strict-Transport-Security; 0: none
 	AllowHosts      []string      // "example.org", "*.example.org"; others get 421. Empty: all
+	AnyHost         []string      // paths that are answered under every host all the same: probes come by address
 	AllowHeaders    []string      // names with an underscore or dot that are let through
 
 	// Observe is told of each exchange at its end, refused ones included, on the

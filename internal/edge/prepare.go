@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 
 	"github.com/guado-server/guado/internal/edge/lane"
@@ -17,6 +18,7 @@ type preparer struct {
 	trustUnix bool
 	forwarded ForwardedPolicy
 	hosts     hostList
+	anyHost   []string // paths
 	allowed   []string // field names let through in spite of an underscore or dot
 	ids       *ids
 	oneIn     int         // exchanges of which one is traced; 0: none
@@ -27,7 +29,7 @@ type preparer struct {
 func newPreparer(o *Options) (*preparer, error) {
 	p := &preparer{
 		proxies: o.TrustedProxies, trustUnix: o.TrustUnix, forwarded: o.Forwarded, ids: newIDs(), extra: newExtraFields(o),
-		strangers: &strangers{log: o.Log}, oneIn: o.TraceOneIn,
+		strangers: &strangers{log: o.Log}, oneIn: o.TraceOneIn, anyHost: o.AnyHost,
 	}
 	for _, name := range o.AllowHeaders {
 		if lower := strings.ToLower(name); len(name) > 0 && !reservedName([]byte(lower)) {
@@ -116,7 +118,7 @@ func (p *preparer) prepare(x *exchange.Exchange, c *lane.Conn) (*exchange.Proble
 	} else if seen.strange != nil {
 		p.strangers.claim(x, seen.strange)
 	}
-	if !p.hosts.allows(x.Host) {
+	if !p.hosts.allows(x.Host) && !slices.Contains(p.anyHost, string(x.Path)) {
 		return &exchange.Problem{Status: 421, Code: "host_not_allowed"}, false
 	}
 	return nil, false

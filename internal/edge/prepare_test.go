@@ -151,7 +151,7 @@ func TestHardeningHostMustBeOneAndAName(t *testing.T) {
 func TestHardeningHostsBeyondTheListGet421(t *testing.T) {
 	inEveryLane(t, func(t *testing.T, m mode) {
 		r := serve(t, m, func(x *exchange.Exchange) { text(x, 200, "") }, func(o *Options) {
-			o.AllowHosts = []string{"Shop.test", "*.example.org"}
+			o.AllowHosts, o.AnyHost = []string{"Shop.test", "*.example.org"}, []string{"/up"}
 		})
 		for host, want := range map[string]int{
 			"shop.test": 200, "SHOP.TEST:8000": 200, "shop.test.": 200, "a.example.org": 200, "a.b.example.org:1": 200,
@@ -160,6 +160,9 @@ func TestHardeningHostsBeyondTheListGet421(t *testing.T) {
 			resp, page := r.get("/", "Host: "+host)
 			if resp.StatusCode != want || want == 421 && !strings.Contains(page, "host_not_allowed") {
 				t.Errorf("%s: status %d, want %d; %q", host, resp.StatusCode, want, page)
+			}
+			if resp, _ := r.get("/up", "Host: "+host); resp.StatusCode != 200 {
+				t.Errorf("%s: a probe, which comes by address, gets %d", host, resp.StatusCode)
 			}
 		}
 	})
