@@ -160,6 +160,11 @@ func (h *host) figures() observe.State {
 	for _, p := range h.programs.Status(0) {
 		st.Programs = append(st.Programs, observe.Program{Name: p.Name, State: string(p.State), Restarts: uint64(max(p.Starts-1, 0))})
 	}
+	for _, e := range h.executors.Status() {
+		st.Executors = append(st.Executors, observe.Executor{Name: e.Name, Waiting: e.Waiting, Ended: map[string]uint64{
+			"done": e.Done, "refused": e.Refused, "expired": e.Expired, "lost": e.Lost, "cancelled": e.Cancelled,
+		}})
+	}
 	return st
 }
 
@@ -176,8 +181,12 @@ func groupFigures(c *config.Group, queue pool.Status, crew supervise.Status) obs
 		out.States[string(s)] = 0
 	}
 	under := map[string]pool.WorkerStatus{}
-	for _, w := range queue.Workers {
-		under[w.Slot] = w
+	for _, w := range queue.Workers { // while one takes over from another, both are there
+		sum := under[w.Slot]
+		sum.WSGI, sum.ASGI, sum.Done = sum.WSGI+w.WSGI, sum.ASGI+w.ASGI, sum.Done+w.Done
+		sum.GILWaits, sum.GILWaitSeconds = sum.GILWaits+w.GILWaits, sum.GILWaitSeconds+w.GILWaitSeconds
+		sum.LoopLagSeconds = max(sum.LoopLagSeconds, w.LoopLagSeconds)
+		under[w.Slot] = sum
 	}
 	for _, w := range crew.Workers {
 		out.States[string(w.State)]++

@@ -16,6 +16,7 @@ type State struct {
 	Ready       bool
 	Groups      []Group
 	Programs    []Program
+	Executors   []Executor
 	Reload      *Reload // nil: there is no file to read again
 }
 
@@ -46,6 +47,13 @@ type Program struct {
 	Name     string
 	State    string
 	Restarts uint64
+}
+
+// Executor is a pool of processes that run functions.
+type Executor struct {
+	Name    string
+	Waiting int               // tasks that wait or run
+	Ended   map[string]uint64 // tasks, by how they ended: "done", "lost"
 }
 
 // Reload is what became of the configuration file when it was read last.
@@ -88,6 +96,9 @@ var (
 	programDesc         = desc("programs", "Programs by state.", "program", "state")
 	programRestartsDesc = desc("program_restarts_total", "Times that a program was started again.", "program")
 
+	tasksWaitingDesc = desc("executor_tasks_waiting", "Tasks that wait or run.", "executor")
+	tasksDesc        = desc("executor_tasks_total", "Tasks that came to an end.", "executor", "result")
+
 	reloadOKDesc = desc("config_last_reload_success", "1 when the configuration that was read last is the one that runs.")
 	reloadAtDesc = desc("config_last_reload_timestamp_seconds", "When the configuration was read last.")
 	reloadsDesc  = desc("config_reloads_total", "Times that the configuration was read again.", "result")
@@ -98,6 +109,7 @@ func (c *stateCollector) Describe(to chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
 		buildDesc, readyDesc, connectionsDesc, acceptedDesc, spoolDesc, waitingDesc, eventsDesc, workersDesc, restartsDesc,
 		flightDesc, doneDesc, gilWaitDesc, gilWaitsDesc, lagDesc, memoryDesc, cpuDesc, programDesc, programRestartsDesc,
+		tasksWaitingDesc, tasksDesc,
 		reloadOKDesc, reloadAtDesc, reloadsDesc,
 	} {
 		to <- d
@@ -119,6 +131,12 @@ func (c *stateCollector) Collect(to chan<- prometheus.Metric) {
 	for _, p := range st.Programs {
 		to <- gauge(programDesc, 1, p.Name, p.State)
 		to <- counter(programRestartsDesc, p.Restarts, p.Name)
+	}
+	for _, e := range st.Executors {
+		to <- gauge(tasksWaitingDesc, float64(e.Waiting), e.Name)
+		for result, n := range e.Ended {
+			to <- counter(tasksDesc, n, e.Name, result)
+		}
 	}
 	if r := st.Reload; r != nil {
 		to <- gauge(reloadOKDesc, truth(r.OK))

@@ -105,8 +105,9 @@ func TestTheStateOfTheHostIsReadAtEachScrape(t *testing.T) {
 		}
 		workers = 0
 		return State{Connections: 6, Accepted: 60, Ready: true, Groups: []Group{g},
-			Programs: []Program{{Name: "daemon", State: "running", Restarts: 1}},
-			Reload:   &Reload{At: time.Unix(1000, 0), OK: false, Applied: 2, Failed: 1}}
+			Programs:  []Program{{Name: "daemon", State: "running", Restarts: 1}},
+			Executors: []Executor{{Name: "cpu", Waiting: 2, Ended: map[string]uint64{"lost": 1}}},
+			Reload:    &Reload{At: time.Unix(1000, 0), OK: false, Applied: 2, Failed: 1}}
 	})
 	wantLines(t, scraped(t, m),
 		`guado_connections 6`, `guado_connections_accepted_total 60`, `guado_ready 1`,
@@ -117,6 +118,7 @@ func TestTheStateOfTheHostIsReadAtEachScrape(t *testing.T) {
 		`guado_worker_gil_wait_seconds_total{group="shop",worker="p01"} 0.5`,
 		`guado_worker_loop_lag_seconds{group="shop",worker="p01"} 0.25`,
 		`guado_programs{program="daemon",state="running"} 1`,
+		`guado_executor_tasks_waiting{executor="cpu"} 2`, `guado_executor_tasks_total{executor="cpu",result="lost"} 1`,
 		`guado_config_last_reload_success 0`, `guado_config_reloads_total{result="applied"} 2`,
 	)
 	if text := scraped(t, m); strings.Contains(text, "p01") {
