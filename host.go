@@ -150,18 +150,24 @@ func (h *host) addGroups(ctx context.Context, s *Server, stdout, stderr *supervi
 		if err != nil {
 			return fmt.Errorf("group %s: %w", g.Name, err)
 		}
-		h.addGroup(g, in, cache, slots, s, stdout, stderr)
+		if err := h.addGroup(g, in, cache, slots, s, stdout, stderr); err != nil {
+			return err
+		}
 	}
 	return nil
 }
 
-func (h *host) addGroup(g *config.Group, in *runtime.Interpreter, cache *runtime.Cache, slots []string, s *Server, stdout, stderr *supervise.Lines) {
+func (h *host) addGroup(g *config.Group, in *runtime.Interpreter, cache *runtime.Cache, slots []string, s *Server, stdout, stderr *supervise.Lines) error {
 	var workers *supervise.Group
+	command, err := workerCommand(g, in, cache, s.Environ)
+	if err != nil {
+		return err
+	}
 	p := pool.New(pool.Options{
 		Name: g.Name, Queue: g.Queue, QueueWait: g.QueueWait.Std(), Threads: g.Threads,
 		Concurrency: g.Concurrency, Workers: g.Workers, Spool: h.spool, Log: h.log,
 		Dev:         h.config.Dev,
-		Interrupted: func(l *link.Link) { workers.Recycle(l, "a request was interrupted at its deadline") },
+		Interrupted: func(l *link.Link) { workers.Recycle(l, supervise.ByInterrupt) },
 	})
 	hello := link.Hello{
 		Version: version.Version, Instance: h.instance, Dir: g.Dir, Threads: g.Threads,
@@ -184,22 +190,16 @@ func (h *host) addGroup(g *config.Group, in *runtime.Interpreter, cache *runtime
 	}
 	workers = supervise.New(supervise.Options{
 		Name: g.Name, Slots: slots, Hello: hello, Crew: p, RequestID: p.RequestID, Calls: h.callee,
-		Command: supervise.Command{
-			Path: in.Executable, Args: []string{"-u", "-c", bootstrap}, Dir: g.Dir,
-			Env: func() ([]string, error) {
-				env, err := g.Environ(s.Environ)
-				return in.Environ(env), err
-			},
-			Package: func(ctx context.Context) (string, error) { return cache.Package(ctx, in) },
-		},
+		Command: command,
 		Link:    link.Options{Transport: transport, Ring: int(h.config.Server.Ring.Bytes()), Slots: linkSlots(g), Log: h.log, KeepErrors: h.config.Dev},
 		Spawner: h.spawner, Stdout: stdout, Stderr: stderr, Log: h.log,
 		BootTimeout: g.BootTimeout.Std(), PingTimeout: g.PingTimeout.Std(),
 		GracefulTimeout: h.config.Server.GracefulTimeout.Std(), ExitTimeout: h.config.Server.ExitTimeout.Std(),
-		DrainMax: g.DrainMax.Std(),
+		DrainMax: g.DrainMax.Std(), FreezeAfter: g.FreezeAfter, OutputLimit: g.OutputLimit, Limits: lifetime(g),
 		Terminal: h.config.Dev && len(h.config.Groups) == 1 && !h.executes(g),
 	})
 	h.groups = append(h.groups, &group{config: g, interpreter: in, pool: p, workers: workers})
+	return nil
 }
 
 // linkSlots is how many requests may be with a worker at once; 0 is the link's own

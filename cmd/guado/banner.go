@@ -54,7 +54,7 @@ func describeApp(cfg *config.Config, a *config.App, status *guado.Status) string
 		}
 		python = s.Python
 		for _, w := range s.Workers {
-			if w.State == supervise.Ready {
+			if w.State == supervise.Serving {
 				ready++
 			}
 		}

@@ -122,7 +122,7 @@ func unwell(st *guado.Status) error {
 
 func countReady(workers []supervise.WorkerStatus) (n int) {
 	for _, w := range workers {
-		if w.State == supervise.Ready {
+		if w.State == supervise.Serving {
 			n++
 		}
 	}

@@ -135,7 +135,8 @@ type Process struct {
 	BootTimeout Duration          `toml:"boot_timeout" default:"60s" min:"1ms" doc:"Time for a worker to import its applications and run lifespan startup."`
 	After       []string          `toml:"after" doc:"Programs that must be ready (once programs: have ended well) before the workers start, as a migration or a daemon."`
 	DrainMax    Duration          `toml:"drain_max" default:"30s" min:"0" doc:"How long a worker that is recycled may take to finish the requests that it has; it gets no new ones."`
-	PingTimeout Duration          `toml:"ping_timeout" default:"30s" min:"0" doc:"A worker whose watch thread has not answered for this long is killed and started again. 0: never."`
+	Care
+	PingTimeout Duration `toml:"ping_timeout" default:"30s" min:"0" doc:"A worker whose watch thread has not answered for this long is killed and started again. 0: never."`
 }
 
 // Group is an interpreter, an environment and the apps that run in it.

@@ -195,6 +195,7 @@ func (r *resolver) checkGroup(i int) {
 			r.wrong(path+".python", shown+".python", g.Python, "%s", errorText(err))
 		}
 	}
+	r.checkCare(&g.Care, path, shown)
 	if g.EnvFile != "" {
 		r.checkPath(path+".env_file", shown+".env_file", g.EnvFile, false)
 	}

@@ -59,7 +59,7 @@ type Spec struct {
 
 	Restart      Policy
 	ExitCodes    []int
-	StartTime time.Duration
+	StartTime    time.Duration
 	StartRetries int           // -1: for ever
 	ReadyTimeout time.Duration // 0: none
 	RunTimeout   time.Duration // 0: none

@@ -11,6 +11,7 @@ import (
 	"io"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/guado-server/guado/internal/child"
@@ -22,8 +23,11 @@ type Crew interface {
 	Attach(slot string, l *link.Link, ready link.Ready)
 	// Cordon lets a worker finish what it has; it gets nothing new.
 	Cordon(l *link.Link)
+	Uncordon(l *link.Link)
 	Detach(l *link.Link)
 	Unavailable(why error)
+	// Served is how many exchanges a worker is through with.
+	Served(l *link.Link) uint64
 }
 
 // Options of a group.
@@ -51,6 +55,20 @@ type Options struct {
 	ExitTimeout     time.Duration // for lifespan shutdown and atexit
 	DrainMax        time.Duration // for what is under way when a worker is recycled
 	Terminal        bool          // the worker has the host's terminal (guado dev, one worker)
+
+	FreezeAfter int    // failures after which a worker is not started again; 0: never
+	OutputLimit int    // lines a second that a slot may print; 0: no limit
+	Limits      Limits // after which a worker is replaced
+	// Settled is how long a worker must have served for its death to count as an
+	// accident; 0: five seconds.
+	Settled time.Duration
+}
+
+func (o *Options) settled() time.Duration {
+	if o.Settled > 0 {
+		return o.Settled
+	}
+	return settled
 }
 
 // Command is what a worker's process is.
@@ -64,13 +82,17 @@ type Command struct {
 	// Package gives the folder that holds the worker's code. It is asked before each
 	// start, because a cache may be cleaned while the host runs.
 	Package func(context.Context) (string, error)
+	// Child holds the account, umask and limits of the process; all else is set here.
+	Child child.Child
 }
 
 // Group is the workers of one interpreter and environment.
 type Group struct {
-	opts  Options
+	opts  atomic.Pointer[Options]
 	slots []*slot
 	wait  sync.WaitGroup
+	jobs  chan struct{}      // there are replacements to make
+	ctx   context.Context    //nolint:containedctx // the life of its goroutines, from Start to Drain
 	stop  context.CancelFunc // no more starts; set by Start
 
 	first     chan error // the first boot that ended, in either way
@@ -78,6 +100,7 @@ type Group struct {
 
 	mu      sync.Mutex // guards all below
 	refused string     // traceback that was shown last, so that it is shown once
+	queue   []job
 }
 
 // New makes a group; Start starts its workers.
@@ -88,20 +111,32 @@ func New(o Options) *Group {
 	if o.Stderr == nil {
 		o.Stderr = NewLines(io.Discard)
 	}
-	g := &Group{opts: o, first: make(chan error, 1)}
+	g := &Group{first: make(chan error, 1), jobs: make(chan struct{}, 1)}
+	g.ctx, g.stop = context.WithCancel(context.Background())
+	g.opts.Store(&o)
 	for _, name := range o.Slots {
 		g.slots = append(g.slots, newSlot(g, name))
 	}
 	return g
 }
 
+// o is the options as they are now.
+func (g *Group) o() *Options { return g.opts.Load() }
+
+// Change changes the options: workers that are started from now on have them. Slots,
+// streams and spawner stay what they are.
+func (g *Group) Change(change func(*Options)) {
+	o := *g.o()
+	change(&o)
+	g.opts.Store(&o)
+}
+
 // Start starts the workers and returns at once; see FirstBoot.
 func (g *Group) Start() {
-	ctx, stop := context.WithCancel(context.Background())
-	g.stop = stop
 	for _, s := range g.slots {
-		g.wait.Go(func() { s.run(ctx) })
+		g.wait.Go(func() { s.run(g.ctx) })
 	}
+	g.wait.Go(g.replaceInTurn)
 }
 
 // FirstBoot gives one value: nil when the first worker is ready, or why the first
@@ -113,9 +148,6 @@ func (g *Group) booted(err error) { g.firstOnce.Do(func() { g.first <- err }) }
 // Drain ends the workers, for whose requests nobody waits any more: DRAIN, time for lifespan shutdown and atexit, then
 // signals. When ctx ends they are killed at once. It returns when all are gone.
 func (g *Group) Drain(ctx context.Context) {
-	if g.stop == nil {
-		return
-	}
 	g.stop()
 	cut := context.AfterFunc(ctx, func() {
 		for _, s := range g.slots {
@@ -127,50 +159,40 @@ func (g *Group) Drain(ctx context.Context) {
 }
 
 // Restart ends each worker in order and starts it anew, at once also where the next
-// start is put off or the worker still boots.
+// start is put off or the worker still boots. Meanwhile requests wait.
 func (g *Group) Restart() {
 	for _, s := range g.slots {
-		s.ask()
+		s.order(order{what: restart, why: ByOperator})
 	}
 }
 
-// Recycle replaces the worker behind l: it gets no new requests from now on, and ends
-// when those that it has are through, at the latest after DrainMax.
-func (g *Group) Recycle(l *link.Link, why string) {
-	for _, s := range g.slots {
-		if s.recycle(l, why) {
-			g.opts.Crew.Cordon(l)
-			g.opts.Log.Warn("worker is recycled", "slot", s.name, "group", g.opts.Name, "reason", why)
-		}
-	}
-}
-
-// failed logs why a worker could not boot, and tells the crew when none is left that
-// could.
-func (g *Group) failed(s *slot, err error) {
+// tell logs why a worker could not boot.
+func (g *Group) tell(s *slot, err error) {
+	o := g.o()
 	var boot *link.BootError
-	if errors.As(err, &boot) {
-		attrs := []any{"group", g.opts.Name, "slot", s.name, "app", boot.App, "stage", boot.Stage, "error", boot.Message}
-		if boot.Hint != "" {
-			attrs = append(attrs, "hint", boot.Hint)
-		}
-		if text := g.news(boot); text != "" {
-			attrs = append(attrs, "traceback", text)
-		}
-		g.opts.Log.Error("worker cannot boot", attrs...)
-	} else {
-		g.opts.Log.Error("worker cannot boot", "group", g.opts.Name, "slot", s.name, "error", err.Error())
+	if !errors.As(err, &boot) {
+		o.Log.Error("worker cannot boot", "group", o.Name, "slot", s.name, "error", err.Error())
+		return
 	}
-	hopeful := 0
-	for _, o := range g.slots {
-		if st := o.current(); o != s && (st == Ready || st == Starting || st == Booting) {
-			hopeful++
+	attrs := []any{"group", o.Name, "slot", s.name, "app", boot.App, "stage", boot.Stage, "error", boot.Message}
+	if boot.Hint != "" {
+		attrs = append(attrs, "hint", boot.Hint)
+	}
+	if text := g.news(boot); text != "" {
+		attrs = append(attrs, "traceback", text)
+	}
+	o.Log.Error("worker cannot boot", attrs...)
+}
+
+// hopeless tells the crew when no worker is left that could serve, or soon could.
+func (g *Group) hopeless(s *slot, err error) {
+	for _, other := range g.slots {
+		if st := other.current(); other != s && (st == Starting || st == Ready || st == Serving) {
+			return
 		}
 	}
-	if hopeful == 0 {
-		g.opts.Crew.Unavailable(err)
-		g.booted(err)
-	}
+	g.o().Crew.Unavailable(err)
+	g.booted(err)
 }
 
 // news gives the traceback unless it was shown last: a worker that fails the same

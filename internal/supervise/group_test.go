@@ -33,8 +33,8 @@ func TestAWorkerThatIsReadyIsGivenToThePool(t *testing.T) {
 }
 
 func TestAWorkerThatDiesAfterServingStartsAgainAtOnce(t *testing.T) {
-	r := start(t, "hello")
-	for n := 1; n <= 3; n++ { // as often as accidents are believed in
+	r := start(t, "hello", func(o *supervise.Options) { o.Settled = time.Nanosecond })
+	for n := 1; n <= 3; n++ {
 		pid := r.ready(n)
 		began := time.Now()
 		if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
@@ -55,7 +55,7 @@ func TestAWorkerThatDiesAgainAndAgainIsPutOff(t *testing.T) {
 	r := start(t, "quick")
 	r.eventually("its start is put off", func() bool {
 		w := r.worker()
-		return w.State == supervise.Waiting && w.Next != nil && w.Starts > 3
+		return w.State == supervise.BackingOff && w.Next != nil && w.Starts > 3
 	})
 }
 
@@ -131,7 +131,7 @@ func TestAnAliveWorkerIsNotKilledForItsPulse(t *testing.T) {
 
 func TestAWorkerThatBreaksTheProtocolIsEndedAndPutOff(t *testing.T) {
 	r := start(t, "corrupt")
-	r.eventually("its start is put off", func() bool { return r.worker().State == supervise.Waiting })
+	r.eventually("its start is put off", func() bool { return r.worker().State == supervise.BackingOff })
 	if w := r.worker(); !strings.Contains(w.Last, "protocol") {
 		t.Errorf("the end of the last one: %q", w.Last)
 	}
@@ -183,7 +183,7 @@ func TestACutDrainKillsAtOnce(t *testing.T) {
 func TestADrainEndsABootAndAPause(t *testing.T) {
 	for _, role := range []string{"silent", "fail"} {
 		r := start(t, role, func(o *supervise.Options) { o.ExitTimeout = 100 * time.Millisecond })
-		r.eventually("it has begun", func() bool { w := r.worker(); return w.Starts > 0 || w.State == supervise.Waiting })
+		r.eventually("it has begun", func() bool { w := r.worker(); return w.Starts > 0 || w.State == supervise.BackingOff })
 		r.Drain(context.Background())
 		if r.worker().State != supervise.Stopped {
 			t.Errorf("%s: %+v", role, r.worker())
@@ -214,7 +214,7 @@ func TestOutputPassesByWholeLinesOfBoundedLength(t *testing.T) {
 		t.Fatal("it booted")
 	}
 	r.out.Wait(t, patience, "no newline at the end\n")
-	if !strings.HasPrefix(r.errOut.String(), "to stderr\n") {
+	if r.errOut.String() != "shop p01 | to stderr\n" {
 		t.Errorf("stderr %q", r.errOut.String())
 	}
 	if strings.Count(r.out.String(), "x") < 200<<10 {
@@ -243,7 +243,7 @@ func TestWorkersOfOneGroupAreIndependent(t *testing.T) {
 	}
 	r.eventually("the second one is there again", func() bool {
 		w := r.Status().Workers[1]
-		return w.Starts == 2 && w.State == supervise.Ready
+		return w.Starts == 2 && w.State == supervise.Serving
 	})
 	if now := r.Status(); now.Workers[0].PID != st.Workers[0].PID || now.Workers[2].PID != st.Workers[2].PID {
 		t.Errorf("%+v", now)

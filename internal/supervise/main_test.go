@@ -64,6 +64,14 @@ func beWorker(role string) int {
 		}
 		_ = p.SendJSON(link.KindFailed, link.BootError{Stage: "import", App: "shop", Message: "No module named 'nothing'", Traceback: traceback, Hint: "install it"})
 		return 1
+	case strings.HasPrefix(role, "wait:"):
+		for missing(role[len("wait:"):]) {
+			time.Sleep(5 * time.Millisecond)
+		}
+	case role == "flood":
+		fmt.Print(strings.Repeat("flood\n", 5000), "the end\n")
+	case role == "json":
+		fmt.Print("{\"level\":\"info\"}\n{broken\n")
 	case role == "output":
 		fmt.Fprint(os.Stderr, "to stderr\n")
 		fmt.Print(strings.Repeat("x", 200<<10), "\nno newline at the end")
@@ -191,7 +199,7 @@ func (r *rig) ready(n int) int {
 	r.t.Helper()
 	r.eventually(fmt.Sprintf("worker %d is ready", n), func() bool {
 		w := r.worker()
-		return w.Starts == n && w.State == supervise.Ready
+		return w.Starts == n && w.State == supervise.Serving
 	})
 	return r.worker().PID
 }
@@ -218,4 +226,11 @@ func gone(pid int) bool {
 	line, _ := bufio.NewReader(f).ReadString('\n')
 	fields := strings.Fields(line[strings.LastIndexByte(line, ')')+1:])
 	return len(fields) > 0 && fields[0] == "Z"
+}
+
+func kill(t *testing.T, pid int) {
+	t.Helper()
+	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
 }

@@ -41,28 +41,26 @@ type output struct {
 }
 
 // newOutput gives the end for the child, which the caller closes once it has started.
-func newOutput(to *Lines) (*output, *os.File, error) {
+func newOutput(j *journal, stream string, to *Lines) (*output, *os.File, error) {
 	r, w, err := os.Pipe()
 	if err != nil {
 		return nil, nil, err
 	}
 	o := &output{r: r, done: make(chan struct{})}
-	go o.pass(to)
+	go o.pass(j, stream, to)
 	return o, w, nil
 }
 
-func (o *output) pass(to *Lines) {
+func (o *output) pass(j *journal, stream string, to *Lines) {
 	defer close(o.done)
 	in := bufio.NewReaderSize(o.r, maxLine)
 	for {
 		line, err := in.ReadSlice('\n')
 		if len(line) > 0 {
-			if err != nil && !errors.Is(err, bufio.ErrBufferFull) {
-				line = append(line, '\n') // the last line of a process that was cut short
+			if line[len(line)-1] != '\n' { // a piece, or the last of a process that was cut short
+				line = append(line[:len(line):len(line)], '\n')
 			}
-			// A host whose own output is gone goes on serving, and reads on, so that no
-			// worker blocks in print.
-			_ = to.write(line)
+			j.take(stream, to, line)
 		}
 		if err != nil && !errors.Is(err, bufio.ErrBufferFull) {
 			return

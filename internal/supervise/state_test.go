@@ -1,6 +1,7 @@
 package supervise
 
 import (
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -31,8 +32,8 @@ func TestEachMoveOfTheTableLeadsToAKnownStateAndEachStateIsReached(t *testing.T)
 }
 
 func TestAnIllegalMoveIsAnErrorWithBothNames(t *testing.T) {
-	err := Stopped.check(Ready)
-	if err == nil || !strings.Contains(err.Error(), "stopped") || !strings.Contains(err.Error(), "ready") {
+	err := Stopped.check(Serving)
+	if err == nil || !strings.Contains(err.Error(), "stopped") || !strings.Contains(err.Error(), "serving") {
 		t.Errorf("%v", err)
 	}
 }
@@ -40,19 +41,47 @@ func TestAnIllegalMoveIsAnErrorWithBothNames(t *testing.T) {
 func TestThePauseGrowsToItsMostAndIsNeverTheSameForAll(t *testing.T) {
 	seen := map[time.Duration]bool{}
 	for range 50 {
-		b := backoff{first: backoffFirst, most: backoffMost}
+		var b backoff
 		for i := range 100 {
-			whole := min(backoffFirst<<min(i, 20), backoffMost)
-			pause := b.next()
-			if pause < whole/2 || pause > whole {
-				t.Fatalf("pause %d is %v, not between %v and %v", i, pause, whole/2, whole)
+			whole := float64(min(backoffFirst<<min(i, 20), backoffMost))
+			pause := float64(b.failed())
+			if pause < 0.8*whole-1 || pause > 1.2*whole+1 {
+				t.Fatalf("pause %d is %v, not within a fifth of %v", i, time.Duration(pause), time.Duration(whole))
 			}
 			if i == 0 {
-				seen[pause] = true
+				seen[time.Duration(pause)] = true
 			}
 		}
 	}
 	if len(seen) < 10 {
 		t.Errorf("%d different first pauses of 50: slots would start in step", len(seen))
+	}
+}
+
+func TestFailuresAreForgottenByServing(t *testing.T) {
+	var b backoff
+	for range 8 {
+		b.failed()
+	}
+	b.served(halfLife)
+	if b.failures != 4 {
+		t.Errorf("%v failures are left of 8 after half of them should be forgotten", b.failures)
+	}
+	if b.over(5) || !b.over(4) || b.over(0) {
+		t.Error("the most that is borne is not held")
+	}
+	b.served(healthy)
+	if b.failures != 0 {
+		t.Errorf("%v failures are left after a healthy time", b.failures)
+	}
+}
+
+func TestTheDocumentationHasTheTableOfMoves(t *testing.T) {
+	text, err := os.ReadFile("../../docs/workers.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(string(text), MovesTable()) {
+		t.Errorf("docs/workers.md needs this table:\n%s", MovesTable())
 	}
 }

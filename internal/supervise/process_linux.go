@@ -1,0 +1,6 @@
+package supervise
+
+import "syscall"
+
+// stackSignal is the twin of _dump_signal in python/guado/worker/interrupt.py.
+const stackSignal = syscall.Signal(64) // SIGRTMAX
