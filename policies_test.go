@@ -1,8 +1,11 @@
 package guado_test
 
 import (
+	"bufio"
+	"context"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -670,4 +673,94 @@ func TestAPasswordFileThatCannotBeUsedStopsTheStart(t *testing.T) {
 			t.Errorf("%q: %v", text, err)
 		}
 	}
+}
+
+func TestAWebSocketPassesThroughAllPolicies(t *testing.T) {
+	dir := t.TempDir()
+	behind := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		conn, rw, err := http.NewResponseController(w).Hijack()
+		if err != nil {
+			return
+		}
+		defer func() { _ = conn.Close() }()
+		_, _ = io.WriteString(conn, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
+		line, err := rw.ReadString('\n')
+		if err == nil {
+			_, _ = io.WriteString(conn, "echo "+line)
+		}
+	}))
+	defer behind.Close()
+	s, c := newSite(t, "")
+	c.Server.RateLimit, c.Server.HSTS, c.Server.Compression = "1000/s", guado.Duration(time.Hour), []string{"gzip"}
+	none := guado.Size(0)
+	idle := guado.Duration(50 * time.Millisecond)
+	s.Mount("/ws", guado.Upstream(behind.URL), func(m *guado.MountConfig) {
+		m.Allow, m.RateLimit, m.SetHeaders = []string{"127.0.0.1"}, "1000/s", map[string]string{"X-A": "b"}
+		m.BasicAuth, m.Sendfile = htpasswd(t, dir, "anna", "sesame"), map[string]string{"/p": dir}
+		m.BodyLimit, m.ReadIdle, m.WriteIdle = &none, &idle, &idle
+	})
+	s.run()
+	conn, err := net.Dial("tcp", strings.TrimPrefix(s.url, "http://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = conn.Close() }()
+	if err := conn.SetDeadline(time.Now().Add(patience)); err != nil {
+		t.Fatal(err)
+	}
+	_, _ = io.WriteString(conn, "GET /ws HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nAuthorization: Basic YW5uYTpzZXNhbWU=\r\n\r\n")
+	in := bufio.NewReader(conn)
+	res, err := http.ReadResponse(in, nil)
+	if err != nil || res.StatusCode != 101 {
+		t.Fatalf("%v %v", res, err)
+	}
+	// A tunnel is nobody's request any more: no idle time ends it, no pause waits for it.
+	if err := s.Pause(t.Context(), guado.Hold{}); err != nil {
+		t.Errorf("a pause with an open tunnel: %v", err)
+	}
+	time.Sleep(4 * time.Duration(idle))
+	_, _ = io.WriteString(conn, "hello\n")
+	if line, err := in.ReadString('\n'); err != nil || line != "echo hello\n" {
+		t.Errorf("%q %v", line, err)
+	}
+}
+
+func TestHardeningAnAnswerTellsNothingOfTheServer(t *testing.T) {
+	onEachLane(t, func(s *site, _ *guado.Config) {
+		s.Mount("/", says("hello"))
+		s.Mount("/panic", http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic("the inside") }))
+	}, func(t *testing.T, s *site, c *http.Client) {
+		for _, path := range []string{"/", "/panic", "/%2e%2e/x"} {
+			res, body := ask(t, c, "GET", s.url+path, nil)
+			for name, values := range res.Header {
+				if name == "Server" || name == "X-Powered-By" || strings.Contains(strings.ToLower(strings.Join(values, " ")), "guado") {
+					t.Errorf("%s: %s: %s", path, name, values)
+				}
+			}
+			if strings.Contains(strings.ToLower(body), "guado") || strings.Contains(body, "the inside") {
+				t.Errorf("%s: %q", path, body)
+			}
+		}
+	})
+}
+
+func TestClientsOnUnixSocketsAreAnAddressOfTheirOwn(t *testing.T) {
+	socket := filepath.Join(t.TempDir(), "s")
+	s, c := newSite(t, "")
+	c.Server.Listen = append(c.Server.Listen, "unix:"+socket)
+	c.Server.RateLimit = "1/h" // of addresses, and this has none
+	s.Mount("/", says("in"), func(m *guado.MountConfig) { m.Allow = []string{"unix"} })
+	s.Mount("/network", says("in"), func(m *guado.MountConfig) { m.Allow = []string{"0.0.0.0/0", "::/0"} })
+	s.Mount("/denied", says("in"), func(m *guado.MountConfig) { m.Deny = []string{"unix"} })
+	s.run()
+	local := &http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return (&net.Dialer{}).DialContext(ctx, "unix", socket)
+	}}}
+	defer local.CloseIdleConnections()
+	for path, status := range map[string]int{"/": 200, "/network": 403, "/denied": 403} {
+		res, body := ask(t, local, "GET", "http://host"+path, nil)
+		expect(t, res, body, status, "")
+	}
+	res, body := ask(t, harness.Client(t, "http1"), "GET", s.url+"/", nil)
+	expect(t, res, body, 403, "address_not_allowed")
 }
