@@ -21,6 +21,7 @@ type Process struct {
 	mu     sync.Mutex // guards all below
 	reaped bool       // its id may be another's
 	killed bool       // SIGKILL was ours
+	linger bool       // its group may end after it
 	oom    bool
 }
 
@@ -103,6 +104,7 @@ func (p *Process) reap() {
 		_ = p.cmd.Wait() // better a small chance to hit another than to leave a group behind
 	}
 	ours := p.killedByUs()
+	p.awaitGroup()
 	p.mu.Lock()
 	if p.group {
 		p.signalLocked(syscall.SIGKILL)
@@ -123,6 +125,32 @@ func (p *Process) reap() {
 		p.mu.Unlock()
 	}
 	close(p.exited)
+}
+
+// Linger lets what the process has started end by itself after it, when a signal asked
+// the whole group to: Exited comes once all are gone, and Kill ends the wait. Without it
+// the rest of the group is killed as soon as the process has ended.
+func (p *Process) Linger() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.linger = true
+}
+
+// groupEvery is how often the rest of a group is looked for: its processes are not our
+// children, so that nobody tells of their end.
+const groupEvery = 20 * time.Millisecond
+
+// awaitGroup waits for the end of those that may linger.
+func (p *Process) awaitGroup() {
+	for {
+		p.mu.Lock()
+		wait := p.linger && p.group && !p.killed
+		p.mu.Unlock()
+		if !wait || !groupLives(p.PID()) {
+			return
+		}
+		time.Sleep(groupEvery)
+	}
 }
 
 func (p *Process) killedByUs() bool {

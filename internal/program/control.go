@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -21,14 +23,15 @@ var (
 // find gives the instances that a name means: one, or all of a program.
 func (s *Set) find(name string) ([]*instance, error) {
 	var list []*instance
-	for _, i := range s.list {
+	all := s.all()
+	for _, i := range all {
 		if i.spec.Name == name || i.spec.Program == name {
 			list = append(list, i)
 		}
 	}
 	if list == nil {
-		names := make([]string, len(s.list))
-		for n, i := range s.list {
+		names := make([]string, len(all))
+		for n, i := range all {
 			names[n] = i.spec.Name
 		}
 		return nil, fmt.Errorf("%w: %q; there are: %s", ErrUnknown, name, strings.Join(names, ", "))
@@ -125,7 +128,10 @@ func (s *Set) Follow(name string, n int) ([]Line, *Follower, error) {
 // Reopen opens log files anew, for rotation by another program.
 func (s *Set) Reopen() error {
 	var errs []error
-	for _, f := range s.files {
+	s.mu.Lock()
+	files := slices.Collect(maps.Values(s.files))
+	s.mu.Unlock()
+	for _, f := range files {
 		if err := f.reopen(); err != nil {
 			errs = append(errs, fmt.Errorf("log file %q: %w", f.path, err))
 		}

@@ -37,13 +37,14 @@ type instance struct {
 	text     string // of STATUS=, as the process told it
 }
 
-func newInstance(s *Set, spec Spec, files map[string]*logFile) *instance {
+// newInstance makes one. Set.mu is held, or nobody else knows the set.
+func newInstance(s *Set, spec Spec) *instance {
 	i := &instance{
 		set: s, spec: spec, log: s.opts.Log.With("program", spec.Name),
 		poke: make(chan struct{}, 1), done: make(chan struct{}),
 		state: Stopped, since: time.Now(), on: spec.Autostart,
 	}
-	i.out = newJournal(s.sink(spec.Stdout, s.opts.Stdout, spec.Name, files), s.sink(spec.Stderr, s.opts.Stderr, spec.Name, files), i.log)
+	i.out = newJournal(s.sink(spec.Stdout, s.opts.Stdout, spec.Name), s.sink(spec.Stderr, s.opts.Stderr, spec.Name), i.log)
 	return i
 }
 

@@ -1,6 +1,7 @@
 package program
 
 import (
+	"encoding/json"
 	"math"
 	"sync"
 
@@ -22,16 +23,16 @@ type LogFile struct {
 const discard = "/dev/null"
 
 // sink makes what a stream is written to. Streams with one path share a file.
-func (s *Set) sink(l LogFile, host *supervise.Lines, name string, files map[string]*logFile) sink {
+func (s *Set) sink(l LogFile, host *supervise.Lines, name string) sink {
 	switch {
 	case l.Path == "":
 		return &hostOutput{lines: host, prefix: name + " | "}
 	case l.Path == discard:
 		return nowhere{}
-	case files[l.Path] == nil:
-		files[l.Path] = newLogFile(l)
+	case s.files[l.Path] == nil:
+		s.files[l.Path] = newLogFile(l)
 	}
-	return files[l.Path]
+	return s.files[l.Path]
 }
 
 // hostOutput passes lines on to the host's output.
@@ -41,6 +42,9 @@ type hostOutput struct {
 }
 
 func (o *hostOutput) writeLine(line []byte) error {
+	if line[0] == '{' && json.Valid(line) {
+		return o.lines.WriteLine(line) // a record for the collector of logs, which a prefix would break
+	}
 	return o.lines.WriteLine(append([]byte(o.prefix), line...))
 }
 

@@ -23,6 +23,7 @@ type process struct {
 type Exit struct {
 	Code   int       `json:"code"`             // -1: by a signal
 	Signal string    `json:"signal,omitempty"` // "killed"
+	OOM    bool      `json:"oom,omitempty"`    // the kernel killed it for want of memory
 	Time   time.Time `json:"time"`
 }
 
@@ -31,6 +32,8 @@ func (e *Exit) String() string {
 	switch {
 	case e == nil:
 		return "not started"
+	case e.OOM:
+		return "killed by the kernel: out of memory (OOM)"
 	case e.Signal != "":
 		return "ended by signal: " + e.Signal
 	}
@@ -46,6 +49,7 @@ func (i *instance) start(listen *listener) (*process, error) {
 	env = append(env, listen.env()...)
 	c := child.Child{
 		Path: i.spec.Command[0], Argv0: i.spec.Command[0], Args: i.spec.Command[1:], Dir: i.spec.Dir, Env: env, Name: i.spec.Name,
+		Grace: i.spec.StopTimeout,
 	}
 	p := &process{group: i.spec.StopGroup}
 	names := []string{streamOut, streamErr}
@@ -96,6 +100,9 @@ func (p *process) signal(s syscall.Signal, group bool) {
 // stop asks the process to end and kills it when it does not within the time, or when
 // cut ends. false: it had to be killed.
 func (p *process) stop(s syscall.Signal, within time.Duration, cut context.Context) bool {
+	if p.group {
+		p.Linger()
+	}
 	p.signal(s, p.group)
 	if s != syscall.SIGKILL && s != syscall.SIGSTOP {
 		p.signal(syscall.SIGCONT, p.group) // one that was stopped does not hear otherwise
@@ -116,7 +123,7 @@ func (p *process) stop(s syscall.Signal, within time.Duration, cut context.Conte
 // exit tells how it ended; it waits for that.
 func (p *process) exit() *Exit {
 	<-p.exited
-	e := &Exit{Code: -1, Time: time.Now()}
+	e := &Exit{Code: -1, OOM: p.OutOfMemory(), Time: time.Now()}
 	if state := p.State(); state != nil {
 		e.Code = state.ExitCode()
 		if ws, ok := state.Sys().(syscall.WaitStatus); ok && ws.Signaled() {

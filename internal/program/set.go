@@ -83,38 +83,114 @@ type Options struct {
 // Set is all programs of a host.
 type Set struct {
 	opts  Options
-	list  []*instance
-	files []*logFile
+	turn  chan struct{} // held by Replace and Stop: one after the other
 	wait  sync.WaitGroup
 	cut   context.Context // its end ends the patience of a stop
 	hurry context.CancelFunc
 
-	mu       sync.Mutex    // guards all below, and what instances say it guards
-	changed  chan struct{} // closed at each change of a state, and made anew
+	mu       sync.Mutex          // guards all below, and what instances say it guards
+	list     []*instance         // replaced as a whole
+	files    map[string]*logFile // by path
+	changed  chan struct{}       // closed at each change of a state, and made anew
 	stopping bool
 }
 
 // New makes a set; Start starts it.
 func New(o Options) *Set {
-	s := &Set{opts: o, changed: make(chan struct{})}
+	s := &Set{opts: o, turn: make(chan struct{}, 1), files: map[string]*logFile{}, changed: make(chan struct{})}
 	s.cut, s.hurry = context.WithCancel(context.Background())
-	byPath := map[string]*logFile{}
 	for _, spec := range o.Programs {
-		s.list = append(s.list, newInstance(s, spec, byPath))
-	}
-	for _, f := range byPath {
-		s.files = append(s.files, f)
+		s.list = append(s.list, newInstance(s, spec))
 	}
 	return s
 }
 
+// all gives the programs as they are now.
+func (s *Set) all() []*instance {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.list
+}
+
 // Start starts the programs and returns at once.
 func (s *Set) Start() {
-	for _, i := range s.list {
-		ctx, end := context.WithCancel(context.Background())
-		i.end = end
-		s.wait.Go(func() { i.run(ctx) })
+	for _, i := range s.all() {
+		s.begin(i)
 	}
+}
+
+func (s *Set) begin(i *instance) {
+	ctx, end := context.WithCancel(context.Background())
+	i.end = end
+	s.wait.Go(func() { i.run(ctx) })
+}
+
+// Replace takes other programs: those that are not there any more end, and those that
+// are new start. One that has changed ends, after those that come after it and have
+// changed, too, and starts anew. It returns once the new ones are on their way. While
+// the set stops it does nothing.
+func (s *Set) Replace(programs []Spec, changed func(program string) bool) {
+	s.turn <- struct{}{}
+	defer func() { <-s.turn }()
+	kept := map[string]*instance{}
+	var leave []*instance
+	s.mu.Lock()
+	stopping := s.stopping
+	for _, i := range s.list {
+		same := func(o Spec) bool { return o.Name == i.spec.Name && o.Program == i.spec.Program }
+		if slices.ContainsFunc(programs, same) && !changed(i.spec.Program) {
+			kept[i.spec.Name] = i
+		} else {
+			leave = append(leave, i)
+		}
+	}
+	s.mu.Unlock()
+	if stopping {
+		return
+	}
+	s.finish(leave)
+	var list, fresh []*instance
+	s.mu.Lock()
+	for _, i := range kept {
+		list = append(list, i)
+	}
+	unused := s.unused(list)
+	list = list[:0]
+	for _, spec := range programs {
+		i := kept[spec.Name]
+		if i == nil {
+			i = newInstance(s, spec)
+			fresh = append(fresh, i)
+		}
+		list = append(list, i)
+	}
+	s.list = list
+	s.tell()
+	s.mu.Unlock()
+	s.closeFiles(unused)
+	for _, i := range fresh {
+		s.begin(i)
+	}
+}
+
+// finish ends programs, each one after those of them that come after it.
+func (s *Set) finish(list []*instance) {
+	var wait sync.WaitGroup
+	for _, i := range list {
+		if i.end == nil {
+			continue // it was never started
+		}
+		wait.Go(func() {
+			for _, o := range list {
+				if slices.Contains(o.spec.After, i.spec.Program) && o.end != nil {
+					<-o.done
+				}
+			}
+			i.end()
+			<-i.done
+		})
+	}
+	wait.Wait()
 }
 
 // Stop ends the programs, each one after those that come after it. When ctx ends they
@@ -123,26 +199,33 @@ func (s *Set) Stop(ctx context.Context) {
 	s.mu.Lock()
 	s.stopping = true
 	s.mu.Unlock()
-	enough := context.AfterFunc(ctx, s.hurry)
-	var wait sync.WaitGroup
-	for _, i := range s.list {
-		wait.Go(func() {
-			for _, o := range s.list {
-				if slices.Contains(o.spec.After, i.spec.Program) && o.end != nil {
-					<-o.done
-				}
-			}
-			if i.end != nil {
-				i.end()
-				<-i.done
-			}
-		})
-	}
-	wait.Wait()
+	defer s.hurry()
+	defer context.AfterFunc(ctx, s.hurry)()
+	s.turn <- struct{}{}
+	defer func() { <-s.turn }()
+	s.finish(s.all())
 	s.wait.Wait()
-	enough()
-	s.hurry()
-	for _, f := range s.files {
+	s.mu.Lock()
+	unused := s.unused(nil)
+	s.mu.Unlock()
+	s.closeFiles(unused)
+}
+
+// unused takes the log files out that none of these programs writes. s.mu is held.
+func (s *Set) unused(list []*instance) []*logFile {
+	var all []*logFile
+	for path, f := range s.files {
+		writes := func(i *instance) bool { return i.spec.Stdout.Path == path || i.spec.Stderr.Path == path }
+		if !slices.ContainsFunc(list, writes) {
+			all = append(all, f)
+			delete(s.files, path)
+		}
+	}
+	return all
+}
+
+func (s *Set) closeFiles(files []*logFile) {
+	for _, f := range files {
 		if err := f.close(); err != nil {
 			s.opts.Log.Warn("log file of a program", "file", f.path, "error", err)
 		}

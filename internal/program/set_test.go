@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"regexp"
+	"runtime"
 	"strings"
 	"syscall"
 	"testing"
@@ -96,4 +97,71 @@ func TestAProgramThatDoesNotHearIsKilledWithItsGroup(t *testing.T) {
 		t.Error("it lives")
 	}
 	r.eventually("its child is gone", func() bool { return gone(child) })
+}
+
+func TestWhatAProgramHasStartedMayFinishAfterItAtAStop(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		t.Skip("only Linux tells who is in a process group")
+	}
+	s := shell("pipe", "(trap 'sleep 0.3; echo >finished; exit' TERM; echo up; while :; do sleep 0.05; done) | cat; echo not reached")
+	r := start(t, s)
+	r.eventually("it is up", func() bool { return strings.Contains(r.out.String(), "up") })
+	r.Stop(context.Background())
+	if _, err := os.Stat(r.file("finished")); err != nil || strings.Contains(r.log.String(), "did not end in time") {
+		t.Errorf("output %q", r.out.String())
+	}
+}
+
+func TestWhatAProgramLeavesBehindWhenItEndsByItselfIsKilled(t *testing.T) {
+	s := shell("x", "sleep 1000 & echo $! >child; exit 0")
+	s.Restart = program.Never
+	r := start(t, s)
+	r.becomes("x", program.Done)
+	text, err := os.ReadFile(r.file("child"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	child := 0
+	_, _ = fmt.Sscan(string(text), &child)
+	r.eventually("its child is gone", func() bool { return child > 0 && gone(child) })
+}
+
+func TestALineOfJSONPassesAsItIs(t *testing.T) {
+	r := start(t, shell("x", `echo '{"level": "info"}'; echo '{broken}'; exec sleep 1000`))
+	r.eventually("both lines are there", func() bool { return r.out.String() == "{\"level\": \"info\"}\nx | {broken}\n" })
+}
+
+func TestProgramsAreReplacedAndTheOthersRunOn(t *testing.T) {
+	daemon, worker, old := self(t, "daemon", "sleep"), self(t, "worker", "sleep"), self(t, "old", "sleep")
+	worker.After = []string{"daemon"}
+	r := start(t, daemon, worker, old, self(t, "same", "sleep"))
+	before := map[string]int{}
+	for _, name := range []string{"daemon", "worker", "old", "same"} {
+		before[name] = r.becomes(name, program.Ready).PID
+	}
+	changed := self(t, "daemon", "int")
+	changed.StopSignal = syscall.SIGINT
+	fresh := self(t, "fresh", "sleep")
+	fresh.After = []string{"daemon"}
+	changed.Dir, fresh.Dir = r.dir, r.dir
+	same := self(t, "same", "sleep")
+	r.Replace([]program.Spec{changed, worker, same, fresh}, func(name string) bool { return name == "daemon" })
+	r.becomes("fresh", program.Ready)
+	if st := r.Status(0); len(st) != 4 || st[0].Name != "daemon" || st[3].Name != "fresh" {
+		t.Errorf("%+v", st)
+	}
+	for name, pid := range before {
+		kept := name == "worker" || name == "same"
+		if kept != !gone(pid) {
+			t.Errorf("%s: process %d gone: %t", name, pid, gone(pid))
+		}
+		if kept && r.get(name).PID != pid {
+			t.Errorf("%s was started anew", name)
+		}
+	}
+	r.Stop(context.Background())
+	r.Replace([]program.Spec{old}, func(string) bool { return true })
+	if st := r.Status(0); len(st) != 4 {
+		t.Errorf("after the stop: %+v", st)
+	}
 }

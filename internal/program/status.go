@@ -21,9 +21,10 @@ type Status struct {
 
 // Status tells how the programs are now, each with up to lines of its last output.
 func (s *Set) Status(lines int) []Status {
-	all := make([]Status, 0, len(s.list))
 	s.mu.Lock()
-	for _, i := range s.list {
+	list := s.list
+	all := make([]Status, 0, len(list))
+	for _, i := range list {
 		st := Status{
 			Name: i.spec.Name, Program: i.spec.Program, State: i.state, Since: i.since, PID: i.pid,
 			Starts: i.starts, Failures: i.failures, Last: i.last, Text: i.text,
@@ -37,7 +38,7 @@ func (s *Set) Status(lines int) []Status {
 		all = append(all, st)
 	}
 	s.mu.Unlock()
-	for n, i := range s.list {
+	for n, i := range list {
 		if lines > 0 {
 			all[n].Output = i.out.lines(lines)
 		}
