@@ -179,12 +179,13 @@ static gd_stream *take_queued(gd_link *l) {
         if (!l->queue_head)
             l->queue_tail = NULL;
         s->queued = false;
-        if (s->interrupted) { /* nobody waits for it any more */
+        int rc = gd_stream_start(s);
+        if (rc == GD_OK && s->interrupted) { /* nobody waits for it any more */
             s->ended = s->over = s->released = true;
             gd_due(s, GD_DUE_ABORT);
             continue;
         }
-        if (gd_stream_start(s) == GD_OK) {
+        if (rc == GD_OK) {
             l->taken++;
             l->running++;
             return s;

@@ -36,10 +36,10 @@ static void use(gd_stream *s, uint8_t how) {
         gd_done(s);
 }
 
-/* A request is queued that the host has not taken back: taking it does not wait. */
+/* A request is queued that is to be served: taking it does not wait. */
 static bool waiting(const gd_link *l) {
     const gd_stream *s = l->closed ? NULL : l->queue_head;
-    while (s && s->revoked)
+    while (s && (s->revoked || s->interrupted))
         s = s->next;
     return s != NULL;
 }

@@ -71,6 +71,8 @@ static void swallow(gd_stream *s) {
         stress_reply(s, 10, 1);
 }
 
+static unsigned long interrupted;
+
 static void *pool_thread(void *arg) {
     gd_link *l = arg;
     gd_stream *s;
@@ -96,6 +98,22 @@ static void *pool_thread(void *arg) {
         gd_stream_release(s);
     }
     CHECK(rc == GD_DRAINED);
+    return NULL;
+}
+
+/* As worker/interrupt.py. */
+static void *interrupter(void *arg) {
+    gd_link *l = arg;
+    uint32_t stream;
+    int rc;
+    while ((rc = gd_interrupt_wait(l, 50)) == GD_OK || rc == GD_TIMEOUT) {
+        while (gd_interrupt_take(l, &stream)) {
+            interrupted++;
+            gd_under_way(l, stream);
+        }
+        if (gd_link_draining(l, NULL))
+            break;
+    }
     return NULL;
 }
 
@@ -246,7 +264,8 @@ static void act(host *h, exchange *x, bool open) {
         return;
     }
     if (!x->cancelled && pick(600) == 0)
-        x->cancelled = host_send(h, GD_K_CANCEL, 0, x->stream, 1 + 2 * pick(2), NULL, 0);
+        x->cancelled = pick(2) ? host_send(h, GD_K_CANCEL, 0, x->stream, 1 + 2 * pick(2), NULL, 0)
+                               : host_send(h, GD_K_INTERRUPT, 0, x->stream, 3, NULL, 0);
     if (x->body > x->sent && !x->cancelled)
         send_body(h, x);
     uint64_t back = RESPONSE_CREDIT - x->credit;
@@ -305,7 +324,7 @@ static gd_link *boot(host *h) {
 
 int main(int argc, char **argv) {
     host h;
-    pthread_t t[THREADS + 2];
+    pthread_t t[THREADS + 3];
     int started = 0;
     if (argc < 4)
         return 2;
@@ -320,6 +339,7 @@ int main(int argc, char **argv) {
     if (loop)
         pthread_create(&t[started++], NULL, stress_loop, l);
     pthread_create(&t[started++], NULL, stress_log, l);
+    pthread_create(&t[started++], NULL, interrupter, l);
     for (int i = 0; threads && i < THREADS; i++)
         pthread_create(&t[started++], NULL, pool_thread, l);
     drive(&h, atoi(argv[3]));
@@ -329,7 +349,7 @@ int main(int argc, char **argv) {
     CHECK(gd_link_wait_drained(l, 1000) == GD_DRAINED);
     gd_link_close(l);
     host_close(&h);
-    printf("%s %s: %lu served, %lu revoked, %lu cancelled, %lu frames (seed %u)\n", argv[1],
-           argv[2], served, revoked, cancelled, frames, first_seed);
+    printf("%s %s: %lu served, %lu revoked, %lu cancelled, %lu interrupted, %lu frames (seed %u)\n",
+           argv[1], argv[2], served, revoked, cancelled, interrupted, frames, first_seed);
     return 0;
 }
