@@ -118,7 +118,7 @@ class Worker:
         boot: bool = True,
         transport: str = "shm",
     ) -> None:
-        self.timeout = 20.0
+        self.timeout = 40.0
         self.automatic_credit = automatic_credit
         self.answers: dict[int, Answer] = {}
         self.logs: list[tuple[int, int, str]] = []
@@ -442,7 +442,7 @@ class Worker:
         for fd in self._descriptors.values():
             os.close(fd)
         try:
-            self.process.wait(5)
+            self.process.wait(10)
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()

@@ -23,7 +23,7 @@ from pathlib import Path
 from types import TracebackType
 
 ROOT = Path(__file__).resolve().parent.parent
-TIMEOUT = 30.0
+TIMEOUT = 40.0
 
 HELLO, REQUEST, BODY, CANCEL, INTERRUPT, CREDIT, DRAIN, PING = 1, 2, 3, 4, 5, 13, 14, 15
 READY, COMMIT, STARTED, INFORMATIONAL, RESPONSE_BODY, TRAILERS, FILE = range(0x41, 0x48)

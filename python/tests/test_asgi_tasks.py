@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import time
 from typing import Any
 
 import pytest
@@ -295,7 +294,7 @@ def test_the_worker_ends_when_the_host_is_gone() -> None:
         worker.request("GET", "/forever")
         worker.await_signal("forever")
         worker.leave()
-        worker.process.wait(10)
+        worker.process.wait(worker.timeout)
 
 
 def test_memory_and_objects_do_not_grow_with_requests(loop_env: dict[str, str]) -> None:
@@ -348,7 +347,7 @@ def test_the_worker_ends_when_the_host_breaks_the_protocol(
         worker.request("GET", "/forever")
         worker.await_signal("forever")
         worker.send(0x77, 1 << 16)
-        assert worker.process.wait(10) == 1
+        assert worker.process.wait(worker.timeout) == 1
     assert "guado: the host broke the protocol of the link" in capfd.readouterr().err
 
 
@@ -358,10 +357,8 @@ def test_nothing_that_the_application_leaves_behind_keeps_atexit_from_running(
     """A task that cannot be cancelled, a generator and a thread that do not end."""
     with Worker("asgi_apps_lifespan:lifespan", env=loop_env) as worker:
         assert worker.get("/hangs").body == b"hanging"
-        begun = time.monotonic()
         worker.drain()
-        worker.exit()
-        assert time.monotonic() - begun < 5, "the host kills after five seconds"
+        assert worker.exit() == 0
     lines = capfd.readouterr().err.splitlines()
     assert "shutdown one" in lines
     assert "atexit" in lines

@@ -415,7 +415,7 @@ def test_requests_filed_while_the_loop_was_blocked_are_served(
 ) -> None:
     host = start("link_apps:asgi")
     stream = blocking(host, fifo, b"/block", 0)
-    host.wire.wait(0.1)  # long enough for the watch thread to park
+    host.wire.wait(0.1)  # long enough for the watch thread to park, as a rule
     others = [host.request(i, path=b"/x") for i in range(1, 40)]
     host.send(h.PING, arg=9)
     host.until(lambda: any(f.kind == h.PONG for f in host.other))
@@ -447,33 +447,38 @@ def test_an_idle_worker_sleeps(start: Callable[..., Host], transport: str) -> No
         host = start(app)
         for _ in range(3):
             host.get(path)
-        wire = host.wire
-        if isinstance(wire, MemoryWire):
-            host.until(lambda w=wire: w.word(h.WATCH_PARKED) and w.word(h.READER_ASLEEP))  # type: ignore[misc]
-        host.wire.wait(0.1)  # on the socket nothing tells that the watch thread has parked
-        before = switches(host.process.pid)
-        host.wire.wait(0.5)
-        assert switches(host.process.pid) - before <= 2
+        host.until(lambda one=host: sleeps(one))  # type: ignore[misc]
 
 
-def switches(pid: int) -> int:
-    total = 0
+def sleeps(host: Host) -> bool:
+    """Whether no thread was scheduled for half a second. A busy machine may need a while
+    until all have gone to sleep; one that ticks never has."""
+    before = sum(switches(host.process.pid).values())
+    host.wire.wait(0.5)
+    return sum(switches(host.process.pid).values()) - before <= 2
+
+
+def switches(pid: int) -> dict[str, int]:
+    """How often each thread has gone to sleep."""
+    found = {}
     for task in Path(f"/proc/{pid}/task").iterdir():
         for line in (task / "status").read_text().splitlines():
             if line.startswith("voluntary_ctxt_switches"):
-                total += int(line.split()[1])
-    return total
+                found[task.name] = int(line.split()[1])
+    return found
 
 
 def test_an_idle_worker_wakes_one_thread_for_one_request(start: Callable[..., Host]) -> None:
     host = start(hello={"threads": 8})
     host.get(b"/hello")
-    host.wire.wait(0.1)
     before = switches(host.process.pid)
     for _ in range(50):
         host.get(b"/hello")
-    # One sleep of one reader each; a herd of eight would be four hundred.
-    assert switches(host.process.pid) - before < 300
+    after = switches(host.process.pid)
+    # One reader sleeps for each request, beside the watch thread, which ticks; where the
+    # machine is slow a second one helps. Of a herd all eight would wake each time.
+    woken = [task for task, count in after.items() if count - before.get(task, 0) >= 40]
+    assert len(woken) < 8
 
 
 # -- the ends

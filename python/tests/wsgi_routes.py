@@ -31,7 +31,7 @@ def gate(name: str) -> threading.Event:
 
 
 def passed(name: str) -> None:
-    assert gate(name).wait(20), f"gate {name} was not opened"
+    assert gate(name).wait(40), f"gate {name} was not opened"
 
 
 def reply(start: Start, value: object) -> list[bytes]:

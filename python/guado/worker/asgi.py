@@ -36,9 +36,7 @@ def serve(link: _core.Link, apps: list[App], hello: Hello, ending: process.Endin
     loop.run(_serve(link, apps, hello, ending), hello.context.copy())
 
 
-async def _serve(
-    link: _core.Link, apps: list[App], hello: Hello, ending: process.Ending
-) -> None:
+async def _serve(link: _core.Link, apps: list[App], hello: Hello, ending: process.Ending) -> None:
     worker = _Worker(link, apps, hello, ending)
     started: list[Lifespan] = []
     try:
