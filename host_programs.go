@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"regexp"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/guado-server/guado/internal/config"
@@ -24,23 +26,54 @@ type ProgramStatus = program.Status
 
 // addPrograms makes the programs of the configuration; they are not started yet.
 func (h *host) addPrograms(s *Server, stdout, stderr *supervise.Lines) error {
-	o := program.Options{Spawner: h.spawner, Stdout: stdout, Stderr: stderr, Log: h.log}
-	for i := range h.config.Programs {
-		p := &h.config.Programs[i]
-		for n := range p.Instances {
-			spec, err := h.programSpec(s, p, p.Instance(n+1))
-			if err != nil {
-				return fmt.Errorf("program %s: %w", p.Name, err)
-			}
-			o.Programs = append(o.Programs, spec)
-		}
+	specs, err := programSpecs(s, h.config)
+	h.programs = program.New(program.Options{Programs: specs, Spawner: h.spawner, Stdout: stdout, Stderr: stderr, Log: h.log})
+	return err
+}
+
+// replacePrograms makes the programs those of another configuration: what went ends,
+// what came starts, what changed ends and starts anew. Nothing is done on an error.
+func (h *host) replacePrograms(s *Server, next *Config, changes []config.Change) error {
+	specs, err := programSpecs(s, next)
+	if err != nil {
+		return err
 	}
-	h.programs = program.New(o)
+	h.programs.Replace(specs, func(name string) bool {
+		p := next.Program(name)
+		return p == nil || slices.ContainsFunc(changes, func(c config.Change) bool {
+			switch table, element := c.About(); table {
+			case "program":
+				return element == name
+			case "group": // its folder, interpreter and environment are the program's, too
+				return element == p.Group && slices.Contains(inherited, c.Key[strings.LastIndexByte(c.Key, '.')+1:])
+			}
+			return false
+		})
+	})
 	return nil
 }
 
+// inherited are the keys of a group that its programs have, too.
+var inherited = []string{"dir", "python", "env", "env_file", "secret_env"}
+
+// programSpecs turns the programs of a configuration into what the set is told.
+func programSpecs(s *Server, c *Config) ([]program.Spec, error) {
+	var specs []program.Spec
+	for i := range c.Programs {
+		p := &c.Programs[i]
+		for n := range p.Instances {
+			spec, err := programSpec(s, c, p, p.Instance(n+1))
+			if err != nil {
+				return nil, fmt.Errorf("program %s: %w", p.Name, err)
+			}
+			specs = append(specs, spec)
+		}
+	}
+	return specs, nil
+}
+
 // programSpec turns one instance of a program into what the set is told.
-func (h *host) programSpec(s *Server, p *config.Program, one config.Program) (program.Spec, error) {
+func programSpec(s *Server, c *Config, p *config.Program, one config.Program) (program.Spec, error) {
 	var none program.Spec
 	signal, err := config.ParseSignal(one.StopSignal)
 	if err != nil {
@@ -50,14 +83,14 @@ func (h *host) programSpec(s *Server, p *config.Program, one config.Program) (pr
 	if err != nil {
 		return none, err
 	}
-	in, err := runtime.Locate(s.Environ, one.Python, one.Dir, h.config.Dir)
+	in, err := runtime.Locate(s.Environ, one.Python, one.Dir, c.Dir)
 	if err != nil && one.Python != "" {
 		return none, err
 	}
 	spec := program.Spec{
 		Name: one.Name, Program: p.Name, Command: one.Command, Dir: one.Dir,
 		Env: func() ([]string, error) {
-			env, err := h.config.Environ(&one, s.Environ)
+			env, err := c.Environ(&one, s.Environ)
 			if in != nil { // a machine without Python may run programs
 				env = in.Environ(env)
 			}
