@@ -100,6 +100,9 @@ func (h *host) readings() []admin.Reading {
 			return map[string]any{"programs": h.programs.Status(0)}, nil
 		}},
 		{Path: "programs/{name}", Read: h.program},
+		{Path: "executors", Read: func(admin.Call) (any, error) {
+			return map[string]any{"executors": h.executors.Status()}, nil
+		}},
 		{Path: "mounts", Read: func(admin.Call) (any, error) {
 			return map[string]any{"mounts": h.mounts()}, nil
 		}},
