@@ -67,7 +67,7 @@ func TestAtItsDeadlineARequestIsInterruptedAndItsWorkerReplaced(t *testing.T) {
 			if c.event != "" && !s.said(c.event) {
 				t.Errorf("the application was not told by %s", c.event)
 			}
-			if log := s.log.String(); !strings.Contains(log, "a request was interrupted at its deadline") {
+			if log := s.log.String(); !strings.Contains(log, "reason=interrupted") {
 				t.Error("the log does not say why the worker was replaced")
 			}
 		})
