@@ -336,9 +336,15 @@ func never(d config.Duration) time.Duration {
 	return d.Std()
 }
 
+// restart restarts all workers: in production each when its successor serves; in
+// development in its place, because what runs is out of date.
 func (h *host) restart() {
 	for _, g := range h.groups {
-		g.workers.Restart()
+		if h.config.Dev {
+			g.workers.Restart()
+		} else {
+			g.workers.ReplaceSoon(supervise.ByOperator)
+		}
 	}
 }
 

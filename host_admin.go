@@ -55,6 +55,9 @@ func (h *host) adminPath() string {
 // printer tells who printed a line: a program puts its name in front.
 func (h *host) printer(line string) (name, text string) {
 	name, text, found := strings.Cut(line, " | ")
+	if group, slot, is := strings.Cut(name, " "); found && is && h.config.Group(group) != nil {
+		return slot, text
+	}
 	for i := range h.config.Programs {
 		if p := h.config.Programs[i].Name; found && (name == p || strings.HasPrefix(name, p+"-")) {
 			return name, text

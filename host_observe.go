@@ -190,6 +190,9 @@ func groupFigures(c *config.Group, queue pool.Status, crew supervise.Status) obs
 	}
 	for _, w := range crew.Workers {
 		out.States[string(w.State)]++
+		for why, n := range w.Restarts {
+			out.Restarts[string(why)] += n
+		}
 		q := under[w.Slot]
 		out.Workers = append(out.Workers, observe.Worker{
 			Slot: w.Slot, PID: w.PID, InFlight: q.WSGI + q.ASGI, Done: q.Done,

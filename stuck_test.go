@@ -64,8 +64,8 @@ func TestAtItsDeadlineARequestIsInterruptedAndItsWorkerReplaced(t *testing.T) {
 			if after := s.worker(); after == before {
 				t.Errorf("process %s still answers", before)
 			}
-			if c.event != "" && !s.said(c.event) {
-				t.Errorf("the application was not told by %s", c.event)
+			if c.event != "" {
+				eventually(t, "the application is told by "+c.event, func() bool { return s.said(c.event) })
 			}
 			if log := s.log.String(); !strings.Contains(log, "reason=interrupted") {
 				t.Error("the log does not say why the worker was replaced")

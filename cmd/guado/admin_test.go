@@ -79,13 +79,13 @@ func TestWorkersAreListedAndRestarted(t *testing.T) {
 	var before []guado.Worker
 	poll(t, "the second worker", func() bool {
 		before = workersOf(t, dir)
-		return len(before) == 2 && before[0].State == "ready" && before[1].State == "ready"
+		return len(before) == 2 && before[0].State == "serving" && before[1].State == "serving"
 	})
 	if before[0].Slot != "p01" || before[0].Group != "hello" || before[1].PID == 0 {
 		t.Fatalf("%+v", before)
 	}
 	r := run(t, dir, "ps")
-	if !regexp.MustCompile(`(?m)^SLOT +GROUP +STATE +FOR +PID .*\np01 +hello +ready +\d+s +` + "[0-9]+ ").MatchString(r.out) {
+	if !regexp.MustCompile(`(?m)^SLOT +GROUP +STATE +FOR +PID .*\np01 +hello +serving +\d+s +` + "[0-9]+ ").MatchString(r.out) {
 		t.Errorf("%s", r.out)
 	}
 	if r := run(t, dir, "workers", "restart"); r.code != exitOK {
@@ -93,7 +93,7 @@ func TestWorkersAreListedAndRestarted(t *testing.T) {
 	}
 	poll(t, "the end of the restart", func() bool {
 		after := workersOf(t, dir)
-		return after[0].PID != before[0].PID && after[1].PID != before[1].PID && after[0].State == "ready" && after[1].State == "ready"
+		return after[0].PID != before[0].PID && after[1].PID != before[1].PID && after[0].State == "serving" && after[1].State == "serving"
 	})
 }
 

@@ -43,6 +43,13 @@ func (g *Group) Replace(ctx context.Context, why Reason) error {
 	return nil
 }
 
+// ReplaceSoon replaces all workers, without waiting for it.
+func (g *Group) ReplaceSoon(why Reason) {
+	for _, s := range slices.Backward(g.slots) {
+		g.enqueue(job{slot: s, why: why})
+	}
+}
+
 // ReplaceSlot replaces one worker, and waits until its successor serves.
 func (g *Group) ReplaceSlot(ctx context.Context, slot string, why Reason) error {
 	s := g.slot(slot)
