@@ -195,7 +195,7 @@ func (h *host) addGroup(g *config.Group, in *runtime.Interpreter, cache *runtime
 		Spawner: h.spawner, Stdout: stdout, Stderr: stderr, Log: h.log,
 		BootTimeout: g.BootTimeout.Std(), PingTimeout: g.PingTimeout.Std(),
 		GracefulTimeout: h.config.Server.GracefulTimeout.Std(), ExitTimeout: h.config.Server.ExitTimeout.Std(),
-		DrainMax: g.DrainMax.Std(), FreezeAfter: g.FreezeAfter, OutputLimit: g.OutputLimit, Limits: lifetime(g),
+		DrainMax: g.DrainMax.Std(), HangTimeout: g.HangTimeout.Std(), SlowRequest: g.SlowRequest.Std(), FreezeAfter: g.FreezeAfter, OutputLimit: g.OutputLimit, Limits: lifetime(g),
 		Terminal: h.config.Dev && len(h.config.Groups) == 1 && !h.executes(g),
 	})
 	h.groups = append(h.groups, &group{config: g, interpreter: in, pool: p, workers: workers})

@@ -25,6 +25,8 @@ type Care struct {
 	MemorySoft        Size     `toml:"memory_soft" default:"0" min:"0" doc:"A worker with more resident memory than this, in memory_samples looks of a second one after the other, is replaced (Linux). 0: none."`
 	MemorySamples     int      `toml:"memory_samples" default:"5" min:"1" doc:"See memory_soft."`
 	MemoryHard        Size     `toml:"memory_hard" default:"0" min:"0" doc:"A worker with more resident memory than this is killed at once and started again (Linux). 0: none."`
+	HangTimeout       Duration `toml:"hang_timeout" default:"120s" min:"0" doc:"A worker in which Python (a deadlock, or C code that keeps the GIL), or the event loop (blocking code in a coroutine), has not run for so long prints its stacks, is killed and started again. 0: never."`
+	SlowRequest       Duration `toml:"slow_request" default:"0" min:"0" doc:"A request that the application has not begun to answer after so long is logged, and its worker prints the stacks of its threads. 0: never."`
 	OutputLimit       int      `toml:"output_limit" default:"2000" min:"0" doc:"Lines a second that a worker may print; five seconds' worth may come at once. What is over is counted and suppressed. 0: no limit."`
 	Account
 }

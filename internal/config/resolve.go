@@ -254,7 +254,7 @@ func (r *resolver) dev() {
 	}
 	for i := range r.Groups {
 		g := &r.Groups[i]
-		g.Workers, g.PingTimeout, g.QueueWait = 1, 0, 0
+		g.Workers, g.PingTimeout, g.HangTimeout, g.SlowRequest, g.QueueWait = 1, 0, 0, 0, 0
 		g.BootTimeout = Duration(24 * time.Hour) // breakpoint() may stand in a module that is being imported
 	}
 }

@@ -16,7 +16,10 @@ type Stats struct {
 	GILWait  time.Duration
 	// LoopLag is how late the event loop came at the last heartbeat, or is by now.
 	LoopLag time.Duration
-	At      time.Time // when the worker said so; zero: never
+	// Still is for how long no thread of the worker's own could run Python: it takes the
+	// GIL every second.
+	Still time.Duration
+	At    time.Time // when the worker said so; zero: never
 }
 
 // maxStats bounds a STATS message, which is one frame.
@@ -36,6 +39,7 @@ func (s *stats) frame(h header, p shared) error {
 		GILWaits  uint64 `json:"gil_waits"`
 		GILWaitUS uint64 `json:"gil_wait_us"`
 		LoopLagUS uint64 `json:"loop_lag_us"`
+		StillUS   uint64 `json:"python_still_us"`
 	}
 	if err := json.Unmarshal(bytes.Clone(p.b), &said); err != nil {
 		return corrupt("STATS is no JSON of figures: %w", err)
@@ -43,7 +47,7 @@ func (s *stats) frame(h header, p shared) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.last = Stats{
-		GILWaits: said.GILWaits, GILWait: micros(said.GILWaitUS), LoopLag: micros(said.LoopLagUS), At: time.Now(),
+		GILWaits: said.GILWaits, GILWait: micros(said.GILWaitUS), LoopLag: micros(said.LoopLagUS), Still: micros(said.StillUS), At: time.Now(),
 	}
 	return nil
 }

@@ -57,9 +57,11 @@ type flight struct {
 	refusal    *exchange.Problem
 	since      time.Time // queued at
 	tickSeated uint64
-	unread     bool // holds a thread without its body
-	again      bool // goes to the head of the queue
-	ahead      bool // seated where all threads are taken
+	era        uint64 // seated in
+	slow       bool   // Slow has told of it
+	unread     bool   // holds a thread without its body
+	again      bool   // goes to the head of the queue
+	ahead      bool   // seated where all threads are taken
 
 	// Of the serving goroutine.
 	body      held

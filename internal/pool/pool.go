@@ -65,6 +65,7 @@ type Pool struct {
 	stopping    bool
 	ticking     bool
 	ticks       uint64
+	era         uint64        // seconds in which Slow was asked
 	unread      int           // Expect exchanges that hold a thread while their body is not here
 	calm        chan struct{} // closed when nothing is under way; nil: nobody waits for that
 	total       Counters
@@ -363,6 +364,7 @@ func (p *Pool) pick(k kind) *worker {
 func (p *Pool) seat(f *flight, w *worker) {
 	s := &w.sides[f.kind]
 	s.flights.pushBack(f)
+	f.era, f.slow = p.era, false
 	f.seat, f.place, f.tickSeated = w, placeSeated, p.ticks
 	over := s.flights.n > s.limit
 	f.ahead = over && len(p.workers) > 1

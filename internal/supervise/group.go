@@ -26,6 +26,9 @@ type Crew interface {
 	Uncordon(l *link.Link)
 	Detach(l *link.Link)
 	Unavailable(why error)
+	// Slow tells of each request, once, whose answer has not begun after so long. It is
+	// called once a second.
+	Slow(over time.Duration, tell func(l *link.Link, request, app string, took time.Duration))
 	// Served is how many exchanges a worker is through with.
 	Served(l *link.Link) uint64
 }
@@ -49,6 +52,8 @@ type Options struct {
 
 	BootTimeout time.Duration // to READY; 0: none
 	PingTimeout time.Duration // without a pulse; 0: never killed for it
+	HangTimeout time.Duration // of Python, or of the event loop; 0: never killed for it
+	SlowRequest time.Duration // after which a request's worker prints its stacks; 0: never
 	// GracefulTimeout is for what is under way when a worker is restarted. At a stop the
 	// host has waited for that before it drains the group.
 	GracefulTimeout time.Duration
@@ -137,6 +142,7 @@ func (g *Group) Start() {
 		g.wait.Go(func() { s.run(g.ctx) })
 	}
 	g.wait.Go(g.replaceInTurn)
+	g.wait.Go(g.watchSlow)
 }
 
 // FirstBoot gives one value: nil when the first worker is ready, or why the first

@@ -74,7 +74,9 @@ func (s *slot) serve(ctx context.Context, w *worker) (*worker, error) {
 		case <-tick:
 			why = beat.check(w.p.link)
 		case now := <-look.C:
-			why = w.look(now)
+			if why = w.look(now); why == nil {
+				why = w.hangs(now)
+			}
 		}
 		if why != nil {
 			return s.lost(ctx, w, &c, why)
@@ -142,7 +144,7 @@ func (s *slot) takeOver(ctx context.Context, old *worker, c *coming, err error) 
 // lost cleans up behind a worker that ended, or must be ended at once. One that was
 // about to take over does so now.
 func (s *slot) lost(ctx context.Context, w *worker, c **coming, why error) (*worker, error) {
-	if errors.Is(why, errNoPulse) {
+	if errors.Is(why, errNoPulse) || errors.Is(why, errHangs) {
 		w.logStacks(why)
 	}
 	err := w.died(why)

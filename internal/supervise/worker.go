@@ -33,6 +33,7 @@ var (
 	errEnded       = errors.New("worker process ended")
 	errOutOfMemory = errors.New("worker was killed by the kernel for want of memory")
 	errMemory      = errors.New("more memory than memory_hard allows")
+	errHangs       = errors.New("hangs: Python, or its event loop, has not run")
 	errRestart     = errors.New("restart was asked for")
 )
 
@@ -43,7 +44,7 @@ func reasonOf(err error) Reason {
 		return ByOOM
 	case errors.Is(err, errMemory):
 		return ByMemory
-	case errors.Is(err, errNoPulse):
+	case errors.Is(err, errNoPulse), errors.Is(err, errHangs):
 		return ByHang
 	case errors.Is(err, link.ErrCorrupt):
 		return ByProtocol

@@ -335,6 +335,7 @@ struct gd_link {
     gd_event interrupt_bell;
 
     /* stats.c */
+    _Atomic int64_t python_us; /* when a thread of ours last had the GIL; 0: not yet */
     _Atomic uint64_t gil_waits, gil_wait_us;
     int64_t beat_us;     /* [mu] a PING was sent then and the loop has not come since; else 0 */
     int64_t loop_lag_us; /* [mu] how late it came last */

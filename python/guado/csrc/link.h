@@ -127,6 +127,9 @@ void gd_stream_release(gd_stream *s);
 
 /* ---- interrupts ----------------------------------------------------------- */
 
+/* Whoever waits here and gets the GIL afterwards says so: Python's heartbeat. */
+void gd_stats_python(gd_link *l);
+
 /* [nogil] Waits until there is one to take: GD_OK, GD_TIMEOUT or GD_CLOSED. */
 int gd_interrupt_wait(gd_link *l, int timeout_ms);
 

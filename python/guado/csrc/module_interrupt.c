@@ -18,6 +18,7 @@ static PyObject *next_interrupt(PyObject *Py_UNUSED(module), PyObject *args) {
     Py_BEGIN_ALLOW_THREADS;
     result = gd_interrupt_wait(l, timeout_ms);
     Py_END_ALLOW_THREADS;
+    gd_stats_python(l);
     uint32_t stream;
     if (result == GD_OK && gd_interrupt_take(l, &stream))
         return PyLong_FromUnsignedLong(stream);

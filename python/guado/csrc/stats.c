@@ -40,12 +40,19 @@ void gd_stats_loop(gd_link *l) {
     gd_due(&l->zero, GD_DUE_STATS);
 }
 
+/* The heartbeat of Python: the caller has just got the GIL. */
+void gd_stats_python(gd_link *l) {
+    atomic_store_explicit(&l->python_us, gd_now_us(), memory_order_relaxed);
+}
+
 size_t gd_stats_text(const gd_link *l, char *to, size_t room) {
     int64_t lag = l->beat_us ? gd_now_us() - l->beat_us : l->loop_lag_us;
+    int64_t ran = atomic_load_explicit(&l->python_us, memory_order_relaxed);
+    int64_t still = ran ? gd_now_us() - ran : 0;
     int n = snprintf(to, room,
                      "{\"gil_waits\":%" PRIu64 ",\"gil_wait_us\":%" PRIu64
-                     ",\"loop_lag_us\":%" PRId64 "}",
+                     ",\"loop_lag_us\":%" PRId64 ",\"python_still_us\":%" PRId64 "}",
                      atomic_load_explicit(&l->gil_waits, memory_order_relaxed),
-                     atomic_load_explicit(&l->gil_wait_us, memory_order_relaxed), lag);
+                     atomic_load_explicit(&l->gil_wait_us, memory_order_relaxed), lag, still);
     return n > 0 && (size_t)n < room ? (size_t)n : 0;
 }

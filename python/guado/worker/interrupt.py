@@ -32,6 +32,8 @@ ERROR = 3  # a level of Link.log
 # For code that was interrupted to come to its end, before its stack is logged.
 PATIENCE = 1.0
 LOOK_EVERY = 0.02
+# How often the thread takes the GIL at least: that it could is the heartbeat of Python.
+BEAT_EVERY = 1.0
 
 
 def start(link: _core.Link) -> None:
@@ -54,7 +56,7 @@ def _run(link: _core.Link) -> None:
     waiting: dict[int, float] = {}
     while True:
         try:
-            stream = _core.next_interrupt(link, int(LOOK_EVERY * 1000) if waiting else -1)
+            stream = _core.next_interrupt(link, int((LOOK_EVERY if waiting else BEAT_EVERY) * 1000))
         except OSError:
             return  # the link is closed: nobody is served any more
         now = time.monotonic()
