@@ -43,12 +43,15 @@ def start(link: _core.Link) -> None:
 
 
 def _dump_signal() -> int:
-    """A signal that makes faulthandler print all stacks, without the GIL; 0: none is free.
-    SIGUSR1 is for people, and may be the application's."""
-    free = getattr(signal, "SIGRTMAX", signal.SIGUSR1)
-    if signal.getsignal(free) is not signal.SIG_DFL and free != signal.SIGUSR1:
+    """A signal that makes faulthandler print all stacks, without the GIL; 0: none is free,
+    as on macOS. SIGUSR1 is for people, and may be the application's."""
+    free = getattr(signal, "SIGRTMAX", None)
+    if free is None or signal.getsignal(free) is not signal.SIG_DFL:
         return 0
-    faulthandler.register(free, file=2, all_threads=True)
+    try:
+        faulthandler.register(free, file=2, all_threads=True)
+    except (OSError, ValueError):  # standard error is closed
+        return 0
     return int(free)
 
 
