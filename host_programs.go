@@ -54,7 +54,7 @@ func (h *host) replacePrograms(s *Server, next *Config, changes []config.Change)
 }
 
 // inherited are the keys of a group that its programs have, too.
-var inherited = []string{"dir", "python", "env", "env_file", "secret_env"}
+var inherited = []string{"dir", "python", "env", "env_file", "secret_env", "user", "umask", "rlimits", "oom_score_adj"}
 
 // programSpecs turns the programs of a configuration into what the set is told.
 func programSpecs(s *Server, c *Config) ([]program.Spec, error) {
@@ -87,16 +87,20 @@ func programSpec(s *Server, c *Config, p *config.Program, one config.Program) (p
 	if err != nil && one.Python != "" {
 		return none, err
 	}
+	who, err := account(&one.Account)
+	if err != nil {
+		return none, err
+	}
 	spec := program.Spec{
 		Name: one.Name, Program: p.Name, Command: one.Command, Dir: one.Dir,
 		Env: func() ([]string, error) {
-			env, err := c.Environ(&one, s.Environ)
+			env, err := c.Environ(&one, who.Identity.Environ(s.Environ))
 			if in != nil { // a machine without Python may run programs
 				env = in.Environ(env)
 			}
 			return append(env, "GUADO_PROGRAM="+one.Name), err
 		},
-		After: one.After, Ready: ready, Autostart: one.Autostart, Once: one.Once, Overlap: program.Overlap(one.Overlap),
+		Child: who, After: one.After, Ready: ready, Autostart: one.Autostart, Once: one.Once, Overlap: program.Overlap(one.Overlap),
 		Restart: program.Policy(one.Policy()), ExitCodes: one.ExitCodes,
 		StartTime: one.StartSeconds.Std(), StartRetries: one.StartRetries,
 		ReadyTimeout: one.ReadyTimeout.Std(), RunTimeout: one.RunTimeout.Std(),

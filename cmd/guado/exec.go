@@ -3,15 +3,12 @@ package main
 import (
 	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
 	"strings"
-	"syscall"
 
 	"github.com/spf13/cobra"
 
+	"github.com/guado-server/guado"
 	"github.com/guado-server/guado/internal/config"
-	"github.com/guado-server/guado/internal/runtime"
 )
 
 func (c *command) exec() *cobra.Command {
@@ -43,7 +40,8 @@ func (c *command) exec() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return failed(c.become(cfg, p, words))
+			p.Command = words
+			return failed(guado.Exec(cfg, p, c.environ))
 		},
 	}
 	cmd.Flags().Var(&file, "config", "configuration file (default guado.toml)")
@@ -92,7 +90,7 @@ func surroundings(cfg *config.Config, name string) (*config.Program, error) {
 		return nil, fmt.Errorf("there is no app, group or program %q; there are %s", name, strings.Join(names, ", "))
 	}
 	p := config.NewProgram(name)
-	p.Group, p.Dir, p.Python = group, g.Dir, g.Python
+	p.Group, p.Dir, p.Python, p.Account = group, g.Dir, g.Python, g.Account
 	return &p, nil
 }
 
@@ -105,50 +103,4 @@ func execNames(cfg *config.Config) []string {
 		names = append(names, cfg.Programs[i].Name)
 	}
 	return names
-}
-
-// become replaces this process by the command. It returns only when that fails.
-func (c *command) become(cfg *config.Config, p *config.Program, words []string) error {
-	env, err := cfg.Environ(p, c.environ)
-	if err != nil {
-		return err
-	}
-	in, err := runtime.Locate(c.environ, p.Python, p.Dir, cfg.Dir)
-	switch {
-	case err == nil:
-		env = in.Environ(env)
-	case p.Python != "":
-		return err
-	}
-	path, err := findCommand(words[0], p.Dir, env)
-	if err != nil {
-		return err
-	}
-	if err := os.Chdir(p.Dir); err != nil {
-		return err
-	}
-	return fmt.Errorf("%s: %w", path, syscall.Exec(path, words, env))
-}
-
-// findCommand finds a command as the environment that it gets would.
-func findCommand(name, dir string, env []string) (string, error) {
-	if strings.ContainsRune(name, '/') {
-		return name, nil // relative to dir, where it is executed
-	}
-	path := ""
-	for _, variable := range env {
-		if value, ok := strings.CutPrefix(variable, "PATH="); ok {
-			path = value
-		}
-	}
-	for _, folder := range filepath.SplitList(path) {
-		if !filepath.IsAbs(folder) {
-			folder = filepath.Join(dir, folder)
-		}
-		file := filepath.Join(folder, name)
-		if info, err := os.Stat(file); err == nil && info.Mode().IsRegular() && info.Mode()&0o111 != 0 {
-			return file, nil
-		}
-	}
-	return "", fmt.Errorf("there is no command %q on the PATH %q", name, path)
 }

@@ -36,6 +36,8 @@ group = "hello"
 command = ["true"]
 autostart = false
 instances = 2
+umask = "027"
+rlimits = { nofile = "100:200" }
 [program.env]
 COLOR = "blue {number}"
 `
@@ -68,6 +70,7 @@ func TestExecRunsACommandAsAWorkerOfTheAppWould(t *testing.T) {
 		{"exec hello only-here --x", 7, "green in site of .venv: --x\n"},
 		{"exec tasks -- only-here", 7, "blue 1 in site of .venv: \n"},
 		{"exec other -- sh -c pwd", 0, dir + "\n"},
+		{"exec tasks -- sh -c umask;ulimit", 0, "0027\n"},
 		{"exec --config guado.toml hello -- python -c exit(5)", 5, ""},
 		{"exec other -- only-here", 1, `there is no command "only-here" on the PATH`},
 		{"exec -- pwd", 2, "say which: guado exec APP -- COMMAND; there are hello, other, tasks"},

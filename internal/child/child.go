@@ -58,8 +58,8 @@ func (c *Child) special() bool {
 	return c.Identity != nil || c.Umask != nil || len(c.Rlimits) > 0 || c.OOMScoreAdj != nil
 }
 
-// find gives the file to execute: a bare word is a command.
-func (c *Child) find() (string, error) {
+// Find gives the file to execute: a bare word is a command.
+func (c *Child) Find() (string, error) {
 	if c.Path == "" {
 		return "", errors.New("no command")
 	}

@@ -181,11 +181,11 @@ func TestDescriptorsOfAChildAreThoseItWasGiven(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = errorsClose(r, w) }()
-	c := Child{Path: "sh", Args: []string{"-c", "ls /proc/$$/fd | tr '\\n' ' '"}, Env: os.Environ(), Files: []*os.File{r, w}}
+	c := Child{Path: "sh", Args: []string{"-c", "exec ls /proc/self/fd"}, Env: os.Environ(), Files: []*os.File{r, w}}
 	got, _ := run(t, c)
 	hooked.Store(false)
 	defer hooked.Store(true)
-	if want, _ := run(t, c); got != want || !strings.Contains(got, "3 4") {
+	if want, _ := run(t, c); got != want || !strings.Contains(got, "3\n4\n") {
 		t.Errorf("descriptors %s, and without the first step %s", got, want)
 	}
 }

@@ -142,6 +142,37 @@ var errOrphan = errors.New("the host is gone")
 // become takes the account and ties the process to the host: a change of account
 // forgets the tie.
 func (o *order) become() error {
+	if err := o.identify(); err != nil {
+		return err
+	}
+	if err := dieWithParent(o.Death); err != nil {
+		return fmt.Errorf("parent-death signal: %w", err)
+	}
+	if os.Getppid() != o.Parent {
+		return errOrphan
+	}
+	return nil
+}
+
+// Assume gives this very process the child's account and limits.
+func (c *Child) Assume() error {
+	o := c.order()
+	if err := o.prepare(); err != nil {
+		return err
+	}
+	return o.identify()
+}
+
+// order is the part of it that says what the process may do.
+func (c *Child) order() order {
+	o := order{Umask: c.Umask, OOM: c.OOMScoreAdj, Rlimits: c.Rlimits}
+	if id := c.Identity; id != nil && !id.same() {
+		o.SetID, o.UID, o.GID, o.Groups = true, id.UID, id.GID, id.Groups
+	}
+	return o
+}
+
+func (o *order) identify() error {
 	if o.SetID {
 		if err := syscall.Setgroups(o.Groups); err != nil {
 			return fmt.Errorf("groups %v: %w", o.Groups, err)
@@ -152,12 +183,6 @@ func (o *order) become() error {
 		if err := syscall.Setuid(o.UID); err != nil {
 			return fmt.Errorf("user %d: %w", o.UID, err)
 		}
-	}
-	if err := dieWithParent(o.Death); err != nil {
-		return fmt.Errorf("parent-death signal: %w", err)
-	}
-	if os.Getppid() != o.Parent {
-		return errOrphan
 	}
 	return nil
 }

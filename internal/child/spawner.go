@@ -127,7 +127,7 @@ func (s *Spawner) start(cmd *exec.Cmd) error {
 // Spawn starts a child and returns once it runs the program asked for, or could not.
 // The caller waits for its end (Exited) before it closes the spawner.
 func (s *Spawner) Spawn(c Child) (*Process, error) {
-	path, err := c.find()
+	path, err := c.Find()
 	if err != nil {
 		return nil, err
 	}
@@ -196,12 +196,10 @@ func (s *Spawner) throughShim(p *Process, c *Child) (err error) {
 		return err
 	}
 	defer func() { _ = ours.Close() }()
-	o := order{Gate: 3 + len(c.Files), Parent: os.Getpid(), Death: int(syscall.SIGKILL), Umask: c.Umask, OOM: c.OOMScoreAdj, Rlimits: c.Rlimits}
+	o := c.order()
+	o.Gate, o.Parent, o.Death = 3+len(c.Files), os.Getpid(), int(syscall.SIGKILL)
 	if c.Grace > 0 {
 		o.Death = 0 // the guard is kinder than the kernel
-	}
-	if id := c.Identity; id != nil {
-		o.SetID, o.UID, o.GID, o.Groups = true, id.UID, id.GID, id.Groups
 	}
 	text, err := json.Marshal(o)
 	if err != nil {

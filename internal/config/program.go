@@ -19,7 +19,7 @@ import (
 type Program struct {
 	Name      string            `toml:"name" doc:"Unique name; with instances they are NAME-1, NAME-2 and so on."`
 	Command   []string          `toml:"command" doc:"The command and its arguments, as a list; no shell reads it. In it and in dir, env, ready and the log files, {name} is the name of the instance and {number} its number from 1."`
-	Group     string            `toml:"group" doc:"Group or app whose dir, python and environment the program has; its own keys go over them."`
+	Group     string            `toml:"group" doc:"Group or app whose dir, python, environment, user and limits the program has; its own keys go over them."`
 	Dir       string            `toml:"dir" path:"dir" doc:"Working directory. Empty: the group's, else the folder of the configuration file."`
 	Python    string            `toml:"python" doc:"The interpreter whose virtual environment comes first on the PATH, as for a group. Empty: the group's, .venv in dir, .venv beside the configuration file, $VIRTUAL_ENV, then python3."`
 	Env       map[string]string `toml:"env" doc:"Environment variables, over those of the host, the group and env_file."`
@@ -46,6 +46,8 @@ type Program struct {
 	StopSignal  string   `toml:"stop_signal" default:"TERM" doc:"Signal that asks it to end: TERM, INT, QUIT, HUP, USR1, USR2 or another."`
 	StopTimeout Duration `toml:"stop_timeout" default:"10s" min:"0" doc:"Then it is killed, with all of its process group."`
 	StopGroup   bool     `toml:"stop_group" default:"true" doc:"Send the stop signal to its whole process group; false: to the program alone. What it leaves behind is killed in any case."`
+
+	Account
 
 	Stdout      string `toml:"stdout" path:"file" doc:"File for its standard output, rotated; /dev/null drops it. Empty: the host's, each line with the name before it."`
 	Stderr      string `toml:"stderr" path:"file" doc:"The same for its standard error; the same file as stdout joins them."`
@@ -208,11 +210,30 @@ func (r *resolver) programs() {
 				p.Dir = g.Dir
 			}
 		}
+		if g != nil {
+			p.inherit(&g.Account)
+		}
 		if p.Python == "" && g != nil {
 			p.Python = g.Python
 		} else if p.Python != "" {
 			p.Python = r.python(p.Python)
 		}
+	}
+}
+
+// inherit takes what of an account the program does not say itself.
+func (p *Program) inherit(a *Account) {
+	if p.User == "" {
+		p.User = a.User
+	}
+	if p.Umask == "" {
+		p.Umask = a.Umask
+	}
+	if p.Rlimits == nil {
+		p.Rlimits = a.Rlimits
+	}
+	if p.OOMScoreAdj == 0 {
+		p.OOMScoreAdj = a.OOMScoreAdj
 	}
 }
 
@@ -266,6 +287,7 @@ func (r *resolver) checkProgram(i int) {
 	if _, err := ParseSignal(p.StopSignal); err != nil {
 		bad("stop_signal", p.StopSignal, "%s", err)
 	}
+	r.checkAccount(&p.Account, path, shown)
 	r.checkKind(p, bad)
 	for key, file := range map[string]string{"stdout": p.Stdout, "stderr": p.Stderr} {
 		switch shared := p.Instances > 1 && file == p.Instance(1).logFile(key); {

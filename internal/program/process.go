@@ -47,10 +47,9 @@ func (i *instance) start(listen *listener) (*process, error) {
 		return nil, fmt.Errorf("the program's environment: %w", err)
 	}
 	env = append(env, listen.env()...)
-	c := child.Child{
-		Path: i.spec.Command[0], Argv0: i.spec.Command[0], Args: i.spec.Command[1:], Dir: i.spec.Dir, Env: env, Name: i.spec.Name,
-		Grace: i.spec.StopTimeout,
-	}
+	c := i.spec.Child
+	c.Path, c.Argv0, c.Args = i.spec.Command[0], i.spec.Command[0], i.spec.Command[1:]
+	c.Dir, c.Env, c.Name, c.Grace = i.spec.Dir, env, i.spec.Name, i.spec.StopTimeout
 	p := &process{group: i.spec.StopGroup}
 	names := []string{streamOut, streamErr}
 	if i.spec.Stdout.Path != "" && i.spec.Stdout.Path == i.spec.Stderr.Path {

@@ -49,6 +49,8 @@ type Spec struct {
 	// Env gives the environment. It is asked before each start, so that a restarted
 	// program gets a rotated secret.
 	Env func() ([]string, error)
+	// Child says whom it runs as and what it may use; the rest of it is filled in.
+	Child child.Child
 
 	After     []string
 	Ready     Condition
