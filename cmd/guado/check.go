@@ -38,12 +38,24 @@ func (c *command) check() *cobra.Command {
 					return failed(err)
 				}
 			}
-			return c.say(fmt.Sprintf("ok: %s, %s\n", count(len(cfg.Apps), "app"), count(len(cfg.Mounts), "mount")))
+			return c.say("ok: " + parts(cfg) + "\n")
 		},
 	}
 	s = addSource(cmd)
 	cmd.Flags().BoolVar(&load, "load", false, "import the applications, as a worker would")
 	return cmd
+}
+
+// parts counts what a configuration consists of.
+func parts(cfg *config.Config) string {
+	text := count(len(cfg.Apps), "app") + ", " + count(len(cfg.Mounts), "mount")
+	if n := len(cfg.Programs); n > 0 {
+		text += ", " + count(n, "program")
+	}
+	if n := len(cfg.Executors); n > 0 {
+		text += ", " + count(n, "executor")
+	}
+	return text
 }
 
 func count(n int, what string) string {
