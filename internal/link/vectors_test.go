@@ -455,6 +455,10 @@ func TestVectorsOfFrames(t *testing.T) {
 		{"failed", link.KindFailed, 0, 0, 0, `{"stage":"import"}`},
 		{"abort", link.KindAbort, 0, vectorStream, link.AbortProtocol, "no start_response"},
 		{"done", link.KindDone, 0, 65535<<16 | 65535, 0, ""},
+		{"call", link.KindCall, 0, 0, 7, "\x01\x00\x03\x00\xdc\x05\x00\x00cpuPICKLE"}, // of 1500 ms
+		{"call-cancel", link.KindCallCancel, 0, 0, 7, ""},
+		{"reply", link.KindReply, 0, 0, 7, "\xc8\x00\x00\x00\x00\x00\x00\x00PICKLE"},
+		{"reply-refused", link.KindReply, 0, 0, 8, "\xf7\x01\x0a\x00\x00\x00\x00\x00queue_fullall processes work"},
 	} {
 		v := vector{kind: "frame", name: c.name}
 		v.add("size", 16+len(c.payload))

@@ -108,9 +108,11 @@ class FakeLink:
             return self.replies.pop(0)
 
     def answer(self, number: int, status: int, code: str, data: bytes) -> None:
+        self.send(number, struct.pack("<HHI", status, len(code), 0) + code.encode() + data)
+
+    def send(self, number: int, reply: bytes) -> None:
         with self.news:
-            head = struct.pack("<HHI", status, len(code), 0)
-            self.replies.append((number, head + code.encode() + data))
+            self.replies.append((number, reply))
             self.news.notify()
 
     def close(self) -> None:
@@ -134,6 +136,29 @@ def test_a_call_is_what_the_protocol_says(link: FakeLink) -> None:
     assert number == 1
     assert data[:11] == struct.pack("<HHI", 1, 3, 1500) + b"cpu"
     assert pickle.loads(data[11:]) == (double, (1,), {})
+
+
+def vector(name: str) -> bytes:
+    """The payload of a golden frame (protocol/vectors)."""
+    text = Path(__file__).resolve().parents[2].joinpath("protocol/vectors/frames.txt").read_text()
+    block = text.split(f"frame {name}\n", 1)[1].split("\nend", 1)[0]
+    words = dict(line.split(" ", 1) for line in block.splitlines())
+    return bytes.fromhex(words["frame"])[16 : int(words["size"])]
+
+
+def test_calls_and_replies_are_those_of_the_golden_vectors(
+    link: FakeLink, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_tasks, "dump", lambda *_: b"PICKLE")
+    monkeypatch.setattr(_tasks, "load_outcome", lambda data: (data, None))
+    cpu = guado.executor("cpu", timeout=1.5)
+    good, refused = cpu.submit(double, 1), cpu.submit(double, 1)
+    assert link.called[0][1] == vector("call")
+    link.send(1, vector("reply"))
+    assert good.result(60) == b"PICKLE"
+    link.send(2, vector("reply-refused"))
+    with pytest.raises(guado.QueueFull, match="all processes work"):
+        refused.result(60)
 
 
 def test_replies_settle_their_tasks_in_any_order(link: FakeLink) -> None:
