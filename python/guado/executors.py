@@ -15,11 +15,12 @@ import difflib
 import itertools
 import struct
 import threading
+import time
 from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import guado
-from guado import _tasks
+from guado import _tasks, _waits
 
 if TYPE_CHECKING:
     from guado import _core
@@ -72,6 +73,29 @@ class Task(concurrent.futures.Future[T]):
 
     def __await__(self) -> Generator[Any, None, T]:
         return asyncio.wrap_future(self).__await__()
+
+    def result(self, timeout: float | None = None) -> T:
+        """As in concurrent.futures; the deadline of the request that waits ends the wait."""
+        self._wait(timeout)
+        return super().result(0)
+
+    def exception(self, timeout: float | None = None) -> BaseException | None:
+        """As in concurrent.futures; the deadline of the request that waits ends the wait."""
+        self._wait(timeout)
+        return super().exception(0)
+
+    def _wait(self, timeout: float | None) -> None:
+        end = None if timeout is None else time.monotonic() + timeout
+        with _waits.woken_by(self._wake), self._condition:
+            while not self.done():  # it may have been woken for another thread
+                left = None if end is None else end - time.monotonic()
+                if left is not None and left <= 0:
+                    return
+                self._condition.wait(left)
+
+    def _wake(self) -> None:
+        with self._condition:
+            self._condition.notify_all()
 
     def cancel(self) -> bool:
         """A task that waits is never run. One that runs goes on, and nobody hears of it."""

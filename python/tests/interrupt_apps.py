@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import guado
+from guado import executors
 
 Environ = dict[str, Any]
 Start = Callable[..., Callable[[bytes], None]]
@@ -55,51 +56,74 @@ def noted(work: Callable[[], object]) -> None:
 # -- WSGI
 
 
+def here(environ: Environ) -> None:
+    Path(environ["QUERY_STRING"]).touch()
+
+
 def loop(environ: Environ) -> None:
     while True:
-        Path(environ["QUERY_STRING"]).touch()
+        here(environ)
 
 
 def read(environ: Environ) -> None:
+    here(environ)
     environ["wsgi.input"].read()
 
 
 def sleep(environ: Environ) -> None:
+    here(environ)
     time.sleep(2)
 
 
 def acquire(environ: Environ) -> None:
+    here(environ)
     with LOCK:
         pass
     LOCK.acquire()
 
 
 def get(environ: Environ) -> None:
+    here(environ)
     QUEUE.get()
 
 
 def recv(environ: Environ) -> None:
+    here(environ)
     MINE.recv(1)
+
+
+def task(environ: Environ) -> None:
+    """Waits for a task of an executor that never answers; another thread waits for it, too."""
+    waited = executors.Task[int]()
+    other = threading.Thread(target=lambda: NOTES.append(waited.result()))
+    other.start()
+    try:
+        here(environ)
+        waited.result()
+    finally:
+        waited.set_result(7)
+        other.join()
 
 
 def hold_gil(environ: Environ) -> None:
     """Waits in C as a long computation would, without giving up the GIL."""
+    here(environ)
     ctypes.PyDLL(None).poll(None, 0, 4000)
 
 
-WORK = {f"/{f.__name__}": f for f in (loop, read, sleep, acquire, get, recv, hold_gil)}
+WORK = {f"/{f.__name__}": f for f in (loop, read, sleep, acquire, get, recv, task, hold_gil)}
 
 
 def wsgi(environ: Environ, start: Start) -> Iterable[bytes]:
-    path, here = environ["PATH_INFO"], environ["QUERY_STRING"]
+    path = environ["PATH_INFO"]
     if path == "/write":
-        return write_for_ever(start, here)
+        return write_for_ever(environ, start)
     if path == "/file":
         # Iterated in C, closed in C, and its answer is complete with the first line.
         start("200 OK", [("Content-Length", "6")])
-        return open(here, "rb", buffering=0)
+        return open(environ["QUERY_STRING"], "rb", buffering=0)
     if path in WORK:
-        noted(lambda: (Path(here).touch(), WORK[path](environ)))
+        noted(lambda: WORK[path](environ))
     elif path == "/after":
         return read_again(environ, start)
     elif path == "/release":
@@ -117,11 +141,11 @@ def wsgi(environ: Environ, start: Start) -> Iterable[bytes]:
     return [b"done"]
 
 
-def write_for_ever(start: Start, here: str) -> Iterator[bytes]:
+def write_for_ever(environ: Environ, start: Start) -> Iterator[bytes]:
     write = start("200 OK", [])
 
     def work() -> None:
-        Path(here).touch()
+        here(environ)
         while True:
             write(bytes(65536))
 

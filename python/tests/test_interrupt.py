@@ -97,6 +97,14 @@ def test_waits_for_the_client_are_woken_and_raise_once(
     assert worker.errors() == []
 
 
+def test_a_wait_for_an_executor_is_woken(worker: WsgiWorker, here: Path) -> None:
+    answer = begun(worker, "/task", here)
+    interrupt(worker, answer)
+    worker.wait(answer)
+    assert notes(worker) == [7, TIMEOUT, "cleaned up"]
+    assert worker.errors() == []
+
+
 def test_later_calls_raise_it_again(worker: WsgiWorker, here: Path) -> None:
     answer = begun(worker, "/after", here, method="POST", complete=False)
     interrupt(worker, answer)

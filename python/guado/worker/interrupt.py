@@ -21,7 +21,7 @@ from collections.abc import Iterator
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from guado import _core
+from guado import _core, _waits
 from guado.worker.errors import is_ours
 
 if TYPE_CHECKING:
@@ -70,6 +70,8 @@ def _run(link: _core.Link) -> None:
                 del waiting[one]
                 continue
             thread = _core.interrupt(one)
+            if thread:
+                _waits.wake(thread)
             if now >= end:
                 del waiting[one]
                 link.log(ERROR, _stuck(one, thread), one)
