@@ -10,6 +10,9 @@ import (
 // stacksEvery is how often a slot prints its stacks for slow requests at most.
 const stacksEvery = 10 * time.Second
 
+// pythonEvery is the twin of BEAT_EVERY in python/guado/worker/interrupt.py.
+const pythonEvery = time.Second
+
 // watchSlow tells of slow requests, with the stacks of their worker.
 func (g *Group) watchSlow() {
 	t := time.NewTicker(watchEvery)
@@ -73,7 +76,7 @@ func (w *worker) hangs(now time.Time) error {
 		return nil
 	}
 	switch {
-	case beat.Still > o.HangTimeout:
+	case beat.Still > o.HangTimeout+pythonEvery:
 		return fmt.Errorf("%w: no Python for %s (hang_timeout)", errHangs, beat.Still.Round(time.Second))
 	case beat.LoopLag > o.HangTimeout:
 		return fmt.Errorf("%w: the event loop is blocked for %s (hang_timeout)", errHangs, beat.LoopLag.Round(time.Second))

@@ -15,6 +15,7 @@ static PyObject *next_interrupt(PyObject *Py_UNUSED(module), PyObject *args) {
     gd_link *l = gd_link_of(link);
     if (l == NULL)
         return NULL;
+    gd_stats_python(l);
     Py_BEGIN_ALLOW_THREADS;
     result = gd_interrupt_wait(l, timeout_ms);
     Py_END_ALLOW_THREADS;

@@ -1,0 +1,36 @@
+"""An application that misbehaves in the way that MODE names."""
+
+import atexit
+import ctypes
+import os
+import subprocess
+import threading
+import time
+
+MODE = os.environ["MODE"]
+HOARD = []
+
+if MODE == "import":
+    print("about to fail", flush=True)
+    os._exit(7)
+if MODE == "second":
+    threading.Timer(1, os._exit, [8]).start()
+if MODE == "deaf":
+    atexit.register(time.sleep, 1000)
+
+
+def application(environ, start_response):
+    body = str(os.getpid())
+    if MODE == "family":
+        group = subprocess.Popen(["sleep", "1000"])
+        session = subprocess.Popen(["sleep", "1000"], start_new_session=True)
+        body += f" {group.pid} {session.pid}"
+    elif MODE == "noisy":
+        for number in range(50_000):
+            print("noise", number)
+    elif MODE == "leaky":
+        HOARD.append(b"x" * (16 << 20))
+    elif MODE == "gil" and environ["PATH_INFO"] == "/hold":
+        ctypes.PyDLL(None).sleep(1000)  # PyDLL keeps the GIL
+    start_response("200 OK", [("Content-Type", "text/plain")])
+    return [body.encode()]
