@@ -104,27 +104,6 @@ func (s *Set) Signal(name string, sig syscall.Signal, group bool) error {
 	return nil
 }
 
-// Lines gives the last n lines of a program's output; of one with instances, name one
-// of them.
-func (s *Set) Lines(name string, n int) ([]Line, error) {
-	list, err := s.find(name)
-	if err != nil {
-		return nil, err
-	}
-	return list[0].out.lines(n), nil
-}
-
-// Follow gives the last n lines of a program's output and those that come. The caller
-// closes the follower.
-func (s *Set) Follow(name string, n int) ([]Line, *Follower, error) {
-	list, err := s.find(name)
-	if err != nil {
-		return nil, nil, err
-	}
-	lines, f := list[0].out.follow(n)
-	return lines, f, nil
-}
-
 // Reopen opens log files anew, for rotation by another program.
 func (s *Set) Reopen() error {
 	var errs []error

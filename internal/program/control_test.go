@@ -117,54 +117,33 @@ func TestACutStopKillsAtOnce(t *testing.T) {
 	}
 }
 
-func TestOutputIsRememberedAndCanBeFollowedWithoutAGap(t *testing.T) {
+func TestTheLastLinesAreRemembered(t *testing.T) {
 	r := start(t, shell("x", "i=0; while test $i -lt 250; do echo $i; i=$((i+1)); done; until test -e go; do sleep 0.02; done; echo later >&2; exec sleep 1000"))
 	r.eventually("it has written", func() bool { return strings.Contains(r.out.String(), "x | 249\n") })
-	lines, f, err := r.Follow("x", 1000)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
+	lines := r.Status(1000)[0].Output
 	if len(lines) != 200 || lines[0].Text != "50" || lines[199].Text != "249" || lines[0].Stream != "stdout" {
 		t.Errorf("%d lines: %+v", len(lines), lines)
 	}
 	if err := os.WriteFile(r.file("go"), nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	select {
-	case l := <-f.Lines:
-		if l.Text != "later" || l.Stream != "stderr" || l.Missed != 0 {
-			t.Errorf("%+v", l)
-		}
-	case <-time.After(patience):
-		t.Fatal("nothing came")
-	}
-	if last, err := r.Lines("x", 2); err != nil || len(last) != 2 || last[0].Text != "249" || last[1].Text != "later" {
-		t.Errorf("%+v %v", last, err)
-	}
+	r.eventually("the next one is the last", func() bool {
+		last := r.Status(2)[0].Output
+		return last[0].Text == "249" && last[1].Text == "later" && last[1].Stream == "stderr"
+	})
 }
 
-func TestAFollowerThatIsSlowIsToldWhatItMissed(t *testing.T) {
-	r := start(t, shell("x", "until test -e go; do sleep 0.02; done; seq 1 3000; until test -e end; do sleep 0.02; done; echo end; exec sleep 1000"))
-	_, f, err := r.Follow("x", 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	touch := func(name string) {
-		if err := os.WriteFile(r.file(name), nil, 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	touch("go")
-	r.eventually("it has written", func() bool { return strings.Contains(r.out.String(), "x | 3000\n") })
-	got := len(f.Lines)
-	for range got {
-		<-f.Lines
-	}
-	touch("end")
-	if l := <-f.Lines; l.Text != "end" || l.Missed != 3000-got || got == 0 {
-		t.Errorf("%+v after %d lines", l, got)
+func TestLinesThatDoNotReachTheHostsOutputAreToldOf(t *testing.T) {
+	s := shell("x", "echo one; echo two >&2; exec sleep 1000")
+	s.Stdout, s.Stderr = program.LogFile{Path: filepath.Join(t.TempDir(), "x.log")}, program.LogFile{Path: "/dev/null"}
+	r := start(t, s, shell("y", "echo to the host; exec sleep 1000"))
+	r.eventually("both were told", func() bool {
+		seen := r.seen.String()
+		return strings.Contains(seen, "x stdout one\n") && strings.Contains(seen, "x stderr two\n")
+	})
+	r.eventually("the other is there", func() bool { return r.out.String() == "y | to the host\n" })
+	if strings.Contains(r.seen.String(), "host") {
+		t.Error(r.seen.String())
 	}
 }
 

@@ -44,7 +44,8 @@ func newInstance(s *Set, spec Spec) *instance {
 		poke: make(chan struct{}, 1), done: make(chan struct{}),
 		state: Stopped, since: time.Now(), on: spec.Autostart,
 	}
-	i.out = newJournal(s.sink(spec.Stdout, s.opts.Stdout, spec.Name), s.sink(spec.Stderr, s.opts.Stderr, spec.Name), i.log)
+	seen := func(stream, line string) { s.opts.Seen(spec.Name, stream, line) }
+	i.out = newJournal(s.sink(spec.Stdout, s.opts.Stdout, spec.Name), s.sink(spec.Stderr, s.opts.Stderr, spec.Name), seen, i.log)
 	return i
 }
 

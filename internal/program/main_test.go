@@ -128,6 +128,7 @@ type rig struct {
 	t        *testing.T
 	dir      string
 	out, log text
+	seen     text // lines that do not reach the host's output
 }
 
 // shell is a program that a shell runs.
@@ -163,7 +164,8 @@ func start(t *testing.T, specs ...program.Spec) *rig {
 	}
 	r.Set = program.New(program.Options{
 		Programs: specs, Spawner: spawner, Stdout: out, Stderr: out,
-		Log: slog.New(slog.NewTextHandler(io.MultiWriter(&r.log), &slog.HandlerOptions{Level: slog.LevelDebug})),
+		Seen: func(name, stream, line string) { _, _ = fmt.Fprintln(&r.seen, name, stream, line) },
+		Log:  slog.New(slog.NewTextHandler(io.MultiWriter(&r.log), &slog.HandlerOptions{Level: slog.LevelDebug})),
 	})
 	r.Start()
 	t.Cleanup(func() {

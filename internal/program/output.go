@@ -19,8 +19,6 @@ const (
 	keptLines = 200
 	// shownLines is how many of them the log shows when a program fails.
 	shownLines = 20
-	// followed is how many lines a follower may be behind before it misses some.
-	followed = 1024
 	// outputGrace is how long output is read after its process has ended: one that was
 	// left behind may hold the pipe open for ever.
 	outputGrace = 500 * time.Millisecond
@@ -37,44 +35,43 @@ type Line struct {
 	Time   time.Time `json:"time"`
 	Stream string    `json:"stream"` // "stdout" or "stderr"
 	Text   string    `json:"text"`
-	Missed int       `json:"missed,omitempty"` // lines before it that a slow follower did not get
 }
 
 // sink takes whole lines, each with its newline.
 type sink interface{ writeLine(line []byte) error }
 
 // journal is where the output of a program goes: to a file or the host's output, to
-// the last lines, to who follows it and to who waits for a line.
+// the last lines, and to who waits for a line.
 type journal struct {
 	sinks map[string]sink
+	seen  func(stream, line string) // of what does not go to the host's output
 	log   *slog.Logger
 
-	mu        sync.Mutex // guards all below; memory only
-	last      []Line     // a ring once it is full
-	next      int
-	followers []*Follower
-	pattern   *regexp.Regexp
-	found     chan struct{}
-	broken    bool // the sink's error was told
+	mu      sync.Mutex // guards all below; memory only
+	last    []Line     // a ring once it is full
+	next    int
+	pattern *regexp.Regexp
+	found   chan struct{}
+	broken  bool // the sink's error was told
 }
 
-func newJournal(out, errOut sink, log *slog.Logger) *journal {
-	return &journal{sinks: map[string]sink{streamOut: out, streamErr: errOut}, log: log}
+func newJournal(out, errOut sink, seen func(stream, line string), log *slog.Logger) *journal {
+	return &journal{sinks: map[string]sink{streamOut: out, streamErr: errOut}, seen: seen, log: log}
 }
 
 // add files one line, which ends with a newline.
 func (j *journal) add(stream string, line []byte) {
 	err := j.sinks[stream].writeLine(line)
 	l := Line{Time: time.Now(), Stream: stream, Text: strings.ToValidUTF8(strings.TrimRight(string(line), "\r\n"), "\uFFFD")}
+	if _, host := j.sinks[stream].(*hostOutput); !host {
+		j.seen(stream, l.Text)
+	}
 	j.mu.Lock()
 	if len(j.last) < keptLines {
 		j.last = append(j.last, l)
 	} else {
 		j.last[j.next] = l
 		j.next = (j.next + 1) % keptLines
-	}
-	for _, f := range j.followers {
-		f.offer(l)
 	}
 	if j.pattern != nil && j.pattern.MatchString(l.Text) {
 		close(j.found)
@@ -122,42 +119,6 @@ func (j *journal) tail(n int) string {
 		b.WriteString(l.Text + "\n")
 	}
 	return b.String()
-}
-
-// Follower receives the lines of a program as they come.
-type Follower struct {
-	Lines   <-chan Line
-	lines   chan Line
-	missed  int // guarded by journal.mu
-	journal *journal
-}
-
-// follow gives the last n lines and then those that come, without a gap.
-func (j *journal) follow(n int) ([]Line, *Follower) {
-	f := &Follower{lines: make(chan Line, followed), journal: j}
-	f.Lines = f.lines
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	j.followers = append(j.followers, f)
-	return j.linesLocked(n), f
-}
-
-// Close ends it.
-func (f *Follower) Close() {
-	f.journal.mu.Lock()
-	defer f.journal.mu.Unlock()
-	f.journal.followers = slices.DeleteFunc(f.journal.followers, func(o *Follower) bool { return o == f })
-}
-
-// offer never waits: who follows slowly misses lines, and is told how many.
-func (f *Follower) offer(l Line) {
-	l.Missed = f.missed
-	select {
-	case f.lines <- l:
-		f.missed = 0
-	default:
-		f.missed++
-	}
 }
 
 // stream is one of a process's streams on its way to the journal.

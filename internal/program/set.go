@@ -79,7 +79,10 @@ type Options struct {
 	Spawner  *child.Spawner
 	Stdout   *supervise.Lines // of programs that have no log file
 	Stderr   *supervise.Lines
-	Log      *slog.Logger
+	// Seen is told of each line that goes to a file or nowhere; it must not wait. It may
+	// be nil.
+	Seen func(name, stream, line string)
+	Log  *slog.Logger
 }
 
 // Set is all programs of a host.
@@ -100,6 +103,9 @@ type Set struct {
 // New makes a set; Start starts it.
 func New(o Options) *Set {
 	s := &Set{opts: o, turn: make(chan struct{}, 1), files: map[string]*logFile{}, changed: make(chan struct{})}
+	if s.opts.Seen == nil {
+		s.opts.Seen = func(string, string, string) {}
+	}
 	s.cut, s.hurry = context.WithCancel(context.Background())
 	for _, spec := range o.Programs {
 		s.list = append(s.list, newInstance(s, spec))
