@@ -16,6 +16,9 @@ import (
 )
 
 func main() {
+	if code, is := guado.Child(); is {
+		os.Exit(code)
+	}
 	if err := run(); err != nil {
 		log.Fatal(err)
 	}
