@@ -127,7 +127,7 @@ func (h *host) actions() []admin.Action {
 		{Path: "programs/{name}/stop", Do: h.order((*program.Set).StopProgram)},
 		{Path: "programs/{name}/restart", Do: h.order((*program.Set).RestartProgram)},
 		{Path: "stop", Do: h.askStop},
-	}, h.gateActions()...)
+	}, append(h.gateActions(), h.workerActions()...)...)
 }
 
 // keptOutput is how many of its last lines a program is shown with.

@@ -97,6 +97,40 @@ func TestWorkersAreListedAndRestarted(t *testing.T) {
 	})
 }
 
+func TestOneWorkerIsLookedIntoAndTakenOutAndReplaced(t *testing.T) {
+	dir, _ := site(t, map[string]string{})
+	var before []guado.Worker
+	poll(t, "the second worker", func() bool {
+		before = workersOf(t, dir)
+		return len(before) == 2 && before[0].State == "serving" && before[1].State == "serving"
+	})
+	if r := run(t, dir, "workers", "stack", "p01"); r.code != exitOK || !strings.Contains(r.out, "await_drained") {
+		t.Errorf("%+v", r)
+	}
+	for _, verb := range []string{"cordon", "uncordon"} {
+		if r := run(t, dir, "workers", verb, "p01"); r.code != exitOK || workersOf(t, dir)[0].Cordoned != (verb == "cordon") {
+			t.Errorf("%s: %+v", verb, r)
+		}
+	}
+	if r := run(t, dir, "workers", "drain", "p01"); r.code != exitOK {
+		t.Fatalf("%+v", r)
+	}
+	poll(t, "an empty slot", func() bool { return workersOf(t, dir)[0].State == "stopped" })
+	if r := run(t, dir, "workers", "cordon", "p01"); r.code == exitOK || !strings.Contains(r.err, "stopped") {
+		t.Errorf("%+v", r)
+	}
+	if r := run(t, dir, "workers", "restart", "p01"); r.code != exitOK {
+		t.Fatalf("%+v", r)
+	}
+	after := workersOf(t, dir)
+	if after[0].State != "serving" || after[0].PID == before[0].PID || after[1].PID != before[1].PID {
+		t.Errorf("%+v", after)
+	}
+	if r := run(t, dir, "workers", "drain", "p09"); r.code == exitOK || !strings.Contains(r.err, "p09") {
+		t.Errorf("%+v", r)
+	}
+}
+
 func workersOf(t *testing.T, dir string) []guado.Worker {
 	t.Helper()
 	var all struct{ Workers []guado.Worker }

@@ -8,10 +8,11 @@ func (c *command) workers() *cobra.Command {
 	var r *remote
 	cmd := &cobra.Command{
 		Use:   "workers",
-		Short: "List workers, or have them restarted",
+		Short: "List workers, or have them restarted, drained, looked into",
 		Example: example(
 			"guado workers", "what they do",
-			"guado workers restart", "all of them, in order",
+			"guado workers restart", "all of them, each when its successor serves",
+			"guado workers stack p01", "where its threads are",
 		),
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -23,26 +24,12 @@ func (c *command) workers() *cobra.Command {
 		},
 	}
 	r = addRemote(cmd, true)
-	cmd.AddCommand(c.workersRestart())
-	return cmd
-}
-
-func (c *command) workersRestart() *cobra.Command {
-	var r *remote
-	cmd := &cobra.Command{
-		Use:     "restart",
-		Short:   "End each worker in order and start it anew",
-		Example: example("guado workers restart", "all of them; requests wait"),
-		Args:    cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			server, err := c.connect(cmd.Context(), r)
-			if err != nil {
-				return err
-			}
-			_, err = server.post(cmd.Context(), "workers/restart", nil)
-			return err
-		},
-	}
-	r = addRemote(cmd, false)
+	cmd.AddCommand(
+		c.workersRestart(),
+		c.workerOrder("drain", "End workers in order; their slots stay empty until they are restarted", "it finishes what it has"),
+		c.workerOrder("cordon", "Keep new requests from workers", "it goes on with what it has"),
+		c.workerOrder("uncordon", "Let cordoned workers have requests again", "as before"),
+		c.workerOrder("stack", "Print where the threads of workers are", "also when it hangs"),
+	)
 	return cmd
 }

@@ -19,7 +19,8 @@ type job struct {
 	done chan<- error // nil: nobody waits
 }
 
-var errNoSlot = errors.New("there is no such worker")
+// ErrNoSlot: the group has no such worker.
+var ErrNoSlot = errors.New("there is no such worker")
 
 func (g *Group) slot(name string) *slot {
 	i := slices.IndexFunc(g.slots, func(s *slot) bool { return s.name == name })
@@ -54,7 +55,7 @@ func (g *Group) ReplaceSoon(why Reason) {
 func (g *Group) ReplaceSlot(ctx context.Context, slot string, why Reason) error {
 	s := g.slot(slot)
 	if s == nil {
-		return fmt.Errorf("%w: %s", errNoSlot, slot)
+		return fmt.Errorf("%w: %s", ErrNoSlot, slot)
 	}
 	done := make(chan error, 1)
 	g.enqueue(job{slot: s, why: why, done: done})
@@ -76,7 +77,7 @@ func (g *Group) await(ctx context.Context, done <-chan error) error {
 func (g *Group) Halt(slot string) error {
 	s := g.slot(slot)
 	if s == nil {
-		return fmt.Errorf("%w: %s", errNoSlot, slot)
+		return fmt.Errorf("%w: %s", ErrNoSlot, slot)
 	}
 	s.order(order{what: halt, why: ByOperator})
 	return nil
@@ -100,7 +101,7 @@ func (g *Group) Recycle(l *link.Link, why Reason) {
 func (g *Group) Cordon(slot string, on bool) error {
 	s := g.slot(slot)
 	if s == nil {
-		return fmt.Errorf("%w: %s", errNoSlot, slot)
+		return fmt.Errorf("%w: %s", ErrNoSlot, slot)
 	}
 	s.mu.Lock()
 	w := s.front
@@ -134,7 +135,7 @@ func (s *slot) cordon(w *worker, on bool) {
 func (g *Group) Stacks(slot string) (string, error) {
 	s := g.slot(slot)
 	if s == nil {
-		return "", fmt.Errorf("%w: %s", errNoSlot, slot)
+		return "", fmt.Errorf("%w: %s", ErrNoSlot, slot)
 	}
 	s.mu.Lock()
 	p := s.front.p
