@@ -72,6 +72,7 @@ def task(path):
         "/lambda": lambda: cpu.submit(lambda: 0),
         "/die": lambda: cpu.submit(jobs.die),
         "/pid": lambda: cpu.submit(jobs.pid),
+        "/short": lambda: guado.executor("short").submit(jobs.pid),
         "/bypass": lambda: guado.executor("bypass").submit(jobs.pid),
         "/typo": lambda: guado.executor("cup"),
         "/hold": lambda: one.submit(jobs.hold, FOLDER, "held"),
@@ -130,10 +131,10 @@ func calls(t *testing.T, transport, kind string) (s *site, folder string) {
 	a := app(t, guado.WSGI("caller:"+kind))
 	a.Kind, a.Dir, a.Env = kind, dir, map[string]string{"FOLDER": dir}
 	s.Mount("/", a)
-	cpu, one, bypass := guado.NewExecutor("cpu"), guado.NewExecutor("one"), guado.NewExecutor("bypass")
+	cpu, one, bypass, short := guado.NewExecutor("cpu"), guado.NewExecutor("one"), guado.NewExecutor("bypass"), guado.NewExecutor("short")
 	cpu.Processes, cpu.Preload = 2, []string{"jobs"}
-	one.Queue, bypass.Bypass = 1, true
-	c.Executors = []guado.Executor{cpu, one, bypass}
+	one.Queue, bypass.Bypass, short.MaxTasks = 1, true, 3
+	c.Executors = []guado.Executor{cpu, one, bypass, short}
 	s.run()
 	return s, dir
 }
@@ -297,5 +298,18 @@ func TestWhatAWorkerHadCalledIsForgottenWhenItDies(t *testing.T) {
 	s.eventually("the application is there again", func() bool {
 		status, body, err := s.do("GET", "/square", "")
 		return err == nil && status == 200 && body == "49"
+	})
+}
+
+func TestAProcessIsReplacedAfterItsTasks(t *testing.T) {
+	s, _ := calls(t, "auto", "wsgi")
+	seen := map[string]bool{}
+	s.eventually("three processes have run tasks", func() bool {
+		pid := s.get("/short")
+		if _, err := strconv.Atoi(pid); err != nil {
+			t.Fatalf("a task failed: %q", pid)
+		}
+		seen[pid] = true
+		return len(seen) == 3
 	})
 }

@@ -14,6 +14,7 @@ type Executor struct {
 	Processes   int      `toml:"processes" default:"1" min:"1" doc:"Processes; each runs one task at a time."`
 	Queue       int      `toml:"queue" default:"1000" min:"0" doc:"Tasks that may wait; more raise QueueFull."`
 	TaskTimeout Duration `toml:"task_timeout" default:"0" min:"0" doc:"Time for a task that has none of its own, waiting included; over it the caller gets TaskTimeout. 0: none."`
+	MaxTasks    int      `toml:"max_tasks" default:"0" min:"0" doc:"A process that has run so many tasks is replaced, for functions that leak memory. 0: never."`
 	Preload     []string `toml:"preload" doc:"Modules that each process imports when it starts, so that its first task does not wait for them."`
 	Bypass      bool     `toml:"bypass" default:"false" doc:"Run the tasks in threads of the worker that submits them, without processes: for a debugger, or to tell whether the executor is at fault."`
 	BootTimeout Duration `toml:"boot_timeout" default:"60s" min:"1ms" doc:"Time for a process to start and import its modules."`
@@ -48,6 +49,7 @@ func (c *Config) ExecutorGroup(e *Executor) Group {
 	}
 	g.Workers, g.Threads, g.Concurrency = e.Processes, 1, 1
 	g.Queue, g.QueueWait, g.BootTimeout = e.Queue+e.Processes, 0, e.BootTimeout
+	g.MaxRequests, g.MaxRequestsJitter = e.MaxTasks, 0
 	g.Env = maps.Clone(g.Env)
 	if len(e.Preload) > 0 {
 		if g.Env == nil {

@@ -252,6 +252,9 @@ func (r *resolver) dev() {
 	for i := range r.Apps {
 		r.Apps[i].RequestTimeout = nil
 	}
+	for i := range r.Executors {
+		r.Executors[i].TaskTimeout = 0
+	}
 	for i := range r.Groups {
 		g := &r.Groups[i]
 		g.Workers, g.PingTimeout, g.HangTimeout, g.SlowRequest, g.QueueWait = 1, 0, 0, 0, 0
