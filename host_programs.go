@@ -105,7 +105,7 @@ func programSpec(s *Server, c *Config, p *config.Program, one config.Program) (p
 		StartTime: one.StartSeconds.Std(), StartRetries: one.StartRetries,
 		ReadyTimeout: one.ReadyTimeout.Std(), RunTimeout: one.RunTimeout.Std(),
 		StopSignal: signal, StopTimeout: one.StopTimeout.Std(), StopGroup: one.StopGroup,
-		Stdout: logFile(&one, one.Stdout), Stderr: logFile(&one, one.Stderr),
+		Stdout: logFile(&one, one.Stdout), Stderr: logFile(&one, one.Stderr), OutputLimit: one.OutputLimit,
 	}
 	if one.Schedule != "" {
 		if spec.Schedule, err = config.ParseSchedule(one.Schedule, one.TimeZone); err != nil {

@@ -51,6 +51,7 @@ type Program struct {
 
 	Stdout      string `toml:"stdout" path:"file" doc:"File for its standard output, rotated; /dev/null drops it. Empty: the host's, each line with the name before it."`
 	Stderr      string `toml:"stderr" path:"file" doc:"The same for its standard error; the same file as stdout joins them."`
+	OutputLimit int    `toml:"output_limit" default:"2000" min:"0" doc:"Lines a second that it may write to the host's output; five seconds' worth may come at once. What is over is counted and suppressed. 0: no limit."`
 	LogSize     Size   `toml:"log_size" default:"50MiB" min:"0" doc:"A log file that grows over this is rotated (whole MiB). 0: never."`
 	LogKeep     int    `toml:"log_keep" default:"10" min:"0" doc:"Rotated files that are kept. 0: all."`
 	LogDays     int    `toml:"log_days" default:"0" min:"0" doc:"Rotated files older than this many days are deleted. 0: none."`

@@ -3,6 +3,7 @@ package program_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -144,6 +145,33 @@ func TestLinesThatDoNotReachTheHostsOutputAreToldOf(t *testing.T) {
 	r.eventually("the other is there", func() bool { return r.out.String() == "y | to the host\n" })
 	if strings.Contains(r.seen.String(), "host") {
 		t.Error(r.seen.String())
+	}
+}
+
+func TestAFloodOfLinesIsHeldToItsLimit(t *testing.T) {
+	s := shell("x", "seq 1 5000; until test -e go; do sleep 0.02; done; while :; do echo later; sleep 0.1; done")
+	s.OutputLimit = 100
+	r := start(t, s)
+	r.eventually("the flood is over", func() bool {
+		last := r.Status(1)[0].Output
+		return len(last) == 1 && last[0].Text == "5000"
+	})
+	if err := os.WriteFile(r.file("go"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	r.eventually("a later line passes", func() bool { return strings.HasSuffix(r.out.String(), "x | later\n") })
+	lines := strings.Split(strings.TrimSpace(r.out.String()), "\n")
+	passed, suppressed := 0, 0
+	for _, line := range lines {
+		n := 0
+		if _, err := fmt.Sscanf(line, "x | (guado: %d lines suppressed", &n); err == nil {
+			suppressed += n
+		} else if line != "x | later" {
+			passed++
+		}
+	}
+	if passed+suppressed < 5000 || passed < 500 || passed == 5000 {
+		t.Errorf("%d lines passed and %d were suppressed", passed, suppressed)
 	}
 }
 

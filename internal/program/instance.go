@@ -45,7 +45,7 @@ func newInstance(s *Set, spec Spec) *instance {
 		state: Stopped, since: time.Now(), on: spec.Autostart,
 	}
 	seen := func(stream, line string) { s.opts.Seen(spec.Name, stream, line) }
-	i.out = newJournal(s.sink(spec.Stdout, s.opts.Stdout, spec.Name), s.sink(spec.Stderr, s.opts.Stderr, spec.Name), seen, i.log)
+	i.out = newJournal(s.sink(spec.Stdout, s.opts.Stdout, &spec), s.sink(spec.Stderr, s.opts.Stderr, &spec), seen, i.log)
 	return i
 }
 

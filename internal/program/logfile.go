@@ -2,8 +2,10 @@ package program
 
 import (
 	"encoding/json"
+	"fmt"
 	"math"
 	"sync"
+	"time"
 
 	"github.com/DeRuina/timberjack"
 
@@ -23,10 +25,10 @@ type LogFile struct {
 const discard = "/dev/null"
 
 // sink makes what a stream is written to. Streams with one path share a file.
-func (s *Set) sink(l LogFile, host *supervise.Lines, name string) sink {
+func (s *Set) sink(l LogFile, host *supervise.Lines, spec *Spec) sink {
 	switch {
 	case l.Path == "":
-		return &hostOutput{lines: host, prefix: name + " | "}
+		return newHostOutput(host, spec.Name, spec.OutputLimit)
 	case l.Path == discard:
 		return nowhere{}
 	case s.files[l.Path] == nil:
@@ -35,17 +37,55 @@ func (s *Set) sink(l LogFile, host *supervise.Lines, name string) sink {
 	return s.files[l.Path]
 }
 
-// hostOutput passes lines on to the host's output.
+// hostOutput passes lines on to the host's output, no more than so many a second. It
+// serves one stream, so one goroutine at a time uses it.
 type hostOutput struct {
 	lines  *supervise.Lines
 	prefix string
+	limit  float64 // lines a second; 0: none
+
+	tokens  float64
+	filled  time.Time
+	dropped int
+}
+
+// burst is how many seconds' worth of lines may come at once.
+const burst = 5
+
+func newHostOutput(lines *supervise.Lines, name string, limit int) *hostOutput {
+	return &hostOutput{lines: lines, prefix: name + " | ", limit: float64(limit), tokens: float64(burst * limit), filled: time.Now()}
 }
 
 func (o *hostOutput) writeLine(line []byte) error {
+	if !o.passes(time.Now()) {
+		o.dropped++
+		return nil
+	}
+	if o.dropped > 0 {
+		told := fmt.Sprintf("%s(guado: %d lines suppressed, over output_limit)\n", o.prefix, o.dropped)
+		o.dropped = 0
+		if err := o.lines.WriteLine([]byte(told)); err != nil {
+			return err
+		}
+	}
 	if line[0] == '{' && json.Valid(line) {
 		return o.lines.WriteLine(line) // a record for the collector of logs, which a prefix would break
 	}
 	return o.lines.WriteLine(append([]byte(o.prefix), line...))
+}
+
+// passes takes a token for a line.
+func (o *hostOutput) passes(now time.Time) bool {
+	if o.limit <= 0 {
+		return true
+	}
+	o.tokens = min(o.tokens+now.Sub(o.filled).Seconds()*o.limit, burst*o.limit)
+	o.filled = now
+	if o.tokens < 1 {
+		return false
+	}
+	o.tokens--
+	return true
 }
 
 type nowhere struct{}

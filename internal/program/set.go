@@ -71,6 +71,7 @@ type Spec struct {
 	StopGroup   bool
 
 	Stdout, Stderr LogFile
+	OutputLimit    int // lines a second to the host's output; 0: none
 }
 
 // Options of a set.
