@@ -3,6 +3,9 @@ package guado
 import (
 	"context"
 	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
 
 	"github.com/guado-server/guado/internal/child"
 	"github.com/guado-server/guado/internal/config"
@@ -45,7 +48,13 @@ func workerCommand(g *config.Group, in *runtime.Interpreter, cache *runtime.Cach
 			env, err := g.Environ(who.Identity.Environ(environ))
 			return in.Environ(env), err
 		},
-		Package: func(ctx context.Context) (string, error) { return cache.Package(ctx, in) },
+		Package: func(ctx context.Context) (string, error) {
+			folder, err := cache.Package(ctx, in)
+			if err == nil && who.Identity != nil {
+				err = share(folder, cache.Dir())
+			}
+			return folder, err
+		},
 	}, nil
 }
 
@@ -55,4 +64,35 @@ func lifetime(g *config.Group) supervise.Limits {
 		Requests: g.MaxRequests, RequestsJitter: g.MaxRequestsJitter, Age: g.MaxAge.Std(), AgeJitter: g.MaxAgeJitter.Std(),
 		MemorySoft: g.MemorySoft.Bytes(), MemoryHard: g.MemoryHard.Bytes(), MemorySamples: g.MemorySamples,
 	}
+}
+
+// share lets another account read the worker's code, which holds no secrets: the cache
+// folder is its owner's otherwise.
+func share(folder, cache string) error {
+	err := filepath.WalkDir(folder, func(path string, entry fs.DirEntry, err error) error {
+		switch {
+		case err != nil:
+			return err
+		case entry.IsDir():
+			return os.Chmod(path, 0o755) //nolint:gosec // to be read by another account
+		}
+		return os.Chmod(path, 0o644) //nolint:gosec // as above
+	})
+	for dir := filepath.Dir(folder); err == nil && len(dir) >= len(cache); dir = filepath.Dir(dir) {
+		err = os.Chmod(dir, 0o711) //nolint:gosec // to be passed through
+	}
+	if err != nil {
+		return fmt.Errorf("share the worker's code: %w", err)
+	}
+	for dir := filepath.Dir(cache); dir != "/" && dir != "."; dir = filepath.Dir(dir) {
+		info, err := os.Stat(dir)
+		if err != nil {
+			return fmt.Errorf("share the worker's code: %w", err)
+		}
+		if info.Mode().Perm()&0o001 == 0 {
+			return fmt.Errorf("another account cannot pass through %s (mode %04o) to the worker's code in %s; set server.cache_dir to a folder that it can reach, such as /var/cache/guado",
+				dir, info.Mode().Perm(), cache)
+		}
+	}
+	return nil
 }

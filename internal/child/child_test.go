@@ -212,8 +212,10 @@ func TestAKillIsBlamedOnWantOfMemoryOnceForEachThatTheKernelCounts(t *testing.T)
 		t.Error("somebody else's kill was taken for want of memory")
 	}
 	count(6)
-	if !tally.blame(file) || !tally.blame(file) || tally.blame(file) {
-		t.Error("two kills are counted")
+	for i, want := range []bool{true, true, false} {
+		if tally.blame(file) != want {
+			t.Errorf("two kills are counted, and the answer %d is %t", i, !want)
+		}
 	}
 	if tally.blame("") {
 		t.Error("nothing is known here")

@@ -47,14 +47,18 @@ func LookupIdentity(userName, groupName string) (*Identity, error) {
 }
 
 func (id *Identity) setUser(name string) error {
-	u, err := user.Lookup(name)
-	if number, errNumber := strconv.Atoi(name); errNumber == nil {
-		if u, err = user.LookupId(name); err != nil {
-			id.UID, id.GID = number, number // a number needs no account, as in containers
-			return nil
-		}
+	find := user.Lookup
+	number, notNumber := strconv.Atoi(name)
+	if notNumber == nil {
+		find = user.LookupId
 	}
-	if err != nil {
+	u, err := find(name)
+	var unknown user.UnknownUserIdError
+	switch {
+	case errors.As(err, &unknown): // a number needs no account, as in containers
+		id.UID, id.GID = number, number
+		return nil
+	case err != nil:
 		return fmt.Errorf("user %q: %w", name, err)
 	}
 	uid, errUID := strconv.Atoi(u.Uid)

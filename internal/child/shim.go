@@ -38,7 +38,8 @@ var hooked atomic.Bool
 func Main(args, environ []string) (code int, is bool) {
 	switch lookup(environ, marker) {
 	case asShim:
-		return runShim(args, environ), true
+		runShim(args, environ) // returns when it could not
+		return shimFails, true
 	case asGuard:
 		return runGuard(environ), true
 	}
@@ -85,16 +86,16 @@ type order struct {
 
 // runShim is args = [name, order, path, argv…]: it prepares the process, waits at the
 // gate, and becomes path. It returns only when it could not.
-func runShim(args, environ []string) int {
+func runShim(args, environ []string) {
 	// The parent-death signal belongs to the thread that asks for it, and to the program
 	// that this thread executes.
 	runtime.LockOSThread()
 	var o order
 	if len(args) < 4 {
-		return shimFails
+		return
 	}
 	if err := json.Unmarshal([]byte(args[1]), &o); err != nil {
-		return shimFails
+		return
 	}
 	unix.CloseOnExec(o.Gate)
 	gate := os.NewFile(uintptr(o.Gate), "gate")
@@ -102,7 +103,7 @@ func runShim(args, environ []string) int {
 	if err == nil {
 		var one [1]byte
 		if _, err := io.ReadFull(gate, one[:]); err != nil {
-			return shimFails // the host is gone
+			return // the host is gone
 		}
 		if err = o.become(); err == nil {
 			env := slices.DeleteFunc(environ, func(v string) bool { return strings.HasPrefix(v, marker+"=") })
@@ -110,7 +111,6 @@ func runShim(args, environ []string) int {
 		}
 	}
 	_, _ = gate.WriteString(err.Error()) // a host that is gone needs no reason
-	return shimFails
 }
 
 // prepare sets what a process of the host's account may set.

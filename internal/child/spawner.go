@@ -9,6 +9,8 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
+	"slices"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -83,7 +85,9 @@ func guardCommand() *exec.Cmd {
 	}
 	cmd := exec.Command(path) //nolint:noctx // its end is the client's to order
 	cmd.Args = []string{"guado", "guard"}
-	cmd.Env = []string{marker + "=" + asGuard}
+	// Without the instance of a host that this one runs in: the guard must still be there
+	// when that one's guard has ended this host.
+	cmd.Env = append(slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, guard.Variable+"=") }), marker+"="+asGuard)
 	cmd.Stderr = os.Stderr
 	return cmd
 }

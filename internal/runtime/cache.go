@@ -58,6 +58,9 @@ func Open(o Options) (*Cache, error) {
 	return c, nil
 }
 
+// Dir is the folder.
+func (c *Cache) Dir() string { return c.dir }
+
 // secure makes the folder and makes sure that nobody else can put code into it.
 func (c *Cache) secure() error {
 	if err := os.MkdirAll(filepath.Join(c.dir, "interpreters"), 0o700); err != nil {

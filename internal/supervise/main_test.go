@@ -32,6 +32,7 @@ func TestMain(m *testing.M) {
 	if code, is := child.Main(os.Args, os.Environ()); is {
 		os.Exit(code)
 	}
+	_ = os.Setenv("GORACE", "atexit_sleep_ms=0") // of the processes started here: they sleep a second at exit otherwise
 	switch role := os.Getenv("ROLE"); {
 	case role == "host":
 		beHost()

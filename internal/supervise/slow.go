@@ -33,12 +33,13 @@ func (g *Group) watchSlow() {
 					return
 				}
 				text := "slow request"
-				if now.Sub(printed[s]) > stacksEvery {
+				fresh := now.Sub(printed[s]) > stacksEvery
+				if fresh {
 					printed[s] = now
 					text += ": the stacks of its worker follow on standard error"
 				}
 				o.Log.Warn(text, "request_id", request, "app", app, "slot", s.name, "group", o.Name, "seconds", took.Seconds())
-				if printed[s] == now {
+				if fresh {
 					p.dump()
 				}
 			})
