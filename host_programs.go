@@ -142,11 +142,18 @@ func (h *host) startGroup(ctx context.Context, g *group) {
 	})
 }
 
-// bootPatience is how long the word that the server is ready waits for a group's
-// first worker: one that waits for a program may never start.
-func (g *group) bootPatience() <-chan time.Time {
-	if len(g.config.After) == 0 {
+// heldPatience is how long the word that the server is ready waits for a group that a
+// program holds, while others serve.
+const heldPatience = 3 * time.Second
+
+// bootPatience ends the wait for a group's first worker before the server is said to be
+// ready: one that waits for a program may never start.
+func (h *host) bootPatience(g *group) <-chan time.Time {
+	switch {
+	case len(g.config.After) == 0:
 		return nil
+	case slices.ContainsFunc(h.groups, func(o *group) bool { return len(o.config.After) == 0 && !h.executes(o.config) }):
+		return time.After(heldPatience)
 	}
 	return time.After(g.config.BootTimeout.Std())
 }

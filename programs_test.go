@@ -56,3 +56,32 @@ func TestProgramsStartBeforeTheWorkersThatWaitForThemAndEndAfterThem(t *testing.
 		t.Errorf("the daemon ended at %d, the worker at %d", end, worker)
 	}
 }
+
+func TestAProgramThatIsNeverReadyHoldsOnlyTheAppsThatWaitForIt(t *testing.T) {
+	s, c := newSite(t, "auto")
+	dir := t.TempDir()
+	never := guado.NewProgram("never", "sleep", "1000")
+	never.Ready = "file:" + filepath.Join(dir, "never")
+	c.Programs = append(c.Programs, never)
+	code := "def app(environ, start):\n    start('200 OK', [])\n    return [b'hello']\n"
+	if err := os.WriteFile(filepath.Join(dir, "hello.py"), []byte(code), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	held, free := app(t, guado.WSGI("hello:app")), app(t, guado.WSGI("hello:app"))
+	held.Name, free.Name, held.Dir, free.Dir = "held", "free", dir, dir
+	held.After, held.QueueWait = []string{"never"}, guado.Duration(100*time.Millisecond)
+	s.Mount("/", free)
+	s.Mount("/held", held)
+	s.run() // the server is ready
+	s.get("/")
+	if status, body, err := s.do("GET", "/held", ""); err != nil || status != 503 {
+		t.Errorf("the app that waits: %d %q %v", status, body, err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "never"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s.eventually("the app serves once the program is ready", func() bool {
+		status, _, err := s.do("GET", "/held", "")
+		return err == nil && status == 200
+	})
+}

@@ -97,7 +97,7 @@ func (h *host) awaitBoot(quit <-chan struct{}, booted chan<- error, s *Server) {
 		select {
 		case <-quit:
 			return
-		case <-g.bootPatience():
+		case <-h.bootPatience(g):
 		case err := <-g.workers.FirstBoot():
 			if err != nil && len(h.apps) == 1 && !h.config.Dev && !h.executes(g.config) {
 				booted <- err
