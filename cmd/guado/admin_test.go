@@ -131,6 +131,15 @@ func TestOneWorkerIsLookedIntoAndTakenOutAndReplaced(t *testing.T) {
 	}
 }
 
+func TestAFrozenWorkerIsShownWithItsLastLines(t *testing.T) {
+	dir, _ := site(t, map[string]string{"broken.py": "print('no database')\nimport os\nos._exit(3)\n",
+		"guado.toml": "[[app]]\ntarget = \"hello\"\n[[app]]\ntarget = \"broken\"\nfreeze_after = 1\n[[mount]]\napp = \"hello\"\n[[mount]]\npath = \"/broken\"\napp = \"broken\"\n"})
+	poll(t, "the frozen worker", func() bool {
+		r := run(t, dir, "status")
+		return strings.Contains(r.out, "is frozen: ") && strings.Contains(r.out, "\n  no database\n")
+	})
+}
+
 func workersOf(t *testing.T, dir string) []guado.Worker {
 	t.Helper()
 	var all struct{ Workers []guado.Worker }

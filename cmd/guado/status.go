@@ -157,6 +157,7 @@ func statusText(st *guado.Status, now time.Time) string {
 		if g := &st.Groups[i]; g.Queue.Problem != "" {
 			fmt.Fprintf(&b, "\ngroup %s cannot serve: %s\n", g.Name, g.Queue.Problem)
 		}
+		b.WriteString(frozenText(st.Groups[i].Workers))
 	}
 	if len(st.Programs) > 0 {
 		b.WriteString("\n" + programsText(st.Programs, now))
@@ -168,6 +169,22 @@ func statusText(st *guado.Status, now time.Time) string {
 			t.row(m.Host+m.Path, m.Kind, m.Target)
 		}
 		t.end()
+	}
+	return b.String()
+}
+
+// frozenText shows why workers are not started again: what they have printed last.
+func frozenText(workers []supervise.WorkerStatus) string {
+	var b strings.Builder
+	for i := range workers {
+		w := &workers[i]
+		if w.State != supervise.Frozen {
+			continue
+		}
+		fmt.Fprintf(&b, "\n%s is frozen: %s. Its last lines:\n", w.Slot, w.Last)
+		for _, line := range w.Output {
+			fmt.Fprintf(&b, "  %s\n", line.Text)
+		}
 	}
 	return b.String()
 }

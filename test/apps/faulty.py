@@ -30,7 +30,19 @@ def application(environ, start_response):
             print("noise", number)
     elif MODE == "leaky":
         HOARD.append(b"x" * (16 << 20))
+    elif MODE == "slow":
+        time.sleep(3)
     elif MODE == "gil" and environ["PATH_INFO"] == "/hold":
         ctypes.PyDLL(None).sleep(1000)  # PyDLL keeps the GIL
     start_response("200 OK", [("Content-Type", "text/plain")])
     return [body.encode()]
+
+
+async def blocked(scope, receive, send):
+    """Blocks the event loop."""
+    if scope["type"] != "http":
+        return
+    if scope["path"].endswith("/block"):
+        time.sleep(1000)
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": str(os.getpid()).encode()})

@@ -119,6 +119,39 @@ func TestAWorkerThatKeepsTheGILForEverIsReplaced(t *testing.T) {
 	}
 }
 
+func TestAWorkerWhoseLoopIsBlockedForEverIsReplaced(t *testing.T) {
+	s := harness.Start(t, harness.Options{Config: fmt.Sprintf(`
+[server]
+listen = ["127.0.0.1:0"]
+[[app]]
+target = "faulty:blocked"
+dir = %q
+python = %q
+env = {MODE = "loop"}
+ping_timeout = "3s"
+hang_timeout = "1s"
+`, harness.Apps(), harness.Python(t, "newest"))})
+	c := harness.Client(t, "http1")
+	before := text(t, c, s.URL)
+	if res, err := c.Get(s.URL + "/block"); err != nil || res.StatusCode != http.StatusBadGateway {
+		t.Fatalf("%v %v", res, err)
+	} else {
+		_ = res.Body.Close()
+	}
+	if after := text(t, c, s.URL); after == before || !strings.Contains(s.Log(), "event loop is blocked") {
+		t.Errorf("worker %s, then %s", before, after)
+	}
+}
+
+func TestASlowRequestIsToldWithItsStackAndGoesOn(t *testing.T) {
+	s := faulty(t, "", "slow:slow_request = \"1s\"")
+	if pid := text(t, harness.Client(t, "http1"), s.URL+"/slow"); pid == "" || strings.Contains(pid, " ") {
+		t.Errorf("%q", pid)
+	}
+	s.WaitLog(`slow request.*app=slow`, time.Minute)
+	s.WaitLog(`faulty.py", line \d+ in application`, time.Minute)
+}
+
 func TestAWorkerThatDoesNotEndPrintsItsStacksAndIsKilled(t *testing.T) {
 	s := faulty(t, "graceful_timeout = \"1s\"\nexit_timeout = \"1s\"\n", "deaf")
 	c := harness.Client(t, "http1")

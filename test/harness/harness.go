@@ -252,7 +252,7 @@ func (s *Server) cleanup() {
 	}
 }
 
-// Workers gives the process ids of the host's direct children.
+// Workers gives the process ids of the host's direct children, its guard excepted.
 func (s *Server) Workers() []int {
 	s.tb.Helper()
 	var pids []int
@@ -267,7 +267,8 @@ func (s *Server) Workers() []int {
 		}
 		for field := range strings.FieldsSeq(string(text)) {
 			var pid int
-			if _, err := fmt.Sscan(field, &pid); err == nil {
+			name, _ := os.ReadFile("/proc/" + field + "/comm") // empty of one that has ended
+			if _, err := fmt.Sscan(field, &pid); err == nil && string(name) != "guado-guard\n" {
 				pids = append(pids, pid)
 			}
 		}
