@@ -55,7 +55,7 @@ func TestAtItsDeadlineARequestIsInterruptedAndItsWorkerReplaced(t *testing.T) {
 			s := newStuck(t, "auto", c.kind, func(a *guado.App) {
 				if c.event == "" {
 					// The stack is logged before the worker is ended.
-					a.DrainMax = guado.Duration(3 * time.Second)
+					a.DrainMax = guado.Duration(patience)
 				}
 			})
 			before := s.worker()
