@@ -10,13 +10,8 @@ import (
 	"github.com/guado-server/guado/internal/link"
 )
 
-const (
-	// pingEvery is the pulse; a shorter PingTimeout makes it faster.
-	pingEvery = 5 * time.Second
-	// quickDeaths is how many workers may die soon after they were ready before requests
-	// do not wait for the next one any more.
-	quickDeaths = 3
-)
+// pingEvery is the pulse; a shorter PingTimeout makes it faster.
+const pingEvery = 5 * time.Second
 
 // slot is the place of one worker; its goroutine is run. While a worker is replaced
 // there are two: the one in front, which serves, and the one that is coming.
@@ -234,8 +229,8 @@ func (s *slot) boot(ctx context.Context, retry *backoff) (*worker, bool) {
 
 // rest counts a failure and waits for the next start: for a time, or, after too many,
 // for an order. In development the same code would only fail again: the next start is
-// that of a change. boot: it was not ready yet. Requests wait through the first deaths
-// soon after that, and are refused as long as no worker can boot.
+// that of a change. boot: it was not ready yet. Requests are refused as long as no
+// worker can boot, and wait through deaths behind that: the next one may serve them.
 func (s *slot) rest(ctx context.Context, w *worker, retry *backoff, boot bool, why error) {
 	o := s.group.o()
 	pause := retry.failed()
@@ -251,7 +246,7 @@ func (s *slot) rest(ctx context.Context, w *worker, retry *backoff, boot bool, w
 	} else {
 		w.move(BackingOff)
 	}
-	if frozen || boot || retry.failures > quickDeaths {
+	if frozen || boot {
 		s.group.hopeless(s, why)
 	}
 	var over <-chan time.Time
