@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"regexp"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/guado-server/guado/internal/config"
@@ -30,31 +29,6 @@ func (h *host) addPrograms(s *Server, stdout, stderr *supervise.Lines) error {
 	h.programs = program.New(program.Options{Programs: specs, Spawner: h.spawner, Stdout: stdout, Stderr: stderr, Seen: h.journal.Line, Log: h.log})
 	return err
 }
-
-// replacePrograms makes the programs those of another configuration: what went ends,
-// what came starts, what changed ends and starts anew. Nothing is done on an error.
-func (h *host) replacePrograms(s *Server, next *Config, changes []config.Change) error {
-	specs, err := programSpecs(s, next)
-	if err != nil {
-		return err
-	}
-	h.programs.Replace(specs, func(name string) bool {
-		p := next.Program(name)
-		return p == nil || slices.ContainsFunc(changes, func(c config.Change) bool {
-			switch table, element := c.About(); table {
-			case "program":
-				return element == name
-			case "group": // its folder, interpreter and environment are the program's, too
-				return element == p.Group && slices.Contains(inherited, c.Key[strings.LastIndexByte(c.Key, '.')+1:])
-			}
-			return false
-		})
-	})
-	return nil
-}
-
-// inherited are the keys of a group that its programs have, too.
-var inherited = []string{"dir", "python", "env", "env_file", "secret_env", "user", "umask", "rlimits", "oom_score_adj"}
 
 // programSpecs turns the programs of a configuration into what the set is told.
 func programSpecs(s *Server, c *Config) ([]program.Spec, error) {
