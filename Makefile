@@ -31,6 +31,7 @@ check: build
 
 test: build
 	tools/setup.sh test
+	tools/setup.sh genropy
 	$(GO) vet ./...
 	GOOS=darwin $(GO) vet ./...
 	$(MAKE) test-go test-python test-sanitize test-e2e
@@ -53,9 +54,11 @@ lint:
 
 bench: build
 	tools/setup.sh bench
+	tools/setup.sh genropy
 	.cache/bench/bin/python bench/run.py
 	.cache/bench/bin/python bench/cancel.py
 	.cache/bench/bin/python bench/overhead.py
+	GUADO_BENCH=1 $(GO) test -count=1 -v -run GenroPy ./test/genropy
 
 soak: build
 	tools/setup.sh test

@@ -1,6 +1,8 @@
 #!/usr/bin/env bash
 # Installs what a target needs into .cache, once; everything is pinned.
 #   setup.sh test    virtual environments of the tests on the oldest and newest CPython
+#   setup.sh genropy the GenroPy site of the tests, and a browser
+#   setup.sh browser Chromium by apt, when root and missing
 #   setup.sh tour    virtual environment of `make run`
 #   setup.sh lint    golangci-lint, ruff, mypy, clang-format
 #   setup.sh bench   the peers and the load generator
@@ -45,6 +47,15 @@ test_() {
   done
 }
 
+genropy() {
+  system
+  read -r _ python < <(tools/pythons.sh oldest)
+  venv .cache/genropy "$python" test/apps/genropy/requirements.txt
+  browser || echo "without chromium the browser test is left out" >&2
+}
+
+browser() { command -v chromium >/dev/null || apt chromium; }
+
 tour() {
   system
   read -r _ python < <(tools/pythons.sh newest)
@@ -73,6 +84,6 @@ fuzz() { command -v clang >/dev/null || apt clang libclang-rt-14-dev; }
 
 case ${1:?what} in
   test) test_ ;;
-  tour|lint|bench|fuzz|system) "$1" ;;
+  tour|lint|bench|fuzz|system|genropy|browser) "$1" ;;
   *) echo "setup.sh: unknown: $1" >&2; exit 2 ;;
 esac

@@ -71,6 +71,7 @@ func Transports() []string {
 type Options struct {
 	Args      []string // behind "guado serve"; --listen is added unless Config names one
 	Config    string   // text of a guado.toml, written to Dir (default: a fresh folder)
+	File      string   // a guado.toml where it is, instead of Config
 	Dir       string   // working directory; default test/apps
 	Env       []string // NAME=value, over this process's
 	Transport string   // "shm", "socket" or "" (default)
@@ -104,7 +105,9 @@ func Start(tb testing.TB, o Options) *Server {
 	if dir == "" {
 		dir = Apps()
 	}
-	if o.Config != "" {
+	if o.File != "" {
+		args = append(args, "--config", o.File)
+	} else if o.Config != "" {
 		file := filepath.Join(tb.TempDir(), "guado.toml")
 		if err := os.WriteFile(file, []byte(o.Config), 0o600); err != nil {
 			tb.Fatal(err)
