@@ -17,7 +17,7 @@ import (
 // Without a log nothing is logged.
 func Serve(tb testing.TB, o edge.Options, after ...func() error) (address string) {
 	tb.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	l, err := new(net.ListenConfig).Listen(tb.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
 		tb.Fatal(err)
 	}
