@@ -2,6 +2,7 @@ package guado
 
 import (
 	"encoding/json"
+	"log/slog"
 	"reflect"
 	"slices"
 	"strings"
@@ -29,7 +30,7 @@ func described(t *testing.T) *openapi3.T {
 // is there and is so, is tested on a running server by cmd/guado.
 func TestEverythingThatTheAdminInterfaceHasIsDescribed(t *testing.T) {
 	served := slices.Clone(always)
-	h := &host{config: Default()}
+	h := &host{base: &base{log: slog.New(slog.DiscardHandler)}, config: Default()}
 	if err := h.watch(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -59,7 +60,7 @@ func TestEverythingThatTheAdminInterfaceHasIsDescribed(t *testing.T) {
 func TestEachKeyOfAnAnswerIsDescribed(t *testing.T) {
 	schemas := described(t).Components.Schemas
 	for name, v := range map[string]any{
-		"Status": Status{}, "Worker": Worker{}, "Mount": MountStatus{}, "Program": ProgramStatus{}, "Record": admin.Record{},
+		"Status": Status{}, "Reload": Reload{}, "Worker": Worker{}, "Mount": MountStatus{}, "Program": ProgramStatus{}, "Record": admin.Record{},
 	} {
 		describes(t, name, schemas[name], reflect.TypeOf(v))
 	}

@@ -59,6 +59,11 @@ type Server struct {
 	// Ready is called once, when the sockets are open and each group's first worker
 	// has booted or failed to.
 	Ready func(Status)
+	// Load reads the configuration anew for [Server.Reload]: complete and checked, as
+	// [Load] gives it. nil: there is nothing to read again.
+	Load func() (*Config, error)
+	// Level is that of Log, for a change of server.log_level; nil: it stays as it is.
+	Level *slog.LevelVar
 
 	config   *Config
 	resolved bool
@@ -98,7 +103,10 @@ func (s *Server) Cut() { s.cutStop() }
 func (s *Server) running() *host {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.host
+	if s.host == nil {
+		return nil
+	}
+	return s.host.now()
 }
 
 // Restart ends each worker in order and starts it anew; waiting requests wait.
@@ -106,12 +114,4 @@ func (s *Server) Restart() {
 	if h := s.running(); h != nil {
 		h.restart()
 	}
-}
-
-// Reload reads certificates again and opens the access log anew, for rotation.
-func (s *Server) Reload() error {
-	if h := s.running(); h != nil {
-		return errors.Join(h.edge.ReloadTLS(), h.edge.ReopenLog(), h.programs.Reopen())
-	}
-	return nil
 }

@@ -36,22 +36,37 @@ import (
 	"github.com/guado-server/guado/python"
 )
 
-// host is a running server: the one place where the steps of the road meet.
+// host is a running server as one configuration makes it: the one place where the
+// steps of the road meet. Another configuration is another host (see reload), which has
+// the base in common with it; what a host has of its own does not change once it is
+// current.
 type host struct {
-	config    *Config
+	*base
+	config  *Config
+	groups  []*group
+	tasks   map[string]exchange.Handler // what runs the tasks of an executor
+	apps    map[string]exchange.Handler
+	closers []io.Closer
+	road    *road
+	slots   int // the highest number that a slot has had
+}
+
+// base is what a running server has under every configuration.
+type base struct {
+	server    *Server
+	current   atomic.Pointer[host]
+	reloads   *reloads
 	log       *slog.Logger
 	instance  string
 	started   time.Time
+	stdout    *supervise.Lines
+	stderr    *supervise.Lines
 	spawner   *child.Spawner
 	spool     *pool.Spool
-	groups    []*group
 	programs  *program.Set
 	held      sync.WaitGroup     // groups that wait for programs
 	unhold    context.CancelFunc // ends that wait
 	executors *executor.Hub
-	tasks     map[string]exchange.Handler // what runs the tasks of an executor
-	apps      map[string]exchange.Handler
-	closers   []io.Closer
 	gate      *gate.Gate
 	edge      *edge.Server
 	urls      []string // of the listeners
@@ -62,42 +77,44 @@ type host struct {
 	end       func(cut bool)               // makes Run return
 }
 
+// now is the host that serves. What may be called at any time begins with it.
+func (b *base) now() *host { return b.current.Load() }
+
 // group is the workers of one interpreter and the queue in front of them.
 type group struct {
 	config      *config.Group
 	interpreter *runtime.Interpreter
 	pool        *pool.Pool
 	workers     *supervise.Group
+	hello       link.Hello // what a worker is told, but for its slot
+	slots       []string
+	roll        *roll // of a group that a reload brings: who is ready
 }
 
 // newHost builds everything and opens the sockets; nothing is started yet.
 func newHost(ctx context.Context, s *Server) (h *host, err error) {
 	c := s.config
-	h = &host{config: c, instance: rand.Text(), started: time.Now(), apps: map[string]exchange.Handler{}, journal: admin.NewJournal()}
+	h = &host{config: c, apps: map[string]exchange.Handler{}, tasks: map[string]exchange.Handler{}, base: &base{
+		server: s, instance: rand.Text(), started: time.Now(), journal: admin.NewJournal(), reloads: newReloads(),
+	}}
+	h.current.Store(h)
 	h.log = slog.New(h.journal.Handler(s.Log.Handler()))
 	h.state.Store(Starting)
-	h.spool = pool.NewSpool(pool.SpoolOptions{
-		Each: c.Server.Spool.Each.Bytes(), Memory: c.Server.Spool.Memory.Bytes(),
-		Disk: c.Server.Spool.Disk.Bytes(), Dir: c.Server.Spool.Dir,
-	})
+	h.spool = pool.NewSpool(spoolOptions(c))
 	h.spawner = child.NewSpawner(child.Options{Instance: h.instance, Log: s.Log})
 	defer func(h *host) { // as it is now: an error returns nil
 		if err != nil {
 			h.spawner.Close()
-			for _, c := range h.closers {
-				_ = c.Close() // the first error is the one to tell
-			}
+			_ = closeAll(h.closers) // the first error is the one to tell
 		}
 	}(h)
-	stdout := supervise.NewLines(h.journal.Tee(s.Stdout, "stdout", h.printer))
-	stderr := supervise.NewLines(h.journal.Tee(s.Stderr, "stderr", h.printer))
-	if len(c.Groups) > 0 {
-		if err := h.addGroups(ctx, s, stdout, stderr); err != nil {
-			return nil, err
-		}
+	h.stdout = supervise.NewLines(h.journal.Tee(s.Stdout, "stdout", h.printer))
+	h.stderr = supervise.NewLines(h.journal.Tee(s.Stderr, "stderr", h.printer))
+	if err := h.addGroups(ctx, func(g *group, _ supervise.Options) *group { return g }); err != nil {
+		return nil, err
 	}
 	h.addExecutors()
-	if err := h.addPrograms(s, stdout, stderr); err != nil {
+	if err := h.addPrograms(s, h.stdout, h.stderr); err != nil {
 		return nil, err
 	}
 	if err := h.watch(ctx); err != nil {
@@ -107,7 +124,8 @@ func newHost(ctx context.Context, s *Server) (h *host, err error) {
 	if err != nil {
 		return nil, err
 	}
-	road, _, err := h.front(table)
+	h.road = newRoad(h, table)
+	road, _, err := h.front(h.road)
 	if err != nil {
 		return nil, err
 	}
@@ -132,74 +150,118 @@ func newHost(ctx context.Context, s *Server) (h *host, err error) {
 	return h, nil
 }
 
-func (h *host) addGroups(ctx context.Context, s *Server, stdout, stderr *supervise.Lines) error {
+// addGroups makes the groups of the configuration, whose workers do not run yet. choose
+// may give another group in place of the new one, whose workers would have these options.
+func (h *host) addGroups(ctx context.Context, choose func(*group, supervise.Options) *group) error {
+	if len(h.config.Groups) == 0 {
+		return nil
+	}
 	cache, err := runtime.Open(runtime.Options{
-		Dir: h.config.Server.CacheDir, Environ: s.Environ, Files: python.Files, Log: h.log,
+		Dir: h.config.Server.CacheDir, Environ: h.server.Environ, Files: python.Files, Log: h.log,
 	})
 	if err != nil {
 		return err
 	}
-	slot := 0
 	for _, g := range h.allGroups() {
-		var slots []string
-		for range g.Workers {
-			slot++ // numbered once per host: a slot's name is good in every group
-			slots = append(slots, fmt.Sprintf("p%02d", slot))
-		}
 		in, err := cache.Find(ctx, g.Python, g.Dir, h.config.Dir)
 		if err != nil {
 			return fmt.Errorf("group %s: %w", g.Name, err)
 		}
-		if err := h.addGroup(g, in, cache, slots, s, stdout, stderr); err != nil {
+		made, o, err := h.newGroup(g, in, cache)
+		if err != nil {
 			return err
 		}
+		made = choose(made, o)
+		h.addApps(made)
+		if made.workers == nil {
+			h.nameSlots(made)
+			o.Slots, o.Crew, o.RequestID = made.slots, made.pool, made.pool.RequestID
+			if made.roll != nil {
+				o.Crew = made.roll
+			}
+			made.workers = supervise.New(o)
+		}
+		h.groups = append(h.groups, made)
 	}
 	return nil
 }
 
-func (h *host) addGroup(g *config.Group, in *runtime.Interpreter, cache *runtime.Cache, slots []string, s *Server, stdout, stderr *supervise.Lines) error {
-	var workers *supervise.Group
-	command, err := workerCommand(g, in, cache, s.Environ)
-	if err != nil {
-		return err
+// nameSlots gives the slots of a group their names. They are numbered once per host, so
+// that a slot's name is good in every group.
+func (h *host) nameSlots(g *group) {
+	for len(g.slots) < g.config.Workers {
+		h.slots++
+		g.slots = append(g.slots, fmt.Sprintf("p%02d", h.slots))
 	}
-	p := pool.New(pool.Options{
+	g.slots = g.slots[:g.config.Workers]
+}
+
+// newGroup makes a group without workers, and the options that they are to have.
+func (h *host) newGroup(g *config.Group, in *runtime.Interpreter, cache *runtime.Cache) (*group, supervise.Options, error) {
+	command, err := workerCommand(g, in, cache, h.server.Environ)
+	if err != nil {
+		return nil, supervise.Options{}, err
+	}
+	made := &group{config: g, interpreter: in}
+	made.pool = pool.New(pool.Options{
 		Name: g.Name, Queue: g.Queue, QueueWait: g.QueueWait.Std(), Threads: g.Threads,
 		Concurrency: g.Concurrency, Workers: g.Workers, Spool: h.spool, Log: h.log,
 		Dev:         h.config.Dev,
-		Interrupted: func(l *link.Link) { workers.Recycle(l, supervise.ByInterrupt) },
+		Interrupted: func(l *link.Link) { made.workers.Recycle(l, supervise.ByInterrupt) },
 	})
-	hello := link.Hello{
+	made.hello = link.Hello{
 		Version: version.Version, Instance: h.instance, Dir: g.Dir, Threads: g.Threads,
 		Concurrency: g.Concurrency, Multiprocess: g.Workers > 1, Dev: h.config.Dev,
 	}
 	for i := range h.config.Apps {
-		a := &h.config.Apps[i]
-		if a.Group != g.Name {
-			continue
+		if a := &h.config.Apps[i]; a.Group == g.Name {
+			made.hello.Apps = append(made.hello.Apps, link.App{Name: a.Name, Target: a.Target, Kind: a.Kind, Factory: a.Factory, Lifespan: a.Lifespan, File: h.config.Described(i)})
 		}
-		hello.Apps = append(hello.Apps, link.App{Name: a.Name, Target: a.Target, Kind: a.Kind, Factory: a.Factory, Lifespan: a.Lifespan, File: h.config.Described(i)})
-		h.apps[a.Name] = p.App(pool.AppOptions{
-			Name: a.Name, Timeout: h.config.Deadline(a).Std(), Spool: a.Spool, RetrySafe: a.Retry == "safe",
-		})
 	}
-	h.callable(g, p, &hello)
+	h.callable(g, &made.hello)
 	transport := h.config.Server.Transport
 	if transport == "auto" {
 		transport = ""
 	}
-	workers = supervise.New(supervise.Options{
-		Name: g.Name, Slots: slots, Hello: hello, Crew: p, RequestID: p.RequestID, Calls: h.callee,
-		Command: command,
+	return made, supervise.Options{
+		Name: g.Name, Hello: made.hello, Calls: h.callee, Command: command,
 		Link:    link.Options{Transport: transport, Ring: int(h.config.Server.Ring.Bytes()), Slots: linkSlots(g), Log: h.log, KeepErrors: h.config.Dev},
-		Spawner: h.spawner, Stdout: stdout, Stderr: stderr, Log: h.log,
+		Spawner: h.spawner, Stdout: h.stdout, Stderr: h.stderr, Log: h.log,
 		BootTimeout: g.BootTimeout.Std(), PingTimeout: g.PingTimeout.Std(),
 		GracefulTimeout: h.config.Server.GracefulTimeout.Std(), ExitTimeout: h.config.Server.ExitTimeout.Std(),
 		DrainMax: g.DrainMax.Std(), HangTimeout: g.HangTimeout.Std(), SlowRequest: g.SlowRequest.Std(), FreezeAfter: g.FreezeAfter, OutputLimit: g.OutputLimit, Limits: lifetime(g),
 		Terminal: h.config.Dev && len(h.config.Groups) == 1 && !h.executes(g),
-	})
-	h.groups = append(h.groups, &group{config: g, interpreter: in, pool: p, workers: workers})
-	return nil
+	}, nil
+}
+
+// addApps says what answers as the applications of a group. A group that is known from
+// before has them already.
+func (h *host) addApps(g *group) {
+	if g.workers != nil {
+		return
+	}
+	for _, a := range g.hello.Apps {
+		app := g.pool.App(h.appOptions(a.Name))
+		if h.executes(g.config) {
+			h.tasks[a.Name] = app
+		} else {
+			h.apps[a.Name] = app
+		}
+	}
+}
+
+// appOptions is how the exchanges of an application, or of an executor, are handled.
+func (h *host) appOptions(name string) pool.AppOptions {
+	a := h.config.App(name)
+	if a == nil {
+		return pool.AppOptions{Name: name, Spool: true}
+	}
+	return pool.AppOptions{Name: name, Timeout: h.config.Deadline(a).Std(), Spool: a.Spool, RetrySafe: a.Retry == "safe"}
+}
+
+func spoolOptions(c *Config) pool.SpoolOptions {
+	s := &c.Server.Spool
+	return pool.SpoolOptions{Each: s.Each.Bytes(), Memory: s.Memory.Bytes(), Disk: s.Disk.Bytes(), Dir: s.Dir}
 }
 
 // linkSlots is how many requests may be with a worker at once; 0 is the link's own
@@ -339,6 +401,7 @@ func never(d config.Duration) time.Duration {
 // restart restarts all workers: in production each when its successor serves; in
 // development in its place, because what runs is out of date.
 func (h *host) restart() {
+	h = h.now()
 	for _, g := range h.groups {
 		if h.config.Dev {
 			g.workers.Restart()
@@ -349,6 +412,7 @@ func (h *host) restart() {
 }
 
 func (h *host) drainWorkers(cut context.Context) {
+	h = h.now()
 	var wait sync.WaitGroup
 	for _, g := range h.groups {
 		wait.Go(func() { g.workers.Drain(cut) })

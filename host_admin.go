@@ -54,6 +54,7 @@ func (h *host) adminPath() string {
 
 // printer tells who printed a line: a program puts its name in front.
 func (h *host) printer(line string) (name, text string) {
+	h = h.now()
 	name, text, found := strings.Cut(line, " | ")
 	if group, slot, is := strings.Cut(name, " "); found && is && h.config.Group(group) != nil {
 		return slot, text
@@ -110,7 +111,7 @@ func (h *host) readings() []admin.Reading {
 			return map[string]any{"mounts": h.mounts()}, nil
 		}},
 		{Path: "config", Read: func(admin.Call) (any, error) {
-			text, err := h.config.JSON()
+			text, err := h.now().config.JSON()
 			return json.RawMessage(text), err
 		}},
 	}
@@ -126,6 +127,7 @@ func (h *host) actions() []admin.Action {
 		{Path: "programs/{name}/start", Do: h.order((*program.Set).StartProgram)},
 		{Path: "programs/{name}/stop", Do: h.order((*program.Set).StopProgram)},
 		{Path: "programs/{name}/restart", Do: h.order((*program.Set).RestartProgram)},
+		{Path: "reload", Do: h.askReload},
 		{Path: "stop", Do: h.askStop},
 	}, append(h.gateActions(), h.workerActions()...)...)
 }
@@ -173,6 +175,7 @@ func (h *host) askStop(_ context.Context, c admin.Call) (any, error) {
 
 // workers lists all workers in the order of their slots.
 func (h *host) workers() []Worker {
+	h = h.now()
 	all := []Worker{}
 	for _, g := range h.groups {
 		queue := g.pool.Status().Workers
@@ -189,6 +192,7 @@ func (h *host) workers() []Worker {
 
 // mounts lists what answers where.
 func (h *host) mounts() []MountStatus {
+	h = h.now()
 	all := make([]MountStatus, 0, len(h.config.Mounts))
 	for i := range h.config.Mounts {
 		m := &h.config.Mounts[i]

@@ -2,10 +2,8 @@ package guado
 
 import (
 	"github.com/guado-server/guado/internal/config"
-	"github.com/guado-server/guado/internal/exchange"
 	"github.com/guado-server/guado/internal/executor"
 	"github.com/guado-server/guado/internal/link"
-	"github.com/guado-server/guado/internal/pool"
 )
 
 // Executor is a pool of processes that run functions for the workers; see [NewExecutor].
@@ -40,17 +38,13 @@ func (h *host) executes(g *config.Group) bool { return h.config.Executor(g.Name)
 
 // callable adds what a worker of the group runs for others, and tells it whom it may
 // call.
-func (h *host) callable(g *config.Group, p *pool.Pool, hello *link.Hello) {
+func (h *host) callable(g *config.Group, hello *link.Hello) {
 	for i := range h.config.Executors {
 		e := &h.config.Executors[i]
 		hello.Executors = append(hello.Executors, link.Executor{Name: e.Name, Bypass: e.Bypass})
 	}
 	if h.executes(g) {
 		hello.Apps = append(hello.Apps, link.App{Name: g.Name, Target: config.ExecutorTarget, Kind: "wsgi", File: true})
-		if h.tasks == nil {
-			h.tasks = map[string]exchange.Handler{}
-		}
-		h.tasks[g.Name] = p.App(pool.AppOptions{Name: g.Name, Spool: true})
 	}
 }
 

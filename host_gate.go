@@ -45,6 +45,7 @@ func (h *host) gateActions() []admin.Action {
 }
 
 func (h *host) askPause(ctx context.Context, c admin.Call) (any, error) {
+	h = h.now()
 	order := pauseOrder{DrainSeconds: h.config.Server.GracefulTimeout.Std().Seconds()}
 	if err := c.Body(&order); err != nil {
 		return nil, err

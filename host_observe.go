@@ -106,6 +106,7 @@ func (h *host) listenMetrics() error {
 // beUnready tells load balancers that the host is about to stop, and serves on as before
 // until they have heard it, or until cut ends.
 func (h *host) beUnready(cut context.Context) {
+	h = h.now()
 	h.watching.health.Drain()
 	delay := h.config.Health.DrainDelay.Std()
 	if delay <= 0 {
@@ -138,6 +139,7 @@ func (w *watching) unwatch(cut context.Context) (err error) {
 
 // missing names the groups that cannot answer.
 func (h *host) missing() (list []string) {
+	h = h.now()
 	for _, g := range h.groups {
 		if len(g.pool.Status().Workers) == 0 {
 			list = append(list, fmt.Sprintf("group %s has no worker that is ready", g.config.Name))
@@ -148,11 +150,12 @@ func (h *host) missing() (list []string) {
 
 // figures is the host at the moment of a scrape.
 func (h *host) figures() observe.State {
+	h = h.now()
 	spool := h.spool.Status()
 	st := observe.State{
 		Connections: h.edge.Connections(), Accepted: h.edge.Accepted(),
 		SpoolMemory: spool.Memory, SpoolDisk: spool.Disk,
-		Ready: len(h.watching.health.Missing()) == 0,
+		Ready: len(h.watching.health.Missing()) == 0, Reload: h.reloadFigures(),
 	}
 	for _, g := range h.groups {
 		st.Groups = append(st.Groups, groupFigures(g.config, g.pool.Status(), g.workers.Status()))

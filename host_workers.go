@@ -34,7 +34,7 @@ func (h *host) workerActions() []admin.Action {
 // tell finds the group of a slot and has something done with it.
 func (h *host) tell(do func(context.Context, *supervise.Group, string) (any, error)) func(context.Context, admin.Call) (any, error) {
 	return func(ctx context.Context, c admin.Call) (any, error) {
-		for _, g := range h.groups {
+		for _, g := range h.now().groups {
 			answer, err := do(ctx, g.workers, c.Name("slot"))
 			switch {
 			case errors.Is(err, supervise.ErrNoSlot):

@@ -62,6 +62,7 @@ func (s *Server) Gate() GateStatus {
 }
 
 func (h *host) pause(ctx context.Context, hold gate.Hold) error {
+	h = h.now()
 	if err := h.gate.Pause(hold); err != nil {
 		return err
 	}

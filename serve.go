@@ -113,6 +113,8 @@ func (h *host) awaitBoot(quit <-chan struct{}, booted chan<- error, s *Server) {
 
 // stop ends everything in order. When cut ends, what is still waited for is cut.
 func (h *host) stop(cut context.Context) error {
+	h.reloads.close()
+	h = h.now() // there is no other after it
 	h.beUnready(cut)
 	graceful, cancel := context.WithTimeout(cut, h.config.Server.GracefulTimeout.Std())
 	defer cancel()
@@ -149,9 +151,7 @@ func (h *host) stop(cut context.Context) error {
 	h.executors.Wait()
 	h.programs.Stop(cut)
 	// 4. Folders, idle upstream connections, the thread that started processes.
-	for _, c := range h.closers {
-		err = errors.Join(err, c.Close())
-	}
+	err = errors.Join(err, h.road.close(), h.reloads.closeRoads())
 	h.spawner.Close()
 	// 5. What all of that could be watched by.
 	return errors.Join(err, h.watching.unwatch(cut), h.closeAdmin())

@@ -29,6 +29,7 @@ type Status struct {
 	Mounts      []MountStatus    `json:"mounts"`
 	Executors   []ExecutorStatus `json:"executors,omitempty"`
 	Gate        GateStatus       `json:"gate"`
+	Reloads     ReloadStatus     `json:"reloads"`
 }
 
 // State is where a server is in its life.
@@ -58,6 +59,7 @@ func (s *Server) Status() Status {
 }
 
 func (h *host) status() Status {
+	h = h.now()
 	st := Status{
 		Version: version.Version, State: h.state.Load().(State), Instance: h.instance, PID: os.Getpid(),
 		Started: h.started, Config: h.config.File, Admin: h.adminPath(),
@@ -71,6 +73,7 @@ func (h *host) status() Status {
 		})
 	}
 	st.Programs, st.Executors = h.programs.Status(0), h.executors.Status()
+	st.Reloads = h.reloads.status()
 	return st
 }
 

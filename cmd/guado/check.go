@@ -90,8 +90,9 @@ type imported struct {
 
 // importAll imports the applications of all groups and tells of each.
 func (c *command) importAll(ctx context.Context, cfg *config.Config) error {
+	log, _ := newLogger(c.err, &cfg.Server)
 	cache, err := runtime.Open(runtime.Options{
-		Dir: cfg.Server.CacheDir, Environ: c.environ, Files: python.Files, Log: newLogger(c.err, &cfg.Server),
+		Dir: cfg.Server.CacheDir, Environ: c.environ, Files: python.Files, Log: log,
 	})
 	if err != nil {
 		return err

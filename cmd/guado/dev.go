@@ -37,7 +37,8 @@ func (c *command) dev() *cobra.Command {
 				return err
 			}
 			defer keepTerminal()()
-			return c.run(cmd.Context(), cfg, c.restarter(cfg, more.values))
+			again := func() (*config.Config, error) { return c.load(s, args, true) }
+			return c.run(cmd.Context(), cfg, again, c.restarter(cfg, more.values))
 		},
 	}
 	s = addSource(cmd)

@@ -15,16 +15,16 @@ import (
 	"github.com/guado-server/guado/internal/config"
 )
 
-// newLogger makes the host's log on w.
-func newLogger(w io.Writer, s *config.Server) *slog.Logger {
-	var level slog.Level
+// newLogger makes the host's log on w, and gives its level, which a reload may change.
+func newLogger(w io.Writer, s *config.Server) (*slog.Logger, *slog.LevelVar) {
+	level := new(slog.LevelVar)
 	if err := level.UnmarshalText([]byte(s.LogLevel)); err != nil {
-		level = slog.LevelInfo // config has checked it
+		level.Set(slog.LevelInfo) // config has checked it
 	}
 	if s.LogFormat == "json" {
-		return slog.New(slog.NewJSONHandler(w, &slog.HandlerOptions{Level: level}))
+		return slog.New(slog.NewJSONHandler(w, &slog.HandlerOptions{Level: level})), level
 	}
-	return slog.New(newConsole(w, level, isTerminal(w)))
+	return slog.New(newConsole(w, level, isTerminal(w))), level
 }
 
 func isTerminal(w io.Writer) bool {
@@ -47,7 +47,7 @@ type output struct {
 	w      io.Writer
 }
 
-func newConsole(w io.Writer, level slog.Level, color bool) *console {
+func newConsole(w io.Writer, level slog.Leveler, color bool) *console {
 	to := &output{w: w}
 	return &console{to: to, line: tint.NewTextHandler(&to.buffer, &tint.Options{
 		Level: level, TimeFormat: "15:04:05.000", NoColor: !color || os.Getenv("NO_COLOR") != "",

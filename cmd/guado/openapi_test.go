@@ -58,6 +58,7 @@ var questions = []struct {
 	{"POST", "/v1/workers/p99/restart", "", 404},
 	{"POST", "/v1/workers/p01/drain", "", 204},
 	{"POST", "/v1/workers/restart", "", 204},
+	{"POST", "/v1/reload", "", 200},
 	{"POST", "/v1/stop", `{"later": true}`, 400},
 	{"POST", "/v1/stop", `{"now": true}`, 204},
 }

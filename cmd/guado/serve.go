@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"sync"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -21,8 +22,8 @@ func (c *command) serve() *cobra.Command {
 		Short: "Serve an application, or what a configuration file says",
 		Long: "Serve an application named on the command line, or what guado.toml says.\n\n" +
 			"SIGTERM and SIGINT drain: no new connections, requests under way are finished for at\n" +
-			"most the graceful timeout. A second signal cuts them at once. SIGHUP reads certificates\n" +
-			"again and opens the access log anew.",
+			"most the graceful timeout. A second signal cuts them at once. SIGHUP reads the\n" +
+			"configuration and certificates again, as `guado reload` does, and opens log files anew.",
 		Example: example(
 			"guado serve shop.wsgi:application", "Django, at http://127.0.0.1:8000",
 			"guado serve --factory shop:create_app", "Flask with a factory",
@@ -34,7 +35,7 @@ func (c *command) serve() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return c.run(cmd.Context(), cfg, nil)
+			return c.run(cmd.Context(), cfg, func() (*config.Config, error) { return c.load(s, args, false) }, nil)
 		},
 	}
 	s = addSource(cmd)
@@ -44,11 +45,12 @@ func (c *command) serve() *cobra.Command {
 // beside is what runs as long as the server does, until ctx ends.
 type beside func(ctx context.Context, server *guado.Server) error
 
-// run serves until a signal; extra may be nil.
-func (c *command) run(ctx context.Context, cfg *config.Config, extra beside) error {
+// run serves until a signal. again reads the configuration anew; extra may be nil.
+func (c *command) run(ctx context.Context, cfg *config.Config, again func() (*config.Config, error), extra beside) error {
 	shareProcessors(cfg, c.environ)
-	log := newLogger(c.err, &cfg.Server)
+	log, level := newLogger(c.err, &cfg.Server)
 	server := guado.NewResolved(cfg)
+	server.Load, server.Level = again, level
 	server.Log, server.Stdout, server.Stderr, server.Environ = log, c.out, c.err, c.environ
 	server.Ready = func(status guado.Status) { c.banner(cfg, &status, log) }
 
@@ -91,14 +93,11 @@ func (c *command) signals(ctx context.Context, server *guado.Server, log *slog.L
 	drain, stop := context.WithCancel(ctx)
 	var stopping os.Signal
 	var since time.Time
+	var reloads sync.WaitGroup
 	end := listen(func(s os.Signal) {
 		switch {
 		case isHangup(s):
-			if err := server.Reload(); err != nil {
-				log.Error("reload", "error", err)
-			} else {
-				log.Info("certificates and access log are opened anew")
-			}
+			reloads.Go(func() { hangup(drain, server, log) }) // it may take long, and a signal to stop ends it
 		case s == stopping && time.Since(since) < echo:
 			// Whoever signals the process and then its group sends one signal twice.
 		case stopping != nil:
@@ -113,5 +112,19 @@ func (c *command) signals(ctx context.Context, server *guado.Server, log *slog.L
 	return drain, func() {
 		stop()
 		end()
+		reloads.Wait()
+	}
+}
+
+// hangup reloads and tells what came of it: there is nobody else to tell.
+func hangup(ctx context.Context, server *guado.Server, log *slog.Logger) {
+	answer, err := server.Reload(ctx)
+	if err != nil {
+		log.Error("the configuration was not reloaded; the server goes on as it was", "error", err.Error())
+		return
+	}
+	log.Info("reloaded: certificates and log files are opened anew", "changes", len(answer.Changes), "replaced", answer.Replaced)
+	for _, c := range answer.Changes {
+		log.Info("changed", "key", c.Key, "class", c.Class, "old", c.Old, "new", c.New)
 	}
 }

@@ -139,6 +139,7 @@ func statusText(st *guado.Status, now time.Time) string {
 	}
 	fmt.Fprintf(&b, "%s\n", strings.Join(facts, ", "))
 	b.WriteString(gateText(&st.Gate, now))
+	b.WriteString(reloadsText(&st.Reloads))
 	if len(st.Groups) > 0 {
 		b.WriteString("\n")
 		t := newTable(&b, "GROUP", "READY", "WAITING", "IN FLIGHT", "DONE", "REFUSED", "LOST", "PYTHON")

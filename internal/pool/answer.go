@@ -147,7 +147,7 @@ func refuse(s *link.Stream, err error) error {
 // and no more than that.
 func (f *flight) aborted(s *link.Stream, x *exchange.Exchange, fr *link.Frame) *exchange.Problem {
 	text := strings.TrimRight(string(fr.Payload), "\n")
-	log := f.pool.opts.Log.With("request_id", x.ID, "app", f.app.opts.Name, "worker", x.Worker)
+	log := f.pool.opts.Log.With("request_id", x.ID, "app", f.app.opts.Load().Name, "worker", x.Worker)
 	problem := &exchange.Problem{Status: 500, Code: "application_error", Err: lastLine(text)}
 	if f.pool.opts.Dev {
 		problem.Detail = text
@@ -182,7 +182,7 @@ func (f *flight) bereaved(s *link.Stream, x *exchange.Exchange, why error) (verd
 	p := f.pool
 	held := !f.streaming || f.pump.Load() == nil // nothing of the body was read from the client
 	started := s.Started()
-	safe := f.app.opts.RetrySafe && isSafe(x.Method)
+	safe := f.app.opts.Load().RetrySafe && isSafe(x.Method)
 	if !f.begun.Load() && held && !f.retried && (!started || safe) && x.Gone() != exchange.Closed {
 		f.retried = true
 		p.count(func(c *Counters) { c.Retried++ })
@@ -347,6 +347,6 @@ func (f *flight) unsent(x *exchange.Exchange, err error) *exchange.Problem {
 	if errors.Is(err, exchange.ErrClientGone) || errors.Is(err, exchange.ErrSlowClient) {
 		return clientProblem(err)
 	}
-	f.pool.opts.Log.Error("the answer could not be sent", "request_id", x.ID, "app", f.app.opts.Name, "worker", x.Worker, "error", err)
+	f.pool.opts.Log.Error("the answer could not be sent", "request_id", x.ID, "app", f.app.opts.Load().Name, "worker", x.Worker, "error", err)
 	return &exchange.Problem{Status: 500, Code: "answer_unsendable", Err: err}
 }

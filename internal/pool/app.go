@@ -19,7 +19,7 @@ type AppOptions struct {
 // App is an application of the group, a step of the road.
 type App struct {
 	pool  *Pool
-	opts  AppOptions
+	opts  atomic.Pointer[AppOptions]
 	index uint16       // in HELLO
 	kind  atomic.Int32 // -1 until a worker has said it
 }
@@ -28,7 +28,8 @@ type App struct {
 func (p *Pool) App(o AppOptions) *App {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	a := &App{pool: p, opts: o, index: uint16(len(p.apps))}
+	a := &App{pool: p, index: uint16(len(p.apps))}
+	a.opts.Store(&o)
 	a.kind.Store(-1)
 	p.apps = append(p.apps, a)
 	return a

@@ -31,7 +31,7 @@ func (f *flight) prepare(x *exchange.Exchange) *exchange.Problem {
 
 // streams says whether the body goes to the worker as it comes from the client.
 func (f *flight) streams(x *exchange.Exchange) bool {
-	if f.kind == asgi || !f.app.opts.Spool {
+	if f.kind == asgi || !f.app.opts.Load().Spool {
 		return x.Expect || x.Length < 0 || x.Length > inlineMost
 	}
 	return x.Expect && x.Version == exchange.HTTP11 && f.app.pool.lendUnread(f)

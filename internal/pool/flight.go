@@ -155,7 +155,7 @@ func (f *flight) over(now time.Time) bool { return f.timed && now.After(f.deadli
 // worker is not through with the exchange: it must not be touched any more.
 func (f *flight) run() (problem *exchange.Problem, owned bool) {
 	x := f.x.Load()
-	if t := cmp.Or(x.Timeout, f.app.opts.Timeout); t > 0 {
+	if t := cmp.Or(x.Timeout, f.app.opts.Load().Timeout); t > 0 {
 		f.timed, f.deadline = true, time.Now().Add(t)
 	}
 	if problem := f.learnKind(x); problem != nil {

@@ -53,7 +53,7 @@ type Options struct {
 
 // Pool is the queue of a group and the workers that take from it.
 type Pool struct {
-	opts   Options
+	opts   Options // what Tune changes is guarded by mu
 	ticker *time.Timer
 
 	mu          sync.Mutex // guards all below, the lists of workers, and flight.seat and its neighbours
@@ -143,10 +143,10 @@ func (p *Pool) prefetch(revokes bool) int {
 // Attach gives the pool a worker that answered READY.
 func (p *Pool) Attach(slot string, l *link.Link, ready link.Ready) {
 	w := &worker{slot: slot, link: l, revokes: l.Status().Transport == link.SharedMemory}
-	w.sides[wsgi] = side{limit: p.opts.Threads, window: p.opts.Threads + p.prefetch(w.revokes)}
-	w.sides[asgi] = side{limit: p.opts.Concurrency, window: p.opts.Concurrency}
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	w.sides[wsgi] = side{limit: p.opts.Threads, window: p.opts.Threads + p.prefetch(w.revokes)}
+	w.sides[asgi] = side{limit: p.opts.Concurrency, window: p.opts.Concurrency}
 	for i, a := range p.apps {
 		if i < len(ready.Apps) && ready.Apps[i].Kind == "asgi" {
 			a.kind.Store(int32(asgi))

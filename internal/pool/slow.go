@@ -24,7 +24,7 @@ func (p *Pool) Slow(over time.Duration, tell func(l *link.Link, request, app str
 				took := time.Duration(p.era-f.era) * time.Second
 				if took > over && !f.slow && !f.begun.Load() && !f.waiting() {
 					f.slow = true
-					all = append(all, found{w.link, f.id, f.app.opts.Name, took})
+					all = append(all, found{w.link, f.id, f.app.opts.Load().Name, took})
 				}
 			}
 		}

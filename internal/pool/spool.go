@@ -34,14 +34,18 @@ type SpoolOptions struct {
 
 // Spool is the room for request bodies, shared by all pools of a host.
 type Spool struct {
-	opts   SpoolOptions
+	opts   atomic.Pointer[SpoolOptions]
 	memory atomic.Int64
 	disk   atomic.Int64
 	files  atomic.Int64
 }
 
 // NewSpool makes the room.
-func NewSpool(o SpoolOptions) *Spool { return &Spool{opts: o} }
+func NewSpool(o SpoolOptions) *Spool {
+	s := &Spool{}
+	s.opts.Store(&o)
+	return s
+}
 
 // SpoolStatus is what the spool holds now.
 type SpoolStatus struct {
@@ -111,7 +115,7 @@ func (h *held) fill(body exchange.Body, length int64) error {
 
 // grow takes one more chunk of memory, if this body and all together may have it.
 func (h *held) grow() bool {
-	if h.size+chunkSize > max(h.spool.opts.Each, chunkSize) || !h.take(chunkSize) {
+	if h.size+chunkSize > max(h.spool.opts.Load().Each, chunkSize) || !h.take(chunkSize) {
 		return false
 	}
 	h.chunks = append(h.chunks, chunks.Get().(*[]byte))
@@ -119,7 +123,7 @@ func (h *held) grow() bool {
 }
 
 func (h *held) take(n int64) bool {
-	if h.spool.memory.Add(n) > h.spool.opts.Memory {
+	if h.spool.memory.Add(n) > h.spool.opts.Load().Memory {
 		h.spool.memory.Add(-n)
 		return false
 	}
@@ -129,7 +133,7 @@ func (h *held) take(n int64) bool {
 
 // spill moves what is in memory to a file.
 func (h *held) spill() error {
-	f, err := unnamedFile(h.spool.opts.Dir)
+	f, err := unnamedFile(h.spool.opts.Load().Dir)
 	if err != nil {
 		return fmt.Errorf("%w: %w", errSpoolFull, err)
 	}
@@ -159,9 +163,9 @@ func (h *held) readToFile(body exchange.Body) (int, error) {
 
 func (h *held) write(p []byte, at int64) error {
 	n := int64(len(p))
-	if h.spool.disk.Add(n) > h.spool.opts.Disk {
+	if h.spool.disk.Add(n) > h.spool.opts.Load().Disk {
 		h.spool.disk.Add(-n)
-		return fmt.Errorf("%w: %d bytes of disk are taken", errSpoolFull, h.spool.opts.Disk)
+		return fmt.Errorf("%w: %d bytes of disk are taken", errSpoolFull, h.spool.opts.Load().Disk)
 	}
 	h.disk += n
 	if _, err := h.file.WriteAt(p, at); err != nil {

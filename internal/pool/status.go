@@ -43,7 +43,7 @@ func (p *Pool) Status() Status {
 	}
 	names := map[int32]string{int32(wsgi): "wsgi", int32(asgi): "asgi"}
 	for _, a := range p.apps {
-		st.Apps = append(st.Apps, AppStatus{Name: a.opts.Name, Kind: names[a.kind.Load()]})
+		st.Apps = append(st.Apps, AppStatus{Name: a.opts.Load().Name, Kind: names[a.kind.Load()]})
 	}
 	if p.unavailable != nil {
 		st.Problem = p.unavailable.Error()

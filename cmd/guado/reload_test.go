@@ -1,0 +1,328 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+
+	"github.com/guado-server/guado"
+)
+
+// told answers with the variable TOLD of its environment, and what it was sent.
+const told = `
+import os
+if os.environ.get("TOLD") == "broken":
+    raise RuntimeError("told to break")
+def application(environ, start_response):
+    start_response("200 OK", [("Content-Type", "text/plain")])
+    body = environ["wsgi.input"].read()
+    return [os.environ.get("TOLD", "-").encode() + b" " + body]
+other = application
+`
+
+// reloadable is a site whose file the test writes anew.
+type reloadable struct {
+	*server
+	t   *testing.T
+	dir string
+}
+
+func newReloadable(t *testing.T, text string) *reloadable {
+	t.Helper()
+	dir, s := site(t, map[string]string{"told.py": told, "public/page.html": "a page", "guado.toml": text})
+	r := &reloadable{server: s, t: t, dir: dir}
+	poll(t, "all workers", func() bool {
+		for _, w := range workersOf(t, dir) {
+			if w.State != "serving" {
+				return false
+			}
+		}
+		return true
+	})
+	return r
+}
+
+func (r *reloadable) rewrite(text string) {
+	r.t.Helper()
+	write(r.t, filepath.Join(r.dir, "guado.toml"), "[server]\nlisten = [\"127.0.0.1:0\"]\nstate_dir = \"state\"\n"+text)
+}
+
+// reload has the file taken, and gives what the server says of each key.
+func (r *reloadable) reload(text string) (answer guado.Reload, keys string) {
+	r.t.Helper()
+	r.rewrite(text)
+	done := run(r.t, r.dir, "reload", "--json")
+	if err := json.Unmarshal([]byte(done.out), &answer); err != nil || done.code != exitOK {
+		r.t.Fatalf("%v: %+v", err, done)
+	}
+	for _, c := range answer.Changes {
+		keys += fmt.Sprintf("%s: %s\n", c.Key, c.Class)
+	}
+	return answer, keys
+}
+
+// pids are the processes of the workers by slot.
+func (r *reloadable) pids() string {
+	r.t.Helper()
+	var all []string
+	for _, w := range workersOf(r.t, r.dir) {
+		all = append(all, fmt.Sprintf("%s %s %d", w.Group, w.Slot, w.PID))
+	}
+	return strings.Join(all, "\n")
+}
+
+func (r *reloadable) status() guado.Status {
+	r.t.Helper()
+	var st guado.Status
+	done := run(r.t, r.dir, "status", "--json", "--socket", filepath.Join(r.dir, "state", "admin.sock"))
+	if err := json.Unmarshal([]byte(done.out), &st); err != nil {
+		r.t.Fatalf("%v: %+v", err, done)
+	}
+	return st
+}
+
+const oneApp = `
+[[app]]
+target = "told"
+workers = 2
+env = { TOLD = "one" }
+[[mount]]
+app = "told"
+`
+
+func TestAReloadPutsAChangedFileInPlaceAndSaysWhatEachKeyNeeded(t *testing.T) {
+	r := newReloadable(t, oneApp)
+	before := r.pids()
+	if _, keys := r.reload(oneApp); keys != "" || r.pids() != before {
+		t.Errorf("nothing has changed, but: %s", keys)
+	}
+
+	_, keys := r.reload("log_level = \"debug\"\nlog_format = \"json\"\n[server.limits]\nhead = \"2KiB\"\n" + strings.Replace(oneApp, "workers = 2", "workers = 2\nqueue = 7\nrequest_timeout = 9", 1) + "[[mount]]\npath = \"/files\"\nstatic = \"public\"\n")
+	want := "server.log_level: live\nserver.log_format: needs restart\nserver.limits.head: live\napp.told.queue: live\napp.told.request_timeout: live\nmount./files: live\n"
+	if keys != want {
+		t.Errorf("keys\n%swant\n%s", keys, want)
+	}
+	if r.pids() != before {
+		t.Error("workers were replaced for what is live")
+	}
+	if a := get(t, r.url+"/files/page.html"); a != (answer{200, "a page"}) {
+		t.Errorf("the new mount: %+v", a)
+	}
+	if a := get(t, r.url+"/?"+strings.Repeat("x", 4000)); a.status != 431 && a.status != 414 {
+		t.Errorf("the new limit: %d", a.status)
+	}
+	if st := r.status(); fmt.Sprint(st.Reloads.Pending) != "[server.log_format]" || st.Reloads.Applied != 2 {
+		t.Errorf("reloads %+v", st.Reloads)
+	}
+
+	done, keys := r.reload("log_level = \"debug\"\n" + strings.Replace(oneApp, "one", "two", 1))
+	if !strings.Contains(keys, "app.told.env: replaced workers\n") || !strings.Contains(keys, "mount./files: live\n") || fmt.Sprint(done.Replaced) != "[told]" {
+		t.Errorf("keys\n%s%v", keys, done.Replaced)
+	}
+	if a := get(t, r.url); a.body != "two " {
+		t.Errorf("answer %+v", a)
+	}
+	r.wait(`DBG `)
+	if a := get(t, r.url+"/files/page.html"); a.body == "a page" {
+		t.Errorf("the mount that went: %+v", a)
+	}
+	after := r.pids()
+	if regexp.MustCompile(`\d+(\n|$)`).ReplaceAllString(after, "$1") != regexp.MustCompile(`\d+(\n|$)`).ReplaceAllString(before, "$1") || after == before {
+		t.Errorf("workers before\n%s\nand after\n%s", before, after)
+	}
+
+	more := "[[app]]\nname = \"more\"\ntarget = \"told:other\"\nenv = { TOLD = \"more\" }\n[[mount]]\npath = \"/more\"\napp = \"more\"\n"
+	_, keys = r.reload(strings.Replace(oneApp, "workers = 2", "workers = 3", 1) + more)
+	if !strings.Contains(keys, "app.more: replaced workers\n") || !strings.Contains(keys, "app.told.workers: replaced workers\n") {
+		t.Errorf("keys\n%s", keys)
+	}
+	if a := get(t, r.url+"/more"); a.body != "more " {
+		t.Errorf("the new app: %+v", a)
+	}
+	if n := strings.Count(r.pids(), "told "); n != 3 {
+		t.Errorf("workers\n%s", r.pids())
+	}
+	r.reload(oneApp)
+	if now := r.pids(); strings.Contains(now, "more") || strings.Count(now, "told ") != 2 {
+		t.Errorf("workers\n%s", now)
+	}
+}
+
+func TestAReloadThatFailsLeavesTheServerAsItWas(t *testing.T) {
+	two := oneApp + "[[app]]\nname = \"second\"\ntarget = \"told:other\"\nenv = { TOLD = \"two\" }\n[[mount]]\npath = \"/second\"\napp = \"second\"\n"
+	r := newReloadable(t, two)
+	for _, c := range []struct {
+		name, text string
+		code       int
+		say        string
+	}{
+		{"a wrong key", "nonsense = 1\n" + two, exitUsage, "nonsense"},
+		{"no TOML", "[[[", exitUsage, "guado.toml:4"},
+		{"a worker that cannot boot", strings.Replace(two, "one", "broken", 1), exitFailed, "RuntimeError: told to break"},
+		{"a new app that cannot boot", two + "[[app]]\ntarget = \"none\"\n[[mount]]\npath = \"/none\"\napp = \"none\"\n", exitFailed, "no module named 'none'"},
+		{"the second of two", strings.Replace(strings.Replace(two, "one", "uno", 1), "TOLD = \"two\"", "TOLD = \"broken\"", 1), exitFailed, "RuntimeError: told to break"},
+	} {
+		r.rewrite(c.text)
+		done := run(t, r.dir, "reload")
+		if done.code != c.code || !strings.Contains(done.err, c.say) {
+			t.Errorf("%s: %d %s, want %d and %q", c.name, done.code, done.err, c.code, c.say)
+		}
+		if a, b := get(t, r.url), get(t, r.url+"/second"); a.body != "one " || b.body != "two " {
+			t.Errorf("after %s: %+v %+v", c.name, a, b)
+		}
+		if st := r.status(); len(st.Groups) != 2 || st.Reloads.Error == "" {
+			t.Errorf("after %s: %+v", c.name, st.Reloads)
+		}
+	}
+	if _, keys := r.reload(two); keys != "" {
+		t.Errorf("the server has kept of what failed:\n%s", keys)
+	}
+	r.rewrite(strings.Replace(two, "one", "uno", 1))
+	r.signal(syscall.SIGHUP)
+	r.wait(`reloaded.*changes=1`)
+	if a := get(t, r.url); a.body != "uno " {
+		t.Errorf("after SIGHUP: %+v", a)
+	}
+}
+
+func TestAProgramIsReplacedWithItsConfiguration(t *testing.T) {
+	program := func(word string) string {
+		return oneApp + "[[program]]\nname = \"talker\"\ncommand = [\"sh\", \"-c\", \"echo " + word + "; exec sleep 1000\"]\nready = \"log:" + word + "\"\nstart_seconds = 0\n"
+	}
+	r := newReloadable(t, program("first"))
+	before := r.pids()
+	if _, keys := r.reload(program("second")); keys != "program.talker.command: replaced programs\nprogram.talker.ready: replaced programs\n" {
+		t.Errorf("keys\n%s", keys)
+	}
+	r.wait(`talker \| second`)
+	if _, keys := r.reload(oneApp); keys != "program.talker: replaced programs\n" || len(r.status().Programs) != 0 {
+		t.Errorf("keys\n%s", keys)
+	}
+	if r.pids() != before {
+		t.Error("workers were replaced with a program")
+	}
+}
+
+// TestNoRequestIsLostInTwentyReloads sends requests with bodies over connections that
+// stay open, while good and bad files are taken: what is live, other workers, other
+// applications, other programs' mistakes.
+func TestNoRequestIsLostInTwentyReloads(t *testing.T) {
+	r := newReloadable(t, oneApp)
+	var asked atomic.Int64
+	stop := make(chan struct{})
+	var clients sync.WaitGroup
+	const several = 4
+	for n := range several {
+		clients.Go(func() {
+			transport := &http.Transport{MaxIdleConnsPerHost: 1}
+			defer transport.CloseIdleConnections()
+			c := &http.Client{Transport: transport, Timeout: limit}
+			for i := 0; ; i++ {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				if err := echoed(c, r.url, fmt.Sprintf("client %d request %d", n, i)); err != nil {
+					t.Error(err)
+					return
+				}
+				asked.Add(1)
+			}
+		})
+	}
+	good, bad := 0, 0
+	for i := range 20 {
+		before := asked.Load()
+		text, fails := oneApp, false
+		switch i % 5 {
+		case 0: // other workers
+			text = strings.Replace(oneApp, "one", fmt.Sprint("round", i), 1)
+		case 1: // live
+			text = "[server.limits]\nfields = " + fmt.Sprint(50+i) + "\n[server.timeouts]\nkeep_alive = " + fmt.Sprint(60+i) + oneApp
+		case 2: // another group in its place
+			text = strings.Replace(oneApp, "target = \"told\"", "name = \"told\"\ntarget = \"told:other\"", 1)
+		case 3:
+			text, fails = strings.Replace(oneApp, "one", "broken", 1), true
+		case 4:
+			text, fails = "unknown = 1\n"+oneApp, true
+		}
+		r.rewrite(text)
+		done := run(t, r.dir, "reload")
+		if (done.code != exitOK) != fails {
+			t.Errorf("reload %d: %+v", i, done)
+		}
+		if fails {
+			bad++
+		} else {
+			good++
+		}
+		poll(t, "requests between two reloads", func() bool { return asked.Load() >= before+several })
+	}
+	close(stop)
+	clients.Wait()
+	st := r.status()
+	if st.Reloads.Applied != uint64(good) || st.Reloads.Failed != uint64(bad) {
+		t.Errorf("reloads %+v, want %d and %d", st.Reloads, good, bad)
+	}
+	t.Logf("%d requests", asked.Load())
+}
+
+func TestARequestUnderWayIsAnsweredByTheWorkerThatAReloadTakesAway(t *testing.T) {
+	dir, s := site(t, map[string]string{"slow.py": slow, "guado.toml": "[[app]]\nname = \"late\"\ntarget = \"slow\"\n"})
+	answers := make(chan answer, 1)
+	go func() {
+		a, err := try(s.url)
+		if err != nil {
+			a.body = err.Error()
+		}
+		answers <- a
+	}()
+	awaitFile(t, filepath.Join(dir, "called"))
+	write(t, filepath.Join(dir, "guado.toml"), "[server]\nlisten = [\"127.0.0.1:0\"]\nstate_dir = \"state\"\n[[app]]\nname = \"late\"\ntarget = \"hello\"\n[[mount]]\napp = \"late\"\n[[mount]]\npath = \"/new\"\napp = \"late\"\n")
+	reload := start(t, program(t, dir, "reload"))
+	poll(t, "the new configuration", func() bool { return strings.Contains(run(t, dir, "status").out, "/new ") })
+	if a := get(t, s.url); a != (answer{200, "hello"}) {
+		t.Errorf("the new application: %+v", a)
+	}
+	select {
+	case <-reload.done:
+		t.Error("reload did not wait for the worker that it takes away")
+	case a := <-answers:
+		t.Fatalf("the request was cut: %+v", a)
+	default:
+	}
+	write(t, filepath.Join(dir, "go"), "")
+	if a := <-answers; a != (answer{200, "late"}) {
+		t.Errorf("answer %+v", a)
+	}
+	if code := reload.end(); code != exitOK {
+		t.Errorf("exit code %d", code)
+	}
+	awaitFile(t, filepath.Join(dir, "ended"))
+}
+
+// echoed sends one request and wants its body back.
+func echoed(c *http.Client, url, body string) error {
+	res, err := c.Post(url, "text/plain", strings.NewReader(body))
+	if err != nil {
+		return err
+	}
+	text, err := io.ReadAll(res.Body)
+	if err = errors.Join(err, res.Body.Close()); err != nil {
+		return err
+	}
+	if res.StatusCode != http.StatusOK || !strings.HasSuffix(string(text), " "+body) {
+		return fmt.Errorf("%q was answered with %s %q", body, res.Status, text)
+	}
+	return nil
+}
