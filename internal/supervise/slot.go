@@ -188,6 +188,9 @@ func (s *slot) run(ctx context.Context) {
 			w.move(Stopped)
 		}
 	}
+	if next != nil { // it took over just when the host began to stop
+		next.end(ctx, ctx.Err())
+	}
 	s.answer(errClosing)
 	if st := s.current(); st != Stopped {
 		s.front.move(Stopped)
