@@ -1,6 +1,6 @@
 """What operating costs: CPU per request with everything on against everything off.
 
-    bench/overhead.py [--rounds 10] [--seconds 2] [--connections 64] [--loads hello]
+    bench/overhead.py [--rounds 10] [--seconds 5] [--connections 64] [--loads hello]
                       [--app wsgi,asgi] [--limit 1.10]
 
 Two servers of the same build run side by side, on: metrics scraped each second, probes,
@@ -163,7 +163,7 @@ def compare(kind: str, load: str, args: argparse.Namespace, collector: int) -> f
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else "")
     parser.add_argument("--rounds", type=int, default=10)
-    parser.add_argument("--seconds", type=int, default=2)
+    parser.add_argument("--seconds", type=int, default=5)
     parser.add_argument("--connections", type=int, default=64)
     parser.add_argument("--loads", default="hello")
     parser.add_argument("--app", default="wsgi,asgi")

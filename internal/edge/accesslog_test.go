@@ -128,10 +128,31 @@ func TestJSONLinesAreJSONWhateverTheClientSends(t *testing.T) {
 	x := exchange.New()
 	for _, target := range []string{"/\"\\\x01\x7f", "/\xff\xc3\x28", "/ä€𝄞", ""} {
 		x.Method, x.Target = "GET", []byte(target)
-		line := appendJSON(nil, x, exchange.Outcome{At: time.Now()})
+		line := appendJSON(&lineClock{}, nil, x, exchange.Outcome{At: time.Now()})
 		var got map[string]any
 		if err := json.Unmarshal(line, &got); err != nil {
 			t.Errorf("%q: %s: %v", target, line, err)
+		}
+	}
+}
+
+func TestTimesOfLinesAreTheirOwn(t *testing.T) {
+	x, s := exchange.New(), &lineClock{}
+	at := time.Date(2026, 3, 1, 23, 59, 59, 999_999_000, time.UTC)
+	for _, c := range []struct {
+		after time.Duration
+		want  string
+	}{{0, "01/Mar/2026:23:59:59 +0000"}, {time.Microsecond, "02/Mar/2026:00:00:00 +0000"}, {0, "01/Mar/2026:23:59:59 +0000"}} {
+		x.Received = at.Add(c.after)
+		if line := string(appendCombined(s, nil, x, exchange.Outcome{At: x.Received})); !strings.Contains(line, "["+c.want+"]") {
+			t.Errorf("%s, want %s", line, c.want)
+		}
+	}
+	for d, want := range map[time.Duration]string{
+		0: "0.000000", time.Microsecond: "0.000001", 1234567 * time.Microsecond: "1.234567", time.Hour: "3600.000000", -time.Second: "0.000000",
+	} {
+		if got := string(appendSeconds(nil, "", d)); got != want {
+			t.Errorf("%v is %s", d, got)
 		}
 	}
 }
@@ -140,14 +161,14 @@ func BenchmarkAccessLogLine(b *testing.B) {
 	x, fields := browserRequest()
 	x.Method, x.Version, x.Target, x.Fields = "GET", exchange.HTTP11, []byte("/catalogue/items?page=2"), fields
 	x.Client, x.ID, x.Received = netip.MustParseAddrPort("192.0.2.1:4711"), "0123456789abcdef", time.Now()
-	for name, format := range map[string]func([]byte, *exchange.Exchange, exchange.Outcome) []byte{
+	for name, format := range map[string]func(*lineClock, []byte, *exchange.Exchange, exchange.Outcome) []byte{
 		"combined": appendCombined, "extended": appendExtended, "json": appendJSON,
 	} {
 		b.Run(name, func(b *testing.B) {
 			b.ReportAllocs()
-			buf := make([]byte, 0, 4096)
+			buf, s := make([]byte, 0, 4096), &lineClock{}
 			for b.Loop() {
-				buf = format(buf[:0], x, exchange.Outcome{Status: 200, BytesOut: 1234, At: x.Received})
+				buf = format(s, buf[:0], x, exchange.Outcome{Status: 200, BytesOut: 1234, At: x.Received})
 			}
 		})
 	}

@@ -2,6 +2,7 @@ package edge
 
 import (
 	"strconv"
+	"strings"
 	"time"
 	"unicode/utf8"
 
@@ -12,7 +13,7 @@ const hexDigits = "0123456789abcdef"
 
 // appendCombined makes a line as Apache and nginx do: address, time, request line,
 // status, bytes, Referer, User-Agent.
-func appendCombined(b []byte, x *exchange.Exchange, out exchange.Outcome) []byte {
+func appendCombined(s *lineClock, b []byte, x *exchange.Exchange, out exchange.Outcome) []byte {
 	if x.Client.IsValid() {
 		b = x.Client.Addr().AppendTo(b)
 	} else {
@@ -20,15 +21,15 @@ func appendCombined(b []byte, x *exchange.Exchange, out exchange.Outcome) []byte
 	}
 	b = append(b, " - "...)
 	if x.User != "" {
-		b = appendQuoted(b, []byte(x.User))
+		b = appendQuoted(b, x.User)
 	} else {
 		b = append(b, '-')
 	}
 	b = append(b, " ["...)
-	b = received(x, out.At).AppendFormat(b, "02/Jan/2006:15:04:05 -0700")
+	b = s.append(b, received(x, out.At))
 	b = append(b, `] "`...)
 	if x.Method != "" {
-		b = appendQuoted(b, []byte(x.Method))
+		b = appendQuoted(b, x.Method)
 		b = append(b, ' ')
 		b = appendQuoted(b, x.Target)
 		b = append(b, ' ')
@@ -54,8 +55,8 @@ func appendCombined(b []byte, x *exchange.Exchange, out exchange.Outcome) []byte
 
 // appendExtended is the combined line with what combined has no place for, as NAME=VALUE
 // in seconds; "-" where there is none.
-func appendExtended(b []byte, x *exchange.Exchange, out exchange.Outcome) []byte {
-	b = appendCombined(b, x, out)
+func appendExtended(s *lineClock, b []byte, x *exchange.Exchange, out exchange.Outcome) []byte {
+	b = appendCombined(s, b, x, out)
 	b = b[:len(b)-1]
 	for _, pair := range [...]struct{ name, value string }{{"id", x.ID}, {"app", x.App}, {"worker", x.Worker}} {
 		b = append(append(append(b, ' '), pair.name...), '=')
@@ -72,19 +73,40 @@ func appendExtended(b []byte, x *exchange.Exchange, out exchange.Outcome) []byte
 }
 
 func appendSeconds(b []byte, name string, d time.Duration) []byte {
-	return strconv.AppendFloat(append(b, name...), d.Seconds(), 'f', 6, 64)
+	const million = 1_000_000
+	us := max(d.Microseconds(), 0) // a clock that was set back
+	b = strconv.AppendInt(append(b, name...), us/million, 10)
+	from := len(b)
+	b = strconv.AppendInt(b, million+us%million, 10) // its first digit gives way to the point
+	b[from] = '.'
+	return b
+}
+
+// lineClock is the time of the last line: those of one second share it, and formatting it
+// was a third of a line's price.
+type lineClock struct {
+	second int64
+	text   []byte
+}
+
+func (s *lineClock) append(b []byte, t time.Time) []byte {
+	if second := t.Unix(); second != s.second || len(s.text) == 0 {
+		s.second = second
+		s.text = t.AppendFormat(s.text[:0], "02/Jan/2006:15:04:05 -0700")
+	}
+	return append(b, s.text...)
 }
 
 // appendWord escapes as appendQuoted does, and spaces too: a name is one word.
 func appendWord(b []byte, word string) []byte {
-	for i := range len(word) {
-		if word[i] == ' ' {
-			b = append(b, `\x20`...)
-			continue
+	for {
+		i := strings.IndexByte(word, ' ')
+		if i < 0 {
+			return appendQuoted(b, word)
 		}
-		b = appendQuoted(b, []byte{word[i]})
+		b = append(appendQuoted(b, word[:i]), `\x20`...)
+		word = word[i+1:]
 	}
-	return b
 }
 
 func received(x *exchange.Exchange, now time.Time) time.Time {
@@ -95,20 +117,27 @@ func received(x *exchange.Exchange, now time.Time) time.Time {
 }
 
 // appendQuoted escapes what would end the quotes or the line, or move a terminal.
-func appendQuoted(b, v []byte) []byte {
-	for _, c := range v {
-		if c < ' ' || c >= 0x7f || c == '"' || c == '\\' {
-			b = append(b, '\\', 'x', hexDigits[c>>4], hexDigits[c&15])
-			continue
+func appendQuoted[T string | []byte](b []byte, v T) []byte {
+	clean := 0 // from here on nothing needs an escape
+	for i := range len(v) {
+		if c := v[i]; escaped[c] {
+			b = append(append(b, v[clean:i]...), '\\', 'x', hexDigits[c>>4], hexDigits[c&15])
+			clean = i + 1
 		}
-		b = append(b, c)
 	}
-	return b
+	return append(b, v[clean:]...)
 }
+
+var escaped = func() (t [256]bool) {
+	for c := range t {
+		t[c] = c < ' ' || c >= 0x7f || c == '"' || c == '\\'
+	}
+	return t
+}()
 
 // appendJSON makes one object. Fields of the request other than these two never get
 // into the log: some of them are secrets.
-func appendJSON(b []byte, x *exchange.Exchange, out exchange.Outcome) []byte {
+func appendJSON(_ *lineClock, b []byte, x *exchange.Exchange, out exchange.Outcome) []byte {
 	start := received(x, out.At)
 	b = append(b, `{"time":"`...)
 	b = start.AppendFormat(b, "2006-01-02T15:04:05.000Z07:00")
