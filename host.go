@@ -106,6 +106,7 @@ func newHost(ctx context.Context, s *Server) (h *host, err error) {
 		if err != nil {
 			h.spawner.Close()
 			_ = closeAll(h.closers) // the first error is the one to tell
+			_ = h.watching.unwatch(context.Background())
 		}
 	}(h)
 	h.stdout = supervise.NewLines(h.journal.Tee(s.Stdout, "stdout", h.printer))

@@ -4,12 +4,15 @@ import (
 	"errors"
 	"io"
 	"net/http/httptest"
+	"os"
+	"regexp"
 	"runtime"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	dto "github.com/prometheus/client_model/go"
 	"github.com/prometheus/common/expfmt"
 
@@ -163,4 +166,22 @@ func BenchmarkMeter(b *testing.B) {
 			m.End(x, o)
 		}
 	})
+}
+
+// TestEachMetricIsInTheDocumentation: an operator looks there for what a name means.
+func TestEachMetricIsInTheDocumentation(t *testing.T) {
+	page, err := os.ReadFile("../../docs/observability.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	all := make(chan *prometheus.Desc, 100)
+	newMeters().Describe(all)
+	(&stateCollector{}).Describe(all)
+	close(all)
+	for d := range all {
+		name := regexp.MustCompile(`fqName: "(\w+)"`).FindStringSubmatch(d.String())[1]
+		if !strings.Contains(string(page), "`"+name+"`") {
+			t.Errorf("%s is not in docs/observability.md", name)
+		}
+	}
 }
