@@ -61,6 +61,7 @@ var allowed = map[string][]string{
 	"internal/config":        {},
 	"internal/runtime":       {},
 	"internal/watch":         {},
+	"internal/adopt":         {"internal/config"},
 	"internal/link/linktest": {"internal/link"},
 	"internal/archtest":      {},
 	"python":                 {},
@@ -73,7 +74,7 @@ var allowed = map[string][]string{
 		"internal/version", "python"},
 	// The command loads, checks and shows a configuration and hands it to the library;
 	// `guado check` boots a worker as the supervisor would.
-	"cmd/guado": {"", "internal/admin", "internal/config", "internal/link", "internal/program", "internal/runtime", "internal/supervise",
+	"cmd/guado": {"internal/adopt", "", "internal/admin", "internal/config", "internal/link", "internal/program", "internal/runtime", "internal/supervise",
 		"internal/version", "internal/watch", "python"},
 }
 

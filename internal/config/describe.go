@@ -293,3 +293,17 @@ func (f field) integers(s map[string]any) {
 		s["enum"] = numbers
 	}
 }
+
+// HasKey reports whether a table has a key, as "mount" has "path".
+func HasKey(table, key string) bool {
+	f, known := find(fieldsOf(reflect.TypeFor[Config]()), table)
+	if !known {
+		return false
+	}
+	t := f.typ
+	if t.Kind() == reflect.Slice {
+		t = t.Elem()
+	}
+	_, has := find(fieldsOf(t), key)
+	return has
+}

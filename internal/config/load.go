@@ -13,6 +13,7 @@ import (
 // File, Environ, Flags.
 type Options struct {
 	File    string   // guado.toml; empty: none
+	Text    []byte   // what stands in File, where it is not written yet; nil: it is read
 	Environ []string // "NAME=value", as of os.Environ; nil: no overrides, no $PORT
 	Flags   []Flag
 	Workdir string // what flags' paths are relative to; empty: the process's
@@ -64,9 +65,11 @@ func (o Options) read() (t *tree, dir string, err error) {
 		if !filepath.IsAbs(file) {
 			file = filepath.Join(workdir, file)
 		}
-		data, err := os.ReadFile(file)
-		if err != nil {
-			return nil, "", fmt.Errorf("configuration file: %w", err)
+		data := o.Text
+		if data == nil {
+			if data, err = os.ReadFile(file); err != nil {
+				return nil, "", fmt.Errorf("configuration file: %w", err)
+			}
 		}
 		if t, err = parse(baseName(file, workdir), data); err != nil {
 			return nil, "", err

@@ -1,0 +1,268 @@
+package adopt
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/guado-server/guado/internal/config"
+)
+
+// addGunicorn makes an app of a gunicorn. What belongs to the server and not to the app
+// is taken over as well, as there was one gunicorn to a server.
+func (d *draft) addGunicorn(g *gunicorn) {
+	t := newTable("[[app]]", "")
+	target := g.target
+	if target == "" {
+		target = "app:application"
+		d.miss(t, g.from, "the application", "gunicorn was not told it here; correct the target")
+	}
+	name := g.name
+	if name == "gunicorn" {
+		name = "" // the module says more
+	}
+	call, arguments, factory := strings.Cut(target, "(")
+	t.set("name", d.freeName(name, call), g.from)
+	t.set("target", call, "")
+	if factory {
+		t.set("factory", true, "")
+		if arguments != ")" {
+			d.miss(t, g.from, target, "a factory is called without arguments")
+		}
+	}
+	d.apps = append(d.apps, t)
+	d.gunicornKind(t, g)
+	d.gunicornPlace(t, g)
+	d.gunicornTimes(t, g)
+	d.gunicornServer(g)
+	d.gunicornRest(t, g)
+	for _, bind := range g.binds() {
+		d.serves[address(bind)] = appName(t)
+		if len(d.listen) == 0 || !d.fronted {
+			d.listen = append(d.listen, listenOf(bind))
+		}
+	}
+}
+
+// freeName names an app by its program, else by its module; never twice.
+func (d *draft) freeName(given, target string) string {
+	name := given
+	if name == "" {
+		name, _, _ = strings.Cut(target, ":")
+		name, _, _ = strings.Cut(name, ".")
+	}
+	name = nameOf(name)
+	for n, base := 2, name; slices.ContainsFunc(d.apps, func(t *table) bool { return appName(t) == name }); n++ {
+		name = base + "-" + strconv.Itoa(n)
+	}
+	return name
+}
+
+func (g *gunicorn) binds() []string {
+	if len(g.settings["bind"]) > 0 {
+		return g.settings["bind"]
+	}
+	return []string{"127.0.0.1:8000"} // its default
+}
+
+// gunicornKind takes over workers and threads, and what kind of worker they are.
+func (d *draft) gunicornKind(t *table, g *gunicorn) {
+	if n := g.value("workers"); n != "" && n != "1" {
+		t.set("workers", number(n), "workers")
+	}
+	class, threads := g.value("worker_class"), g.value("threads")
+	if threads == "" {
+		threads = "1"
+	}
+	if class == "" || class == "sync" && threads != "1" {
+		class = map[bool]string{true: "gthread", false: "sync"}[threads != "1"]
+	}
+	short := class[strings.LastIndexByte(class, '.')+1:]
+	switch {
+	case short == "gthread":
+		t.set("threads", number(threads), "threads")
+	case short == "sync":
+		t.about = "gunicorn's sync workers have one thread each. Raise threads, and lower workers, if the application allows it."
+		t.set("threads", number("1"), "worker_class = sync")
+	case strings.Contains(short, "Uvicorn") || short == "asgi":
+		t.set("kind", "asgi", "worker_class = "+class)
+	case strings.HasPrefix(short, "gevent") || short == "eventlet":
+		t.set("threads", number("64"), "worker_class = "+class)
+		d.miss(t, g.from, "worker_class = "+class, "workers have threads of the system here, and refuse monkey patching; 64 threads take its place")
+	default:
+		d.miss(t, g.from, "worker_class = "+class, "there is no such kind of worker here")
+	}
+}
+
+// gunicornPlace takes over folder, interpreter and environment.
+func (d *draft) gunicornPlace(t *table, g *gunicorn) {
+	dir := g.value("chdir")
+	if dir == "" || g.whole && dir == g.dir {
+		dir = g.dir
+	}
+	if dir != "" && dir != d.dir {
+		t.set("dir", d.absolute(dir), "chdir")
+	}
+	if g.venv != "" {
+		t.set("python", g.venv, "")
+	}
+	env := map[string]string{}
+	for _, pair := range g.settings["raw_env"] {
+		if name, value, ok := strings.Cut(pair, "="); ok {
+			env[name] = value
+		}
+	}
+	if path := g.value("pythonpath"); path != "" {
+		env["PYTHONPATH"] = strings.ReplaceAll(path, ",", ":")
+	}
+	if len(env) > 0 {
+		t.set("env", env, "raw_env")
+	}
+}
+
+// gunicornTimes takes over timeouts.
+func (d *draft) gunicornTimes(t *table, g *gunicorn) {
+	timeout := g.value("timeout")
+	if timeout == "" {
+		timeout = "30" // its default
+	}
+	// Only a sync worker dies of a slow request; others are asked whether they live.
+	sync := t.get("threads") == "1" && t.get("kind") == ""
+	if n, err := strconv.Atoi(timeout); err == nil && n > 0 && sync {
+		t.set("request_timeout", time.Duration(n)*time.Second, "timeout = "+timeout)
+	}
+	if n := g.value("graceful_timeout"); n != "" && n != "30" {
+		d.at("").set("graceful_timeout", number(n), g.from)
+	}
+	for _, setting := range []string{"max_requests", "max_requests_jitter"} {
+		if n := g.value(setting); n != "" && n != "0" {
+			d.maybe(t, "app", setting, number(n), g.from, setting)
+		}
+	}
+}
+
+// gunicornServer takes over what one gunicorn said for all its clients.
+func (d *draft) gunicornServer(g *gunicorn) {
+	if cert, key := g.value("certfile"), g.value("keyfile"); cert != "" && key != "" {
+		d.at("tls").set("cert", d.absolute(cert), g.from)
+		d.at("tls").set("key", d.absolute(key), g.from)
+		d.tls = true
+	}
+	if n := g.value("limit_request_line"); n != "" && n != "4094" && n != "0" {
+		d.at("limits").set("target", number(n), g.from)
+	}
+	if n := g.value("limit_request_fields"); n != "" && n != "100" {
+		d.at("limits").set("fields", number(n), g.from)
+	}
+	if level := g.value("loglevel"); level != "" && level != "info" {
+		level = strings.NewReplacer("warning", "warn", "critical", "error").Replace(level)
+		if slices.Contains([]string{"debug", "info", "warn", "error"}, level) {
+			d.at("").set("log_level", level, g.from)
+		}
+	}
+	if file := g.value("accesslog"); file != "" && d.at("").get("access_log") == "" {
+		if file != "-" {
+			file = d.absolute(file)
+		}
+		d.at("").set("access_log", file, g.from)
+	}
+	if !d.fronted {
+		d.trustProxies(g)
+	}
+	if g.value("proxy_protocol") == "True" || g.value("proxy_protocol") == "auto" {
+		d.miss(d.at(""), g.from, "proxy_protocol", "set proxy_protocol = true and name the proxies in trusted_proxies, if a proxy stays in front")
+	}
+}
+
+// trustProxies believes whom gunicorn believed, where a proxy stays in front.
+func (d *draft) trustProxies(g *gunicorn) {
+	text := strings.Join(g.settings["forwarded_allow_ips"], ",")
+	if text == "" {
+		text = "127.0.0.1,::1" // its default
+	}
+	var trusted []string
+	for _, word := range strings.Split(text, ",") {
+		switch word = strings.TrimSpace(word); word {
+		case "":
+		case "*":
+			d.miss(d.at(""), g.from, "forwarded_allow_ips = *", "name the proxies in trusted_proxies: everybody could choose his address otherwise")
+		default:
+			trusted = append(trusted, word)
+		}
+	}
+	if slices.ContainsFunc(g.binds(), func(b string) bool { return strings.HasPrefix(b, "unix:") }) {
+		trusted = append(trusted, "unix")
+	}
+	if len(trusted) > 0 {
+		d.at("").set("trusted_proxies", trusted, "forwarded_allow_ips")
+	}
+}
+
+// unneeded are settings that nothing is lost with, or whose part is played otherwise.
+var unneeded = []string{
+	"bind", "workers", "worker_class", "threads", "chdir", "pythonpath", "raw_env", "timeout", "graceful_timeout", "max_requests",
+	"max_requests_jitter", "certfile", "keyfile", "limit_request_line", "limit_request_fields", "loglevel", "accesslog", "proxy_protocol",
+	"wsgi_app", "default_proc_name", "D", "preload", "check_config", "R", "proc_name", "pidfile", "daemon", "keepalive", "backlog", "worker_connections", "worker_tmp_dir",
+	"forwarded_allow_ips", "proxy_allow_ips", "errorlog", "capture_output", "preload_app", "reload", "config", "check_config", "print_config",
+}
+
+// reasons say of settings that are not carried over why, and what to do.
+var reasons = map[string]string{
+	"user": "the host runs as the user that starts it: User= of a systemd unit", "group": "the host runs as the group that starts it: Group= of a systemd unit",
+	"umask": "UMask= of a systemd unit", "statsd_host": "figures are scraped by Prometheus instead: [metrics]",
+	"logconfig": "the host logs by itself: log_format and log_level", "logconfig_dict": "the host logs by itself: log_format and log_level",
+	"paste": "name the callable itself as the target", "logger_class": "the host logs by itself",
+	"access_log_format": "access_log_format is combined or json", "ssl_version": "[server.tls] has min_version", "ciphers": "Go's choice of ciphers is used",
+	"ca_certs": "client certificates are not asked for", "cert_reqs": "client certificates are not asked for",
+}
+
+// alwaysPrinted are those of reasons that have a value though nobody set one.
+var alwaysPrinted = []string{"user", "group", "umask", "access_log_format", "ssl_version", "ciphers", "cert_reqs", "logger_class"}
+
+// gunicornRest names the hooks and settings that have no counterpart.
+func (d *draft) gunicornRest(t *table, g *gunicorn) {
+	for _, name := range sortedKeys(g.settings) {
+		value := strings.Join(g.settings[name], ", ")
+		hook := strings.HasPrefix(value, "<") && strings.HasSuffix(value, "()>")
+		switch why := reasons[name]; {
+		case slices.Contains(unneeded, name):
+		case hook && !strings.Contains(value, "."): // of gunicorn itself: <PostFork.post_fork()>
+			d.miss(t, g.from, name, "there are no hooks; the application's module is imported once in each worker, and atexit runs at its end")
+		case hook:
+		case g.whole && (why == "" || slices.Contains(alwaysPrinted, name)):
+			// --print-config tells what is in effect, and not whether somebody set it.
+		case why != "":
+			d.miss(t, g.from, name+" = "+value, "%s", why)
+		case knownToGunicorn(name):
+			d.miss(t, g.from, name+" = "+value, "there is nothing like it")
+		}
+	}
+}
+
+// knownToGunicorn tells settings from other names of a configuration file.
+func knownToGunicorn(name string) bool {
+	return slices.Contains([]string{
+		"sendfile", "reuse_port", "spew", "tmp_upload_dir", "initgroups", "strip_header_spaces", "header_map", "permit_obsolete_folding",
+		"casefold_http_method", "forwarder_headers", "secure_scheme_headers", "limit_request_field_size", "syslog", "syslog_addr", "dogstatsd_tags",
+		"do_handshake_on_connect", "suppress_ragged_eofs", "disable_redirect_access_to_syslog", "enable_stdio_inheritance", "reload_engine", "reload_extra_files",
+	}, name)
+}
+
+// maybe sets a key that this version of the configuration has, else notes it.
+func (d *draft) maybe(t *table, kind, name string, value any, from, what string) {
+	if config.HasKey(kind, name) {
+		t.set(name, value, what)
+		return
+	}
+	d.miss(t, from, fmt.Sprintf("%s = %v", what, value), "there is no key for it")
+}
+
+// number is written without quotes when it is one.
+func number(text string) any {
+	if n, err := strconv.Atoi(strings.TrimSpace(text)); err == nil {
+		return n
+	}
+	return text
+}

@@ -1,0 +1,174 @@
+package adopt
+
+import (
+	"path/filepath"
+	"slices"
+	"strings"
+)
+
+// options takes over what a location says beside what answers there.
+func (s *site) options(t *table, l *block) {
+	app, upstream := t.get("app") != "", t.get("upstream") != ""
+	if app || upstream {
+		for _, add := range s.later {
+			add(t)
+		}
+		s.later = nil
+	}
+	if d, ok := nginxTime(l.find("proxy_read_timeout").arg(0)); ok {
+		switch {
+		case upstream:
+			t.set("answer_timeout", d, "proxy_read_timeout")
+		case app:
+			s.maybe(t, "mount", "request_timeout", d, l.from(), "proxy_read_timeout")
+		}
+	}
+	if d, ok := nginxTime(l.find("proxy_connect_timeout").arg(0)); ok && upstream {
+		t.set("connect_timeout", d, "proxy_connect_timeout")
+	}
+	if size := l.all("client_max_body_size"); len(size) > 0 {
+		if value, ok := readSize(size[0].arg(0)); ok {
+			s.maybe(t, "mount", "body_limit", value, size[0].from(), "client_max_body_size")
+		}
+	}
+	s.headers(t, l)
+	s.access(t, l)
+	if limit := l.find("limit_req"); limit != nil {
+		s.rate(t, limit)
+	}
+	if h := l.find("proxy_set_header"); h != nil && upstream {
+		for _, set := range inForce(l, "proxy_set_header") {
+			if strings.EqualFold(set.arg(0), "host") && set.arg(1) != "$host" && set.arg(1) != "$http_host" {
+				t.set("keep_host", false, set.from())
+			}
+		}
+	}
+}
+
+// inForce gives the directives of a kind that nginx collects: those of the innermost
+// block that has any.
+func inForce(l *block, name string) []*block {
+	for at := l; at != nil; at = at.parent {
+		if found := at.all(name); len(found) > 0 {
+			return found
+		}
+	}
+	return nil
+}
+
+func (s *site) headers(t *table, l *block) {
+	added, always := map[string]string{}, true
+	from := ""
+	for _, h := range inForce(l, "add_header") {
+		if strings.Contains(h.arg(1), "$") {
+			s.miss(t, h.from(), h.text(), "values have no variables here")
+			continue
+		}
+		added[h.arg(0)], from = h.arg(1), h.from()
+		always = always && h.arg(2) == "always"
+	}
+	if len(added) > 0 {
+		s.maybe(t, "mount", "add_headers", added, from, "add_header")
+		if !always && t.get("add_headers") != "" {
+			t.set("headers_when", "success", "")
+		}
+	}
+	hiding := inForce(l, "proxy_hide_header")
+	hidden := make([]string, 0, len(hiding))
+	for _, h := range hiding {
+		hidden = append(hidden, h.arg(0))
+	}
+	if len(hidden) > 0 {
+		s.maybe(t, "mount", "remove_headers", hidden, l.from(), "proxy_hide_header")
+	}
+}
+
+// access takes over who is let in.
+func (s *site) access(t *table, l *block) {
+	for _, kind := range []string{"allow", "deny"} {
+		var list []string
+		for _, a := range inForce(l, kind) {
+			list = append(list, strings.TrimSuffix(a.arg(0), ":"))
+		}
+		if len(list) > 0 {
+			s.maybe(t, "mount", kind, list, l.from(), kind)
+		}
+	}
+	if any := l.find("satisfy"); any.arg(0) == "any" && t.get("allow") != "" {
+		t.set("satisfy", "any", any.from())
+	}
+	realm, file := l.find("auth_basic"), l.find("auth_basic_user_file")
+	if realm == nil || realm.arg(0) == "off" || file == nil {
+		return
+	}
+	s.maybe(t, "mount", "basic_auth", file.arg(0), file.from(), "auth_basic")
+	if t.get("basic_auth") != "" {
+		t.set("basic_auth_realm", realm.arg(0), realm.from())
+		t.about = strings.TrimSpace(t.about + " The password file must have bcrypt hashes (htpasswd -B).")
+	}
+}
+
+func (s *site) rate(t *table, limit *block) {
+	rate, burst := "", ""
+	for _, arg := range limit.args {
+		if name, ok := strings.CutPrefix(arg, "zone="); ok {
+			rate = s.zones[name]
+		}
+		if n, ok := strings.CutPrefix(arg, "burst="); ok {
+			burst = n
+		}
+	}
+	if rate == "" {
+		return // its zone was noted
+	}
+	s.maybe(t, "mount", "rate_limit", rate, limit.from(), "limit_req")
+	if burst != "" && t.get("rate_limit") != "" {
+		t.set("rate_burst", number(burst), "burst")
+	}
+}
+
+// noCounterpart are directives whose loss must be known, wherever they stand.
+var noCounterpart = map[string]string{
+	"rewrite": "paths are not rewritten: redirect by a [[mount]], or let the application do it", "if": "there are no conditions",
+	"error_page": "error pages have a form of their own, by Accept", "proxy_cache": "there is no cache: let the application or a CDN keep copies",
+	"proxy_cache_path": "there is no cache", "sub_filter": "bodies are not changed", "auth_request": "ask in the application",
+	"mirror": "requests are not mirrored", "proxy_next_upstream": "an upstream is one server", "limit_conn": "connections of an address: server.limits.connections_per_address",
+	"lua_code": "there is no Lua", "perl_set": "there is no Perl", "geo": "there are no variables", "split_clients": "there are no variables",
+	"underscores_in_headers": "name the fields in server.allow_headers", "ssl_client_certificate": "client certificates are not asked for",
+	"ssl_verify_client": "client certificates are not asked for", "proxy_ssl_certificate": "no certificate is shown to upstreams",
+	"proxy_method": "methods are not changed", "proxy_set_body": "bodies are not changed", "dav_methods": "WebDAV is the application's",
+}
+
+// standard are files that distributions bring, with nothing that would be missed.
+var standard = []string{"mime.types", "proxy_params", "fastcgi_params", "fastcgi.conf", "uwsgi_params", "scgi_params", "options-ssl-nginx.conf"}
+
+// known notes what of a block has no counterpart.
+func (s *site) known(t *table, b *block) {
+	for _, each := range b.inside {
+		switch why := noCounterpart[each.name]; {
+		case why != "":
+			s.miss(t, each.from(), each.text(), "%s", why)
+		case each.name == "include" && !slices.Contains(standard, filepath.Base(each.arg(0))) && !strings.ContainsAny(each.arg(0), "*?["):
+			s.miss(t, each.from(), each.text(), "the file could not be read")
+		}
+	}
+}
+
+// toldAnyway are fields of requests that Guado sets itself.
+var toldAnyway = []string{
+	"host", "upgrade", "connection", "x-real-ip", "x-forwarded-for", "x-forwarded-proto", "x-forwarded-host", "x-forwarded-port",
+	"x-forwarded-server", "x-scheme", "x-request-id", "accept-encoding", "x-forwarded-ssl", "x-url-scheme", "forwarded", "proxy",
+}
+
+// leftOver notes what the functions above have no place for.
+func (s *site) leftOver(t *table, l *block) {
+	s.known(t, l)
+	for _, b := range l.inside {
+		if b.name == "location" {
+			s.miss(t, b.from(), b.text(), "write it as a [[mount]] of its own: locations are not nested")
+		}
+		if b.name == "proxy_set_header" && !slices.Contains(toldAnyway, strings.ToLower(b.arg(0))) {
+			s.miss(t, b.from(), b.text(), "no fields are added to requests")
+		}
+	}
+}
