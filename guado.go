@@ -16,6 +16,7 @@ import (
 	"log/slog"
 	"os"
 	"sync"
+	"time"
 
 	"github.com/guado-server/guado/internal/config"
 	"github.com/guado-server/guado/internal/link"
@@ -59,6 +60,13 @@ type Server struct {
 	// Ready is called once, when the sockets are open and each group's first worker
 	// has booted or failed to.
 	Ready func(Status)
+	// NotifySocket is that of the service manager that has started the program
+	// ($NOTIFY_SOCKET): it is told when the server is ready, reloads and stops. Empty:
+	// nobody is told.
+	NotifySocket string
+	// Watchdog is within what time that manager wants to hear of the server again and
+	// again ($WATCHDOG_USEC); 0: it does not ask.
+	Watchdog time.Duration
 	// Load reads the configuration anew for [Server.Reload]: complete and checked, as
 	// [Load] gives it. nil: there is nothing to read again.
 	Load func() (*Config, error)

@@ -29,6 +29,7 @@ import (
 	"github.com/guado-server/guado/internal/redirect"
 	"github.com/guado-server/guado/internal/route"
 	"github.com/guado-server/guado/internal/runtime"
+	"github.com/guado-server/guado/internal/service"
 	"github.com/guado-server/guado/internal/static"
 	"github.com/guado-server/guado/internal/supervise"
 	"github.com/guado-server/guado/internal/upstream"
@@ -71,6 +72,7 @@ type base struct {
 	edge      *edge.Server
 	urls      []string // of the listeners
 	watching  watching
+	manager   *service.Manager // nil: none has started us
 	journal   *admin.Journal
 	admin     atomic.Pointer[admin.Server] // nil: none
 	state     atomic.Value                 // State

@@ -52,6 +52,8 @@ func (h *host) reload(ctx context.Context) (*Reload, error) {
 		return nil, err
 	}
 	defer done()
+	h.manager.Reloading()
+	defer h.manager.Reloaded()
 	began := time.Now()
 	h = h.now()
 	if err := errors.Join(h.edge.ReloadTLS(), h.edge.ReopenLog(), h.programs.Reopen()); err != nil {

@@ -25,6 +25,8 @@ func (s *Server) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	h.connect()
+	defer h.manager.Close()
 	ctx, end := context.WithCancel(ctx)
 	defer end()
 	h.end = func(cut bool) {
@@ -77,6 +79,7 @@ func (h *host) serve(ctx context.Context, s *Server) error {
 		err = fmt.Errorf("%w: %w", ErrNeverReady, err)
 	}
 	h.state.Store(Stopping)
+	h.manager.Stopping()
 	close(quit)
 	<-done
 	if n := h.edge.UnderWay(); n > 0 {
@@ -93,11 +96,13 @@ func (h *host) serve(ctx context.Context, s *Server) error {
 // server when it is that of the only application; under `guado dev` the browser shows it
 // and the next change of a file may heal it.
 func (h *host) awaitBoot(quit <-chan struct{}, booted chan<- error, s *Server) {
+	var held []*group
 	for _, g := range h.groups {
 		select {
 		case <-quit:
 			return
 		case <-h.bootPatience(g):
+			held = append(held, g)
 		case err := <-g.workers.FirstBoot():
 			if err != nil && len(h.apps) == 1 && !h.config.Dev && !h.executes(g.config) {
 				booted <- err
@@ -109,6 +114,8 @@ func (h *host) awaitBoot(quit <-chan struct{}, booted chan<- error, s *Server) {
 	if s.Ready != nil {
 		s.Ready(h.status())
 	}
+	h.awaitHeld(quit, held)
+	h.manager.Ready()
 }
 
 // stop ends everything in order. When cut ends, what is still waited for is cut.

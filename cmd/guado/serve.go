@@ -13,6 +13,7 @@ import (
 
 	"github.com/guado-server/guado"
 	"github.com/guado-server/guado/internal/config"
+	"github.com/guado-server/guado/internal/service"
 )
 
 func (c *command) serve() *cobra.Command {
@@ -54,6 +55,11 @@ func (c *command) run(ctx context.Context, cfg *config.Config, again func() (*co
 	server.Log, server.Stdout, server.Stderr, server.Environ = log, c.out, c.err, c.environ
 	server.Ready = func(status guado.Status) { c.banner(cfg, &status, log) }
 
+	var err error
+	if server.NotifySocket, server.Watchdog, err = service.FromEnvironment(); err != nil {
+		return failed(err)
+	}
+
 	drain, release := c.signals(ctx, server, log)
 	defer release()
 	if extra == nil {
@@ -61,7 +67,7 @@ func (c *command) run(ctx context.Context, cfg *config.Config, again func() (*co
 	}
 	done := make(chan error, 1)
 	go func() { done <- extra(drain, server) }()
-	err := server.Run(drain)
+	err = server.Run(drain)
 	release()
 	return verdict(errors.Join(err, <-done))
 }

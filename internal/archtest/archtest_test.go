@@ -62,6 +62,7 @@ var allowed = map[string][]string{
 	"internal/runtime":       {},
 	"internal/watch":         {},
 	"internal/adopt":         {"internal/config"},
+	"internal/service":       {},
 	"internal/link/linktest": {"internal/link"},
 	"internal/archtest":      {},
 	"python":                 {},
@@ -70,11 +71,11 @@ var allowed = map[string][]string{
 		"internal/headers", "internal/limit", "internal/ratelimit", "internal/sendfile",
 		"internal/child", "internal/config", "internal/edge", "internal/edge/compress", "internal/edge/http2", "internal/edge/lane",
 		"internal/exchange", "internal/executor", "internal/gohandler", "internal/link", "internal/observe", "internal/pool", "internal/program", "internal/redirect",
-		"internal/route", "internal/runtime", "internal/static", "internal/supervise", "internal/upstream",
+		"internal/route", "internal/runtime", "internal/service", "internal/static", "internal/supervise", "internal/upstream",
 		"internal/version", "python"},
 	// The command loads, checks and shows a configuration and hands it to the library;
 	// `guado check` boots a worker as the supervisor would.
-	"cmd/guado": {"internal/adopt", "", "internal/admin", "internal/config", "internal/link", "internal/program", "internal/runtime", "internal/supervise",
+	"cmd/guado": {"internal/adopt", "", "internal/admin", "internal/config", "internal/link", "internal/program", "internal/runtime", "internal/service", "internal/supervise",
 		"internal/version", "internal/watch", "python"},
 }
 
