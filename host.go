@@ -116,7 +116,7 @@ func newHost(ctx context.Context, s *Server) (h *host, err error) {
 	if err := h.addGroups(ctx, func(g *group, _ supervise.Options) *group { return g }); err != nil {
 		return nil, err
 	}
-	h.addExecutors()
+	h.executors = executor.New(h.executorOptions())
 	if err := h.addPrograms(s, h.stdout, h.stderr); err != nil {
 		return nil, err
 	}

@@ -48,9 +48,8 @@ func (h *host) callable(g *config.Group, hello *link.Hello) {
 	}
 }
 
-// addExecutors makes the hub of the executors whose pools there are.
-func (h *host) addExecutors() {
-	var list []executor.Options
+// executorOptions are those of the executors whose pools there are.
+func (h *host) executorOptions() (list []executor.Options) {
 	for i := range h.config.Executors {
 		if e := &h.config.Executors[i]; !e.Bypass {
 			list = append(list, executor.Options{
@@ -58,7 +57,7 @@ func (h *host) addExecutors() {
 			})
 		}
 	}
-	h.executors = executor.New(list)
+	return list
 }
 
 // callee answers the calls of a worker.

@@ -1,6 +1,7 @@
 package guado
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -8,6 +9,7 @@ import (
 	"net/http"
 	"reflect"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/guado-server/guado/internal/admin"
@@ -156,10 +158,20 @@ func (t *transaction) run(ctx context.Context) error {
 	}
 	discard := len(t.undone)
 	t.undone = append(t.undone, func() { t.log("closing what was made", edge.Discard()) })
-	ended, err := t.programs()
+	ended, err := t.programs(ctx)
 	if err != nil {
 		return err
 	}
+	// Workers may call an executor as soon as they boot.
+	h.executors.Add(h.executorOptions())
+	t.undone = append(t.undone, h.executors.Keep)
+	turn := func(g *group) int {
+		if h.executes(g.config) {
+			return 0
+		}
+		return 1
+	}
+	slices.SortStableFunc(t.fresh, func(a, b *group) int { return cmp.Compare(turn(a), turn(b)) })
 	for _, g := range t.fresh {
 		if err := t.launch(ctx, g); err != nil {
 			return fmt.Errorf("group %s: %w", g.config.Name, err)
@@ -175,7 +187,7 @@ func (t *transaction) run(ctx context.Context) error {
 	h.current.Store(h)
 	behind()
 	t.tune()
-	t.retire()
+	t.retire(h.executors.Change(h.executorOptions()))
 	ended()
 	return nil
 }
@@ -239,13 +251,18 @@ func (t *transaction) needsOthers(before, made *group) bool {
 		return table == "" && c.Class == config.Workers
 	})
 	return server || before.interpreter.Executable != made.interpreter.Executable ||
+		!slices.Equal(before.hello.Executors, made.hello.Executors) ||
 		!reflect.DeepEqual(process(before.config), process(made.config))
 }
 
-// programs replaces the programs that are different. Those that are no longer wanted go
-// on until the workers that may need them have ended: the function that it gives ends
-// them.
-func (t *transaction) programs() (ended func(), err error) {
+// provePatience is how long a program that a reload has started may take to be ready
+// when it has no ready_timeout.
+const provePatience = time.Minute
+
+// programs replaces the programs that are different, and waits until they are ready.
+// Those that are no longer wanted go on until the workers that may need them have ended:
+// the function that it gives ends them.
+func (t *transaction) programs(ctx context.Context) (ended func(), err error) {
 	names := map[string]bool{}
 	for _, c := range t.changes {
 		if table, name := c.About(); table == "program" {
@@ -273,15 +290,23 @@ func (t *transaction) programs() (ended func(), err error) {
 			names[spec.Program] = false
 		}
 	}
-	set.Replace(meanwhile, changed)
 	t.undone = append(t.undone, func() { set.Replace(before, changed) })
-	return func() { set.Replace(after, never) }, nil
+	set.Replace(meanwhile, changed)
+	var started []string
+	patience := provePatience
+	for i := range t.to.config.Programs {
+		if p := &t.to.config.Programs[i]; names[p.Name] {
+			started = append(started, p.Name)
+			patience = max(patience, p.ReadyTimeout.Std()+provePatience)
+		}
+	}
+	return func() { set.Replace(after, never) }, set.Prove(ctx, started, patience)
 }
 
 // launch starts the workers of a new group and waits until all of them serve.
 func (t *transaction) launch(ctx context.Context, g *group) error {
 	h := t.to
-	if err := h.programs.Await(ctx, g.config.After); err != nil {
+	if err := t.await(ctx, g); err != nil {
 		return err
 	}
 	t.undone = append(t.undone, func() {
@@ -310,6 +335,18 @@ func (t *transaction) launch(ctx context.Context, g *group) error {
 	}
 	return nil
 }
+
+// await waits for the programs that a group comes after, as long as for its workers.
+func (t *transaction) await(ctx context.Context, g *group) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, g.config.BootTimeout.Std(), errNotReady)
+	defer cancel()
+	if t.to.programs.Await(ctx, g.config.After) != nil {
+		return fmt.Errorf("programs that it comes after (%s): %w", strings.Join(g.config.After, ", "), context.Cause(ctx))
+	}
+	return nil
+}
+
+var errNotReady = errors.New("not ready within its boot_timeout")
 
 // renew replaces the workers of a group one by one.
 func (t *transaction) renew(ctx context.Context, r *renewal) error {
@@ -362,8 +399,9 @@ func (t *transaction) tune() {
 }
 
 // retire ends what belongs to the configuration of before alone: groups when no request
-// is on its way to them or with them, or after the graceful timeout.
-func (t *transaction) retire() {
+// is on its way to them or with them, or after the graceful timeout. The tasks of
+// executors are through when the channels are closed.
+func (t *transaction) retire(tasks []<-chan struct{}) {
 	h := t.from
 	h.road.retire()
 	t.to.reloads.left(h.road)
@@ -372,10 +410,13 @@ func (t *transaction) retire() {
 	}
 	graceful, cancel := context.WithTimeout(h.server.cut, t.to.config.Server.GracefulTimeout.Std())
 	defer cancel()
-	select {
-	case <-h.road.empty:
-	case <-graceful.Done():
+	for _, through := range append([]<-chan struct{}{h.road.empty}, tasks...) {
+		select {
+		case <-through:
+		case <-graceful.Done():
+		}
 	}
+	t.to.executors.Keep() // who could call those that are gone has been answered
 	for _, g := range t.leaving {
 		if g.pool.Idle(graceful) != nil {
 			h.log.Warn("requests to workers that were replaced are cut", "group", g.config.Name, "because", whyCut(h.server.cut))

@@ -120,6 +120,7 @@ func (h *host) awaitBoot(quit <-chan struct{}, booted chan<- error, s *Server) {
 
 // stop ends everything in order. When cut ends, what is still waited for is cut.
 func (h *host) stop(cut context.Context) error {
+	h.watching.health.Drain() // at once: a reload that is taken back may take its time
 	h.reloads.close()
 	h = h.now() // there is no other after it
 	h.beUnready(cut)

@@ -6,8 +6,10 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -209,6 +211,132 @@ func TestAProgramIsReplacedWithItsConfiguration(t *testing.T) {
 	}
 	if r.pids() != before {
 		t.Error("workers were replaced with a program")
+	}
+}
+
+func TestAReloadThatFailsLeavesTheProgramsAsTheyWere(t *testing.T) {
+	program := func(command, more string) string {
+		return oneApp + "[[program]]\nname = \"talker\"\ncommand = [\"sh\", \"-c\", \"" + command + "\"]\nready = \"log:ready\"\n" + more
+	}
+	good := program("echo ready; exec sleep 1000", "")
+	r := newReloadable(t, good)
+	for _, c := range []struct{ name, text, say string }{
+		{"a program that ends at once", program("exit 7", ""), "program talker could not be started: exit code 7"},
+		{"a program that is not ready in time", program("exec sleep 1000", "ready_timeout = 0.1\n"), "not ready within ready_timeout"},
+		{"a new program that cannot be started", good + "[[program]]\nname = \"none\"\ncommand = [\"./nosuch\"]\n", "program none could not be started"},
+		{"a new program for which another is not ready", good + "[[program]]\nname = \"more\"\ncommand = [\"sleep\", \"1000\"]\nafter = [\"never\"]\n[[program]]\nname = \"never\"\ncommand = [\"false\"]\n", "program never could not be started"},
+		{"a worker that cannot boot", strings.Replace(program("echo ready; exec sleep 1001", ""), "one", "broken", 1), "told to break"},
+	} {
+		r.rewrite(c.text)
+		if done := run(t, r.dir, "reload"); done.code != exitFailed || !strings.Contains(done.err, c.say) {
+			t.Errorf("%s: %d %s, want %q", c.name, done.code, done.err, c.say)
+		}
+		poll(t, "the program of before, after "+c.name, func() bool {
+			all := r.status().Programs
+			if len(all) != 1 || all[0].State != "ready" {
+				return false
+			}
+			line, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", all[0].PID))
+			return err == nil && strings.HasPrefix(string(line), "sleep\x001000\x00")
+		})
+	}
+	if _, keys := r.reload(good); keys != "" {
+		t.Errorf("the server has kept of what failed:\n%s", keys)
+	}
+}
+
+// tasks answers with what an executor gives; /pid asks for its process, /hold waits in it.
+const tasks = `
+import os, time
+import guado
+
+def held(folder):
+    open(os.path.join(folder, "called"), "w").close()
+    while not os.path.exists(os.path.join(folder, "go")):
+        time.sleep(0.01)
+    return "held"
+
+def told(word):
+    return word
+
+def application(environ, start_response):
+    start_response("200 OK", [("Content-Type", "text/plain")])
+    name, _, what = environ["PATH_INFO"].strip("/").partition("/")
+    try:
+        one = guado.executor(name)
+        task = one.submit(held, os.getcwd()) if what == "hold" else one.submit(told, name)
+        return [str(task.result()).encode()]
+    except guado.ExecutorError as error:
+        return [type(error).__name__.encode()]
+`
+
+func TestExecutorsComeAndGoAndChangeWithTheConfiguration(t *testing.T) {
+	app := "[[app]]\nname = \"tasks\"\ntarget = \"tasks\"\n[[mount]]\napp = \"tasks\"\n"
+	cpu := func(more string) string { return app + "[[executor]]\nname = \"cpu\"\n" + more }
+	dir, s := site(t, map[string]string{"tasks.py": tasks, "guado.toml": cpu("")})
+	r := &reloadable{server: s, t: t, dir: dir}
+	poll(t, "all workers", func() bool {
+		return !slices.ContainsFunc(workersOf(t, dir), func(w guado.Worker) bool { return w.State != "serving" })
+	})
+	before := r.pids()
+	if _, keys := r.reload(cpu("queue = 7\ntask_timeout = 60\n")); keys != "executor.cpu.queue: live\nexecutor.cpu.task_timeout: live\n" || r.pids() != before {
+		t.Errorf("keys\n%sworkers before\n%s\nand after\n%s", keys, before, r.pids())
+	}
+
+	// More processes: the task that is under way comes to its end in the one of before.
+	answers := make(chan answer, 1)
+	go func() {
+		a, err := try(s.url + "/cpu/hold")
+		if err != nil {
+			a.body = err.Error()
+		}
+		answers <- a
+	}()
+	awaitFile(t, filepath.Join(dir, "called"))
+	r.rewrite(cpu("processes = 2\n"))
+	reload := start(t, program(t, dir, "reload"))
+	poll(t, "the new processes", func() bool { return strings.Count(r.pids(), "cpu ") == 2 })
+	if a := get(t, s.url+"/cpu"); a.body != "cpu" {
+		t.Errorf("a task of the new processes: %+v", a)
+	}
+	select {
+	case a := <-answers:
+		t.Fatalf("the task was cut: %+v", a)
+	case <-reload.done:
+		t.Error("reload did not wait for the process that it takes away")
+	default:
+	}
+	write(t, filepath.Join(dir, "go"), "")
+	if a := <-answers; a.body != "held" {
+		t.Errorf("the task that was under way: %+v", a)
+	}
+	if code := reload.end(); code != exitOK {
+		t.Errorf("exit code %d", code)
+	}
+
+	// Another one: every worker is told of it.
+	if _, keys := r.reload(cpu("processes = 2\n[[executor]]\nname = \"more\"\n")); keys != "executor.more: replaced workers\n" {
+		t.Errorf("keys\n%s", keys)
+	}
+	if a, b := get(t, s.url+"/cpu"), get(t, s.url+"/more"); a.body != "cpu" || b.body != "more" {
+		t.Errorf("both executors: %+v %+v", a, b)
+	}
+	if all := r.status().Executors; len(all) != 2 || all[0].Name != "cpu" || all[0].Done != 3 || all[1].Done != 1 {
+		t.Errorf("executors %+v", all)
+	}
+
+	// One that fails leaves what there was.
+	r.rewrite(cpu("processes = 2\npreload = [\"nosuch\"]\n"))
+	if done := run(t, dir, "reload"); done.code != exitFailed {
+		t.Errorf("%+v", done)
+	}
+	if a, b := get(t, s.url+"/cpu"), get(t, s.url+"/more"); a.body != "cpu" || b.body != "more" {
+		t.Errorf("after a reload that failed: %+v %+v", a, b)
+	}
+
+	r.reload(app)
+	if a := get(t, s.url+"/cpu"); a.body != "UnknownExecutor" || len(r.status().Executors) != 0 || strings.Contains(r.pids(), "cpu") {
+		t.Errorf("without executors: %+v, workers\n%s", a, r.pids())
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 )
@@ -26,6 +27,47 @@ func TestEachKeyHasAClass(t *testing.T) {
 	for key := range classes {
 		if !used[key] {
 			t.Errorf("the table of reload.go has a class for %s, which is no key", key)
+		}
+	}
+}
+
+// TestTheDocumentationSaysWhatNeedsARestart holds its table against that of reload.go,
+// both ways.
+func TestTheDocumentationSaysWhatNeedsARestart(t *testing.T) {
+	text, err := os.ReadFile("../../docs/admin.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	row := regexp.MustCompile(`(?m)^\| needs restart \| (.*?) The value stays`).FindStringSubmatch(string(text))
+	if row == nil {
+		t.Fatal("docs/admin.md has no row of what needs a restart")
+	}
+	said := map[string]bool{}
+	for _, m := range regexp.MustCompile("`([^`]+)`").FindAllStringSubmatch(row[1], -1) {
+		said[strings.TrimPrefix(strings.Trim(m[1], "[]"), "server.")] = true
+	}
+	delete(said, "tls") // TestTLSOnAndOffNeedsARestartAndAnotherCertificateDoesNot
+	used := map[string]bool{}
+	for _, s := range sections() {
+		for _, f := range s.fields {
+			key := s.path + "." + f.key
+			if c, _ := ClassOf(key); c != Restart {
+				continue
+			}
+			short := strings.TrimPrefix(key, "server.")
+			switch {
+			case said[short]:
+				used[short] = true
+			case said[s.path]:
+				used[s.path] = true
+			default:
+				t.Errorf("docs/admin.md does not say that %s needs a restart", key)
+			}
+		}
+	}
+	for name := range said {
+		if !used[name] {
+			t.Errorf("docs/admin.md says that %s needs a restart, and it does not", name)
 		}
 	}
 }

@@ -10,44 +10,62 @@ var errOverCap = errors.New("too many connections from one address")
 
 // caps counts the open connections, together and per address.
 type caps struct {
-	slots   chan struct{} // nil: no cap
-	perAddr int
-	mu      sync.Mutex // guards the rest
+	mu      sync.Mutex // guards all
+	most    int        // 0: no cap
+	perAddr int        // 0: no cap
 	total   int
 	all     uint64 // ever
 	addrs   map[netip.Addr]int
+	free    chan struct{} // closed when there may be a place; nil: nobody waits for one
 }
 
 func newCaps(total, perAddr int) *caps {
-	c := &caps{perAddr: perAddr, addrs: map[netip.Addr]int{}}
-	if total > 0 {
-		c.slots = make(chan struct{}, total)
-	}
-	return c
+	return &caps{most: total, perAddr: perAddr, addrs: map[netip.Addr]int{}}
+}
+
+// change puts other caps in place. Connections over a smaller one stay open.
+func (c *caps) change(total, perAddr int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.most, c.perAddr = total, perAddr
+	c.wake()
 }
 
 // acquire takes a place, waiting for one; false when stop was closed.
 func (c *caps) acquire(stop <-chan struct{}) bool {
-	if c.slots != nil {
+	for {
+		c.mu.Lock()
+		if c.most <= 0 || c.total < c.most {
+			c.total++
+			c.all++
+			c.mu.Unlock()
+			return true
+		}
+		if c.free == nil {
+			c.free = make(chan struct{})
+		}
+		free := c.free
+		c.mu.Unlock()
 		select {
-		case c.slots <- struct{}{}:
+		case <-free:
 		case <-stop:
 			return false
 		}
 	}
-	c.mu.Lock()
-	c.total++
-	c.all++
-	c.mu.Unlock()
-	return true
 }
 
 func (c *caps) release() {
 	c.mu.Lock()
+	defer c.mu.Unlock()
 	c.total--
-	c.mu.Unlock()
-	if c.slots != nil {
-		<-c.slots
+	c.wake()
+}
+
+// wake tells accept loops that wait to look again. Called with mu held.
+func (c *caps) wake() {
+	if c.free != nil {
+		close(c.free)
+		c.free = nil
 	}
 }
 
@@ -72,18 +90,15 @@ type place struct {
 // enterAddr counts the connection for its address; false when there are too many. An
 // IPv6 client has a whole /64 to choose addresses from, so that is what counts.
 func (p *place) enterAddr(a netip.Addr) bool {
-	c := p.caps
-	if c.perAddr <= 0 {
-		return true
-	}
 	if a.Is6() {
 		if net, err := a.Prefix(64); err == nil {
 			a = net.Addr()
 		}
 	}
+	c := p.caps
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.addrs[a] >= c.perAddr {
+	if c.perAddr > 0 && c.addrs[a] >= c.perAddr {
 		return false
 	}
 	c.addrs[a]++

@@ -111,8 +111,8 @@ type Change struct {
 	next   *settings
 }
 
-// Prepare checks other options for the server; Listeners and caps are not among what
-// can change. Nothing is different until [Change.Apply].
+// Prepare checks other options for the server; Listeners are not among what can change.
+// Nothing is different until [Change.Apply].
 func (s *Server) Prepare(o Options) (*Change, error) {
 	next, err := s.settle(o, s.now.Load())
 	if err != nil {
@@ -122,10 +122,11 @@ func (s *Server) Prepare(o Options) (*Change, error) {
 }
 
 // Apply puts the options in place. Connections that are open keep their limits, their
-// certificate and whether they are trusted.
+// certificate and whether they are trusted; those over a smaller cap stay open.
 func (c *Change) Apply() error {
 	s := c.server
 	before := s.now.Swap(c.next)
+	s.caps.change(c.next.options.MaxConns, c.next.options.MaxConnsPerAddr)
 	s.mu.Lock()
 	if c.next.lanes != before.lanes {
 		s.lanes = append(s.lanes, c.next.lanes)

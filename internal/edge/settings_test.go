@@ -79,6 +79,49 @@ func TestOtherOptionsHoldForTheNextRequestOfAnOpenConnection(t *testing.T) {
 	}
 }
 
+func TestOtherCapsHoldAtOnce(t *testing.T) {
+	r := serve(t, modes[0], func(x *exchange.Exchange) { text(x, 200, "ok") }, func(o *Options) { o.MaxConns = 1 })
+	ask := func(c net.Conn) {
+		if _, err := fmt.Fprint(c, "GET / HTTP/1.1\r\nHost: a\r\n\r\n"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	answered := func(c net.Conn) bool {
+		line, err := bufio.NewReader(c).ReadString('\n')
+		return err == nil && strings.Contains(line, " 200 ")
+	}
+	first, second := r.dial(), r.dial()
+	ask(first)
+	if !answered(first) {
+		t.Fatal("no answer")
+	}
+	ask(second) // it waits: the first stays open
+	if n := r.Accepted(); n != 1 {
+		t.Errorf("%d connections were let in", n)
+	}
+	r.apply(func(o *Options) { o.MaxConns = 5 })
+	if !answered(second) {
+		t.Error("the one that waited was not let in")
+	}
+	r.apply(func(o *Options) { o.MaxConnsPerAddr = 2 })
+	if third := r.dial(); answered(third) {
+		t.Error("the address has three connections")
+	}
+	if err := first.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for end := time.Now().Add(patience); ; {
+		c := r.dial()
+		_, _ = fmt.Fprint(c, "GET / HTTP/1.1\r\nHost: a\r\n\r\n") // it may have been closed
+		if answered(c) {
+			return
+		}
+		if time.Now().After(end) {
+			t.Fatal("a place that was given back is not given on")
+		}
+	}
+}
+
 func TestOptionsThatAreWrongChangeNothing(t *testing.T) {
 	r := serve(t, modes[0], func(x *exchange.Exchange) { text(x, 200, "fine") })
 	for name, change := range map[string]func(*Options){

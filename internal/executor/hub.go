@@ -46,35 +46,126 @@ type Status struct {
 
 // Hub is all executors of a host.
 type Hub struct {
+	wait   sync.WaitGroup
+	serial atomic.Uint64
+
+	mu        sync.Mutex // guards the rest
 	executors map[string]*pool
-	order     []*pool
-	wait      sync.WaitGroup
-	serial    atomic.Uint64
+	order     []*pool // of those that the configuration has
 }
 
 // pool is one executor.
 type pool struct {
-	opts Options
+	name string
+	way  atomic.Pointer[way]
 
 	mu     sync.Mutex // guards status
 	status Status
 }
 
+// way is how an executor runs its tasks. It counts those that are on it, so that the
+// processes of before are not ended under them.
+type way struct {
+	Options
+	under   atomic.Int64
+	retired atomic.Bool
+	once    sync.Once
+	empty   chan struct{} // closed when it is retired and nobody is on it
+}
+
+func newWay(o Options) *way { return &way{Options: o, empty: make(chan struct{})} }
+
+// take counts a task on the way as it is now. It counts first and looks then, and retire
+// does both the other way round, so that none of them misses the other.
+func (p *pool) take() *way {
+	for {
+		w := p.way.Load()
+		w.under.Add(1)
+		if !w.retired.Load() {
+			return w
+		}
+		w.leave()
+	}
+}
+
+func (w *way) leave() {
+	if w.under.Add(-1) == 0 && w.retired.Load() {
+		w.once.Do(func() { close(w.empty) })
+	}
+}
+
+// retire ends it, once there is another one.
+func (w *way) retire() {
+	w.retired.Store(true)
+	if w.under.Load() == 0 {
+		w.once.Do(func() { close(w.empty) })
+	}
+}
+
 // New makes a hub.
 func New(list []Options) *Hub {
 	h := &Hub{executors: map[string]*pool{}}
+	h.Add(list)
+	h.Change(list)
+	return h
+}
+
+// Add takes executors that are not there yet: workers may call them, and nobody is shown
+// them before they are among those of [Hub.Change].
+func (h *Hub) Add(list []Options) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
 	for _, o := range list {
-		p := &pool{opts: o, status: Status{Name: o.Name}}
-		h.executors[o.Name] = p
+		if h.executors[o.Name] == nil {
+			p := &pool{name: o.Name, status: Status{Name: o.Name}}
+			p.way.Store(newWay(o))
+			h.executors[o.Name] = p
+		}
+	}
+}
+
+// Change gives the executors, all of which have been added, other options: tasks that
+// come from now on go by them. One that is not among them is still there for the workers
+// that know it, until [Hub.Keep]. What it gives is closed when the tasks of before have
+// come to their ends.
+func (h *Hub) Change(list []Options) (through []<-chan struct{}) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.order = nil
+	for _, o := range list {
+		p := h.executors[o.Name]
+		before := p.way.Swap(newWay(o))
+		before.retire()
+		through = append(through, before.empty)
 		h.order = append(h.order, p)
 	}
-	return h
+	return through
+}
+
+// Keep forgets all executors but those that are shown.
+func (h *Hub) Keep() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.executors = map[string]*pool{}
+	for _, p := range h.order {
+		h.executors[p.name] = p
+	}
+}
+
+// find gives the executor with this name; nil when there is none.
+func (h *Hub) find(name string) *pool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.executors[name]
 }
 
 // Status tells how the executors are.
 func (h *Hub) Status() []Status {
-	all := make([]Status, 0, len(h.order))
-	for _, p := range h.order {
+	h.mu.Lock()
+	order := h.order
+	h.mu.Unlock()
+	all := make([]Status, 0, len(order))
+	for _, p := range order {
 		p.mu.Lock()
 		all = append(all, p.status)
 		p.mu.Unlock()
@@ -105,7 +196,7 @@ var errTwice = errors.New("a call with this number is under way")
 
 // Call starts a task, or refuses it.
 func (c *caller) Call(id uint32, call link.Call) {
-	p := c.hub.executors[call.Name]
+	p := c.hub.find(call.Name)
 	switch {
 	case call.What != link.CallExecute:
 		c.answer(id, 404, "unknown_call", fmt.Sprintf("the host knows no call %d", call.What))
@@ -119,10 +210,12 @@ func (c *caller) Call(id uint32, call link.Call) {
 	}
 	t := newTask(c, p, id, call)
 	if err := c.enter(t); err != nil {
+		t.way.leave()
 		c.answer(id, 503, "queue_full", err.Error())
 		return
 	}
-	if err := p.enter(); err != nil {
+	if err := p.enter(t.way); err != nil {
+		t.way.leave()
 		c.leave(t)
 		c.answer(id, 503, "queue_full", err.Error())
 		return
@@ -188,12 +281,12 @@ func (c *caller) End() {
 }
 
 // enter takes a place in the queue.
-func (p *pool) enter() error {
+func (p *pool) enter(w *way) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.status.Waiting >= p.opts.Running+p.opts.Queue {
+	if p.status.Waiting >= w.Running+w.Queue {
 		p.status.Refused++
-		return fmt.Errorf("executor %s runs %d tasks and %d wait", p.opts.Name, p.opts.Running, p.opts.Queue)
+		return fmt.Errorf("executor %s runs %d tasks and %d wait", p.name, w.Running, w.Queue)
 	}
 	p.status.Waiting++
 	return nil

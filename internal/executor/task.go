@@ -17,6 +17,7 @@ import (
 type task struct {
 	caller    *caller
 	pool      *pool
+	way       *way // left when it has run
 	id        uint32
 	data      []byte
 	timeout   time.Duration
@@ -32,10 +33,10 @@ type task struct {
 }
 
 func newTask(c *caller, p *pool, id uint32, call link.Call) *task {
-	t := &task{caller: c, pool: p, id: id, data: call.Data, x: exchange.New()}
+	t := &task{caller: c, pool: p, way: p.take(), id: id, data: call.Data, x: exchange.New()}
 	t.timeout = time.Duration(call.TimeoutMS) * time.Millisecond
 	if t.timeout == 0 {
-		t.timeout = p.opts.Timeout
+		t.timeout = t.way.Timeout
 	}
 	return t
 }
@@ -44,7 +45,7 @@ func newTask(c *caller, p *pool, id uint32, call link.Call) *task {
 func (t *task) run() {
 	x := t.x
 	x.Answer, x.Timeout = t, t.timeout
-	x.App = t.pool.opts.Name
+	x.App = t.pool.name
 	x.Request = exchange.Request{
 		ID: "call-" + strconv.FormatUint(t.caller.hub.serial.Add(1), 10), Method: "POST", Version: exchange.HTTP11, Scheme: "http",
 		Host: []byte("guado"), Target: []byte("/"), RawPath: []byte("/"), Path: []byte("/"),
@@ -54,7 +55,8 @@ func (t *task) run() {
 	if t.cancelled.Load() {
 		x.SetGone(exchange.Closed)
 	}
-	t.pool.opts.Handler.Serve(x)
+	t.way.Handler.Serve(x)
+	t.way.leave()
 	t.pool.left(t)
 	if !t.caller.leave(t) {
 		return // cancelled, or the worker has ended

@@ -165,3 +165,39 @@ func TestProgramsAreReplacedAndTheOthersRunOn(t *testing.T) {
 		t.Errorf("after the stop: %+v", st)
 	}
 }
+
+func TestProgramsProveThemselvesOrSayWhatIsWrong(t *testing.T) {
+	migrate := shell("migrate", "exit 0")
+	migrate.Once, migrate.Restart = true, program.OnFailure
+	later := self(t, "later", "sleep")
+	later.Autostart = false
+	fails := shell("fails", "exit 3")
+	fails.StartTime = time.Minute
+	slow := self(t, "slow", "sleep")
+	slow.Ready = program.Condition{Kind: "file", Value: "/nonexistent/file"}
+	held := self(t, "held", "sleep")
+	held.After = []string{"slow"}
+	r := start(t, self(t, "daemon", "sleep"), migrate, later, fails, slow, held)
+	if err := r.Prove(r.ctx(), []string{"daemon", "migrate", "later"}, time.Minute); err != nil {
+		t.Error(err)
+	}
+	if st := r.get("migrate"); st.State != program.Done {
+		t.Errorf("a once program that has not ended: %+v", st)
+	}
+	for name, want := range map[string]string{
+		"fails": "program fails could not be started: exit code 3", "slow": "program slow is not ready yet", "held": "program held waits for slow",
+	} {
+		patience := time.Minute
+		if name != "fails" {
+			patience = time.Millisecond
+		}
+		if err := r.Prove(r.ctx(), []string{name}, patience); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, want %q", name, err, want)
+		}
+	}
+	gone, cancel := context.WithCancel(r.ctx())
+	cancel()
+	if err := r.Prove(gone, []string{"slow"}, time.Minute); !errors.Is(err, context.Canceled) {
+		t.Error(err)
+	}
+}
