@@ -175,6 +175,16 @@ async def waits(scope: Message, receive: Receive, send: Send) -> None:
     await asyncio.sleep(600)
 
 
+async def tidies(scope: Message, receive: Receive, send: Send) -> None:
+    """Its cleanup blocks the loop for longer than an interrupt takes to be tried again."""
+    try:
+        await asyncio.sleep(600)
+    finally:
+        time.sleep(0.2)
+        spin(0.01)
+        NOTES.append("cleaned up")
+
+
 async def loops(scope: Message, receive: Receive, send: Send) -> None:
     loop({"QUERY_STRING": scope["query_string"].decode()})
 
@@ -212,7 +222,7 @@ class Blocked:
         return iter(self.file.readline, b"x")
 
 
-ASGI_WORK = {f"/{f.__name__}": f for f in (waits, loops, sleeps, receives, ignores)}
+ASGI_WORK = {f"/{f.__name__}": f for f in (waits, tidies, loops, sleeps, receives, ignores)}
 
 
 def asgi(scope: Message, receive: Receive, send: Send) -> Any:

@@ -244,6 +244,14 @@ def test_a_task_that_waits_is_cancelled(loop: Worker, here: Path) -> None:
     assert loop.errors() == []
 
 
+def test_the_cleanup_of_a_cancelled_task_is_not_interrupted(loop: Worker, here: Path) -> None:
+    answer = begun(loop, "/tidies", here)
+    interrupt(loop, answer)
+    loop.wait(answer)
+    assert notes(loop) == ["cleaned up", "CancelledError"]
+    assert loop.errors() == []
+
+
 def test_a_loop_inside_a_coroutine_raises_request_timeout(loop: Worker, here: Path) -> None:
     answer = begun(loop, "/loops", here)
     interrupt(loop, answer)

@@ -28,12 +28,13 @@ static gd_asgi_exchange *find(uint32_t stream) {
     return NULL;
 }
 
-/* It blocks the loop right now: cancelling its task would come too late. */
+/* It blocks the loop right now: cancelling its task would come too late. One that was
+ * cancelled already is cleaning up, which nothing may cut short. */
 unsigned long gd_asgi_interrupt(uint32_t stream) {
     gd_asgi_exchange *x = find(stream);
     if (x == NULL || !x->stepping)
         return 0;
-    if (!x->told) {
+    if (!x->told && !x->interrupted) {
         PyThreadState_SetAsyncExc(x->server->thread, gd_request_timeout);
         x->pending = x->told = 1;
     }
