@@ -111,8 +111,8 @@ func newHost(ctx context.Context, s *Server) (h *host, err error) {
 			_ = h.watching.unwatch(context.Background())
 		}
 	}(h)
-	h.stdout = supervise.NewLines(h.journal.Tee(s.Stdout, "stdout", h.printer))
-	h.stderr = supervise.NewLines(h.journal.Tee(s.Stderr, "stderr", h.printer))
+	h.stdout = supervise.NewLines(s.Stdout, func(source, line string) { h.journal.Line(source, "stdout", line) })
+	h.stderr = supervise.NewLines(s.Stderr, func(source, line string) { h.journal.Line(source, "stderr", line) })
 	if err := h.addGroups(ctx, func(g *group, _ supervise.Options) *group { return g }); err != nil {
 		return nil, err
 	}

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"net/http"
 	"slices"
-	"strings"
 
 	"github.com/guado-server/guado/internal/admin"
 	"github.com/guado-server/guado/internal/config"
@@ -50,21 +49,6 @@ func (h *host) adminPath() string {
 		return a.Path()
 	}
 	return ""
-}
-
-// printer tells who printed a line: a program puts its name in front.
-func (h *host) printer(line string) (name, text string) {
-	h = h.now()
-	name, text, found := strings.Cut(line, " | ")
-	if group, slot, is := strings.Cut(name, " "); found && is && h.config.Group(group) != nil {
-		return slot, text
-	}
-	for i := range h.config.Programs {
-		if p := h.config.Programs[i].Name; found && (name == p || strings.HasPrefix(name, p+"-")) {
-			return name, text
-		}
-	}
-	return "worker", line
 }
 
 // Worker is a worker with its group and what it has under way.

@@ -284,7 +284,7 @@ func TestAProgramIsListedStoppedStartedAndRestarted(t *testing.T) {
 target = "hello"
 [[program]]
 name = "talker"
-command = ["sh", "-c", "echo spoken; exec sleep 1000"]
+command = ["sh", "-c", "echo '{\"said\": 1}'; echo spoken; exec sleep 1000"]
 start_seconds = 0
 ready = "log:spoken"
 `})
@@ -313,6 +313,8 @@ ready = "log:spoken"
 	}
 	if r := run(t, dir, "logs", "talker"); !regexp.MustCompile(`(?m) talker +spoken$`).MatchString(r.out) {
 		t.Errorf("its log: %+v", r)
+	} else if !strings.Contains(r.out, ` talker {"said": 1}`) {
+		t.Errorf("a line of JSON is not the program's: %+v", r)
 	}
 	if r := run(t, dir, "ps", "--json"); !strings.Contains(r.out, `"program": "talker"`) || !strings.Contains(r.out, `"slot": "p01"`) {
 		t.Errorf("ps: %+v", r)

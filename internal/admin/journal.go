@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"io"
 	"log/slog"
 	"maps"
 	"strings"
@@ -222,25 +221,4 @@ func note(into map[string]any, prefix string, a slog.Attr) {
 	default: // times and durations
 		into[prefix+a.Key] = v.String()
 	}
-}
-
-// Tee gives a writer that notes what is written, whole lines, and passes it on to w.
-// source tells from a line who printed it, and gives the line without that.
-func (j *Journal) Tee(w io.Writer, stream string, source func(line string) (name, text string)) io.Writer {
-	return &printed{w: w, journal: j, source: source, stream: stream}
-}
-
-type printed struct {
-	w       io.Writer
-	journal *Journal
-	stream  string
-	source  func(string) (string, string)
-}
-
-func (p *printed) Write(b []byte) (int, error) {
-	for line := range strings.Lines(string(b)) {
-		name, text := p.source(line)
-		p.journal.Line(name, p.stream, text)
-	}
-	return p.w.Write(b)
 }

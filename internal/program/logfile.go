@@ -1,7 +1,6 @@
 package program
 
 import (
-	"encoding/json"
 	"fmt"
 	"math"
 	"sync"
@@ -40,9 +39,9 @@ func (s *Set) sink(l LogFile, host *supervise.Lines, spec *Spec) sink {
 // hostOutput passes lines on to the host's output, no more than so many a second. It
 // serves one stream, so one goroutine at a time uses it.
 type hostOutput struct {
-	lines  *supervise.Lines
-	prefix string
-	limit  float64 // lines a second; 0: none
+	lines *supervise.Lines
+	name  string
+	limit float64 // lines a second; 0: none
 
 	tokens  float64
 	filled  time.Time
@@ -53,7 +52,7 @@ type hostOutput struct {
 const burst = 5
 
 func newHostOutput(lines *supervise.Lines, name string, limit int) *hostOutput {
-	return &hostOutput{lines: lines, prefix: name + " | ", limit: float64(limit), tokens: float64(burst * limit), filled: time.Now()}
+	return &hostOutput{lines: lines, name: name, limit: float64(limit), tokens: float64(burst * limit), filled: time.Now()}
 }
 
 func (o *hostOutput) writeLine(line []byte) error {
@@ -62,17 +61,16 @@ func (o *hostOutput) writeLine(line []byte) error {
 		return nil
 	}
 	if o.dropped > 0 {
-		told := fmt.Sprintf("%s(guado: %d lines suppressed, over output_limit)\n", o.prefix, o.dropped)
+		told := fmt.Sprintf("(guado: %d lines suppressed, over output_limit)\n", o.dropped)
 		o.dropped = 0
-		if err := o.lines.WriteLine([]byte(told)); err != nil {
+		if err := o.pass([]byte(told)); err != nil {
 			return err
 		}
 	}
-	if line[0] == '{' && json.Valid(line) {
-		return o.lines.WriteLine(line) // a record for the collector of logs, which a prefix would break
-	}
-	return o.lines.WriteLine(append([]byte(o.prefix), line...))
+	return o.pass(line)
 }
+
+func (o *hostOutput) pass(line []byte) error { return o.lines.Write(o.name, o.name+" | ", line) }
 
 // passes takes a token for a line.
 func (o *hostOutput) passes(now time.Time) bool {

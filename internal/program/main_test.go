@@ -129,6 +129,7 @@ type rig struct {
 	dir      string
 	out, log text
 	seen     text // lines that do not reach the host's output
+	passed   text // lines that do, and whose they are
 }
 
 // shell is a program that a shell runs.
@@ -156,7 +157,7 @@ func self(t *testing.T, name, role string) program.Spec {
 func start(t *testing.T, specs ...program.Spec) *rig {
 	t.Helper()
 	r := &rig{t: t, dir: t.TempDir()}
-	out := supervise.NewLines(&r.out)
+	out := supervise.NewLines(&r.out, func(source, line string) { _, _ = fmt.Fprintln(&r.passed, source, line) })
 	for i := range specs {
 		if specs[i].Dir == "" {
 			specs[i].Dir = r.dir

@@ -129,6 +129,9 @@ func TestWhatAProgramLeavesBehindWhenItEndsByItselfIsKilled(t *testing.T) {
 func TestALineOfJSONPassesAsItIs(t *testing.T) {
 	r := start(t, shell("x", `echo '{"level": "info"}'; echo '{broken}'; exec sleep 1000`))
 	r.eventually("both lines are there", func() bool { return r.out.String() == "{\"level\": \"info\"}\nx | {broken}\n" })
+	if got := r.passed.String(); got != "x {\"level\": \"info\"}\nx {broken}\n" {
+		t.Errorf("they were told of as %q", got)
+	}
 }
 
 func TestProgramsAreReplacedAndTheOthersRunOn(t *testing.T) {

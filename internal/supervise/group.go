@@ -111,10 +111,10 @@ type Group struct {
 // New makes a group; Start starts its workers.
 func New(o Options) *Group {
 	if o.Stdout == nil {
-		o.Stdout = NewLines(io.Discard)
+		o.Stdout = NewLines(io.Discard, nil)
 	}
 	if o.Stderr == nil {
-		o.Stderr = NewLines(io.Discard)
+		o.Stderr = NewLines(io.Discard, nil)
 	}
 	g := &Group{first: make(chan error, 1), jobs: make(chan struct{}, 1)}
 	g.ctx, g.stop = context.WithCancel(context.Background())

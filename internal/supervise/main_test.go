@@ -164,7 +164,7 @@ func start(t *testing.T, role string, change ...func(*supervise.Options)) *rig {
 	r.pool = pool.New(pool.Options{Log: log, Spool: pool.NewSpool(pool.SpoolOptions{})})
 	spawner := child.NewSpawner(child.Options{Instance: rand.Text()})
 	o := options(role, r.pool, spawner)
-	o.Log, o.Stdout, o.Stderr = log, supervise.NewLines(&r.out), supervise.NewLines(&r.errOut)
+	o.Log, o.Stdout, o.Stderr = log, supervise.NewLines(&r.out, nil), supervise.NewLines(&r.errOut, nil)
 	for _, f := range change {
 		f(&o)
 	}

@@ -2,6 +2,8 @@ package supervise
 
 import (
 	"bufio"
+	"bytes"
+	"encoding/json"
 	"errors"
 	"io"
 	"os"
@@ -17,17 +19,32 @@ const (
 	outputGrace = 500 * time.Millisecond
 )
 
-// Lines passes whole lines of many writers on to one, each with a single Write, so
-// that lines of two workers never mix.
+// Lines passes whole lines of many processes on to one writer, each with a single
+// Write, so that lines of two never mix.
 type Lines struct {
+	seen func(source, line string)
+
 	mu sync.Mutex // guards w: one line at a time
 	w  io.Writer
 }
 
-// NewLines writes lines to w.
-func NewLines(w io.Writer) *Lines { return &Lines{w: w} }
+// NewLines writes lines to w. seen is told of each and of who printed it; it must not
+// wait. nil: nobody is told.
+func NewLines(w io.Writer, seen func(source, line string)) *Lines {
+	if seen == nil {
+		seen = func(string, string) {}
+	}
+	return &Lines{w: w, seen: seen}
+}
 
-func (l *Lines) write(line []byte) error {
+// Write passes on a line, with its newline, that source printed, with front before it. A
+// line that is an object of JSON is left as it is, or the reader of a log in JSON could
+// not read it.
+func (l *Lines) Write(source, front string, line []byte) error {
+	l.seen(source, string(bytes.TrimRight(line, "\r\n")))
+	if text := bytes.TrimSpace(line); len(text) < 2 || text[0] != '{' || !json.Valid(text) {
+		line = append([]byte(front), line...)
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	_, err := l.w.Write(line)

@@ -2,7 +2,6 @@ package supervise
 
 import (
 	"bytes"
-	"encoding/json"
 	"fmt"
 	"strings"
 	"sync"
@@ -30,7 +29,7 @@ type Line struct {
 // journal takes the lines of a slot: it keeps the last ones and passes them on, with
 // the slot in front and no more of them than the limit allows.
 type journal struct {
-	prefix string
+	slot, front string
 
 	mu      sync.Mutex // guards all below
 	lines   []Line     // a ring once it is full
@@ -45,7 +44,7 @@ type journal struct {
 }
 
 func newJournal(group, slot string, limit int) *journal {
-	return &journal{prefix: group + " " + slot + " | ", news: make(chan struct{}), limit: limit, tokens: float64(burst * limit), filled: time.Now()}
+	return &journal{slot: slot, front: group + " " + slot + " | ", news: make(chan struct{}), limit: limit, tokens: float64(burst * limit), filled: time.Now()}
 }
 
 // take keeps a line, which ends in a newline, and passes it on to a stream.
@@ -77,10 +76,10 @@ func (j *journal) take(stream string, to *Lines, line []byte) {
 	// A host whose own output is gone goes on serving, and reads on, so that no worker
 	// blocks in print.
 	if told != "" {
-		_ = to.write([]byte(told))
+		_ = to.Write(j.slot, j.front, []byte(told))
 	}
 	if pass {
-		_ = to.write(j.dressed(line))
+		_ = to.Write(j.slot, j.front, line)
 	}
 }
 
@@ -98,21 +97,12 @@ func (j *journal) passes(now time.Time) bool {
 	return true
 }
 
-// dressed puts the slot in front of a line. A line of JSON is left as it is, or the
-// reader of a log in JSON could not read it.
-func (j *journal) dressed(line []byte) []byte {
-	if text := bytes.TrimSpace(line); len(text) > 1 && text[0] == '{' && json.Valid(text) {
-		return line
-	}
-	return append([]byte(j.prefix), line...)
-}
-
 // toldLocked says how many lines were dropped, once. Called with j.mu held.
 func (j *journal) toldLocked() string {
 	if j.dropped == 0 {
 		return ""
 	}
-	text := fmt.Sprintf("%s%d lines suppressed\n", j.prefix, j.dropped)
+	text := fmt.Sprintf("%d lines suppressed\n", j.dropped)
 	j.dropped = 0
 	return text
 }
@@ -124,7 +114,7 @@ func (j *journal) tell() {
 	j.timer = nil
 	j.mu.Unlock()
 	if told != "" {
-		_ = to.write([]byte(told)) // as in take
+		_ = to.Write(j.slot, j.front, []byte(told)) // as in take
 	}
 }
 
