@@ -76,6 +76,33 @@ func TestAProgramThatCannotBeStartedIsFrozenAndShowsItsOutputAndOthersGoOn(t *te
 	}
 }
 
+func TestWhatAFailedStartPrintsIsShownOnceAndNotThatOfEarlierOnes(t *testing.T) {
+	open := counts("open", "echo run $(wc -l <runs) fails; exit 3")
+	file := open
+	file.Name, file.Program, file.Dir = "file", "file", t.TempDir()
+	file.Stdout = program.LogFile{Path: file.Dir + "/log"}
+	file.Stderr = file.Stdout
+	open.StartTime, file.StartTime = patience, patience
+	r := start(t, open, file)
+	for _, name := range []string{"open", "file"} {
+		r.eventually(name+" was started twice", func() bool { return strings.Count(r.log.String(), "cannot be started\" program="+name) == 2 })
+	}
+	for line := range strings.Lines(r.log.String()) {
+		switch {
+		case !strings.Contains(line, "cannot be started"):
+		case strings.Contains(line, "program=open"):
+			if strings.Contains(line, "fails") {
+				t.Errorf("the log repeats the output: %s", line)
+			}
+		case strings.Count(line, "fails") != 1:
+			t.Errorf("the log has not the lines of this process alone: %s", line)
+		}
+	}
+	if !strings.Contains(r.out.String(), "open | run 1 fails\n") {
+		t.Errorf("output %q", r.out.String())
+	}
+}
+
 func TestAProgramThatDiesAgainAndAgainIsPutOff(t *testing.T) {
 	s := counts("x", "exit 1")
 	s.StartTime = 0

@@ -239,7 +239,7 @@ func (i *instance) off(state State) {
 // report logs the end of a program that is not started again by itself.
 func (i *instance) report(o outcome, failed bool) {
 	if failed {
-		i.log.Error("program has failed", "error", o.text(), "output", i.out.tail(shownLines))
+		i.log.Error("program has failed", "error", o.text(), "output", i.out.told(shownLines, false))
 		return
 	}
 	i.log.Info("program has ended", "exit", o.text())
@@ -276,15 +276,23 @@ func (i *instance) revive(o outcome) {
 		i.putOff(pause(quick-quickDeaths-1), "program dies again and again", o)
 		return
 	}
-	i.log.Warn("program has ended and is started again", "error", o.text(), "output", i.out.tail(shownLines))
+	i.warn("program has ended and is started again", "error", o.text())
 }
 
 func (i *instance) putOff(d time.Duration, what string, o outcome) {
 	i.set.mu.Lock()
 	i.resume = time.Now().Add(d)
 	i.set.mu.Unlock()
-	i.log.Warn(what, "error", o.text(), "next_start_seconds", d.Seconds(), "output", i.out.tail(shownLines))
+	i.warn(what, "error", o.text(), "next_start_seconds", d.Seconds())
 	i.move(Waiting)
+}
+
+// warn logs why a process has ended, with its last lines where nobody has seen them.
+func (i *instance) warn(what string, attrs ...any) {
+	if lines := i.out.told(shownLines, true); lines != "" {
+		attrs = append(attrs, "output", lines)
+	}
+	i.log.Warn(what, attrs...)
 }
 
 // text says how it ended.

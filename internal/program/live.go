@@ -14,6 +14,7 @@ var (
 // live is one process from its start to its end.
 func (i *instance) live(ctx context.Context) outcome {
 	i.move(Starting)
+	i.out.begin()
 	i.set.mu.Lock()
 	i.again = false
 	i.starts++

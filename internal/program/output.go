@@ -50,6 +50,8 @@ type journal struct {
 	mu      sync.Mutex // guards all below; memory only
 	last    []Line     // a ring once it is full
 	next    int
+	total   int // lines ever
+	begun   int // of them, before the process that runs, or ran last
 	pattern *regexp.Regexp
 	found   chan struct{}
 	broken  bool // the sink's error was told
@@ -63,10 +65,11 @@ func newJournal(out, errOut sink, seen func(stream, line string), log *slog.Logg
 func (j *journal) add(stream string, line []byte) {
 	err := j.sinks[stream].writeLine(line)
 	l := Line{Time: time.Now(), Stream: stream, Text: strings.ToValidUTF8(strings.TrimRight(string(line), "\r\n"), "\uFFFD")}
-	if _, host := j.sinks[stream].(*hostOutput); !host {
+	if !j.passes(stream) {
 		j.seen(stream, l.Text)
 	}
 	j.mu.Lock()
+	j.total++
 	if len(j.last) < keptLines {
 		j.last = append(j.last, l)
 	} else {
@@ -83,6 +86,19 @@ func (j *journal) add(stream string, line []byte) {
 	if tell {
 		j.log.Error("output of a program cannot be written; it is dropped until that is mended", "error", err)
 	}
+}
+
+// passes reports whether a stream goes to the host's output.
+func (j *journal) passes(stream string) bool {
+	_, host := j.sinks[stream].(*hostOutput)
+	return host
+}
+
+// begin is called before each process.
+func (j *journal) begin() {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.begun = j.total
 }
 
 // await gives what is closed when a line matches.
@@ -113,9 +129,23 @@ func (j *journal) linesLocked(n int) []Line {
 }
 
 // tail is the last n lines as one text.
-func (j *journal) tail(n int) string {
+func (j *journal) tail(n int) string { return text(j.lines(n)) }
+
+// told is the last n lines of the last process; unseen: but for those that the host's
+// output has already.
+func (j *journal) told(n int, unseen bool) string {
+	j.mu.Lock()
+	lines := j.linesLocked(j.total - j.begun)
+	j.mu.Unlock()
+	if unseen {
+		lines = slices.DeleteFunc(lines, func(l Line) bool { return j.passes(l.Stream) })
+	}
+	return text(lines[max(0, len(lines)-n):])
+}
+
+func text(lines []Line) string {
 	var b strings.Builder
-	for _, l := range j.lines(n) {
+	for _, l := range lines {
 		b.WriteString(l.Text + "\n")
 	}
 	return b.String()
