@@ -12,11 +12,8 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-	"sync/atomic"
 	"testing"
 	"time"
-
-	"golang.org/x/crypto/bcrypt"
 
 	"github.com/guado-server/guado"
 	"github.com/guado-server/guado/test/harness"
@@ -84,19 +81,6 @@ func write(t *testing.T, dir, name, text string) string {
 	return path
 }
 
-func htpasswd(t *testing.T, dir string, pairs ...string) string {
-	t.Helper()
-	text := "# people\n"
-	for i := 0; i < len(pairs); i += 2 {
-		hash, err := bcrypt.GenerateFromPassword([]byte(pairs[i+1]), bcrypt.MinCost)
-		if err != nil {
-			t.Fatal(err)
-		}
-		text += pairs[i] + ":" + string(hash) + "\n"
-	}
-	return write(t, dir, "htpasswd", text)
-}
-
 func TestAMountMayBeForSomeAddressesOnly(t *testing.T) {
 	onEachLane(t, func(s *site, c *guado.Config) {
 		c.Server.TrustedProxies = []string{"127.0.0.1"}
@@ -132,63 +116,6 @@ func TestAMountMayBeForSomeAddressesOnly(t *testing.T) {
 		}
 		// What a client says of itself before the proxy does is not believed.
 		res, body := ask(t, c, "GET", s.url+"/inside", nil, "X-Forwarded-For", "10.2.0.1, 192.0.2.1")
-		expect(t, res, body, 403, "address_not_allowed")
-	})
-}
-
-func TestAMountMayAskForAPassword(t *testing.T) {
-	onEachLane(t, func(s *site, c *guado.Config) {
-		c.Server.TrustedProxies = []string{"127.0.0.1"}
-		file := htpasswd(t, t.TempDir(), "anna", "sesame: open", "bruno", "città")
-		seen := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			_, _ = fmt.Fprintf(w, "saw %q", r.Header.Get("Authorization"))
-		})
-		s.Mount("/", seen, func(m *guado.MountConfig) { m.BasicAuth, m.BasicAuthRealm = file, `say "friend"` })
-		s.Mount("/strip", seen, func(m *guado.MountConfig) { m.BasicAuth, m.BasicAuthStrip = file, true })
-		s.Mount("/any", seen, func(m *guado.MountConfig) {
-			m.BasicAuth, m.Satisfy, m.Allow = file, "any", []string{"10.0.0.0/8"}
-		})
-		s.Mount("/all", seen, func(m *guado.MountConfig) { m.BasicAuth, m.Allow = file, []string{"10.0.0.0/8"} })
-	}, func(t *testing.T, s *site, c *http.Client) {
-		const right = "Basic YW5uYTpzZXNhbWU6IG9wZW4=" // anna:sesame: open
-		res, body := ask(t, c, "GET", s.url+"/", nil)
-		expect(t, res, body, 401, "password_required")
-		if got := res.Header.Get("WWW-Authenticate"); got != `Basic realm="say \"friend\"", charset="UTF-8"` {
-			t.Errorf("WWW-Authenticate: %s", got)
-		}
-		for _, wrong := range []string{
-			"Basic YW5uYTpzZXNhbWU=",             // another password
-			"Basic YW5uYTpjaXR0w6A=",             // the password of somebody else
-			"Basic bm9ib2R5OnNlc2FtZTogb3Blbg==", // a name that nobody has
-			"Basic YW5uYTo=", "Basic Og==",       // empty
-		} {
-			res, body = ask(t, c, "GET", s.url+"/", nil, "Authorization", wrong)
-			expect(t, res, body, 401, "password_wrong")
-		}
-		for _, none := range []string{"Basic", "Basic !!!", "Basic YW5uYQ==", "Bearer YW5uYTpzZXNhbWU6IG9wZW4="} {
-			res, body = ask(t, c, "GET", s.url+"/", nil, "Authorization", none)
-			expect(t, res, body, 401, "password_required")
-		}
-		res, body = ask(t, c, "GET", s.url+"/", nil, "Authorization", right, "Authorization", "Basic Og==")
-		expect(t, res, body, 401, "password_required") // two could be read in two ways
-		for range 2 {                                  // the second time it is remembered
-			res, body = ask(t, c, "GET", s.url+"/", nil, "Authorization", right)
-			expect(t, res, body, 200, "saw \""+right)
-		}
-		res, body = ask(t, c, "GET", s.url+"/", nil, "Authorization", "basic  YnJ1bm86Y2l0dMOg")
-		expect(t, res, body, 200, "saw")
-		res, body = ask(t, c, "GET", s.url+"/strip", nil, "Authorization", right)
-		expect(t, res, body, 200, `saw ""`)
-
-		res, body = ask(t, c, "GET", s.url+"/any", nil, "X-Forwarded-For", "10.0.0.1")
-		expect(t, res, body, 200, `saw ""`)
-		res, body = ask(t, c, "GET", s.url+"/any", nil, "X-Forwarded-For", "192.0.2.1")
-		expect(t, res, body, 401, "password_required")
-		res, body = ask(t, c, "GET", s.url+"/any", nil, "X-Forwarded-For", "192.0.2.1", "Authorization", right)
-		expect(t, res, body, 200, "saw")
-		res, body = ask(t, c, "GET", s.url+"/all", nil, "X-Forwarded-For", "10.0.0.1")
-		expect(t, res, body, 401, "password_required")
-		res, body = ask(t, c, "GET", s.url+"/all", nil, "X-Forwarded-For", "192.0.2.1", "Authorization", right)
 		expect(t, res, body, 403, "address_not_allowed")
 	})
 }
@@ -344,191 +271,6 @@ func TestClientsAreSentToHTTPSAndToTheOneName(t *testing.T) {
 	})
 }
 
-func TestMaintenanceAnswers503ButForThoseWhoPass(t *testing.T) {
-	dir := t.TempDir()
-	flag := filepath.Join(dir, "closed")
-	page := write(t, dir, "page.html", "<h1>Back at noon</h1>")
-	onEachLane(t, func(s *site, c *guado.Config) {
-		_ = os.Remove(flag) // of the lane before
-		c.Server.TrustedProxies = []string{"127.0.0.1"}
-		c.Server.Maintenance.Flag, c.Server.Maintenance.Page = flag, page
-		c.Server.Maintenance.Allow, c.Server.Maintenance.Except = []string{"10.0.0.0/8"}, []string{"/static"}
-		s.Mount("/", says("open"))
-	}, func(t *testing.T, s *site, c *http.Client) {
-		closed := func() {
-			t.Helper()
-			res, body := ask(t, c, "GET", s.url+"/", nil, "Accept", "text/html,*/*")
-			expect(t, res, body, 503, "Back at noon")
-			if res.Header.Get("Retry-After") != "300" || res.Header.Get("Cache-Control") != "no-store" || res.Header.Get("X-Request-Id") == "" {
-				t.Errorf("fields of the page: %v", res.Header)
-			}
-			res, body = ask(t, c, "GET", s.url+"/", nil, "Accept", "application/json")
-			expect(t, res, body, 503, `"code":"maintenance"`)
-			res, body = ask(t, c, "GET", s.url+"/", nil, "X-Forwarded-For", "10.1.1.1")
-			expect(t, res, body, 200, "open")
-			res, body = ask(t, c, "GET", s.url+"/static/x.css", nil)
-			expect(t, res, body, 200, "open")
-			res, body = ask(t, c, "GET", s.url+"/statically", nil)
-			expect(t, res, body, 503, "maintenance")
-		}
-		open := func() {
-			t.Helper()
-			// The flag file is looked for once a second.
-			deadline := time.Now().Add(patience)
-			for {
-				res, body := ask(t, c, "GET", s.url+"/", nil)
-				if res.StatusCode == 200 || time.Now().After(deadline) {
-					expect(t, res, body, 200, "open")
-					return
-				}
-			}
-		}
-		open()
-		if err := s.SetMaintenance(true); err != nil {
-			t.Fatal(err)
-		}
-		closed()
-		if st := s.Gate(); !st.Maintenance || st.Flag || st.Refused == 0 {
-			t.Errorf("status %+v", st)
-		}
-		if err := s.SetMaintenance(false); err != nil {
-			t.Fatal(err)
-		}
-		open()
-		write(t, dir, "closed", "")
-		deadline := time.Now().Add(patience)
-		for !s.Gate().Maintenance && time.Now().Before(deadline) {
-			time.Sleep(10 * time.Millisecond)
-		}
-		closed()
-		if err := os.Remove(flag); err != nil {
-			t.Fatal(err)
-		}
-		open()
-	})
-}
-
-func TestAPauseHoldsRequestsAndLetsThemGoOn(t *testing.T) {
-	var served atomic.Int32
-	release := make(chan struct{})
-	onEachLane(t, func(s *site, _ *guado.Config) {
-		served.Store(0)
-		release = make(chan struct{})
-		s.Mount("/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			served.Add(1)
-			if r.URL.Path == "/slow" {
-				<-release
-			}
-			_, _ = io.Copy(w, r.Body)
-		}))
-	}, func(t *testing.T, s *site, c *http.Client) {
-		answers := make(chan string, 16)
-		post := func(path, text string) {
-			go func() {
-				r, err := http.NewRequestWithContext(t.Context(), "POST", s.url+path, strings.NewReader(text))
-				if err != nil {
-					answers <- err.Error()
-					return
-				}
-				res, err := c.Do(r)
-				if err != nil {
-					answers <- err.Error()
-					return
-				}
-				body, _ := io.ReadAll(res.Body)
-				_ = res.Body.Close()
-				answers <- fmt.Sprint(res.StatusCode, " ", string(body))
-			}()
-		}
-		await := func(what string, ok func() bool) {
-			t.Helper()
-			for deadline := time.Now().Add(patience); !ok(); time.Sleep(5 * time.Millisecond) {
-				if time.Now().After(deadline) {
-					t.Fatalf("%s: %+v", what, s.Gate())
-				}
-			}
-		}
-		post("/slow", "before")
-		await("the slow request", func() bool { return served.Load() == 1 })
-		paused := make(chan error, 1)
-		go func() { paused <- s.Pause(t.Context(), guado.Hold{Requests: 3, Wait: time.Hour}) }()
-		await("the pause", func() bool { return s.Gate().Paused })
-		select {
-		case err := <-paused:
-			t.Fatalf("Pause did not wait for the request under way: %v", err)
-		default:
-		}
-		close(release)
-		if err := <-paused; err != nil {
-			t.Fatal(err)
-		}
-		if got := <-answers; got != "200 before" {
-			t.Errorf("the request from before: %q", got)
-		}
-		if err := s.Pause(t.Context(), guado.Hold{}); err == nil {
-			t.Error("a second pause began")
-		}
-		for i := range 3 {
-			post("/", fmt.Sprint("held ", i))
-		}
-		await("three held requests", func() bool { return s.Gate().Held == 3 })
-		res, body := ask(t, c, "GET", s.url+"/", nil)
-		expect(t, res, body, 503, "paused")
-		if res.Header.Get("Retry-After") == "" {
-			t.Error("no Retry-After")
-		}
-		if n := served.Load(); n != 1 {
-			t.Errorf("%d requests reached the application before the pause ended", n)
-		}
-		if !s.Resume() || s.Resume() {
-			t.Error("Resume ends one pause")
-		}
-		got := map[string]bool{}
-		for range 3 {
-			got[<-answers] = true
-		}
-		for i := range 3 {
-			if !got[fmt.Sprint("200 held ", i)] {
-				t.Errorf("answers %v", got)
-			}
-		}
-		// Over the time a request is refused, and the server goes on.
-		if err := s.Pause(t.Context(), guado.Hold{Wait: time.Millisecond}); err != nil {
-			t.Fatal(err)
-		}
-		res, body = ask(t, c, "GET", s.url+"/", nil)
-		expect(t, res, body, 503, "paused")
-		s.Resume()
-		res, body = ask(t, c, "GET", s.url+"/", nil)
-		expect(t, res, body, 200, "")
-		if st := s.Gate(); st.Held != 0 || st.Paused {
-			t.Errorf("after all: %+v", st)
-		}
-	})
-}
-
-func TestAStopDoesNotLetGoWhatAPauseHolds(t *testing.T) {
-	onEachLane(t, func(s *site, _ *guado.Config) { s.Mount("/", says("ran")) }, func(t *testing.T, s *site, c *http.Client) {
-		if err := s.Pause(t.Context(), guado.Hold{}); err != nil {
-			t.Fatal(err)
-		}
-		answer := make(chan string, 1)
-		go func() {
-			res, body := ask(t, c, "GET", s.url+"/", nil)
-			answer <- fmt.Sprint(res.StatusCode, " ", body)
-		}()
-		for deadline := time.Now().Add(patience); s.Gate().Held == 0 && time.Now().Before(deadline); {
-			time.Sleep(5 * time.Millisecond)
-		}
-		if err := s.end(); err != nil {
-			t.Error(err)
-		}
-		if got := <-answer; !strings.HasPrefix(got, "503 ") || !strings.Contains(got, "paused") {
-			t.Errorf("the held request: %q", got)
-		}
-	})
-}
-
 func TestAForgottenProxyIsTold(t *testing.T) {
 	onEachLane(t, func(s *site, _ *guado.Config) { s.Mount("/", says("served")) }, func(t *testing.T, s *site, c *http.Client) {
 		ask(t, c, "GET", s.url+"/", nil, "X-Forwarded-Proto", "http")
@@ -616,63 +358,6 @@ func TestIdleTimesAreEachMountsOwn(t *testing.T) {
 			t.Errorf("a patient mount: %d %v", answer.StatusCode, err)
 		}
 	})
-}
-
-func TestThePasswordFileIsReadAgainWhenItChanges(t *testing.T) {
-	dir := t.TempDir()
-	file := htpasswd(t, dir, "anna", "old")
-	s, _ := newSite(t, "")
-	s.Mount("/", says("in"), func(m *guado.MountConfig) { m.BasicAuth = file })
-	s.run()
-	c := harness.Client(t, "http1")
-	try := func(password string) int {
-		r, err := http.NewRequestWithContext(t.Context(), "GET", s.url+"/", nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		r.SetBasicAuth("anna", password)
-		res, err := c.Do(r)
-		if err != nil {
-			t.Fatal(err)
-		}
-		_ = res.Body.Close()
-		return res.StatusCode
-	}
-	if got := try("old"); got != 200 {
-		t.Fatalf("before: %d", got)
-	}
-	// Half a file changes nothing, and is told.
-	write(t, dir, "htpasswd", "anna:$2y$05$half")
-	for deadline := time.Now().Add(patience); !strings.Contains(s.log.String(), "the users of before stay"); {
-		if got := try("old"); got != 200 || time.Now().After(deadline) {
-			t.Fatalf("with half a file: %d\n%s", got, s.log.String())
-		}
-	}
-	htpasswd(t, dir, "anna", "new", "bruno", "x")
-	for deadline := time.Now().Add(patience); try("new") != 200; {
-		if time.Now().After(deadline) {
-			t.Fatal("the new password is not taken")
-		}
-	}
-	if got := try("old"); got != 401 {
-		t.Errorf("the old password, which was remembered: %d", got)
-	}
-}
-
-func TestAPasswordFileThatCannotBeUsedStopsTheStart(t *testing.T) {
-	for text, want := range map[string]string{
-		"":                                       "names no user",
-		"anna\n":                                 "line 1 is not NAME:HASH",
-		"# people\nanna:$apr1$x$y\n":             "line 2: the hash of \"anna\" is not bcrypt's; make it with: htpasswd -B",
-		"anna:{SHA}W6ph5Mm5Pz8GgiULbPgzG37mj9g=": "htpasswd -B",
-	} {
-		s, _ := newSite(t, "")
-		file := write(t, t.TempDir(), "htpasswd", text)
-		s.Mount("/", says("in"), func(m *guado.MountConfig) { m.BasicAuth = file })
-		if err := s.Run(t.Context()); err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), file) {
-			t.Errorf("%q: %v", text, err)
-		}
-	}
 }
 
 func TestAWebSocketPassesThroughAllPolicies(t *testing.T) {

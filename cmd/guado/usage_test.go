@@ -15,6 +15,57 @@ import (
 	"github.com/guado-server/guado/internal/version"
 )
 
+// usages are command lines, their exit codes, and what they say: on standard output and
+// error together. TAKEN is an address that somebody listens at, DIR the folder.
+var usages = []struct {
+	args string
+	code int
+	says []string
+}{
+	{"version", 0, []string{"guado " + version.Version}},
+	{"--version", 0, []string{"guado " + version.Version}},
+	{"", 0, []string{"Usage:", "serve", "Exit codes: 0 done, 1 failed, 2 wrong usage or configuration, 3 the only"}},
+	{"check --config good.toml", 0, []string{"ok: 1 app, 1 mount"}},
+	{"check --load --config good.toml", 0, []string{"hello: WSGI application hello", "ok: 1 app"}},
+	{"check --load hello", 0, []string{"ok: 1 app"}},
+
+	{"check --load broken", 1, []string{"broken.py\", line 1", "ModuleNotFoundError: No module named 'nothere_at_all'", "hint: ", "guado: 1 app cannot be loaded"}},
+	{"serve --listen TAKEN hello", 1, []string{"guado: ", "TAKEN", "in use"}},
+
+	{"serv", 2, []string{`unknown command "serv"`, "Did you mean this?", "serve", "Try 'guado --help'"}},
+	{"serve --treads 3 hello", 2, []string{"unknown flag: --treads; did you mean --threads?"}},
+	{"serve", 2, []string{"guado serve MODULE:ATTR", "--config FILE", "no guado.toml here"}},
+	{"check", 2, []string{"guado check MODULE:ATTR"}},
+	{"config show", 2, []string{"guado config show MODULE:ATTR"}},
+	{"serve a b", 2, []string{"not 2 (a b)"}},
+	{"serve --config good.toml hello", 2, []string{"either an application or --config"}},
+	{"serve good.toml", 2, []string{"--config good.toml"}},
+	{"serve --config none.toml", 2, []string{"--config none.toml: no such file"}},
+	{"serve --config good.toml --threads 3", 2, []string{"--threads describes an application on the command line"}},
+	{"serve --threads many hello", 2, []string{`--threads: app.hello.threads = "many": must be a whole number`}},
+	{"serve --kind php hello", 2, []string{`--kind: app.hello.kind = "php"`, "known are: auto, wsgi, asgi"}},
+	{"serve --listen 127.0.0.1:99999 hello", 2, []string{`--listen: server.listen = "127.0.0.1:99999": "99999" is not a port`}},
+	{"serve --tls-cert x.pem hello", 2, []string{"cert and key must both be set"}},
+	{"serve --python ./nope hello", 2, []string{"--python: app.hello.python = ", "/nope", "does not exist"}},
+	{"serve hello.py", 2, []string{"is a file; name the module"}},
+	{"check --config wrong.toml", 2, []string{"the configuration has 2 problems", "wrong.toml:2: server.listen", "wrong.toml:5: app.hello.treads: unknown key; did you mean \"threads\"?"}},
+	{"check --config syntax.toml", 2, []string{"syntax.toml:1:"}},
+	{"config show --config wrong.toml", 2, []string{"wrong.toml:5"}},
+	{"config sho", 2, []string{"unknown command"}},
+	{"version extra", 2, []string{"unknown command \"extra\""}},
+
+	{"serve --listen 127.0.0.1:0 broken", 3, []string{"Traceback (most recent call last):\n  File \"DIR/broken.py\", line 1, in <module>\n", "error=\"ModuleNotFoundError", "\nhint: ", "guado: broken could not be started\n"}},
+	{"serve --listen 127.0.0.1:0 syntax", 3, []string{"SyntaxError: ", "/syntax.py, line 2)", "guado: syntax could not be started\n"}},
+	{"serve --listen 127.0.0.1:0 hello.application", 3, []string{"\nhint: did you mean hello:application?"}},
+	{"serve --listen 127.0.0.1:0 --kind asgi hello", 3, []string{"cannot be called as ASGI", "--kind wsgi"}},
+	{"serve --config away.toml", 3, []string{"\nhint: is dir right?"}},
+	{"check --load --config away.toml", 1, []string{"hint: is dir right?"}},
+	{"check --load nosuch", 1, []string{"hint: is --dir right?"}},
+	{"serve --listen 127.0.0.1:0 helo", 3, []string{"no module named 'helo'", "did you mean hello?"}},
+	{"serve --listen 127.0.0.1:0 hello:applicatio", 3, []string{"has no attribute 'applicatio'", "did you mean application?"}},
+	{"serve --listen 127.0.0.1:0 asgi2:app", 3, []string{"ASGI 2"}},
+}
+
 func TestExitCodesAndMessages(t *testing.T) {
 	dir := project(t, map[string]string{
 		"hello.py": hello, "broken.py": "import nothere_at_all\n", "asgi2.py": "class app:\n    def __init__(self, scope): pass\n    async def __call__(self, receive, send): pass\n",
@@ -26,61 +77,15 @@ func TestExitCodesAndMessages(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer taken.Close() //nolint:errcheck // of the test
-	for _, c := range []struct {
-		args string
-		code int
-		says []string // of standard output and error together
-	}{
-		{"version", 0, []string{"guado " + version.Version}},
-		{"--version", 0, []string{"guado " + version.Version}},
-		{"", 0, []string{"Usage:", "serve", "Exit codes: 0 done, 1 failed, 2 wrong usage or configuration, 3 the only"}},
-		{"check --config good.toml", 0, []string{"ok: 1 app, 1 mount"}},
-		{"check --load --config good.toml", 0, []string{"hello: WSGI application hello", "ok: 1 app"}},
-		{"check --load hello", 0, []string{"ok: 1 app"}},
-
-		{"check --load broken", 1, []string{"broken.py\", line 1", "ModuleNotFoundError: No module named 'nothere_at_all'", "hint: ", "guado: 1 app cannot be loaded"}},
-		{"serve --listen " + taken.Addr().String() + " hello", 1, []string{"guado: ", taken.Addr().String(), "in use"}},
-
-		{"serv", 2, []string{`unknown command "serv"`, "Did you mean this?", "serve", "Try 'guado --help'"}},
-		{"serve --treads 3 hello", 2, []string{"unknown flag: --treads; did you mean --threads?"}},
-		{"serve", 2, []string{"guado serve MODULE:ATTR", "--config FILE", "no guado.toml here"}},
-		{"check", 2, []string{"guado check MODULE:ATTR"}},
-		{"config show", 2, []string{"guado config show MODULE:ATTR"}},
-		{"serve a b", 2, []string{"not 2 (a b)"}},
-		{"serve --config good.toml hello", 2, []string{"either an application or --config"}},
-		{"serve good.toml", 2, []string{"--config good.toml"}},
-		{"serve --config none.toml", 2, []string{"--config none.toml: no such file"}},
-		{"serve --config good.toml --threads 3", 2, []string{"--threads describes an application on the command line"}},
-		{"serve --threads many hello", 2, []string{`--threads: app.hello.threads = "many": must be a whole number`}},
-		{"serve --kind php hello", 2, []string{`--kind: app.hello.kind = "php"`, "known are: auto, wsgi, asgi"}},
-		{"serve --listen 127.0.0.1:99999 hello", 2, []string{`--listen: server.listen = "127.0.0.1:99999": "99999" is not a port`}},
-		{"serve --tls-cert x.pem hello", 2, []string{"cert and key must both be set"}},
-		{"serve --python ./nope hello", 2, []string{"--python: app.hello.python = ", "/nope", "does not exist"}},
-		{"serve hello.py", 2, []string{"is a file; name the module"}},
-		{"check --config wrong.toml", 2, []string{"the configuration has 2 problems", "wrong.toml:2: server.listen", "wrong.toml:5: app.hello.treads: unknown key; did you mean \"threads\"?"}},
-		{"check --config syntax.toml", 2, []string{"syntax.toml:1:"}},
-		{"config show --config wrong.toml", 2, []string{"wrong.toml:5"}},
-		{"config sho", 2, []string{"unknown command"}},
-		{"version extra", 2, []string{"unknown command \"extra\""}},
-
-		{"serve --listen 127.0.0.1:0 broken", 3, []string{"Traceback (most recent call last):\n  File \"" + dir + "/broken.py\", line 1, in <module>\n", "error=\"ModuleNotFoundError", "\nhint: ", "guado: broken could not be started\n"}},
-		{"serve --listen 127.0.0.1:0 syntax", 3, []string{"SyntaxError: ", "/syntax.py, line 2)", "guado: syntax could not be started\n"}},
-		{"serve --listen 127.0.0.1:0 hello.application", 3, []string{"\nhint: did you mean hello:application?"}},
-		{"serve --listen 127.0.0.1:0 --kind asgi hello", 3, []string{"cannot be called as ASGI", "--kind wsgi"}},
-		{"serve --config away.toml", 3, []string{"\nhint: is dir right?"}},
-		{"check --load --config away.toml", 1, []string{"hint: is dir right?"}},
-		{"check --load nosuch", 1, []string{"hint: is --dir right?"}},
-		{"serve --listen 127.0.0.1:0 helo", 3, []string{"no module named 'helo'", "did you mean hello?"}},
-		{"serve --listen 127.0.0.1:0 hello:applicatio", 3, []string{"has no attribute 'applicatio'", "did you mean application?"}},
-		{"serve --listen 127.0.0.1:0 asgi2:app", 3, []string{"ASGI 2"}},
-	} {
+	place := strings.NewReplacer("TAKEN", taken.Addr().String(), "DIR", dir)
+	for _, c := range usages {
 		t.Run(strings.ReplaceAll(c.args, "/", "_"), func(t *testing.T) {
-			r := run(t, dir, strings.Fields(c.args)...)
+			r := run(t, dir, strings.Fields(place.Replace(c.args))...)
 			if r.code != c.code {
 				t.Errorf("exit code %d, want %d", r.code, c.code)
 			}
 			for _, text := range c.says {
-				if !strings.Contains(r.out+r.err, text) {
+				if text = place.Replace(text); !strings.Contains(r.out+r.err, text) {
 					t.Errorf("it does not say %q", text)
 				}
 			}

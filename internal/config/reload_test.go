@@ -85,9 +85,9 @@ func loadText(t *testing.T, dir, text string) *Config {
 	return c
 }
 
-func TestTheDifferenceOfTwoConfigurationsNamesEachKeyWithItsClass(t *testing.T) {
-	dir := t.TempDir()
-	old := loadText(t, dir, `
+// before and after are two configurations, and differences is what a reload says of them.
+const (
+	before = `
 [server]
 log_level = "info"
 listen = ["127.0.0.1:8000"]
@@ -114,8 +114,8 @@ app = "shop"
 [[mount]]
 path = "/old"
 app = "gone"
-`)
-	next := loadText(t, dir, `
+`
+	after = `
 [server]
 log_level = "debug"
 listen = ["127.0.0.1:9000"]
@@ -146,13 +146,8 @@ app = "shop"
 [[mount]]
 path = "/new"
 app = "new"
-`)
-	var got []string
-	for _, c := range old.Diff(next) {
-		table, element := c.About()
-		got = append(got, fmt.Sprintf("%s: %s -> %s (%s; %s %s)", c.Key, c.Old, c.New, c.Class, table, element))
-	}
-	want := `server.listen: ["127.0.0.1:8000"] -> ["127.0.0.1:9000"] (needs restart;  )
+`
+	differences = `server.listen: ["127.0.0.1:8000"] -> ["127.0.0.1:9000"] (needs restart;  )
 server.log_level: "info" -> "debug" (live;  )
 server.limits.head: "32KiB" -> "64KiB" (live;  )
 group.both.threads: 2 -> 8 (replaced workers; group both)
@@ -165,8 +160,19 @@ app.new:  -> there (replaced workers; app new)
 app.shop.request_timeout:  -> "5s" (live; app shop)
 mount./new:  -> there (live; mount /new)
 mount./old: there ->  (live; mount /old)`
-	if text := strings.Join(got, "\n"); text != want {
-		t.Errorf("got\n%s\nwant\n%s", text, want)
+)
+
+func TestTheDifferenceOfTwoConfigurationsNamesEachKeyWithItsClass(t *testing.T) {
+	dir := t.TempDir()
+	old := loadText(t, dir, before)
+	next := loadText(t, dir, after)
+	var got []string
+	for _, c := range old.Diff(next) {
+		table, element := c.About()
+		got = append(got, fmt.Sprintf("%s: %s -> %s (%s; %s %s)", c.Key, c.Old, c.New, c.Class, table, element))
+	}
+	if text := strings.Join(got, "\n"); text != differences {
+		t.Errorf("got\n%s\nwant\n%s", text, differences)
 	}
 	next.Keep(old)
 	if next.Server.Listen[0] != "127.0.0.1:8000" || next.Server.LogLevel != "debug" {

@@ -16,6 +16,24 @@ import (
 	"github.com/guado-server/guado/test/harness"
 )
 
+// reads is an upstream that reads the body and says what it saw; its fields are the query.
+func reads(t *testing.T) string {
+	t.Helper()
+	behind := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		size, err := io.Copy(io.Discard, r.Body)
+		if err != nil {
+			panic(http.ErrAbortHandler)
+		}
+		for name, values := range r.URL.Query() {
+			w.Header()[http.CanonicalHeaderKey(name)] = values
+		}
+		w.Header().Set("X-Powered-By", "Go")
+		_, _ = fmt.Fprintf(w, "the application read %d, saw %s", size, r.Header.Get("Authorization"))
+	}))
+	t.Cleanup(behind.Close)
+	return behind.URL
+}
+
 // policies is a file whose mounts of every kind have the same policies.
 func policies(t *testing.T) string {
 	t.Helper()
@@ -38,18 +56,6 @@ func policies(t *testing.T) string {
 	if err := os.Symlink("../secret", filepath.Join(dir, "private", "link")); err != nil {
 		t.Fatal(err)
 	}
-	behind := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		size, err := io.Copy(io.Discard, r.Body)
-		if err != nil {
-			panic(http.ErrAbortHandler)
-		}
-		for name, values := range r.URL.Query() {
-			w.Header()[http.CanonicalHeaderKey(name)] = values
-		}
-		w.Header().Set("X-Powered-By", "Go")
-		_, _ = fmt.Fprintf(w, "the application read %d, saw %s", size, r.Header.Get("Authorization"))
-	}))
-	t.Cleanup(behind.Close)
 	text := fmt.Sprintf(`
 [server]
 listen = ["127.0.0.1:0"]
@@ -69,7 +75,7 @@ dir = %[2]q
 python = %[3]q
 `, filepath.Join(dir, "access.log"), harness.Apps(), harness.Python(t, "newest"))
 	for name, target := range map[string]string{
-		"wsgi": `app = "wsgi"`, "asgi": `app = "asgi"`, "upstream": fmt.Sprintf("upstream = %q", behind.URL),
+		"wsgi": `app = "wsgi"`, "asgi": `app = "asgi"`, "upstream": fmt.Sprintf("upstream = %q", reads(t)),
 		"static": fmt.Sprintf("static = %q", filepath.Join(dir, "public")),
 	} {
 		files, timeout := "", ""
