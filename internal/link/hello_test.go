@@ -2,8 +2,11 @@ package link_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"os"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -147,6 +150,40 @@ func TestOptionsThatCannotBeAreRefused(t *testing.T) {
 		if l, err := link.New(o); err == nil {
 			t.Errorf("%+v is accepted", o)
 			_ = l.Close() // the test has failed already
+		}
+	}
+}
+
+// The document of the wire is what a worker in another language would be written from.
+func TestEachKeyOfTheHandshakeIsInTheProtocol(t *testing.T) {
+	text, err := os.ReadFile("../../protocol/link.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, message := range map[string]any{
+		"HELLO":  link.Hello{Apps: []link.App{{}}, Executors: []link.Executor{{Bypass: true}}},
+		"READY":  link.Ready{Apps: []link.ReadyApp{{}}},
+		"FAILED": link.BootError{},
+	} {
+		encoded, err := json.Marshal(message)
+		if err != nil {
+			t.Fatal(err)
+		}
+		line := ""
+		for l := range strings.Lines(string(text)) {
+			if strings.HasPrefix(l, name+": `{") {
+				line = l
+			}
+		}
+		// HELLO takes two lines.
+		if _, rest, ok := strings.Cut(string(text), line); ok {
+			next, _, _ := strings.Cut(rest, "\n")
+			line += next
+		}
+		for _, key := range regexp.MustCompile(`"(\w+)":`).FindAllStringSubmatch(string(encoded), -1) {
+			if !strings.Contains(line, `"`+key[1]+`":`) {
+				t.Errorf("%s has the key %q, which protocol/link.md does not name", name, key[1])
+			}
 		}
 	}
 }

@@ -1,4 +1,4 @@
-"""wsgi-asgi traps, ASGI 9: http.response.pathsend and zerocopysend."""
+"""docs/traps.md, ASGI 9: http.response.pathsend and zerocopysend."""
 
 from __future__ import annotations
 

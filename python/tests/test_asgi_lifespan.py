@@ -1,4 +1,4 @@
-"""wsgi-asgi traps, ASGI 7: lifespan 2.0."""
+"""docs/traps.md, ASGI 7: lifespan 2.0."""
 
 from __future__ import annotations
 

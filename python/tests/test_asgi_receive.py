@@ -1,4 +1,4 @@
-"""wsgi-asgi traps, ASGI 5: receive()."""
+"""docs/traps.md, ASGI 5: receive()."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""wsgi-asgi traps, ASGI 1 to 4: the scope of a request."""
+"""docs/traps.md, ASGI 1 to 4: the scope of a request."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""wsgi-asgi traps, ASGI 6 and 9: send()."""
+"""docs/traps.md, ASGI 6 and 9: send()."""
 
 # ruff: noqa: E501
 from __future__ import annotations

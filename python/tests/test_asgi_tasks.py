@@ -1,4 +1,4 @@
-"""wsgi-asgi traps, ASGI 6 and 10: errors, contexts, tasks and the end of a worker."""
+"""docs/traps.md, ASGI 6 and 10: errors, contexts, tasks and the end of a worker."""
 
 from __future__ import annotations
 

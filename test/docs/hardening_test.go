@@ -1,6 +1,7 @@
 package docs
 
 import (
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -63,6 +64,26 @@ func TestTestsThatTheDocumentationNamesExist(t *testing.T) {
 	}
 	if named < 50 {
 		t.Errorf("only %d tests are named: the search is broken", named)
+	}
+}
+
+// TestEachTrapOfWSGIHasATestThatNamesIt: docs/traps.md has sixteen lines, numbered, and
+// the worker's tests one at least of each number (line 10 is the edge's as well).
+func TestEachTrapOfWSGIHasATestThatNamesIt(t *testing.T) {
+	defined := definedTests(t)
+	page, err := os.ReadFile(filepath.Join(harness.Root(), "docs", "traps.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	wsgi, _, _ := strings.Cut(string(page), "## ASGI")
+	for line := 1; line <= 16; line++ {
+		if !strings.Contains(wsgi, fmt.Sprintf("\n| %d | ", line)) {
+			t.Errorf("docs/traps.md has no line %d of WSGI", line)
+		}
+		name := fmt.Sprintf("test_line_%02d_", line)
+		if !slices.ContainsFunc(defined, func(test string) bool { return strings.HasPrefix(test, name) }) {
+			t.Errorf("no test is called %s…", name)
+		}
 	}
 }
 
