@@ -91,6 +91,21 @@ func TestAFileComesWhicheverChannelIsFirst(t *testing.T) {
 	})
 }
 
+func TestAFileThatIsAnnouncedAndNeverComesEndsTheWorker(t *testing.T) {
+	t.Parallel() // it takes the five seconds that such a file has
+	l, p := pair(t, link.Options{})
+	c := open(t, l).request(true)
+	id := next(t, p, link.KindRequest).Stream
+	commit(t, p, id, 0, "")
+	send(t, p, link.KindFile, link.End, id, 7, linktest.FilePayload(2, 5))
+	settled(t, l, p)
+	if err := l.Err(); err != nil {
+		t.Fatalf("at once: %v", err)
+	}
+	ended(t, l, "no descriptor for FILE 7")
+	c.s.Close()
+}
+
 func TestTwoAnswersMaySendTheSameFile(t *testing.T) {
 	overBoth(t, func(t *testing.T, transport string) {
 		f := tempFile(t, "abcdefgh")

@@ -281,6 +281,22 @@ func TestRequestsWaitForTheFirstWorkerAndAreRefusedWhenItCannotBoot(t *testing.T
 	}
 }
 
+func TestTheQueueIsBoundedBeforeTheFirstWorkerToo(t *testing.T) {
+	r := newRig(t, pool.Options{Queue: 2}, pool.AppOptions{Name: "app"})
+	early := r.send(2, none)
+	eventually(t, "two wait", func() bool { return r.pool.Status().Waiting == 2 })
+	got := r.do(client(), "GET", "/late", "")
+	if got.status != 503 || got.header.Get("Retry-After") == "" || !strings.Contains(got.body, "queue_full") {
+		t.Errorf("got %+v", got)
+	}
+	r.attach(link.SharedMemory, "wsgi", 1, hello)
+	for range 2 {
+		if got := receive(t, "an answer to one that waited", early); got.status != 200 {
+			t.Errorf("got %+v", got)
+		}
+	}
+}
+
 func TestAStopRefusesWhatWaitsAndCutsWhatRuns(t *testing.T) {
 	onEach(t, func(t *testing.T, transport string) {
 		r := newRig(t, pool.Options{Threads: 1, Concurrency: 1}, pool.AppOptions{Name: "app"})

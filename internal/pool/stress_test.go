@@ -19,10 +19,10 @@ import (
 	"github.com/guado-server/guado/internal/pool"
 )
 
-// TestUnderRandomFaultsNoRequestIsLostOrRunTwice kills workers, resets clients and
-// lets deadlines pass, and then asks: had each request one answer, its own, and was
-// the application called once at most; is every seat free again. GUADO_SEED repeats
-// a run.
+// TestUnderRandomFaultsNoRequestIsLostOrRunTwice kills workers and resets clients, and
+// then asks: had each request one answer, its own, and was the application called once
+// at most; is every seat free again. GUADO_SEED repeats a run. Deadlines are on, and so
+// long that a slow machine does not meet them.
 func TestUnderRandomFaultsNoRequestIsLostOrRunTwice(t *testing.T) {
 	seed := uint64(time.Now().UnixNano())
 	if s := os.Getenv("GUADO_SEED"); s != "" {
@@ -41,8 +41,8 @@ func TestUnderRandomFaultsNoRequestIsLostOrRunTwice(t *testing.T) {
 
 func stress(t *testing.T, transport, kind string, dice *rand.Rand) {
 	const clients, requests, kills = 30, 25, 8
-	r := newRig(t, pool.Options{Threads: 3, Concurrency: 6, Workers: 3, QueueWait: 5 * time.Second},
-		pool.AppOptions{Name: "app", Spool: true, Timeout: 2 * time.Second})
+	r := newRig(t, pool.Options{Threads: 3, Concurrency: 6, Workers: 3, QueueWait: patience},
+		pool.AppOptions{Name: "app", Spool: true, Timeout: patience})
 	var calls sync.Map // path → number of calls of the application
 	handler := func(w *worker, q *linktest.Request) {
 		n, _ := calls.LoadOrStore(q.Path, new(atomic.Int64))
