@@ -6,8 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"math/rand/v2"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -24,27 +24,28 @@ import (
 )
 
 const (
-	soakThreads = 4
 	soakClients = 12
 	soakShort   = 20 * time.Second
-	soakLong    = 4 * time.Minute
-	// soakMemory is what a host may have grown by: what its pools and its allocator keep
-	// after a mixed load, which does not grow with time (the other soak test holds that).
+	// make soak: ten samples, each after this long.
+	soakSamples = 10
+	soakSample  = 24 * time.Second
+	// soakMemory is what a host may have grown by in the short run: what its pools and
+	// its allocator keep after a mixed load, which the samples of the long one tell from
+	// what grows with time.
 	soakMemory = 16 << 20
 	soakFiles  = 8
 )
 
 // TestSoakFaults loads a host in many ways, breaks something every few seconds, and
-// wants every request answered but those that a killed worker had started. The seed is
-// printed; GUADO_SOAK_SEED=N plays it again. `make soak` runs it for minutes.
+// wants every request answered but those that a killed worker had started, and none
+// started twice. The seed is printed; GUADO_SOAK_SEED=N plays it again. `make soak` runs
+// it for minutes, with the load of wrk beside it, and wants the memory of the host not
+// to grow with requests.
 func TestSoakFaults(t *testing.T) {
 	if testing.Short() {
-		t.Skip("takes 20 seconds")
+		t.Skip("takes half a minute")
 	}
-	length, seed := soakShort, uint64(time.Now().UnixNano())
-	if os.Getenv("GUADO_SOAK") != "" {
-		length = soakLong
-	}
+	seed := uint64(time.Now().UnixNano())
 	if text := os.Getenv("GUADO_SOAK_SEED"); text != "" {
 		var err error
 		if seed, err = strconv.ParseUint(text, 10, 64); err != nil {
@@ -55,22 +56,32 @@ func TestSoakFaults(t *testing.T) {
 	w := newFaultWorld(t, seed)
 	w.run(0, 3*time.Second) // what is kept from the first load on is no leak
 	memory, files := w.measure()
-	w.run(1, length)
+	if os.Getenv("GUADO_SOAK") == "" {
+		w.run(1, soakShort)
+	} else {
+		w.sample()
+	}
+	w.reload(settings{processes: 1})
 	w.settle()
 	after, filesAfter := w.measure()
-	t.Logf("%d answered, %d lost with %d killed workers; host %d KiB before, %d KiB after; %d descriptors before, %d after",
-		w.answered.Load(), w.lost.Load(), w.kills.Load(), memory>>10, after>>10, files, filesAfter)
+	t.Logf("%d answered; %d lost, %d of them in the moment before they could say that they had started, with %d killed processes; %d reloads; host %d KiB before, %d KiB after; %d descriptors before, %d after",
+		w.answered.Load(), w.lost, w.unnoted, len(w.killed), w.reloads, memory>>10, after>>10, files, filesAfter)
 	if after > memory+soakMemory {
 		t.Errorf("the host grew from %d to %d KiB", memory>>10, after>>10)
 	}
 	if filesAfter > files+soakFiles {
 		t.Errorf("the host had %d descriptors and has %d", files, filesAfter)
 	}
-	if most := w.kills.Load() * (soakThreads + soakClients); w.lost.Load() > most {
-		t.Errorf("%d requests were lost with %d workers of %d threads and as many tasks as clients", w.lost.Load(), w.kills.Load(), soakThreads)
+	if w.unnoted > len(w.killed) {
+		t.Errorf("%d requests were lost that had not started", w.unnoted)
 	}
 	if w.answered.Load() < 100 {
 		t.Errorf("only %d requests were answered: that is no load", w.answered.Load())
+	}
+	for number, times := range w.begun() {
+		if len(times) > 1 {
+			t.Errorf("request %s was started %d times, by %v", number, len(times), times)
+		}
 	}
 }
 
@@ -79,70 +90,120 @@ type faultWorld struct {
 	t        *testing.T
 	s        *harness.Server
 	seed     uint64
+	dir      string
+	settings settings
+	serial   atomic.Int64
 	answered atomic.Int64
-	lost     atomic.Int64
-	kills    atomic.Int64
-	mu       sync.Mutex // guards killed
-	killed   []time.Time
+	reloads  int // taken
+
+	mu      sync.Mutex // guards the rest
+	killed  map[int]time.Time
+	lost    int
+	unnoted int // of those that are lost
 }
 
 func newFaultWorld(t *testing.T, seed uint64) *faultWorld {
 	t.Helper()
-	binary := filepath.Join(t.TempDir(), "soakhost")
+	dir := t.TempDir()
+	binary := filepath.Join(dir, "soakhost")
 	if out, err := exec.Command("go", "build", "-o", binary, "./soakhost").CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
-	app := func(name, target string, more string) string {
-		return fmt.Sprintf("[[app]]\nname = %q\ntarget = %q\ndir = %q\npython = %q\nqueue_wait = \"60s\"\n%s\n",
-			name, target, harness.Apps(), harness.Python(t, "newest"), more)
+	w := &faultWorld{t: t, seed: seed, dir: dir, killed: map[int]time.Time{}, settings: settings{processes: 1}}
+	w.write(w.settings.text(w))
+	if err := os.WriteFile(filepath.Join(dir, "file"), bytes.Repeat([]byte("f"), 100_000), 0o600); err != nil {
+		t.Fatal(err)
 	}
-	config := "[server]\nlisten = [\"127.0.0.1:0\"]\nh2c = true\ngraceful_timeout = \"60s\"\n" +
-		app("shop", "slow:application", fmt.Sprintf("workers = 2\nthreads = %d", soakThreads)) +
-		app("api", "soak:asgi", "kind = \"asgi\"\nworkers = 2") +
-		"[[mount]]\npath = \"/\"\napp = \"shop\"\n[[mount]]\npath = \"/api\"\napp = \"api\"\n"
-	w := &faultWorld{t: t, seed: seed, s: harness.Start(t, harness.Options{Config: config, Binary: binary})}
+	w.s = harness.Start(t, harness.Options{File: filepath.Join(dir, "guado.toml"), Binary: binary})
 	w.settle()
 	return w
 }
 
-// workers are the processes that serve Python now.
-func (w *faultWorld) workers() (pids []int) {
-	for _, pid := range w.s.Workers() {
-		line, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
-		if err == nil && bytes.Contains(line, []byte("guado.worker")) {
-			pids = append(pids, pid)
-		}
-	}
-	return pids
-}
-
-// settle waits until all four workers serve again.
+// settle waits until all processes serve again.
 func (w *faultWorld) settle() {
-	deadline := time.Now().Add(time.Minute)
-	for len(w.workers()) < 4 {
-		if time.Now().After(deadline) {
-			w.t.Fatalf("%d workers after a minute:\n%s", len(w.workers()), w.s.Log())
+	w.t.Helper()
+	want := map[string]int{"shop": 2, "api": 2, "cpu": w.settings.processes, "steady": 1, "program": 1, "guard": 1}
+	soon(w.t, "all processes, and no others", func() bool {
+		n := map[string]int{}
+		for role, pids := range w.processes() {
+			n[role] = len(pids)
 		}
-		time.Sleep(50 * time.Millisecond) // no event says so from outside
-	}
+		return maps.Equal(n, want)
+	})
 	c := harness.Client(w.t, "http1")
-	for _, path := range []string{"/pid", "/api/"} {
-		text(w.t, c, w.s.URL+path)
+	for _, path := range []string{"/echo", "/task", "/api/task", "/steady/"} {
+		text(w.t, c, fmt.Sprintf("%s%s?n=1&ms=0&id=%s", w.s.URL, path, w.number()))
 	}
 }
 
 // measure gives the host's memory once nothing is under way, and its descriptors.
 func (w *faultWorld) measure() (memory, files int) {
-	before := strings.Count(w.s.Log(), "collected")
-	w.s.Signal(syscall.SIGUSR1)
-	for strings.Count(w.s.Log(), "collected") == before {
-		w.s.WaitLog("collected", time.Minute)
-	}
+	w.said("collected", func() { w.s.Signal(syscall.SIGUSR1) })
 	list, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", w.s.PID))
 	if err != nil {
 		w.t.Fatal(err)
 	}
 	return rssAnon(w.t, w.s.PID), len(list)
+}
+
+// said does something and waits until the host has said one of the words once more. It
+// gives the line.
+func (w *faultWorld) said(word string, do func()) string {
+	lines := func() (all []string) {
+		for line := range strings.SplitSeq(w.s.Log(), "\n") {
+			if strings.HasPrefix(line, word) {
+				all = append(all, line)
+			}
+		}
+		return all
+	}
+	before := len(lines())
+	do()
+	soon(w.t, "that the host says "+word, func() bool { return len(lines()) > before })
+	return lines()[before]
+}
+
+// sample loads and breaks the host and looks at its memory, again and again.
+func (w *faultWorld) sample() {
+	wrk, err := exec.LookPath("wrk")
+	if err != nil {
+		w.t.Fatal("wrk is not installed: tools/setup.sh bench installs it")
+	}
+	var xs, ys []float64
+	total := 0
+	for n := range uint64(soakSamples + 1) { // the first one warms up
+		ctx, cancel := context.WithTimeout(context.Background(), 2*soakSample)
+		cmd := exec.CommandContext(ctx, wrk, "-t1", "-c16", fmt.Sprintf("-d%d", int(soakSample.Seconds())), w.s.URL+"/steady/")
+		var out bytes.Buffer
+		cmd.Stdout, cmd.Stderr = &out, &out
+		if err := cmd.Start(); err != nil {
+			w.t.Fatal(err)
+		}
+		before := w.answered.Load()
+		w.run(n+1, soakSample)
+		err := cmd.Wait()
+		cancel()
+		m := requestsIn.FindSubmatch(out.Bytes())
+		if err != nil || m == nil || bytes.Contains(out.Bytes(), []byte("Non-2xx")) || bytes.Contains(out.Bytes(), []byte("Socket errors")) {
+			w.t.Fatalf("the app that nothing happens to: %v\n%s", err, &out)
+		}
+		done, err := strconv.Atoi(string(m[1]))
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		w.settle()
+		memory, _ := w.measure()
+		if n > 0 {
+			total += done + int(w.answered.Load()-before)
+			xs, ys = append(xs, float64(total)), append(ys, float64(memory))
+		}
+		w.t.Logf("sample %2d: %8d requests, host %6d KiB", n, total, memory>>10)
+	}
+	slope := leastSquares(xs, ys)
+	w.t.Logf("with faults: %.3f bytes per request over %d requests", slope, total)
+	if slope > 1 {
+		w.t.Errorf("memory grows by %.3f bytes per request", slope)
+	}
 }
 
 // run loads the host; round 0 has no faults.
@@ -161,32 +222,54 @@ func (w *faultWorld) run(round uint64, length time.Duration) {
 		})
 	}
 	if round > 0 {
-		wg.Go(func() { w.breakThings(ctx, rand.New(rand.NewPCG(w.seed, 1<<40))) })
+		wg.Go(func() { w.breakThings(ctx, rand.New(rand.NewPCG(w.seed, 1<<40|round))) })
 	}
 	wg.Wait()
 }
 
+// number makes the name of a request.
+func (w *faultWorld) number() string { return strconv.FormatInt(w.serial.Add(1), 10) }
+
 // request sends one request of the mix and judges its end.
 func (w *faultWorld) request(c *http.Client, r *rand.Rand) {
-	method, path, body, want := "GET", "/pid", []byte(nil), -1
-	switch r.IntN(10) {
-	case 0, 1, 2:
-	case 3, 4:
-		method, path, body = "POST", "/echo", bytes.Repeat([]byte("e"), 1+r.IntN(5000))
+	method, path, size, want, milliseconds := "GET", "/echo", 0, len("hello"), 0
+	switch r.IntN(15) {
+	case 0, 1:
+	case 2, 3:
+		method, size = "POST", 1+r.IntN(5000)
+	case 4:
+		method, size = "POST", 1+r.IntN(3<<20)
 	case 5:
-		method, path, body = "POST", "/echo", bytes.Repeat([]byte("E"), 1+r.IntN(3<<20))
-	case 6:
-		want = 1 + r.IntN(2<<20)
-		path = fmt.Sprintf("/big?n=%d", want)
-	case 7, 8:
-		method, path, body = "POST", "/api/echo", bytes.Repeat([]byte("a"), 1+r.IntN(5000))
+		path, want = "/big", 1+r.IntN(2<<20)
+	case 6, 7:
+		method, path, size = "POST", "/api/echo", 1+r.IntN(5000)
+	case 8:
+		path = "/api/echo"
 	case 9:
-		path = "/api/"
+		path, want = "/task", 1+r.IntN(100_000)
+	case 10:
+		path, want = "/api/task", 1+r.IntN(100_000)
+	case 11:
+		path, want = "/files/file", 100_000
+	case 12:
+		path, want, milliseconds = "/nap", len("rested"), 20+r.IntN(400)
+	case 13:
+		path, want, milliseconds = "/api/nap", len("rested"), 20+r.IntN(400)
+	case 14:
+		path, want, milliseconds = "/task", 7, 20+r.IntN(400)
 	}
-	if body != nil {
-		want = len(body)
+	var body []byte
+	if size > 0 {
+		body, want = bytes.Repeat([]byte("e"), size), size
 	}
-	began := time.Now()
+	w.ask(c, method, fmt.Sprintf("%s?n=%d&ms=%d", path, want, milliseconds), body, want)
+}
+
+// ask sends a request and wants so many bytes. It has a number for the applications.
+func (w *faultWorld) ask(c *http.Client, method, path string, body []byte, want int) {
+	number, began := w.number(), time.Now()
+	path += "&id=" + number
+	what := method + " " + path
 	req, err := http.NewRequest(method, w.s.URL+path, bytes.NewReader(body))
 	if err != nil {
 		w.t.Error(err)
@@ -194,121 +277,63 @@ func (w *faultWorld) request(c *http.Client, r *rand.Rand) {
 	}
 	res, err := c.Do(req)
 	if err != nil {
-		w.judge(method, path, began, fmt.Errorf("no answer: %w", err))
+		w.judge(number, what, began, fmt.Errorf("no answer: %w", err))
 		return
 	}
 	got, err := io.ReadAll(res.Body)
 	_ = res.Body.Close()
 	switch {
 	case res.StatusCode == http.StatusBadGateway && bytes.Contains(got, []byte("worker_died")):
-		w.judge(method, path, began, errors.New("502 worker_died"))
+		w.judge(number, what, began, errors.New("502 worker_died"))
 	case err != nil:
-		w.judge(method, path, began, fmt.Errorf("cut after %d bytes: %w", len(got), err))
+		w.judge(number, what, began, fmt.Errorf("cut after %d bytes: %w", len(got), err))
+	case string(got) == "its process died":
+		w.judge(number+".task", what, began, errors.New("its task died"))
 	case res.StatusCode != http.StatusOK:
-		w.t.Errorf("%s %s: %d %.200q", method, path, res.StatusCode, got)
-	case want >= 0 && len(got) != want:
-		w.t.Errorf("%s %s: %d bytes of %d", method, path, len(got), want)
+		w.t.Errorf("%s: %d %.200q", what, res.StatusCode, got)
+	case len(got) != want:
+		w.t.Errorf("%s: %d bytes of %d", what, len(got), want)
 	default:
 		w.answered.Add(1)
 	}
 }
 
-// judge lets a request fail only when a worker was killed while it was under way.
-func (w *faultWorld) judge(method, path string, began time.Time, failure error) {
+// judge lets a request fail only when a worker that was killed had started it. One that
+// was killed just when it was about to say so is counted apart.
+func (w *faultWorld) judge(number, what string, began time.Time, failure error) {
+	processes := w.begun()[number]
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	for _, pid := range processes {
+		if !w.killed[pid].IsZero() {
+			w.lost++
+			return
+		}
+	}
 	for _, at := range w.killed {
-		if at.After(began) {
-			w.lost.Add(1)
+		if len(processes) == 0 && at.After(began) {
+			w.lost++
+			w.unnoted++
 			return
 		}
 	}
-	w.t.Errorf("%s %s failed though no worker was killed meanwhile: %v", method, path, failure)
+	w.t.Errorf("%s failed, started by %v, none of which was killed: %v", what, processes, failure)
 }
 
-// breakThings does one of the faults every few seconds.
-func (w *faultWorld) breakThings(ctx context.Context, r *rand.Rand) {
-	faults := []struct {
-		name string
-		do   func(*rand.Rand)
-	}{
-		{"kill a worker", w.kill}, {"kill a worker", w.kill}, {"stop a worker for a while", w.pause},
-		{"restart all workers", func(*rand.Rand) { w.s.Signal(syscall.SIGUSR2) }},
-		{"hold the GIL", w.spin}, {"half a request", w.half}, {"a client that leaves", w.leave}, {"bytes that are no HTTP", w.garbage},
+// begun are the processes that have started each request and task.
+func (w *faultWorld) begun() map[string][]int {
+	all := map[string][]int{}
+	notes, err := os.ReadFile(filepath.Join(w.dir, "ledger"))
+	if err != nil {
+		w.t.Error(err)
 	}
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-time.After(time.Duration(500+r.IntN(2000)) * time.Millisecond):
+	for line := range strings.Lines(string(notes)) {
+		number, process, _ := strings.Cut(strings.TrimSpace(line), " ")
+		pid, err := strconv.Atoi(process)
+		if err != nil {
+			w.t.Errorf("ledger: %q", line)
 		}
-		f := faults[r.IntN(len(faults))]
-		w.t.Logf("%s: %s", time.Now().Format("15:04:05.000"), f.name)
-		f.do(r)
+		all[number] = append(all[number], pid)
 	}
-}
-
-func (w *faultWorld) kill(r *rand.Rand) {
-	pids := w.workers()
-	if len(pids) == 0 {
-		return
-	}
-	pid := pids[r.IntN(len(pids))]
-	// Under the lock: whoever fails because of it must find it noted.
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if syscall.Kill(pid, syscall.SIGKILL) == nil {
-		w.killed = append(w.killed, time.Now())
-		w.kills.Add(1)
-	}
-}
-
-func (w *faultWorld) pause(r *rand.Rand) {
-	pids := w.workers()
-	if len(pids) == 0 {
-		return
-	}
-	pid := pids[r.IntN(len(pids))]
-	if syscall.Kill(pid, syscall.SIGSTOP) == nil {
-		time.Sleep(time.Duration(100+r.IntN(700)) * time.Millisecond) // how long it stands still
-		_ = syscall.Kill(pid, syscall.SIGCONT)                        // it may have been ended
-	}
-}
-
-func (w *faultWorld) spin(*rand.Rand) {
-	c := http.Client{Timeout: time.Minute, Transport: &http.Transport{DisableKeepAlives: true}}
-	began := time.Now()
-	res, err := c.Get(w.s.URL + "/spin?s=0.5")
-	if err != nil {
-		w.judge("GET", "/spin", began, err)
-		return
-	}
-	_ = res.Body.Close()
-}
-
-// raw writes to a connection of its own and leaves.
-func (w *faultWorld) raw(text []byte) {
-	conn, err := net.DialTimeout("tcp", w.s.Addr, 30*time.Second)
-	if err != nil {
-		w.t.Errorf("no connection: %v", err)
-		return
-	}
-	_, _ = conn.Write(text) // the host may close first
-	_ = conn.Close()
-}
-
-func (w *faultWorld) half(*rand.Rand) {
-	w.raw([]byte("POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\nhalf"))
-}
-
-func (w *faultWorld) leave(*rand.Rand) {
-	w.raw([]byte("GET /big?n=50000000 HTTP/1.1\r\nHost: x\r\n\r\n"))
-}
-
-func (w *faultWorld) garbage(r *rand.Rand) {
-	text := make([]byte, 2000)
-	for i := range text {
-		text[i] = byte(r.Uint32())
-	}
-	w.raw(text)
+	return all
 }

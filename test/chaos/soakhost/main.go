@@ -1,6 +1,6 @@
 // Command soakhost is `guado serve --config FILE` for the soak tests: SIGUSR1 makes it
 // collect garbage and give memory back, so that what is left is what leaked; SIGUSR2
-// restarts all workers.
+// restarts all workers; SIGHUP reads the file again and says what came of it.
 package main
 
 import (
@@ -16,32 +16,44 @@ import (
 )
 
 func main() {
+	if code, is := guado.Child(); is {
+		os.Exit(code)
+	}
 	config, err := guado.Load(os.Args[1])
 	if err != nil {
 		log.Fatal(err)
 	}
-	collect := make(chan os.Signal, 1)
-	signal.Notify(collect, syscall.SIGUSR1)
-	go func() { // ends with the process
-		for range collect {
-			debug.FreeOSMemory()
-			fmt.Fprintln(os.Stderr, "collected")
-		}
-	}()
 	server := guado.NewResolved(config)
+	server.Load = func() (*guado.Config, error) { return guado.Load(os.Args[1]) }
 	server.Ready = func(status guado.Status) { fmt.Fprintln(os.Stderr, "serves", status.Listen[0]) }
-	restart := make(chan os.Signal, 1)
-	signal.Notify(restart, syscall.SIGUSR2)
-	go func() { // ends with the process
-		for range restart {
-			server.Restart()
-		}
-	}()
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
+	on(syscall.SIGUSR1, func() {
+		debug.FreeOSMemory()
+		fmt.Fprintln(os.Stderr, "collected")
+	})
+	on(syscall.SIGUSR2, server.Restart)
+	on(syscall.SIGHUP, func() {
+		if _, err := server.Reload(ctx); err != nil {
+			fmt.Fprintf(os.Stderr, "reload refused: %q\n", err)
+			return
+		}
+		fmt.Fprintln(os.Stderr, "reload taken")
+	})
 	if err := server.Run(ctx); err != nil {
 		log.Print(err)
 		stop()
 		os.Exit(1) //nolint:gocritic // stop was called
 	}
+}
+
+// on calls do for each of the signals, until the process ends.
+func on(sig os.Signal, do func()) {
+	came := make(chan os.Signal, 1)
+	signal.Notify(came, sig)
+	go func() {
+		for range came {
+			do()
+		}
+	}()
 }
