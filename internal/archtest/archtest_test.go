@@ -62,7 +62,7 @@ var allowed = map[string][]string{
 	"internal/runtime":       {},
 	"internal/watch":         {},
 	"internal/adopt":         {"internal/config"},
-	"internal/service":       {},
+	"internal/service":       {"internal/config"},
 	"internal/link/linktest": {"internal/link"},
 	"internal/archtest":      {},
 	"python":                 {},

@@ -42,6 +42,14 @@ func (l Listener) String() string {
 	return s
 }
 
+// Low reports whether it is a port that needs a capability.
+func (l Listener) Low() bool {
+	const first = 1024
+	_, port, err := net.SplitHostPort(l.Address)
+	n, errPort := strconv.Atoi(port)
+	return l.Network == "tcp" && err == nil && errPort == nil && n > 0 && n < first
+}
+
 // ParseListen reads an entry of server.listen. port stands in where none is given.
 func ParseListen(text, port string) (Listener, error) {
 	if text == "systemd" {

@@ -205,6 +205,12 @@ func (c *Config) Described(app int) bool {
 	return c.Origin(element("app", app)+".target").Kind != FromFlag
 }
 
+// Given reports whether the file or the command line sets a key, by its path.
+func (c *Config) Given(path string) bool {
+	kind := c.Origin(path).Kind
+	return kind == FromFile || kind == FromFlag
+}
+
 // Origin tells where the value of a key came from, by its path: "server.listen",
 // "app[0].threads".
 func (c *Config) Origin(path string) Origin {
