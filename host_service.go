@@ -33,7 +33,10 @@ func (h *host) awaitHeld(quit <-chan struct{}, held []*group) {
 			return
 		case <-patience.C:
 			return
-		case <-g.workers.FirstBoot():
+		case err := <-g.workers.FirstBoot():
+			if err != nil {
+				h.log.Debug("a group that waited for its programs cannot serve", "group", g.config.Name)
+			}
 		}
 	}
 }

@@ -87,7 +87,7 @@ func (c *command) unit(ctx context.Context, s *source, args []string, cfg *confi
 		u.Name = unitName(cfg)
 	}
 	if !unitNames.MatchString(u.Name) {
-		return nil, fmt.Errorf("--name %s: a unit's name is made of letters, digits and :-_.", u.Name)
+		return nil, fmt.Errorf("--name %s: a unit's name has letters, digits, and : - _ . alone", u.Name)
 	}
 	for _, text := range o.sockets {
 		one, err := service.ParseSocket(text)
@@ -132,7 +132,8 @@ func (c *command) interpreters(cfg *config.Config) (paths []string) {
 // homes are those of the accounts that processes run as: applications look for files
 // there. One that this machine does not know may be anywhere.
 func homes(name string, cfg *config.Config) (paths []string) {
-	names := []string{name}
+	names := make([]string, 1, 1+len(cfg.Groups)+len(cfg.Programs))
+	names[0] = name
 	for i := range cfg.Groups {
 		names = append(names, cfg.Groups[i].User)
 	}
@@ -259,7 +260,7 @@ func systemdVersion(ctx context.Context) int {
 func (c *command) units(files []service.File, folder string) error {
 	const place = "/etc/systemd/system"
 	if folder == "" {
-		var all []string
+		all := make([]string, 0, len(files))
 		for _, f := range files {
 			all = append(all, "# "+filepath.Join(place, f.Name)+"\n"+f.Text)
 		}

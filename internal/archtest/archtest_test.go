@@ -63,6 +63,7 @@ var allowed = map[string][]string{
 	"internal/watch":         {},
 	"internal/adopt":         {"internal/config"},
 	"internal/service":       {"internal/config"},
+	"internal/doctor":        {"internal/child", "internal/config", "internal/edge", "internal/runtime", "internal/version"},
 	"internal/link/linktest": {"internal/link"},
 	"internal/archtest":      {},
 	"python":                 {},
@@ -75,7 +76,7 @@ var allowed = map[string][]string{
 		"internal/version", "python"},
 	// The command loads, checks and shows a configuration and hands it to the library;
 	// `guado check` boots a worker as the supervisor would.
-	"cmd/guado": {"internal/adopt", "", "internal/admin", "internal/config", "internal/link", "internal/program", "internal/runtime", "internal/service", "internal/supervise",
+	"cmd/guado": {"internal/adopt", "", "internal/admin", "internal/config", "internal/doctor", "internal/link", "internal/program", "internal/runtime", "internal/service", "internal/supervise",
 		"internal/version", "internal/watch", "python"},
 }
 

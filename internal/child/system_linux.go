@@ -131,7 +131,7 @@ func reapOne(pid int) (status syscall.WaitStatus, ok bool) {
 // oomCounter finds the file in which the kernel counts what it killed for want of
 // memory among the processes of pid's cgroup: version 2, version 1, or the whole machine.
 func oomCounter(pid int) string {
-	text, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/cgroup")
+	text, err := os.ReadFile("/proc/" + self(pid) + "/cgroup")
 	if err != nil {
 		return ""
 	}

@@ -93,7 +93,7 @@ func (c *Cache) getenv(name string) string {
 // is warm; call it before each start of a worker, because a cache may be cleaned
 // while a host runs.
 func (c *Cache) Package(ctx context.Context, in *Interpreter) (string, error) {
-	if c.prebuilt() {
+	if c.Prebuilt() {
 		dir := c.tree("")
 		if err := c.unpack(dir, everything); err != nil {
 			return "", err

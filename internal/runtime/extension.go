@@ -23,8 +23,8 @@ const buildScript = "build_ext.py"
 // compileTimeout bounds the one compilation of a machine, a slow one included.
 const compileTimeout = 5 * time.Minute
 
-// prebuilt reports whether the binary carries a built extension.
-func (c *Cache) prebuilt() bool {
+// Prebuilt reports whether the binary carries a built extension.
+func (c *Cache) Prebuilt() bool {
 	_, err := fs.Stat(c.files, Extension)
 	return err == nil
 }
@@ -54,7 +54,7 @@ func (c *Cache) fits(ctx context.Context, in *Interpreter, dir string) error {
 // compileOnce compiles the extension into dir. Hosts that start at the same time
 // wait for the first one instead of compiling as well.
 func (c *Cache) compileOnce(ctx context.Context, in *Interpreter, dir string) (err error) {
-	if err := c.canCompile(in); err != nil {
+	if err := c.CanCompile(in); err != nil {
 		return err
 	}
 	unlock, err := c.lock(ctx)
@@ -98,9 +98,9 @@ func (c *Cache) compile(ctx context.Context, in *Interpreter, tree, folder strin
 	return nil
 }
 
-// canCompile looks for compiler and headers first: what is missing is said in words
+// CanCompile looks for compiler and headers first: what is missing is said in words
 // and not in a compiler's output.
-func (c *Cache) canCompile(in *Interpreter) error {
+func (c *Cache) CanCompile(in *Interpreter) error {
 	var missing []string
 	if c.compiler() == "" {
 		missing = append(missing, "a C compiler")

@@ -39,14 +39,14 @@ func (u *Unit) Files() ([]File, error) {
 // lines is a unit in the making.
 type lines struct{ strings.Builder }
 
-func (l *lines) section(name string) { fmt.Fprintf(l, "\n[%s]\n", name) }
+func (l *lines) section(name string) { fmt.Fprintf(&l.Builder, "\n[%s]\n", name) }
 func (l *lines) set(name, value string) {
-	fmt.Fprintf(l, "%s=%s\n", name, value)
+	fmt.Fprintf(&l.Builder, "%s=%s\n", name, value)
 }
 
 func (l *lines) why(text string) {
 	for line := range strings.SplitSeq(text, "\n") {
-		fmt.Fprintf(l, "# %s\n", line)
+		fmt.Fprintf(&l.Builder, "# %s\n", line)
 	}
 }
 
@@ -56,7 +56,8 @@ func (u *Unit) service(sockets []File) string {
 	l.set("Description", "Guado: "+strings.ReplaceAll(u.Name, "%", "%%"))
 	l.set("Documentation", "https://github.com/guado-server/guado")
 	l.set("Wants", "network-online.target")
-	after := []string{"network-online.target"}
+	after := make([]string, 1, 1+len(sockets))
+	after[0] = "network-online.target"
 	for _, s := range sockets {
 		l.set("Requires", s.Name)
 		after = append(after, s.Name)
