@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"fmt"
 	"net"
 	"os"
 	"path/filepath"
@@ -220,4 +221,47 @@ func TestEveryVerbIsExplained(t *testing.T) {
 		}
 	}
 	visit((&command{}).root())
+}
+
+// acting are the verbs that do something, or print what never changes; all others read,
+// and have a form for programs.
+var acting = strings.Fields(`serve dev check exec adopt config help completion bash zsh fish powershell default doc schema
+	restart drain cordon uncordon stack start stop pause resume maintenance service doctor`)
+
+func TestEveryVerbThatReadsHasAFormForPrograms(t *testing.T) {
+	reading := 0
+	var visit func(cmd *cobra.Command)
+	visit = func(cmd *cobra.Command) {
+		if cmd.HasParent() && cmd.RunE != nil && !slices.Contains(acting, cmd.Name()) {
+			reading++
+			if cmd.Flags().Lookup("json") == nil {
+				t.Errorf("%s reads and has no --json", cmd.CommandPath())
+			}
+		}
+		for _, sub := range cmd.Commands() {
+			visit(sub)
+		}
+	}
+	visit((&command{}).root())
+	if reading < 8 { // status ps logs workers program reload version, config show
+		t.Errorf("only %d verbs read", reading)
+	}
+}
+
+func TestEveryExitCodeIsInTheDocumentation(t *testing.T) {
+	var tables string
+	for _, page := range []string{"serving", "admin"} {
+		text, err := os.ReadFile("../../docs/" + page + ".md")
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, table, _ := strings.Cut(string(text), "| exit code | |")
+		table, _, _ = strings.Cut(table, "\n\n")
+		tables += table
+	}
+	for _, code := range []int{exitOK, exitFailed, exitUsage, exitNotReady, exitNoServer} {
+		if !strings.Contains(tables, fmt.Sprintf("\n| %d |", code)) {
+			t.Errorf("exit code %d is in no table of docs/serving.md and docs/admin.md", code)
+		}
+	}
 }

@@ -36,12 +36,26 @@ func (s *site) options(t *table, l *block) {
 	if limit := l.find("limit_req"); limit != nil {
 		s.rate(t, limit)
 	}
-	if h := l.find("proxy_set_header"); h != nil && upstream {
-		for _, set := range inForce(l, "proxy_set_header") {
-			if strings.EqualFold(set.arg(0), "host") && set.arg(1) != "$host" && set.arg(1) != "$http_host" {
-				t.set("keep_host", false, set.from())
-			}
+	if upstream {
+		s.hostOf(t, l)
+	}
+}
+
+// hostOf takes over which Host an upstream sees: nginx sends the upstream's own name
+// unless it is told otherwise.
+func (s *site) hostOf(t *table, l *block) {
+	from, value := "no proxy_set_header Host", "$proxy_host"
+	for _, set := range inForce(l, "proxy_set_header") {
+		if strings.EqualFold(set.arg(0), "host") {
+			from, value = set.from(), set.arg(1)
 		}
+	}
+	if strings.HasPrefix(value, "$host") || strings.HasPrefix(value, "$http_host") {
+		return
+	}
+	t.set("keep_host", false, from)
+	if value != "$proxy_host" {
+		s.miss(t, from, "proxy_set_header Host "+value, "an upstream sees the client's Host or its own name")
 	}
 }
 
