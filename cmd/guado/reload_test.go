@@ -324,6 +324,9 @@ func TestExecutorsComeAndGoAndChangeWithTheConfiguration(t *testing.T) {
 	if all := r.status().Executors; len(all) != 2 || all[0].Name != "cpu" || all[0].Done != 3 || all[1].Done != 1 {
 		t.Errorf("executors %+v", all)
 	}
+	if shown := run(t, dir, "status").out; !regexp.MustCompile(`(?m)^EXECUTOR +TASKS +DONE .*\ncpu +0 +3 .*\nmore +0 +1 `).MatchString(shown) {
+		t.Errorf("status:\n%s", shown)
+	}
 
 	// One that fails leaves what there was.
 	r.rewrite(cpu("processes = 2\npreload = [\"nosuch\"]\n"))

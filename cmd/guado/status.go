@@ -160,6 +160,7 @@ func statusText(st *guado.Status, now time.Time) string {
 		}
 		b.WriteString(frozenText(st.Groups[i].Workers))
 	}
+	b.WriteString(executorsText(st.Executors))
 	if len(st.Programs) > 0 {
 		b.WriteString("\n" + programsText(st.Programs, now))
 	}
@@ -171,6 +172,21 @@ func statusText(st *guado.Status, now time.Time) string {
 		}
 		t.end()
 	}
+	return b.String()
+}
+
+// executorsText is what became of the tasks; their processes are a group's workers.
+func executorsText(executors []guado.ExecutorStatus) string {
+	if len(executors) == 0 {
+		return ""
+	}
+	var b strings.Builder
+	b.WriteString("\n")
+	t := newTable(&b, "EXECUTOR", "TASKS", "DONE", "REFUSED", "EXPIRED", "LOST", "CANCELLED")
+	for _, e := range executors {
+		t.row(e.Name, e.Waiting, e.Done, e.Refused, e.Expired, e.Lost, e.Cancelled)
+	}
+	t.end()
 	return b.String()
 }
 
