@@ -2,13 +2,22 @@
 
     bench/overhead.py [--rounds 10] [--seconds 5] [--connections 64] [--loads hello]
                       [--app wsgi,asgi] [--limit 1.10]
+                      [--on observe,supervise,policies] [--one-in 100]
 
-Two servers of the same build run side by side, on: metrics scraped each second, probes,
-the extended access log, traces of one exchange in a hundred to a collector that is here,
-a request timeout and heartbeats; off: none of it. A round loads on, off, off, on (or the
-other way round), so that what drifts falls on both alike; its ratio is that of the sums.
-Printed is the mean over the rounds and the upper end of a one-sided 95 % interval; the
-program fails when that is above the limit.
+Two servers of the same build run side by side, on and off. On is, unless --on says less,
+
+  observe    metrics scraped each second, probes, the extended access log, traces of one
+             exchange in --one-in to a collector that is here, the admin interface
+  supervise  heartbeats, a request timeout, limits of requests, age and memory, the watch
+             for workers that hang and requests that are slow, a program, an executor
+  policies   of the server: canonical host, rate limit, maintenance by a flag; of the mount:
+             addresses, rate limit, body limit, deadline, idle times, response fields,
+             files that the application may name
+
+and off is none of it. A round loads on, off, off, on (or the other way round), so that
+what drifts falls on both alike; its ratio is that of the sums. Printed is the mean over
+the rounds and the upper end of a one-sided 95 % interval; the program fails when that is
+above the limit.
 """
 
 from __future__ import annotations
@@ -44,23 +53,50 @@ dir = "{apps}"
 python = "{python}"
 threads = 8
 {app}
+[[mount]]
+app = "bench"
+{mount}
 {more}
 """
 
 OFF = {
-    "server": "",
-    "app": "ping_timeout = 0",
-    "more": "[metrics]\nenabled = false",
+    "observe": {"more": '[metrics]\nenabled = false\n[admin]\nsocket = "off"\n'},
+    "supervise": {"app": "ping_timeout = 0\nhang_timeout = 0\noutput_limit = 0\n"},
+    "policies": {},
 }
 
 ON = {
-    "server": 'access_log = "{folder}/access.log"\naccess_log_format = "extended"\n'
-    'request_timeout = "30s"',
-    "app": "",
-    "more": '[metrics]\nlisten = "127.0.0.1:{metrics}"\n'
-    '[health]\nlive = "/livez"\nready = "/readyz"\n'
-    '[trace]\nendpoint = "http://127.0.0.1:{collector}"\none_in = 100',
+    "observe": {
+        "server": 'access_log = "{folder}/access.log"\naccess_log_format = "extended"\n',
+        "more": '[metrics]\nlisten = "127.0.0.1:{metrics}"\n'
+        '[health]\nlive = "/livez"\nready = "/readyz"\n'
+        '[trace]\nendpoint = "http://127.0.0.1:{collector}"\none_in = {one_in}\n'
+        '[admin]\nsocket = "{folder}/admin.sock"\n',
+    },
+    "supervise": {
+        "server": 'request_timeout = "30s"\n',
+        "app": 'slow_request = "10s"\nmax_requests = 1000000000\nmax_requests_jitter = 1000\n'
+        'max_age = "24h"\nmax_age_jitter = "1h"\nmemory_soft = "4GiB"\nmemory_hard = "8GiB"\n',
+        "more": '[[program]]\nname = "sleeper"\ncommand = ["sleep", "100000"]\n'
+        '[[executor]]\nname = "cpu"\ngroup = "bench"\n',
+    },
+    "policies": {
+        "server": 'canonical_host = "127.0.0.1"\nrate_limit = "900000/s"\n',
+        "mount": 'allow = ["127.0.0.0/8"]\nrate_limit = "900000/s"\nbody_limit = "10MiB"\n'
+        'request_timeout = "20s"\nread_idle = "30s"\nwrite_idle = "30s"\n'
+        'set_headers = {{ X-Frame-Options = "DENY" }}\nremove_headers = ["X-Powered-By"]\n'
+        'sendfile = {{ "/protected" = "{folder}" }}\n',
+        "more": '[server.maintenance]\nflag = "{folder}/closed"\n',
+    },
 }
+
+PARTS = ("server", "app", "mount", "more")
+
+
+def together(on: list[str]) -> dict[str, str]:
+    """The configuration in which these parts are on, and the others off."""
+    chosen = [ON[name] if name in on else OFF[name] for name in ON]
+    return {part: "".join(each.get(part, "") for each in chosen) for part in PARTS}
 
 
 class Collector(http.server.BaseHTTPRequestHandler):
@@ -121,12 +157,21 @@ def compare(kind: str, load: str, args: argparse.Namespace, collector: int) -> f
     metrics = run.free_port()
     with tempfile.TemporaryDirectory() as folder:
         pair = [
-            Server("on", kind, ON, folder, metrics=metrics, collector=collector),
-            Server("off", kind, OFF, folder),
+            Server(
+                "on",
+                kind,
+                together(args.on),
+                folder,
+                metrics=metrics,
+                collector=collector,
+                one_in=args.one_in,
+            ),
+            Server("off", kind, together([]), folder),
         ]
         stop = threading.Event()
         scraper = threading.Thread(target=scrape, args=(metrics, stop))
-        scraper.start()
+        if "observe" in args.on:
+            scraper.start()
         logs: list[float] = []
         try:
             for server in pair:
@@ -147,7 +192,8 @@ def compare(kind: str, load: str, args: argparse.Namespace, collector: int) -> f
                 )
         finally:
             stop.set()
-            scraper.join()
+            if scraper.ident:
+                scraper.join()
             for server in pair:
                 server.stop()
     mean = statistics.fmean(logs)
@@ -168,7 +214,11 @@ def main() -> None:
     parser.add_argument("--loads", default="hello")
     parser.add_argument("--app", default="wsgi,asgi")
     parser.add_argument("--limit", type=float, default=1.10)
+    parser.add_argument("--on", type=lambda text: text.split(","), default=list(ON))
+    parser.add_argument("--one-in", type=int, default=100)
     args = parser.parse_args()
+    if unknown := set(args.on) - set(ON):
+        parser.error(f"--on knows {', '.join(ON)}, not {', '.join(unknown)}")
     if args.rounds < 2:
         parser.error("--rounds must be at least 2")
     sink = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Collector)
