@@ -2,19 +2,16 @@
 
 import hashlib
 import io
-import os
-import tempfile
 import threading
 from collections.abc import Iterator
 
+import sharedfile
 from flask import Flask, Response, jsonify, request, send_file, session
 
 app = Flask(__name__)
 app.secret_key = "for the tests only"
 gate = threading.Event()
-FILE = os.path.join(tempfile.gettempdir(), f"guado-flask-{os.getpid()}.bin")
-with open(FILE, "wb") as out:
-    out.write(bytes(range(256)) * 4096)
+FILE = sharedfile.path()
 
 
 @app.get("/")

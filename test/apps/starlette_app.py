@@ -3,19 +3,16 @@
 import asyncio
 import contextlib
 import hashlib
-import os
-import tempfile
 from collections.abc import AsyncIterator
 
+import sharedfile
 from starlette.applications import Starlette
 from starlette.background import BackgroundTask
 from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, StreamingResponse
 from starlette.routing import Route
 
-FILE = os.path.join(tempfile.gettempdir(), f"guado-starlette-{os.getpid()}.bin")
-with open(FILE, "wb") as out:
-    out.write(bytes(range(256)) * 4096)
+FILE = sharedfile.path()
 background: list[str] = []
 worked = asyncio.Event()
 finished = asyncio.Event()
