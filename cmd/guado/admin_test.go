@@ -176,14 +176,7 @@ func TestTheLogIsShownAndFollowedToTheEndOfTheServer(t *testing.T) {
 
 func TestStopWaitsForTheEndAndNowDoesNotWaitForRequests(t *testing.T) {
 	dir, s := site(t, map[string]string{"slow.py": slow, "guado.toml": "[[app]]\ntarget = \"slow\"\n"})
-	answers := make(chan answer, 1)
-	go func() {
-		a, err := try(s.url)
-		if err != nil {
-			a.body = err.Error()
-		}
-		answers <- a
-	}()
+	answers := ask(s.url)
 	awaitFile(t, filepath.Join(dir, "called"))
 	stopping := start(t, program(t, dir, "stop"))
 	s.wait("stopping")

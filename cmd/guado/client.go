@@ -64,6 +64,20 @@ func (c *command) connect(ctx context.Context, r *remote) (*client, error) {
 	return &client{http: &http.Client{Transport: transport}, socket: path}, nil
 }
 
+// asking is the body of a verb that talks to the running server, until a signal ends it.
+// What r points to is known when the verb runs.
+func (c *command) asking(r **remote, talk func(ctx context.Context, server *client, args []string) error) func(*cobra.Command, []string) error {
+	return func(cmd *cobra.Command, args []string) error {
+		ctx, release := interruptible(cmd.Context())
+		defer release()
+		server, err := c.connect(ctx, *r)
+		if err != nil {
+			return err
+		}
+		return talk(ctx, server, args)
+	}
+}
+
 // socketOf tells where the server of this folder, or of a file, has its socket.
 func (c *command) socketOf(r *remote) (string, error) {
 	o := config.Options{File: r.file.value, Environ: c.environ}

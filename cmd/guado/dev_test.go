@@ -97,14 +97,7 @@ func TestDevShowsInTheBrowserWhatFails(t *testing.T) {
 func TestDevHasNoDeadlines(t *testing.T) {
 	dir := project(t, map[string]string{"slow.py": slow})
 	s := serving(t, dir, "dev", "slow", "--request-timeout", "0.001")
-	answers := make(chan answer, 1)
-	go func() {
-		a, err := try(s.url)
-		if err != nil {
-			a.body = err.Error()
-		}
-		answers <- a
-	}()
+	answers := ask(s.url)
 	awaitFile(t, filepath.Join(dir, "called"))
 	select { // the deadline would have been over before the application was called
 	case a := <-answers:

@@ -208,6 +208,19 @@ func get(t *testing.T, url string) answer {
 	return a
 }
 
+// ask gives the answer once there is one, or the error as its body.
+func ask(url string) <-chan answer {
+	answers := make(chan answer, 1)
+	go func() {
+		a, err := try(url)
+		if err != nil {
+			a.body = err.Error()
+		}
+		answers <- a
+	}()
+	return answers
+}
+
 func try(url string) (answer, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), limit)
 	defer cancel()

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -33,13 +34,7 @@ func (c *command) logs() *cobra.Command {
 			"guado logs -f p01", "one worker",
 			"guado logs -n 1000 --level warn", "what went wrong lately",
 		),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			ctx, release := interruptible(cmd.Context())
-			defer release()
-			server, err := c.connect(ctx, r)
-			if err != nil {
-				return err
-			}
+		RunE: c.asking(&r, func(ctx context.Context, server *client, args []string) error {
 			query := url.Values{"source": args, "tail": {strconv.Itoa(tail)}}
 			if follow {
 				query.Set("follow", "true")
@@ -59,7 +54,7 @@ func (c *command) logs() *cobra.Command {
 				return nil //nolint:nilerr // told to end
 			}
 			return failed(err)
-		},
+		}),
 	}
 	r = addRemote(cmd, true)
 	cmd.Flags().BoolVarP(&follow, "follow", "f", false, "go on as there is more, until Ctrl-C or the end of the server")

@@ -38,18 +38,12 @@ func (c *command) pause() *cobra.Command {
 			}
 			return nil
 		},
-		RunE: func(cmd *cobra.Command, args []string) error {
-			ctx, release := interruptible(cmd.Context())
-			defer release()
-			server, err := c.connect(ctx, r)
-			if err != nil {
-				return err
-			}
+		RunE: c.asking(&r, func(ctx context.Context, server *client, args []string) error {
 			if len(args) == 0 {
 				return pauseServer(ctx, server, f)
 			}
 			return c.pauseFor(ctx, server, f, args)
-		},
+		}),
 	}
 	r = addRemote(cmd, false)
 	cmd.Flags().IntVar(&f.requests, "requests", 0, "most requests that are held (default: as the configuration says)")
@@ -112,14 +106,10 @@ func (c *command) resume() *cobra.Command {
 		Short:   "Let go on what a pause has held",
 		Example: example("guado resume", "after guado pause"),
 		Args:    cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			server, err := c.connect(cmd.Context(), r)
-			if err != nil {
-				return err
-			}
-			_, err = server.post(cmd.Context(), "resume", nil)
+		RunE: c.asking(&r, func(ctx context.Context, server *client, _ []string) error {
+			_, err := server.post(ctx, "resume", nil)
 			return err
-		},
+		}),
 	}
 	r = addRemote(cmd, false)
 	return cmd
@@ -136,14 +126,10 @@ func (c *command) maintenance() *cobra.Command {
 		Example:   example("guado maintenance on", "", "guado maintenance off", ""),
 		ValidArgs: []string{"on", "off"},
 		Args:      cobra.MatchAll(cobra.ExactArgs(1), cobra.OnlyValidArgs),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			server, err := c.connect(cmd.Context(), r)
-			if err != nil {
-				return err
-			}
-			_, err = server.post(cmd.Context(), "maintenance", map[string]bool{"on": args[0] == "on"})
+		RunE: c.asking(&r, func(ctx context.Context, server *client, args []string) error {
+			_, err := server.post(ctx, "maintenance", map[string]bool{"on": args[0] == "on"})
 			return err
-		},
+		}),
 	}
 	r = addRemote(cmd, false)
 	return cmd

@@ -17,14 +17,7 @@ func TestAPauseHoldsRequestsUntilItIsOver(t *testing.T) {
 	if r := run(t, dir, "pause"); r.code != exitFailed || !strings.Contains(r.err, "paused already") {
 		t.Errorf("a second pause: %+v", r)
 	}
-	answers := make(chan answer, 1)
-	go func() {
-		a, err := try(s.url)
-		if err != nil {
-			a.body = err.Error()
-		}
-		answers <- a
-	}()
+	answers := ask(s.url)
 	poll(t, "the held request", func() bool {
 		return strings.Contains(run(t, dir, "status").out, "1 request held; guado resume lets them go on")
 	})

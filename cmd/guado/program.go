@@ -22,13 +22,9 @@ func (c *command) program() *cobra.Command {
 			"guado program stop scheduler", "until it is started again",
 		),
 		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			server, err := c.connect(cmd.Context(), r)
-			if err != nil {
-				return err
-			}
-			return c.showPrograms(cmd.Context(), server, r.asJSON)
-		},
+		RunE: c.asking(&r, func(ctx context.Context, server *client, _ []string) error {
+			return c.showPrograms(ctx, server, r.asJSON)
+		}),
 	}
 	r = addRemote(cmd, true)
 	cmd.AddCommand(
@@ -46,20 +42,14 @@ func (c *command) programOrder(verb, short, what string) *cobra.Command {
 		Short:   short,
 		Example: example("guado program "+verb+" daemon", what),
 		Args:    cobra.MinimumNArgs(1),
-		RunE: func(cmd *cobra.Command, names []string) error {
-			ctx, release := interruptible(cmd.Context())
-			defer release()
-			server, err := c.connect(ctx, r)
-			if err != nil {
-				return err
-			}
+		RunE: c.asking(&r, func(ctx context.Context, server *client, names []string) error {
 			for _, name := range names {
 				if _, err := server.post(ctx, "programs/"+url.PathEscape(name)+"/"+verb, nil); err != nil {
 					return err
 				}
 			}
 			return nil
-		},
+		}),
 	}
 	r = addRemote(cmd, false)
 	return cmd

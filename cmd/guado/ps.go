@@ -18,13 +18,9 @@ func (c *command) ps() *cobra.Command {
 		Short:   "List the processes of the running server",
 		Example: example("guado ps", "workers and programs of the server of this folder"),
 		Args:    cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			server, err := c.connect(cmd.Context(), r)
-			if err != nil {
-				return err
-			}
-			return c.showProcesses(cmd.Context(), server, r.asJSON)
-		},
+		RunE: c.asking(&r, func(ctx context.Context, server *client, _ []string) error {
+			return c.showProcesses(ctx, server, r.asJSON)
+		}),
 	}
 	r = addRemote(cmd, true)
 	return cmd

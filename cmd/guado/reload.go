@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -27,13 +28,7 @@ func (c *command) reload() *cobra.Command {
 			"guado check && guado reload", "the same, and the second part is not even tried",
 		),
 		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			ctx, release := interruptible(cmd.Context())
-			defer release()
-			server, err := c.connect(ctx, r)
-			if err != nil {
-				return err
-			}
+		RunE: c.asking(&r, func(ctx context.Context, server *client, _ []string) error {
 			answer, err := server.post(ctx, "reload", nil)
 			if err != nil {
 				return notReloaded(err)
@@ -46,7 +41,7 @@ func (c *command) reload() *cobra.Command {
 				return err
 			}
 			return c.say(reloadText(&done))
-		},
+		}),
 	}
 	r = addRemote(cmd, true)
 	return cmd

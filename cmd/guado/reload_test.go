@@ -410,14 +410,7 @@ func TestNoRequestIsLostInTwentyReloads(t *testing.T) {
 
 func TestARequestUnderWayIsAnsweredByTheWorkerThatAReloadTakesAway(t *testing.T) {
 	dir, s := site(t, map[string]string{"slow.py": slow, "guado.toml": "[[app]]\nname = \"late\"\ntarget = \"slow\"\n"})
-	answers := make(chan answer, 1)
-	go func() {
-		a, err := try(s.url)
-		if err != nil {
-			a.body = err.Error()
-		}
-		answers <- a
-	}()
+	answers := ask(s.url)
 	awaitFile(t, filepath.Join(dir, "called"))
 	write(t, filepath.Join(dir, "guado.toml"), "[server]\nlisten = [\"127.0.0.1:0\"]\nstate_dir = \"state\"\n[[app]]\nname = \"late\"\ntarget = \"hello\"\n[[mount]]\napp = \"late\"\n[[mount]]\npath = \"/new\"\napp = \"late\"\n")
 	reload := start(t, program(t, dir, "reload"))

@@ -56,14 +56,7 @@ func TestASignalLetsRequestsFinishAndASecondOneCutsThem(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			dir := project(t, map[string]string{"slow.py": slow})
 			s := serving(t, dir, "serve", "slow")
-			answers := make(chan answer, 1)
-			go func() {
-				a, err := try(s.url)
-				if err != nil {
-					a.body = err.Error()
-				}
-				answers <- a
-			}()
+			answers := ask(s.url)
 			awaitFile(t, filepath.Join(dir, "called"))
 			s.signal(c.first)
 			if c.again {

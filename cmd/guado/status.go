@@ -31,18 +31,12 @@ func (c *command) status() *cobra.Command {
 			"guado status --socket /run/guado/admin.sock", "any server",
 		),
 		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			ctx, release := interruptible(cmd.Context())
-			defer release()
-			server, err := c.connect(ctx, r)
-			if err != nil {
-				return err
-			}
+		RunE: c.asking(&r, func(ctx context.Context, server *client, _ []string) error {
 			if !watch {
 				return c.showStatus(ctx, server, r.asJSON)
 			}
 			return c.watch(ctx, every, func() error { return c.showStatus(ctx, server, r.asJSON) })
-		},
+		}),
 	}
 	r = addRemote(cmd, true)
 	cmd.Flags().BoolVarP(&watch, "watch", "w", false, "show it again and again, until Ctrl-C")

@@ -23,15 +23,9 @@ func (c *command) stop() *cobra.Command {
 			"guado stop --now", "cut what is under way",
 		),
 		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			ctx, release := interruptible(cmd.Context())
-			defer release()
-			server, err := c.connect(ctx, r)
-			if err != nil {
-				return err
-			}
+		RunE: c.asking(&r, func(ctx context.Context, server *client, _ []string) error {
 			return stopServer(ctx, server, now)
-		},
+		}),
 	}
 	r = addRemote(cmd, false)
 	cmd.Flags().BoolVar(&now, "now", false, "without waiting for what is under way")

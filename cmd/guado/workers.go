@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"github.com/spf13/cobra"
 )
 
@@ -15,13 +16,9 @@ func (c *command) workers() *cobra.Command {
 			"guado workers stack p01", "where its threads are",
 		),
 		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			server, err := c.connect(cmd.Context(), r)
-			if err != nil {
-				return err
-			}
-			return c.showWorkers(cmd.Context(), server, r.asJSON)
-		},
+		RunE: c.asking(&r, func(ctx context.Context, server *client, _ []string) error {
+			return c.showWorkers(ctx, server, r.asJSON)
+		}),
 	}
 	r = addRemote(cmd, true)
 	cmd.AddCommand(

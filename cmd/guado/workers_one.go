@@ -17,20 +17,14 @@ func (c *command) workerOrder(verb, short, what string) *cobra.Command {
 		Short:   short,
 		Example: example("guado workers "+verb+" p01", what),
 		Args:    cobra.MinimumNArgs(1),
-		RunE: func(cmd *cobra.Command, slots []string) error {
-			ctx, release := interruptible(cmd.Context())
-			defer release()
-			server, err := c.connect(ctx, r)
-			if err != nil {
-				return err
-			}
+		RunE: c.asking(&r, func(ctx context.Context, server *client, slots []string) error {
 			for _, slot := range slots {
 				if err := c.orderWorker(ctx, server, slot, verb); err != nil {
 					return err
 				}
 			}
 			return nil
-		},
+		}),
 	}
 	r = addRemote(cmd, false)
 	return cmd
@@ -59,13 +53,8 @@ func (c *command) workersRestart() *cobra.Command {
 			"guado workers restart", "all of them, without waiting",
 			"guado workers restart p01 p02", "these, until they serve",
 		),
-		RunE: func(cmd *cobra.Command, slots []string) error {
-			ctx, release := interruptible(cmd.Context())
-			defer release()
-			server, err := c.connect(ctx, r)
-			if err != nil {
-				return err
-			}
+		RunE: c.asking(&r, func(ctx context.Context, server *client, slots []string) error {
+			var err error
 			if len(slots) == 0 {
 				_, err = server.post(ctx, "workers/restart", nil)
 			}
@@ -75,7 +64,7 @@ func (c *command) workersRestart() *cobra.Command {
 				}
 			}
 			return err
-		},
+		}),
 	}
 	r = addRemote(cmd, false)
 	return cmd
