@@ -32,6 +32,12 @@ func (s *stopping) worker() string {
 	return pid
 }
 
+// replaced waits until another process than before answers.
+func (s *stopping) replaced(before string) {
+	s.t.Helper()
+	eventually(s.t, "another process answers", func() bool { return s.worker() != before })
+}
+
 // timesOut sends a request that does not end in time.
 func (s *stopping) timesOut(path string) {
 	s.t.Helper()
@@ -61,9 +67,7 @@ func TestAtItsDeadlineARequestIsInterruptedAndItsWorkerReplaced(t *testing.T) {
 			before := s.worker()
 			s.timesOut(c.path)
 			eventually(t, "the log shows it: "+c.log, func() bool { return strings.Contains(s.log.String(), c.log) })
-			if after := s.worker(); after == before {
-				t.Errorf("process %s still answers", before)
-			}
+			s.replaced(before)
 			if c.event != "" {
 				eventually(t, "the application is told by "+c.event, func() bool { return s.said(c.event) })
 			}
@@ -85,17 +89,34 @@ func TestTheOtherRequestsOfAnInterruptedWorkerFinishFirst(t *testing.T) {
 		}()
 		eventually(t, "the sibling is at the application", func() bool { return s.said("held") })
 		s.timesOut("/loop")
-		eventually(t, "the worker is cordoned", func() bool { return strings.Contains(s.log.String(), "worker is recycled") })
+		eventually(t, "the worker is to be replaced", func() bool { return strings.Contains(s.log.String(), "worker is recycled") })
 		if err := os.Remove(s.hold); err != nil {
 			t.Fatal(err)
 		}
 		if got := <-sibling; got != "200 held by "+before+" <nil>" {
 			t.Errorf("the sibling got %q from worker %s", got, before)
 		}
-		if after := s.worker(); after == before {
-			t.Errorf("process %s still answers", before)
-		}
+		s.replaced(before)
 	})
+}
+
+// Or one request that takes too long would stop the application for as long as it boots.
+func TestTheOnlyWorkerServesUntilItsSuccessorIsReady(t *testing.T) {
+	s := newStuck(t, "auto", "wsgi", func(a *guado.App) { a.DrainMax = guado.Duration(time.Minute) })
+	before := s.worker()
+	boot := s.hold + ".boot"
+	if err := os.WriteFile(boot, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s.timesOut("/loop")
+	eventually(t, "the successor boots", func() bool { return s.said("boots") })
+	if now := s.worker(); now != before {
+		t.Errorf("worker %s answers, not %s", now, before)
+	}
+	if err := os.Remove(boot); err != nil {
+		t.Fatal(err)
+	}
+	s.replaced(before)
 }
 
 func TestAWorkerThatCannotBeInterruptedIsEndedAfterDrainMax(t *testing.T) {
@@ -108,9 +129,7 @@ func TestAWorkerThatCannotBeInterruptedIsEndedAfterDrainMax(t *testing.T) {
 	}()
 	eventually(t, "the sibling is at the application", func() bool { return s.said("held") })
 	s.timesOut("/sleep")
-	if after := s.worker(); after == before {
-		t.Errorf("process %s still answers", before)
-	}
+	s.replaced(before)
 	if err := <-sibling; err == nil {
 		t.Error("an answer that was cut came to a clean end")
 	}

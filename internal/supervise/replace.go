@@ -83,18 +83,36 @@ func (g *Group) Halt(slot string) error {
 	return nil
 }
 
-// Recycle replaces the worker behind l: it gets no new requests from now on, and ends
-// when those that it has are through, at the latest after DrainMax.
+// Recycle replaces the worker behind l. It gets no new requests from now on if another
+// one serves; the only one serves until its successor is ready, because all would wait
+// for that boot otherwise. It ends when the requests that it has are through, at the
+// latest after DrainMax.
 func (g *Group) Recycle(l *link.Link, why Reason) {
 	for _, s := range g.slots {
 		s.mu.Lock()
 		w := s.front
 		mine := w.p != nil && w.p.link == l && w.state == Serving
 		s.mu.Unlock()
-		if mine && g.replaceLater(s, w, why) {
+		if mine && g.replaceLater(s, w, why) && g.serves(s) {
 			s.cordon(w, true)
 		}
 	}
+}
+
+// serves tells whether another slot than this one has a worker that gets new requests.
+func (g *Group) serves(but *slot) bool {
+	for _, s := range g.slots {
+		if s == but {
+			continue
+		}
+		s.mu.Lock()
+		open := s.front.state == Serving && !s.front.cordoned
+		s.mu.Unlock()
+		if open {
+			return true
+		}
+	}
+	return false
 }
 
 // Cordon keeps new requests from a worker, or lets them come again.

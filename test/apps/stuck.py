@@ -22,6 +22,12 @@ def say(event: str) -> None:
         events.write(f"{event}\n")
 
 
+if os.path.exists(HOLD + ".boot"):
+    say("boots")
+    while os.path.exists(HOLD + ".boot"):
+        time.sleep(0.005)
+
+
 def sleep() -> None:
     time.sleep(600)
 

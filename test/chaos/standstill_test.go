@@ -53,8 +53,8 @@ each = "64KiB"
 memory = "4MiB"
 `
 	for name, more := range map[string]string{
-		"wsgi": "threads = 2\nqueue = 16\nrequest_timeout = \"1s\"\nping_timeout = \"5m\"",
-		"asgi": "concurrency = 8\nqueue = 16\nrequest_timeout = \"1s\"\nping_timeout = \"5m\"",
+		"wsgi": "threads = 2\nqueue = 16\nrequest_timeout = \"3s\"\nping_timeout = \"5m\"",
+		"asgi": "concurrency = 8\nqueue = 16\nrequest_timeout = \"3s\"\nping_timeout = \"5m\"",
 		"free": "",
 	} {
 		kind := strings.Replace(name, "free", "wsgi", 1)

@@ -78,12 +78,12 @@ python = %[3]q
 		"wsgi": `app = "wsgi"`, "asgi": `app = "asgi"`, "upstream": fmt.Sprintf("upstream = %q", reads(t)),
 		"static": fmt.Sprintf("static = %q", filepath.Join(dir, "public")),
 	} {
-		files, timeout := "", ""
+		files := ""
 		if name != "static" {
 			files = fmt.Sprintf("sendfile = { \"/protected\" = %q }", filepath.Join(dir, "private"))
 		}
 		if name == "wsgi" || name == "asgi" {
-			timeout = `request_timeout = "200ms"`
+			text += fmt.Sprintf("[[mount]]\npath = \"/%s/brief\"\n%s\nrequest_timeout = \"200ms\"\n", name, target)
 		}
 		text += fmt.Sprintf(`
 [[mount]]
@@ -93,7 +93,6 @@ path = "/%[1]s"
 path = "/%[1]s/guarded"
 %[2]s
 %[4]s
-%[5]s
 allow = ["10.0.0.0/8"]
 basic_auth = %[3]q
 basic_auth_strip = true
@@ -101,7 +100,7 @@ body_limit = "10KB"
 rate_limit = "20/h"
 set_headers = { "X-Frame-Options" = "DENY" }
 remove_headers = ["X-Powered-By"]
-`, name, target, filepath.Join(dir, "htpasswd"), files, timeout)
+`, name, target, filepath.Join(dir, "htpasswd"), files)
 	}
 	return text
 }
@@ -158,7 +157,7 @@ func guarded(t *testing.T, c *http.Client, url, kind string) {
 		sent(t, ask)
 	}
 	if kind == "wsgi" || kind == "asgi" {
-		res, body = ask("GET", "?sleep=0.6", nil)
+		res, body = do(t, c, request(t, "GET", url+"/brief/x?sleep=0.6", nil))
 		want(t, res, body, 504, "deadline")
 	}
 	for range 30 {
