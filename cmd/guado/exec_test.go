@@ -85,10 +85,12 @@ func TestExecRunsACommandAsAWorkerOfTheAppWould(t *testing.T) {
 	}
 }
 
-func TestAProgramEndsWithAHostThatWasKilled(t *testing.T) {
+func TestAProgramEndsWithAHostThatWasKilledAndIsAskedFirst(t *testing.T) {
 	dir := project(t, map[string]string{
 		"hello.py": hello,
-		"guado.toml": "[server]\nlisten = [\"127.0.0.1:0\"]\n[[app]]\nname = \"hello\"\ntarget = \"hello\"\nafter = [\"daemon\"]\n" +
+		"guado.toml": "[server]\nlisten = [\"127.0.0.1:0\"]\n[[app]]\nname = \"hello\"\ntarget = \"hello\"\nafter = [\"daemon\", \"polite\"]\n" +
+			"[[program]]\nname = \"polite\"\nready = \"log:up\"\nstop_signal = \"INT\"\nstop_timeout = 60\n" +
+			"command = [\"sh\", \"-c\", \"trap 'echo done >last; exit' INT; echo up; while :; do sleep 0.1; done\"]\n" +
 			"[[program]]\nname = \"daemon\"\nready = \"log:up\"\nstop_timeout = 1\n" +
 			"command = [\"sh\", \"-c\", \"trap '' TERM; sleep 1000 & echo $$ $! >pids; echo up; while :; do sleep 0.1; done\"]\n",
 	})
@@ -105,6 +107,10 @@ func TestAProgramEndsWithAHostThatWasKilled(t *testing.T) {
 	for _, pid := range pids {
 		poll(t, fmt.Sprintf("process %d is gone", pid), func() bool { return ended(pid) })
 	}
+	poll(t, "the polite one has finished its work", func() bool {
+		last, err := os.ReadFile(filepath.Join(dir, "last"))
+		return err == nil && string(last) == "done\n"
+	})
 }
 
 // ended reports whether a process is gone; one that nobody reaps counts as gone.

@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"time"
 )
 
@@ -34,9 +35,11 @@ type Child struct {
 	Rlimits     []Rlimit
 	OOMScoreAdj *int // Linux
 
-	// Grace is how long it may take to end after SIGTERM when the host was killed.
-	// 0: SIGKILL at once.
-	Grace time.Duration
+	// Grace is how long it may take to end when the host was killed: it is asked to by
+	// Ask (0: SIGTERM), alone or with its group. 0: SIGKILL at once.
+	Grace    time.Duration
+	Ask      syscall.Signal
+	AskAlone bool
 	// Name names its cgroup, where the host was given a cgroup tree of its own.
 	Name string
 }

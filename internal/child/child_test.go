@@ -71,9 +71,18 @@ func childNamed(parent int, name string) int {
 
 func TestAChildWithGraceIsAskedToEndBeforeItIsKilled(t *testing.T) {
 	linuxOnly(t)
-	h := startHost(t, "GRACE=20")
+	h := startHost(t, "GRACE=60")
 	h.kill(t)
 	if !h.lines.Scan() || h.lines.Text() != "asked" {
+		t.Errorf("it was not asked: %q", h.lines.Text())
+	}
+}
+
+func TestAChildIsAskedByItsOwnSignal(t *testing.T) {
+	linuxOnly(t)
+	h := startHost(t, "GRACE=60", "ASK=INT")
+	h.kill(t)
+	if !h.lines.Scan() || h.lines.Text() != "interrupted" {
 		t.Errorf("it was not asked: %q", h.lines.Text())
 	}
 }

@@ -42,7 +42,11 @@ func beHost() {
 	c := Child{Path: "sh", Args: []string{"-c", family}, Env: os.Environ(), Stdout: os.Stdout}
 	if seconds, err := strconv.Atoi(os.Getenv("GRACE")); err == nil {
 		c.Grace = time.Duration(seconds) * time.Second
-		c.Args[1] = `trap 'echo asked; kill 0; exit' TERM; ` + family
+		c.Args[1] = `trap 'echo asked; exit' TERM; ` + family
+		if os.Getenv("ASK") == "INT" { // the leader alone, who ends the others
+			c.Ask, c.AskAlone = syscall.SIGINT, true
+			c.Args[1] = `trap 'echo interrupted; trap "" TERM; kill 0; exit' INT; ` + family
+		}
 	}
 	if _, err := s.Spawn(c); err != nil {
 		fmt.Println("error", err)

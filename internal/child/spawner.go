@@ -232,7 +232,7 @@ func (s *Spawner) throughShim(p *Process, c *Child) (err error) {
 		return err
 	}
 	s.attend(p)
-	if err := s.guard.Add(guard.Entry{PID: p.PID(), Group: p.group, Grace: c.Grace, Cgroup: p.cgroup}); err != nil {
+	if err := s.guard.Add(guard.Entry{PID: p.PID(), Group: p.group, Grace: c.Grace, Ask: c.Ask, Alone: c.AskAlone, Cgroup: p.cgroup}); err != nil {
 		s.opts.Log.Warn("a process is started without the guard", "pid", p.PID(), "error", err.Error())
 	}
 	if err := pass(ours); err != nil {

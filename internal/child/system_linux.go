@@ -13,6 +13,8 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/guado-server/guado/internal/guard"
 )
 
 var rlimits = map[string]int{
@@ -100,28 +102,7 @@ func zombies() (pids []int) {
 	return pids
 }
 
-// groupLives reports whether a process group has a member that has not ended.
-func groupLives(group int) bool {
-	entries, err := os.ReadDir("/proc")
-	if err != nil {
-		return false
-	}
-	id := strconv.Itoa(group)
-	for _, e := range entries {
-		if name := e.Name(); name[0] < '0' || name[0] > '9' {
-			continue
-		}
-		stat, err := os.ReadFile("/proc/" + e.Name() + "/stat")
-		if err != nil {
-			continue
-		}
-		fields := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:]))
-		if len(fields) > 2 && fields[2] == id && fields[0] != "Z" {
-			return true
-		}
-	}
-	return false
-}
+func groupLives(group int) bool { return guard.GroupLives(group) }
 
 func reapOne(pid int) (status syscall.WaitStatus, ok bool) {
 	n, err := syscall.Wait4(pid, &status, syscall.WNOHANG, nil)

@@ -20,9 +20,11 @@ import (
 type Entry struct {
 	PID   int  `json:"pid"`
 	Group bool `json:"group"` // it leads a process group, which is ended as a whole
-	// Grace is what it may take to end after SIGTERM; 0: SIGKILL at once.
-	Grace  time.Duration `json:"grace,omitempty"`
-	Cgroup string        `json:"cgroup,omitempty"` // folder of a cgroup of its own
+	// Grace is what it may take to end after it was asked to; 0: SIGKILL at once.
+	Grace  time.Duration  `json:"grace,omitempty"`
+	Ask    syscall.Signal `json:"ask,omitempty"`    // by which it is asked; 0: SIGTERM
+	Alone  bool           `json:"alone,omitempty"`  // the process alone is asked, not its group
+	Cgroup string         `json:"cgroup,omitempty"` // folder of a cgroup of its own
 }
 
 // message is one line between host and guard.
@@ -94,19 +96,21 @@ func (g *guard) drop(pid int) {
 	}
 }
 
-// endAll ends what the list names, first those that may take their time, and then
-// whatever else carries this host's instance in its environment: a grandchild that
-// made a session of its own is in no group of the list.
+// endAll ends what the list names, at once or after its time, and then whatever else
+// carries this host's instance in its environment: a grandchild that made a session of
+// its own is in no group of the list.
 func (g *guard) endAll(orphaned bool) {
 	if orphaned && len(g.list) > 0 {
 		g.tell("the host is gone: ending %d of its processes", len(g.list))
 	}
+	for _, h := range g.list {
+		if h.Grace == 0 {
+			h.kill()
+		}
+	}
 	g.ask()
 	for _, h := range g.list {
-		h.end(syscall.SIGKILL)
-		if h.Cgroup != "" {
-			endCgroup(h.Cgroup)
-		}
+		h.kill()
 	}
 	for range sweeps {
 		found := carriers(g.instance)
@@ -124,21 +128,24 @@ func (g *guard) endAll(orphaned bool) {
 	}
 }
 
-// ask sends SIGTERM to those that may take their time, and waits for them.
+// ask tells those that may take their time to end, and kills each when that is over.
 func (g *guard) ask() {
+	began := time.Now()
 	var patient []held
-	end := time.Now()
 	for _, h := range g.list {
 		if h.Grace > 0 {
-			h.end(syscall.SIGTERM)
+			h.ask()
 			patient = append(patient, h)
-			if t := time.Now().Add(h.Grace); t.After(end) {
-				end = t
-			}
 		}
 	}
-	for len(patient) > 0 && time.Now().Before(end) {
-		patient = slices.DeleteFunc(patient, func(h held) bool { return h.gone() })
+	for len(patient) > 0 {
+		patient = slices.DeleteFunc(patient, func(h held) bool {
+			if time.Since(began) >= h.Grace {
+				h.kill()
+				return true
+			}
+			return h.gone()
+		})
 		time.Sleep(sweepPause) // they are nobody's children any more: polling is all there is
 	}
 }
@@ -147,9 +154,28 @@ func (g *guard) tell(format string, args ...any) {
 	_, _ = fmt.Fprintf(g.err, "guado guard: "+format+"\n", args...) // its reader may have died with the host
 }
 
-// end signals the child, with its group when it leads one.
-func (h held) end(sig syscall.Signal) {
-	if h.handle.signalGroup(h.PID, sig, h.Group) {
+// ask tells the child to end, as its host would have.
+func (h held) ask() {
+	sig := h.Ask
+	if sig == 0 {
+		sig = syscall.SIGTERM
+	}
+	group := h.Group && !h.Alone
+	h.signal(sig, group)
+	h.signal(syscall.SIGCONT, group) // one that was stopped does not hear otherwise
+}
+
+// kill ends the child with its group and cgroup.
+func (h held) kill() {
+	h.signal(syscall.SIGKILL, h.Group)
+	if h.Cgroup != "" {
+		endCgroup(h.Cgroup)
+	}
+}
+
+// signal reaches the child, or all of the group that it leads.
+func (h held) signal(sig syscall.Signal, group bool) {
+	if h.handle.signalGroup(h.PID, sig, group) {
 		return
 	}
 	// Without such a call the number is checked instead: a group's id is not given away
@@ -159,7 +185,7 @@ func (h held) end(sig syscall.Signal) {
 		return
 	}
 	pid := h.PID
-	if h.Group {
+	if group {
 		pid = -pid
 	}
 	_ = syscall.Kill(pid, sig) // ESRCH: it is gone already
@@ -170,7 +196,7 @@ func (h held) gone() bool {
 	if !h.Group {
 		return h.handle.gone()
 	}
-	return syscall.Kill(-h.PID, 0) != nil
+	return !GroupLives(h.PID)
 }
 
 func endCgroup(folder string) {

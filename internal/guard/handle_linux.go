@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"strconv"
+	"strings"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -51,6 +52,30 @@ func (h handle) signalGroup(_ int, sig syscall.Signal, group bool) bool {
 	}
 	err := unix.PidfdSendSignal(int(h), sig, nil, flags)
 	return err == nil || errors.Is(err, unix.ESRCH)
+}
+
+// GroupLives reports whether a process group has a member that has not ended; one that
+// nobody reaps has.
+func GroupLives(group int) bool {
+	entries, err := os.ReadDir("/proc")
+	if err != nil {
+		return false
+	}
+	id := strconv.Itoa(group)
+	for _, e := range entries {
+		if name := e.Name(); name[0] < '0' || name[0] > '9' {
+			continue
+		}
+		stat, err := os.ReadFile("/proc/" + e.Name() + "/stat")
+		if err != nil {
+			continue
+		}
+		fields := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:]))
+		if len(fields) > 2 && fields[2] == id && fields[0] != "Z" {
+			return true
+		}
+	}
+	return false
 }
 
 // carriers lists the processes whose environment names the instance, zombies and this

@@ -15,6 +15,10 @@ func (handle) gone() bool { return false }
 
 func (handle) signalGroup(int, syscall.Signal, bool) bool { return false }
 
+// GroupLives reports whether a process group has members; one that has ended and was
+// not reaped counts.
+func GroupLives(group int) bool { return syscall.Kill(-group, 0) == nil }
+
 // carriers finds nobody: the environment of a process cannot be read here. Workers
 // end with their control socket, groups by their number.
 func carriers(string) []int { return nil }

@@ -49,7 +49,8 @@ func (i *instance) start(listen *listener) (*process, error) {
 	env = append(env, listen.env()...)
 	c := i.spec.Child
 	c.Path, c.Argv0, c.Args = i.spec.Command[0], i.spec.Command[0], i.spec.Command[1:]
-	c.Dir, c.Env, c.Name, c.Grace = i.spec.Dir, env, i.spec.Name, i.spec.StopTimeout
+	c.Dir, c.Env, c.Name = i.spec.Dir, env, i.spec.Name
+	c.Grace, c.Ask, c.AskAlone = i.spec.StopTimeout, i.spec.StopSignal, !i.spec.StopGroup
 	p := &process{group: i.spec.StopGroup}
 	names := []string{streamOut, streamErr}
 	if i.spec.Stdout.Path != "" && i.spec.Stdout.Path == i.spec.Stderr.Path {
