@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -27,6 +28,10 @@ func TestMain(m *testing.M) {
 	switch os.Getenv("ROLE") {
 	case "host":
 		beHost()
+	case "limited":
+		beLimited()
+	case "hoard":
+		hoard()
 	default:
 		goleak.VerifyTestMain(m)
 	}
@@ -36,10 +41,21 @@ func TestMain(m *testing.M) {
 // its own, and names them.
 const family = `sleep 1000 & echo group $!; setsid sh -c 'echo session $$; exec sleep 1000' & sleep 1000 & echo leader $$; wait`
 
-// beHost starts such a family and waits to be killed.
+// stranger adds one that neither its group nor its environment tells of.
+const stranger = `env -i setsid sh -c 'echo stranger $$; exec sleep 1000' & `
+
+// beHost starts such a family and waits to be killed. With a TREE, the folder of a cgroup
+// that is its own, it lives there.
 func beHost() {
+	tree := os.Getenv("TREE")
+	if tree != "" {
+		if err := os.WriteFile(tree+"/cgroup.procs", []byte(strconv.Itoa(os.Getpid())), 0o600); err != nil {
+			fmt.Println("error", err)
+			return
+		}
+	}
 	s := NewSpawner(Options{Instance: rand.Text()})
-	c := Child{Path: "sh", Args: []string{"-c", family}, Env: os.Environ(), Stdout: os.Stdout}
+	c := Child{Path: "sh", Name: "p01", Args: []string{"-c", family}, Env: os.Environ(), Stdout: os.Stdout}
 	if seconds, err := strconv.Atoi(os.Getenv("GRACE")); err == nil {
 		c.Grace = time.Duration(seconds) * time.Second
 		c.Args[1] = `trap 'echo asked; exit' TERM; ` + family
@@ -48,12 +64,57 @@ func beHost() {
 			c.Args[1] = `trap 'echo interrupted; trap "" TERM; kill 0; exit' INT; ` + family
 		}
 	}
+	if tree != "" {
+		c.Args[1] = stranger + c.Args[1]
+	}
 	if _, err := s.Spawn(c); err != nil {
 		fmt.Println("error", err)
 		return
 	}
 	fmt.Println("guard", s.GuardPID())
 	select {}
+}
+
+// beLimited moves into a cgroup and tells how two of its children end: one that wants
+// more memory than there is, and one that somebody kills.
+func beLimited() {
+	if err := os.WriteFile(os.Getenv("CGROUP"), []byte(strconv.Itoa(os.Getpid())), 0o600); err != nil {
+		fmt.Println(err)
+		return
+	}
+	s := NewSpawner(Options{Instance: rand.Text()})
+	defer s.Close()
+	self, err := os.Executable()
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	first := 1000 // for the kernel to choose
+	for _, c := range []Child{
+		{Path: self, Args: []string{"-test.run=^$"}, Env: append(os.Environ(), "ROLE=hoard"), OOMScoreAdj: &first, Stdout: os.Stdout},
+		{Path: "sh", Args: []string{"-c", "kill -9 $$"}, Env: os.Environ()},
+	} {
+		p, err := s.Spawn(c)
+		if err != nil {
+			fmt.Println(err)
+			return
+		}
+		<-p.Exited()
+		fmt.Println(p.Verdict())
+	}
+}
+
+// hoard takes memory until it is killed, within bounds.
+func hoard() {
+	var all [][]byte
+	for range 64 {
+		piece := make([]byte, 64<<20)
+		for i := 0; i < len(piece); i += 4096 {
+			piece[i] = 1
+		}
+		all = append(all, piece)
+	}
+	fmt.Println("it has", len(all), "pieces")
 }
 
 // run starts a child and gives its output and its end.
@@ -108,6 +169,10 @@ type host struct {
 
 func startHost(t *testing.T, env ...string) *host {
 	t.Helper()
+	members := 4
+	if slices.ContainsFunc(env, func(v string) bool { return strings.HasPrefix(v, "TREE=") }) {
+		members++
+	}
 	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
@@ -126,7 +191,7 @@ func startHost(t *testing.T, env ...string) *host {
 		_ = h.cmd.Wait() // killed
 	})
 	h.lines = bufio.NewScanner(out)
-	for len(h.pids) < 4 && h.lines.Scan() {
+	for len(h.pids) < members && h.lines.Scan() {
 		name, pid, _ := strings.Cut(h.lines.Text(), " ")
 		if h.pids[name], err = strconv.Atoi(pid); err != nil {
 			t.Fatal(h.lines.Text())

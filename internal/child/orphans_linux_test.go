@@ -3,6 +3,7 @@ package child
 import (
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -88,4 +89,42 @@ func TestADelegatedCgroupIsDividedAndKilledAsAWhole(t *testing.T) {
 	if _, err := r.Read(make([]byte, 1)); err == nil {
 		t.Error("somebody still writes")
 	}
+}
+
+func TestAHostThatIsKilledLeavesNothingInItsTreeOfCgroups(t *testing.T) {
+	tree, err := os.MkdirTemp(cgroupTree(), "guado-test-")
+	if err != nil {
+		t.Skipf("no cgroup can be made here: %v", err)
+	}
+	t.Cleanup(func() {
+		_ = os.WriteFile(tree+"/cgroup.kill", []byte("1"), 0o600) // of what a failure leaves
+		eventually(t, "the tree is empty", func() bool {
+			inner, _ := filepath.Glob(tree + "/guado-*")
+			for _, folder := range inner {
+				_ = os.Remove(folder)
+			}
+			return os.Remove(tree) == nil
+		})
+	})
+	if _, err := os.Stat(tree + "/cgroup.kill"); err != nil {
+		t.Skip("this kernel cannot kill a cgroup")
+	}
+	// What a service manager does with Delegate=yes.
+	if err := unix.Setxattr(tree, "trusted.delegate", []byte("1"), 0); err != nil {
+		t.Skipf("a cgroup cannot be marked as delegated here: %v", err)
+	}
+	h := startHost(t, "TREE="+tree)
+	if h.pids["stranger"] == 0 {
+		t.Fatal(h.pids)
+	}
+	h.kill(t)
+	eventually(t, "its cgroups are removed", func() bool {
+		left, err := os.ReadDir(tree)
+		for _, e := range left {
+			if e.IsDir() {
+				return false
+			}
+		}
+		return err == nil
+	})
 }

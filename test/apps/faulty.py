@@ -30,6 +30,9 @@ def application(environ, start_response):
             print("noise", number)
     elif MODE == "leaky":
         HOARD.append(b"x" * (16 << 20))
+    elif MODE == "hoard" and environ["PATH_INFO"] == "/all":
+        while len(HOARD) < 64:
+            HOARD.append(b"x" * (64 << 20))
     elif MODE == "slow":
         time.sleep(3)
     elif MODE == "gil" and environ["PATH_INFO"] == "/hold":
