@@ -367,7 +367,7 @@ func (t *transaction) renew(ctx context.Context, r *renewal) error {
 			t.log("taking back a worker", workers.ReplaceSlot(t.to.server.cut, slot, supervise.ByReload))
 		}
 	})
-	for _, slot := range slices.Backward(r.group.slots) {
+	for _, slot := range workers.Newest() {
 		if err := workers.ReplaceSlot(ctx, slot, supervise.ByReload); err != nil {
 			return err
 		}

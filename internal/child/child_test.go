@@ -8,6 +8,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 )
 
 func linuxOnly(t *testing.T) {
@@ -165,6 +166,38 @@ func TestAProgramThatCannotBeExecutedIsToldAtOnce(t *testing.T) {
 			<-p.Exited()
 			t.Errorf("%+v was started", c)
 		}
+	}
+}
+
+func TestAChildOutlivesTheThreadThatAskedForIt(t *testing.T) {
+	linuxOnly(t)
+	s := NewSpawner(Options{Instance: rand.Text()})
+	defer s.Close()
+	started := make(chan *Process)
+	for range 8 {
+		go func() {
+			runtime.LockOSThread() // a goroutine that ends like this takes its thread with it
+			p, err := s.Spawn(Child{Path: "sleep", Args: []string{"1000"}, Env: os.Environ()})
+			if err != nil {
+				t.Error(err)
+			}
+			started <- p
+		}()
+	}
+	var all []*Process
+	for range 8 {
+		if p := <-started; p != nil {
+			all = append(all, p)
+		}
+	}
+	for _, p := range all {
+		if p.Ended(50 * time.Millisecond) { // the absence of an event is tested
+			t.Errorf("%s: the kernel took the end of a thread for that of the host", p.Verdict())
+		}
+	}
+	for _, p := range all {
+		p.Kill()
+		<-p.Exited()
 	}
 }
 

@@ -17,7 +17,7 @@ type Account struct {
 
 // Care is when a worker is started again, replaced, or given up.
 type Care struct {
-	FreezeAfter       int      `toml:"freeze_after" default:"10" min:"0" doc:"Failures (boots, and deaths within 5 seconds of being ready) after which a worker is not started again by itself. Serving forgets half of them every 15 seconds, all after 60. 0: never."`
+	FreezeAfter       int      `toml:"freeze_after" default:"10" min:"0" doc:"Failed boots, or deaths within 5 seconds of being ready, after which a worker is not started again by itself. A boot that succeeds forgets the first; serving forgets half of the second every 15 seconds, all after 60. 0: never."`
 	MaxRequests       int      `toml:"max_requests" default:"0" min:"0" doc:"A worker that has answered so many requests is replaced. 0: never."`
 	MaxRequestsJitter int      `toml:"max_requests_jitter" default:"0" min:"0" doc:"Each worker's max_requests is raised by a random number up to this, so that they are not replaced together."`
 	MaxAge            Duration `toml:"max_age" default:"0" min:"0" doc:"A worker that has served so long is replaced. 0: never."`

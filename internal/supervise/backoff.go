@@ -20,8 +20,20 @@ const (
 	halfLife = 15 * time.Second
 )
 
-// backoff counts the failures of a slot: boots that came to nothing, and deaths soon
-// after READY.
+// retries counts the failures of a slot, each kind by itself: an application that boots
+// again must not be frozen for what kept it from booting before.
+type retries struct {
+	boots  backoff // that came to nothing, since the last READY
+	deaths backoff // soon after READY
+}
+
+func (r *retries) ready() { r.boots.reset() }
+
+func (r *retries) served(how time.Duration) { r.deaths.served(how) }
+
+func (r *retries) reset() { *r = retries{} }
+
+// backoff counts failures of one kind.
 type backoff struct {
 	failures float64
 }

@@ -65,6 +65,15 @@ func beWorker(role string) int {
 		}
 		_ = p.SendJSON(link.KindFailed, link.BootError{Stage: "import", App: "shop", Message: "No module named 'nothing'", Traceback: traceback, Hint: "install it"})
 		return 1
+	case strings.HasPrefix(role, "alternate:"): // fails to boot and dies soon after READY, by turns
+		file := role[len("alternate:"):]
+		if missing(file) {
+			_ = os.WriteFile(file, nil, 0o600)
+			return 7
+		}
+		_ = os.Remove(file)
+		_, _ = p.Shake()
+		return 0
 	case strings.HasPrefix(role, "wait:"):
 		for missing(role[len("wait:"):]) {
 			time.Sleep(5 * time.Millisecond)

@@ -34,20 +34,36 @@ func (g *Group) slot(name string) *slot {
 // old one stops getting requests. It stops at the first that cannot boot: the old ones
 // go on then, and its error says why.
 func (g *Group) Replace(ctx context.Context, why Reason) error {
-	slots := slices.Clone(g.slots)
-	slices.SortStableFunc(slots, func(a, b *slot) int { return b.status().Since.Compare(a.status().Since) })
-	for _, s := range slots {
-		if err := g.ReplaceSlot(ctx, s.name, why); err != nil {
+	for _, slot := range g.Newest() {
+		if err := g.ReplaceSlot(ctx, slot, why); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
+// Newest names the slots in the order in which their workers are replaced: those that
+// have served for the shortest time first, which lose least.
+func (g *Group) Newest() []string {
+	since := map[*slot]time.Time{}
+	slots := slices.Clone(g.slots)
+	for _, s := range slots {
+		s.mu.Lock()
+		since[s] = s.front.since
+		s.mu.Unlock()
+	}
+	slices.SortStableFunc(slots, func(a, b *slot) int { return since[b].Compare(since[a]) })
+	names := make([]string, len(slots))
+	for i, s := range slots {
+		names[i] = s.name
+	}
+	return names
+}
+
 // ReplaceSoon replaces all workers, without waiting for it.
 func (g *Group) ReplaceSoon(why Reason) {
-	for _, s := range slices.Backward(g.slots) {
-		g.enqueue(job{slot: s, why: why})
+	for _, slot := range g.Newest() {
+		g.enqueue(job{slot: g.slot(slot), why: why})
 	}
 }
 

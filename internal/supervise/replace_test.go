@@ -142,6 +142,40 @@ func TestAWorkerThatFailsTooOftenIsFrozenWithItsOutput(t *testing.T) {
 	}
 }
 
+func TestFailedBootsAndDeathsSoonAfterReadyAreCountedEachByItself(t *testing.T) {
+	r := start(t, "alternate:"+filepath.Join(t.TempDir(), "file"), func(o *supervise.Options) { o.FreezeAfter = 3 })
+	r.eventually("it is frozen", func() bool { return r.worker().State == supervise.Frozen })
+	if w := r.worker(); w.Starts != 6 || w.Restarts[supervise.ByBoot] != 3 || w.Restarts[supervise.ByDeath] != 3 {
+		t.Errorf("%+v", w)
+	}
+}
+
+func TestTheNewestWorkerIsReplacedFirst(t *testing.T) {
+	r := start(t, "hello", func(o *supervise.Options) { o.Slots = []string{"p01", "p02", "p03"}; o.DrainMax = patience })
+	r.eventually("all serve", func() bool { return len(r.pool.Status().Workers) == 3 })
+	for _, slot := range []string{"p02", "p03", "p01"} {
+		if err := r.ReplaceSlot(context.Background(), slot, supervise.ByOperator); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := fmt.Sprint(r.Newest()); got != "[p01 p03 p02]" {
+		t.Errorf("the newest first: %s", got)
+	}
+	mark := len(r.log.String())
+	r.ReplaceSoon(supervise.ByOperator)
+	r.eventually("all are replaced", func() bool { return strings.Count(r.log.String()[mark:], "worker is replaced") == 3 })
+	var order []string
+	for line := range strings.Lines(r.log.String()[mark:]) {
+		if strings.Contains(line, "worker is replaced") {
+			_, slot, _ := strings.Cut(line, "slot=")
+			order = append(order, slot[:3])
+		}
+	}
+	if fmt.Sprint(order) != "[p01 p03 p02]" {
+		t.Errorf("replaced in the order %v", order)
+	}
+}
+
 func TestAFrozenSlotLeavesTheOthersServing(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "good")
 	if err := os.WriteFile(file, nil, 0o600); err != nil {

@@ -160,7 +160,7 @@ func (s *slot) left(w *worker) {
 
 // run keeps a worker in the slot until ctx ends.
 func (s *slot) run(ctx context.Context) {
-	var retry backoff
+	var retry retries
 	var next *worker
 	for ctx.Err() == nil {
 		w := next
@@ -183,7 +183,7 @@ func (s *slot) run(ctx context.Context) {
 			retry.reset()
 			w.move(Stopped)
 		case served < s.group.o().settled() || errors.Is(err, link.ErrCorrupt):
-			s.rest(ctx, w, &retry, false, err)
+			s.rest(ctx, w, &retry.deaths, false, err)
 		default:
 			w.move(Stopped)
 		}
@@ -204,11 +204,12 @@ var (
 
 // boot starts a worker in front and gives it requests; false: it could not boot, and
 // the time until the next try is over.
-func (s *slot) boot(ctx context.Context, retry *backoff) (*worker, bool) {
+func (s *slot) boot(ctx context.Context, retry *retries) (*worker, bool) {
 	w := s.fresh()
 	err := w.boot(ctx, s.again)
 	switch {
 	case err == nil:
+		retry.ready()
 		w.attach()
 		s.answer(nil)
 		return w, true
@@ -224,7 +225,7 @@ func (s *slot) boot(ctx context.Context, retry *backoff) (*worker, bool) {
 		s.count(ByBoot)
 		s.answer(err)
 		s.group.tell(s, err)
-		s.rest(ctx, w, retry, true, err)
+		s.rest(ctx, w, &retry.boots, true, err)
 		return nil, false
 	}
 	return nil, false

@@ -76,6 +76,24 @@ func TestFailuresAreForgottenByServing(t *testing.T) {
 	}
 }
 
+func TestEachWorkerDrawsItsOwnShareOfTheJitter(t *testing.T) {
+	o := Options{Limits: Limits{Requests: 1000, RequestsJitter: 500, Age: time.Hour, AgeJitter: time.Hour}}
+	requests, ends, now := map[uint64]bool{}, map[time.Time]bool{}, time.Now()
+	for range 50 {
+		l := drawn(&o, now)
+		if l.requests < 1000 || l.requests > 1500 || l.end.Before(now.Add(time.Hour)) || l.end.After(now.Add(2*time.Hour)) {
+			t.Fatalf("%+v", l)
+		}
+		requests[l.requests], ends[l.end] = true, true
+	}
+	if len(requests) < 10 || len(ends) < 10 {
+		t.Errorf("%d numbers of requests and %d ages of 50 workers: they would be replaced in step", len(requests), len(ends))
+	}
+	if l := drawn(&Options{}, now); l.requests != 0 || !l.end.IsZero() {
+		t.Errorf("without limits: %+v", l)
+	}
+}
+
 func TestTheDocumentationHasTheTableOfMoves(t *testing.T) {
 	text, err := os.ReadFile("../../docs/workers.md")
 	if err != nil {
