@@ -38,7 +38,9 @@ def application(environ, start_response):
     elif MODE == "slow":
         time.sleep(3)
     elif MODE == "gil" and environ["PATH_INFO"] == "/hold":
-        ctypes.PyDLL(None).sleep(1000)  # PyDLL keeps the GIL
+        mutex = ctypes.create_string_buffer(64)
+        for _ in range(2):  # the second one never returns, and PyDLL keeps the GIL
+            ctypes.PyDLL(None).pthread_mutex_lock(mutex)
     start_response("200 OK", [("Content-Type", "text/plain")])
     return [body.encode()]
 
