@@ -245,6 +245,31 @@ func TestAReloadThatFailsLeavesTheProgramsAsTheyWere(t *testing.T) {
 	}
 }
 
+func TestAReloadMendsWhatCouldNotBoot(t *testing.T) {
+	hello := "[[app]]\ntarget = \"hello\"\n[[mount]]\napp = \"hello\"\n"
+	with := func(word, more string) string {
+		return hello + "[[app]]\ntarget = \"told\"\nenv = { TOLD = \"" + word + "\" }\n" + more + "[[mount]]\npath = \"/told\"\napp = \"told\"\n"
+	}
+	for name, more := range map[string]string{"a worker that backs off": "", "a frozen worker": "freeze_after = 1\n"} {
+		dir, s := site(t, map[string]string{"told.py": told, "guado.toml": with("broken", more)})
+		r := &reloadable{server: s, t: t, dir: dir}
+		if more != "" {
+			poll(t, "the frozen worker", func() bool {
+				return slices.ContainsFunc(workersOf(t, dir), func(w guado.Worker) bool { return w.State == "frozen" })
+			})
+		}
+		if a := get(t, r.url+"/told"); a.status != http.StatusServiceUnavailable {
+			t.Errorf("%s: %+v", name, a)
+		}
+		if _, keys := r.reload(with("mended", more)); keys != "app.told.env: replaced workers\n" {
+			t.Errorf("%s: keys\n%s", name, keys)
+		}
+		if a := get(t, r.url+"/told"); a.body != "mended " {
+			t.Errorf("%s: %+v", name, a)
+		}
+	}
+}
+
 // tasks answers with what an executor gives; /pid asks for its process, /hold waits in it.
 const tasks = `
 import os, time
