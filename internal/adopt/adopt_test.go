@@ -158,6 +158,29 @@ func golden(t *testing.T, path, got string) {
 	}
 }
 
+func TestTheEnvironmentOfGunicornIsFoundByItsCommand(t *testing.T) {
+	dir := t.TempDir()
+	settings, err := os.ReadFile(filepath.Join("testdata", "printed", "settings"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	put(t, filepath.Join(dir, "venv", "pyvenv.cfg"), "")
+	put(t, filepath.Join(dir, "venv", "bin", "gunicorn"), "#!/bin/sh\ncat <<'END'\n"+string(settings)+"\nEND\n")
+	if err := os.Chmod(filepath.Join(dir, "venv", "bin", "gunicorn"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("PATH", filepath.Join(dir, "venv", "bin")+":"+os.Getenv("PATH"))
+	for _, command := range []string{"venv/bin/gunicorn", filepath.Join(dir, "venv/bin/gunicorn"), "gunicorn"} {
+		result, err := adopt.Adopt(t.Context(), adopt.Options{Gunicorn: command + " shop:application", Dir: dir, Environ: os.Environ()})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if want := `python = "` + filepath.Join(dir, "venv") + `"`; !strings.Contains(result.Text, want) {
+			t.Errorf("%s: no %s in\n%s", command, want, result.Text)
+		}
+	}
+}
+
 func TestSourcesThatCannotBeReadAreNamed(t *testing.T) {
 	dir := t.TempDir()
 	put(t, filepath.Join(dir, "broken.conf"), "server { listen 80\n")

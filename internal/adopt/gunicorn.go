@@ -61,12 +61,13 @@ func readGunicorn(ctx context.Context, o *Options) (*gunicorn, error) {
 func askGunicorn(ctx context.Context, o *Options, words []string, dir string) (*gunicorn, error) {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, words[0], append(words[1:len(words):len(words)], "--print-config")...)
+	program := located(words[0], dir)
+	cmd := exec.CommandContext(ctx, program, append(words[1:len(words):len(words)], "--print-config")...)
 	cmd.Dir, cmd.Env, cmd.WaitDelay = dir, o.Environ, time.Second
 	var out, errOut bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &errOut
 	err := cmd.Run()
-	g := &gunicorn{settings: printed(out.String()), from: "gunicorn --print-config", dir: dir, venv: venvOf(words[0]), whole: true}
+	g := &gunicorn{settings: printed(out.String()), from: "gunicorn --print-config", dir: dir, venv: venvOf(program), whole: true}
 	if len(g.settings) < 10 {
 		return nil, fmt.Errorf("%s --print-config did not print its settings (%w): %s", strings.Join(words, " "), errors.Join(err), lastLine(errOut.String()))
 	}
@@ -78,6 +79,20 @@ func askGunicorn(ctx context.Context, o *Options, words []string, dir string) (*
 		g.target = ""
 	}
 	return g, nil
+}
+
+// located gives the whole path of a command, which tells whose environment it is of;
+// the command as it is when there is none.
+func located(command, dir string) string {
+	switch path, err := exec.LookPath(command); {
+	case filepath.IsAbs(command):
+		return command
+	case strings.Contains(command, "/"):
+		return filepath.Join(dir, command)
+	case err == nil:
+		return path
+	}
+	return command
 }
 
 func lastLine(text string) string {
