@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -44,7 +45,7 @@ func site(t *testing.T, name string) string {
 		if err != nil {
 			return err
 		}
-		put(t, filepath.Join(dir, rel), strings.ReplaceAll(string(text), place, dir))
+		put(t, filepath.Join(dir, rel), strings.NewReplacer(place, dir, "{uid}", strconv.Itoa(os.Geteuid())).Replace(string(text)))
 		return nil
 	})
 	if err != nil {

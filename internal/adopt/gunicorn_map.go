@@ -2,6 +2,7 @@ package adopt
 
 import (
 	"fmt"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -35,6 +36,7 @@ func (d *draft) addGunicorn(g *gunicorn) {
 	d.apps = append(d.apps, t)
 	d.gunicornKind(t, g)
 	d.gunicornPlace(t, g)
+	d.gunicornAccount(t, g)
 	d.gunicornTimes(t, g)
 	d.gunicornServer(g)
 	d.gunicornRest(t, g)
@@ -122,6 +124,23 @@ func (d *draft) gunicornPlace(t *table, g *gunicorn) {
 	}
 }
 
+// gunicornAccount takes over whom the workers run as. --print-config tells that of
+// whoever asks, unless somebody set another one.
+func (d *draft) gunicornAccount(t *table, g *gunicorn) {
+	user, group := g.value("user"), g.value("group")
+	if g.whole && user == strconv.Itoa(os.Geteuid()) {
+		return
+	}
+	switch {
+	case user != "" && group != "":
+		d.maybe(t, "app", "user", user+":"+group, g.from, "user and group")
+	case user != "":
+		d.maybe(t, "app", "user", user, g.from, "user")
+	case group != "":
+		d.miss(t, g.from, "group = "+group, "name an account with it: user = \"NAME:%s\"", group)
+	}
+}
+
 // gunicornTimes takes over timeouts.
 func (d *draft) gunicornTimes(t *table, g *gunicorn) {
 	timeout := g.value("timeout")
@@ -205,13 +224,12 @@ var unneeded = []string{
 	"bind", "workers", "worker_class", "threads", "chdir", "pythonpath", "raw_env", "timeout", "graceful_timeout", "max_requests",
 	"max_requests_jitter", "certfile", "keyfile", "limit_request_line", "limit_request_fields", "loglevel", "accesslog", "proxy_protocol",
 	"wsgi_app", "default_proc_name", "D", "preload", "check_config", "R", "proc_name", "pidfile", "daemon", "keepalive", "backlog", "worker_connections", "worker_tmp_dir",
-	"forwarded_allow_ips", "proxy_allow_ips", "errorlog", "capture_output", "preload_app", "reload", "config", "check_config", "print_config",
+	"user", "group", "forwarded_allow_ips", "proxy_allow_ips", "errorlog", "capture_output", "preload_app", "reload", "config", "check_config", "print_config",
 }
 
 // reasons say of settings that are not carried over why, and what to do.
 var reasons = map[string]string{
-	"user": "the host runs as the user that starts it: User= of a systemd unit", "group": "the host runs as the group that starts it: Group= of a systemd unit",
-	"umask": "UMask= of a systemd unit", "statsd_host": "figures are scraped by Prometheus instead: [metrics]",
+	"umask": "set umask on the [[app]], in octal", "statsd_host": "figures are scraped by Prometheus instead: [metrics]",
 	"logconfig": "the host logs by itself: log_format and log_level", "logconfig_dict": "the host logs by itself: log_format and log_level",
 	"paste": "name the callable itself as the target", "logger_class": "the host logs by itself",
 	"access_log_format": "access_log_format is combined or json", "ssl_version": "[server.tls] has min_version", "ciphers": "Go's choice of ciphers is used",
@@ -219,7 +237,7 @@ var reasons = map[string]string{
 }
 
 // alwaysPrinted are those of reasons that have a value though nobody set one.
-var alwaysPrinted = []string{"user", "group", "umask", "access_log_format", "ssl_version", "ciphers", "cert_reqs", "logger_class"}
+var alwaysPrinted = []string{"umask", "access_log_format", "ssl_version", "ciphers", "cert_reqs", "logger_class"}
 
 // gunicornRest names the hooks and settings that have no counterpart.
 func (d *draft) gunicornRest(t *table, g *gunicorn) {
