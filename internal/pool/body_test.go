@@ -232,6 +232,16 @@ func TestExpectIsAnsweredAtTheFirstReadForAQuarterOfTheThreads(t *testing.T) {
 			}
 		}
 		eventually(t, "all have answered", func() bool { return r.pool.Status().Counters.Exchanges == 3 })
+		for len(arrived) > 0 {
+			<-arrived
+		}
+		// What was lent has come back: two more are asked by their application.
+		for _, path := range []string{"4", "5"} {
+			r.dial(fmt.Sprintf(expecting, path))
+			if q := receive(t, "a request before its body, again", arrived); q.Flags&2 == 0 {
+				t.Error("a thread that was lent did not come back")
+			}
+		}
 	})
 }
 
