@@ -387,7 +387,7 @@ func TestHTTP2IsOfferedOnDemandOnly(t *testing.T) {
 		t.Errorf("agreed on %q", p)
 	}
 	plain := serve(t, modes[0], handler)
-	if answer := plain.raw(preface + "\x00\x00\x00\x04\x00\x00\x00\x00\x00"); strings.HasPrefix(answer, "\x00") || strings.Contains(answer, "200") {
+	if answer := plain.raw(preface + "\x00\x00\x00\x04\x00\x00\x00\x00\x00"); strings.HasPrefix(answer, "\x00") || strings.Contains(answer, "HTTP/1.1 200") {
 		t.Errorf("h2c without being asked for: %q", answer)
 	}
 	// With h2c both are spoken on one port, however slowly the first bytes come.
