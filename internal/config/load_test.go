@@ -326,6 +326,13 @@ func TestCertificateAndKeyAreTriedTogether(t *testing.T) {
 	wants(t, err, "guado.toml:2: server.listen = \"0.0.0.0:443\": this is the port of https")
 }
 
+func TestAnAddressIsNamedOnce(t *testing.T) {
+	dir := t.TempDir()
+	_, err := load(t, dir, "[server]\nlisten = [\"127.0.0.1:8000\", \"unix:a.sock\", \"8000\"]\n"+shop)
+	wants(t, err, "guado.toml:2: server.listen = \"127.0.0.1:8000\": is there twice")
+	mustLoad(t, dir, "[server]\nlisten = [\"127.0.0.1:0\", \"127.0.0.1:0\"]\n"+shop)
+}
+
 func TestListenTakesEveryFormAndRefusesOthers(t *testing.T) {
 	for text, want := range map[string]Listener{
 		"127.0.0.1:8000":        {Network: "tcp", Address: "127.0.0.1:8000"},

@@ -40,6 +40,12 @@ func (r *resolver) checkServer() {
 	if len(s.Listen) == 0 {
 		r.wrong("server.listen", "server.listen", s.Listen, "must name at least one address")
 	}
+	for i, text := range s.Listen {
+		// A port that the system chooses is another one each time.
+		if slices.Contains(s.Listen[:i], text) && !strings.HasSuffix(text, ":0") {
+			r.wrong("server.listen", "server.listen", text, "is there twice")
+		}
+	}
 	r.checkTLS()
 	r.checkServerPolicy()
 	for _, text := range s.TrustedProxies {
