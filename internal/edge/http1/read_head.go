@@ -55,21 +55,26 @@ func (c *conn) readRequestHead() (p *exchange.Problem, ok bool) {
 	}
 }
 
-// headFailed says what to do with a connection that ended inside a head.
+// headFailed says what to do with a connection that ended inside a head. Where nobody
+// is answered it leaves the reading side over: one that is busy has an exchange, and the
+// sweeper and CloseAll reach for it while this goroutine lets go of it.
 func (c *conn) headFailed(err error) (p *exchange.Problem, ok bool) {
-	old := c.rd.begin(c.tick())
+	old := c.rd.enter(readOver, c.tick())
 	switch {
 	case len(c.w.in.buffered()) == 0:
 		// Nothing but an empty line came: an answer to no request would be taken for
 		// that to the next.
 		return nil, false
 	case old.expired():
-		return slowHead, true
+		p = slowHead
 	case errors.Is(err, io.EOF):
 		// A client that only closed its sending half can read why.
-		return cutHead, true
+		p = cutHead
+	default:
+		return nil, false
 	}
-	return nil, false
+	c.rd.begin(c.tick())
+	return p, true
 }
 
 // checkPartial refuses an incomplete head (or one that is complete but beyond the
