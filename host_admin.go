@@ -111,6 +111,7 @@ func (h *host) actions() []admin.Action {
 		{Path: "programs/{name}/start", Do: h.order((*program.Set).StartProgram)},
 		{Path: "programs/{name}/stop", Do: h.order((*program.Set).StopProgram)},
 		{Path: "programs/{name}/restart", Do: h.order((*program.Set).RestartProgram)},
+		{Path: "groups/{name}/scale", Do: h.askScale},
 		{Path: "reload", Do: h.askReload},
 		{Path: "stop", Do: h.askStop},
 	}, append(h.gateActions(), h.workerActions()...)...)

@@ -72,7 +72,7 @@ func (h *host) reload(ctx context.Context) (*Reload, error) {
 	return answer, err
 }
 
-// replace puts another configuration in the place of h's.
+// replace puts the configuration in place that the file has now.
 func (h *host) replace(ctx context.Context) (*Reload, error) {
 	if h.state.Load() == Starting {
 		return nil, errStarting
@@ -81,6 +81,11 @@ func (h *host) replace(ctx context.Context) (*Reload, error) {
 	if err != nil {
 		return nil, err
 	}
+	return h.become(ctx, c)
+}
+
+// become makes c what the server is, in one transaction.
+func (h *host) become(ctx context.Context, c *Config) (*Reload, error) {
 	t := &transaction{from: h, changes: h.config.Diff(c)}
 	answer := &Reload{Changes: t.changes, Replaced: []string{}}
 	if len(t.changes) == 0 {
@@ -448,23 +453,29 @@ func (r *roll) Attach(slot string, l *link.Link, ready link.Ready) {
 // askReload is the action of the admin interface.
 func (h *host) askReload(ctx context.Context, _ admin.Call) (any, error) {
 	answer, err := h.reload(ctx)
+	if err != nil {
+		return nil, unchanged(ctx, err)
+	}
+	return answer, nil
+}
+
+// unchanged is why the server goes on as it was, for the one who asked.
+func unchanged(ctx context.Context, err error) error {
 	problems, wrong := config.AsProblems(err)
 	var boot *link.BootError
 	switch {
-	case err == nil:
-		return answer, nil
 	case wrong:
 		list := make([]string, 0, len(problems))
 		for _, p := range problems {
 			list = append(list, p.Error())
 		}
-		return nil, &admin.Refusal{Status: http.StatusUnprocessableEntity, Code: "bad_config", Message: "the configuration is wrong; the server goes on as it was", Detail: map[string]any{"problems": list}}
+		return &admin.Refusal{Status: http.StatusUnprocessableEntity, Code: "bad_config", Message: "the configuration is wrong; the server goes on as it was", Detail: map[string]any{"problems": list}}
 	case errors.Is(err, errStopping), ctx.Err() != nil:
-		return nil, context.Canceled
+		return context.Canceled
 	case errors.As(err, &boot):
 		detail := map[string]any{"app": boot.App, "traceback": boot.Traceback, "hint": boot.Hint}
 		maps.DeleteFunc(detail, func(_ string, v any) bool { return v == "" })
-		return nil, &admin.Refusal{Status: http.StatusConflict, Code: "reload_failed", Message: "the server goes on as it was: " + err.Error(), Detail: detail}
+		return &admin.Refusal{Status: http.StatusConflict, Code: "reload_failed", Message: "the server goes on as it was: " + err.Error(), Detail: detail}
 	}
-	return nil, &admin.Refusal{Status: http.StatusConflict, Code: "reload_failed", Message: "the server goes on as it was: " + err.Error()}
+	return &admin.Refusal{Status: http.StatusConflict, Code: "reload_failed", Message: "the server goes on as it was: " + err.Error()}
 }

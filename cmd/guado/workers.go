@@ -13,6 +13,7 @@ func (c *command) workers() *cobra.Command {
 		Example: example(
 			"guado workers", "what they do",
 			"guado workers restart", "all of them, each when its successor serves",
+			"guado workers scale shop 4", "four of them, until the next reload",
 			"guado workers stack p01", "where its threads are",
 		),
 		Args: cobra.NoArgs,
@@ -23,6 +24,7 @@ func (c *command) workers() *cobra.Command {
 	r = addRemote(cmd, true)
 	cmd.AddCommand(
 		c.workersRestart(),
+		c.workersScale(),
 		c.workerOrder("drain", "End workers in order; their slots stay empty until they are restarted", "it finishes what it has"),
 		c.workerOrder("cordon", "Keep new requests from workers", "it goes on with what it has"),
 		c.workerOrder("uncordon", "Let cordoned workers have requests again", "as before"),

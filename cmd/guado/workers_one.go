@@ -5,8 +5,11 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/url"
+	"strconv"
 
 	"github.com/spf13/cobra"
+
+	"github.com/guado-server/guado"
 )
 
 // workerOrder is a verb that is sent to workers by their slots.
@@ -67,5 +70,42 @@ func (c *command) workersRestart() *cobra.Command {
 		}),
 	}
 	r = addRemote(cmd, false)
+	return cmd
+}
+
+func (c *command) workersScale() *cobra.Command {
+	var r *remote
+	cmd := &cobra.Command{
+		Use:   "scale GROUP NUMBER",
+		Short: "Give a group or an executor another number of workers, until the next reload",
+		Long: "Give a group, an app's own group or an executor another number of workers, as a changed\n" +
+			"file and guado reload would, and wait until they serve. A reload goes by the file again.",
+		Example: example("guado workers scale shop 4", "for the hours of a sale"),
+		Args:    cobra.ExactArgs(2),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			number, err := strconv.Atoi(args[1])
+			if err != nil || number < 1 {
+				return fmt.Errorf("%q is no number of workers; there must be at least one", args[1])
+			}
+			return c.asking(&r, func(ctx context.Context, server *client, args []string) error {
+				answer, err := server.post(ctx, "groups/"+url.PathEscape(args[0])+"/scale", map[string]int{"workers": number})
+				if err != nil {
+					return notReloaded(err)
+				}
+				if r.asJSON {
+					return c.sayJSON(answer)
+				}
+				var done guado.Reload
+				if err := server.read(answer, &done); err != nil {
+					return err
+				}
+				if len(done.Changes) == 0 {
+					return c.say(fmt.Sprintf("%s has %d already\n", args[0], number))
+				}
+				return c.say(reloadText(&done))
+			})(cmd, args)
+		},
+	}
+	r = addRemote(cmd, true)
 	return cmd
 }
