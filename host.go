@@ -44,6 +44,7 @@ import (
 type host struct {
 	*base
 	config  *Config
+	sockets []socket
 	groups  []*group
 	tasks   map[string]exchange.Handler // what runs the tasks of an executor
 	apps    map[string]exchange.Handler
@@ -70,7 +71,6 @@ type base struct {
 	executors *executor.Hub
 	gate      *gate.Gate
 	edge      *edge.Server
-	urls      []string // of the listeners
 	watching  watching
 	manager   *service.Manager // nil: none has started us
 	journal   *admin.Journal
@@ -132,22 +132,15 @@ func newHost(ctx context.Context, s *Server) (h *host, err error) {
 	if err != nil {
 		return nil, err
 	}
-	listeners, err := edge.ListenAll(c.Server.Listen)
-	if err != nil {
+	if err := h.open(nil); err != nil {
 		return nil, err
-	}
-	for _, l := range listeners {
-		h.urls = append(h.urls, listenURL(l, h.config.Server.TLS.Enabled()))
 	}
 	options, err := h.edgeOptions(h.probes(road))
 	if err == nil {
-		options.Listeners = listeners
 		h.edge, err = edge.New(options)
 	}
 	if err != nil {
-		for _, l := range listeners {
-			_ = l.Close() // as above
-		}
+		_ = closeNew(h.sockets, nil) // as above
 		return nil, err
 	}
 	return h, nil
@@ -365,6 +358,7 @@ func (h *host) edgeOptions(handler exchange.Handler) (edge.Options, error) {
 		Compress:   compress.Options{Codings: s.Compression, MinSize: int(s.CompressionMin)},
 		AllowHosts: s.AllowHosts, AnyHost: h.probePaths(), AllowHeaders: s.AllowHeaders,
 		Handler: handler, Log: h.log, Observe: h.watching.observer(),
+		Listeners: h.listeners(),
 	}
 	if h.watching.tracer != nil {
 		o.TraceOneIn = h.config.Trace.OneIn

@@ -88,19 +88,44 @@ func (w *watching) observer() func(*exchange.Exchange, exchange.Outcome) {
 // endpoints are /metrics, /livez and /readyz.
 func (w *watching) endpoints() http.Handler { return observe.Endpoints(w.metrics, w.health) }
 
-// listen opens the listener of metrics, if there is to be one.
-func (h *host) listenMetrics() error {
+// listenMetrics opens the listener of metrics, if there is to be one.
+func (h *host) listenMetrics() (err error) {
+	h.watching.server, err = h.newMetrics()
+	return err
+}
+
+func (h *host) newMetrics() (*observe.Server, error) {
 	at := h.config.Metrics.Listen
 	if at == "" {
-		return nil
+		return nil, nil //nolint:nilnil // there is to be none
 	}
 	l, err := edge.Listen(at)
 	if err != nil {
-		return fmt.Errorf("metrics.listen: %w", err)
+		return nil, fmt.Errorf("metrics.listen: %w", err)
 	}
-	h.watching.server = observe.Serve(l, h.watching.endpoints(), h.log)
 	h.log.Info("metrics", "listen", l.Addr().String())
-	return nil
+	return observe.Serve(l, h.watching.endpoints(), h.log), nil
+}
+
+// metrics opens another listener of metrics; what it gives ends the one of before.
+func (t *transaction) metrics() (apply func(), err error) {
+	if t.to.config.Metrics.Listen == t.from.config.Metrics.Listen {
+		return func() {}, nil
+	}
+	next, err := t.to.newMetrics()
+	if err != nil {
+		return nil, err
+	}
+	w := &t.to.watching
+	if next != nil {
+		t.undone = append(t.undone, func() { t.log("closing the listener of metrics", next.Close()) })
+	}
+	return func() {
+		before := w.server
+		if w.server = next; before != nil {
+			t.log("closing the listener of metrics", before.Close())
+		}
+	}, nil
 }
 
 // beUnready tells load balancers that the host is about to stop, and serves on as before

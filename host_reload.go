@@ -153,7 +153,15 @@ func (t *transaction) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if err := h.open(t.from.sockets); err != nil {
+		return err
+	}
+	t.undone = append(t.undone, func() { t.log("closing what was opened", closeNew(h.sockets, t.from.sockets)) })
 	options, err := h.edgeOptions(h.probes(front))
+	if err != nil {
+		return err
+	}
+	metrics, err := t.metrics()
 	if err != nil {
 		return err
 	}
@@ -188,8 +196,9 @@ func (t *transaction) run(ctx context.Context) error {
 		}
 	}
 	t.undone[discard] = func() {}
-	t.log("access log", edge.Apply())
+	t.log("access log or listeners", edge.Apply())
 	h.current.Store(h)
+	metrics()
 	behind()
 	t.tune()
 	t.retire(h.executors.Change(h.executorOptions()))

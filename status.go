@@ -65,7 +65,7 @@ func (h *host) status() Status {
 		Started: h.started, Config: h.config.File, Admin: h.adminPath(),
 		Connections: h.edge.Connections(), Spool: h.spool.Status(),
 	}
-	st.Listen = append(st.Listen, h.urls...)
+	st.Listen = h.urls()
 	st.Mounts, st.Gate = h.mounts(), h.gate.Status()
 	for _, g := range h.groups {
 		st.Groups = append(st.Groups, GroupStatus{

@@ -1,10 +1,13 @@
 package main
 
 import (
+	"context"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -17,6 +20,7 @@ import (
 	"testing"
 
 	"github.com/guado-server/guado"
+	"github.com/guado-server/guado/test/harness"
 )
 
 // told answers with the variable TOLD of its environment, and what it was sent.
@@ -242,6 +246,78 @@ func TestAReloadThatFailsLeavesTheProgramsAsTheyWere(t *testing.T) {
 	}
 	if _, keys := r.reload(good); keys != "" {
 		t.Errorf("the server has kept of what failed:\n%s", keys)
+	}
+}
+
+func TestListenersComeAndGoAndSpeakTLSWithTheConfiguration(t *testing.T) {
+	app := "[[app]]\ntarget = \"hello\"\n[[mount]]\napp = \"hello\"\n"
+	dir, s := site(t, map[string]string{"guado.toml": app})
+	r := &reloadable{server: s, t: t, dir: dir}
+	asked := func(network, address string) error {
+		c := &http.Client{Timeout: limit, Transport: &http.Transport{DisableKeepAlives: true,
+			TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, //nolint:gosec // of the test
+			DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+				return (&net.Dialer{}).DialContext(ctx, network, address)
+			}}}
+		scheme := map[bool]string{true: "https", false: "http"}[strings.HasPrefix(address, "127")]
+		res, err := c.Get(scheme + "://guado/")
+		if err != nil {
+			return err
+		}
+		return res.Body.Close()
+	}
+	socket, metrics := filepath.Join(dir, "more.sock"), filepath.Join(dir, "metrics.sock")
+	write(t, filepath.Join(dir, "guado.toml"), "[server]\nlisten = [\"127.0.0.1:0\", \"unix:more.sock\"]\nstate_dir = \"state\"\n"+app)
+	if done := run(t, dir, "reload"); done.code != exitOK || !strings.Contains(done.out, "server.listen  live") {
+		t.Fatalf("%+v", done)
+	}
+	if err := asked("unix", socket); err != nil {
+		t.Error(err)
+	}
+	if a := get(t, s.url); a.body != "hello" {
+		t.Errorf("at the address that stayed: %+v", a)
+	}
+	if all := r.status().Listen; len(all) != 2 || all[0] != s.url || all[1] != "unix:"+socket {
+		t.Errorf("it listens at %q", all)
+	}
+
+	// One that cannot be opened leaves those of before; what was opened beside it is closed.
+	taken, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // of the test
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close() //nolint:errcheck // of the test
+	write(t, filepath.Join(dir, "guado.toml"), fmt.Sprintf("[server]\nlisten = [\"127.0.0.1:0\", \"unix:third.sock\", %q]\nstate_dir = \"state\"\n%s", taken.Addr(), app))
+	if done := run(t, dir, "reload"); done.code != exitFailed || !strings.Contains(done.err, "in use") {
+		t.Errorf("%+v", done)
+	}
+	if err := asked("unix", socket); err != nil {
+		t.Error(err)
+	}
+	if err := asked("unix", filepath.Join(dir, "third.sock")); err == nil {
+		t.Error("what a reload that failed had opened is still there")
+	}
+
+	cert, key := harness.Certificate(t)
+	r.reload(fmt.Sprintf("[server.tls]\ncert = %q\nkey = %q\n[metrics]\nlisten = \"unix:metrics.sock\"\n%s", cert, key, app))
+	if err := asked("tcp", strings.TrimPrefix(s.url, "http://")); err != nil {
+		t.Errorf("with a certificate: %v", err)
+	}
+	if err := asked("unix", metrics); err != nil {
+		t.Errorf("the listener of metrics: %v", err)
+	}
+	if err := asked("unix", socket); err == nil {
+		t.Error("the listener that went still answers")
+	}
+	if all := r.status().Listen; len(all) != 1 || all[0] != strings.Replace(s.url, "http:", "https:", 1) {
+		t.Errorf("it listens at %q", all)
+	}
+	r.reload(app)
+	if a := get(t, s.url); a.body != "hello" {
+		t.Errorf("without a certificate: %+v", a)
+	}
+	if err := asked("unix", metrics); err == nil {
+		t.Error("the listener of metrics that went still answers")
 	}
 }
 

@@ -26,6 +26,7 @@ const (
 // A key of [server] needs a restart unless somebody has seen to it that it does not.
 var classes = map[string]Class{
 	"server.*":                 Restart,
+	"server.listen":            Live,
 	"server.trusted_proxies":   Live,
 	"server.forwarded":         Live,
 	"server.allow_hosts":       Live,
@@ -57,7 +58,8 @@ var classes = map[string]Class{
 	"server.pause.*":           Live,
 	"server.timeouts.*":        Live,
 	"server.spool.*":           Live,
-	"metrics.*":                Restart,
+	"metrics.enabled":          Restart,
+	"metrics.listen":           Live,
 	"health.*":                 Live,
 	"trace.*":                  Restart,
 	"trace.one_in":             Live,
@@ -88,6 +90,12 @@ func ClassOf(key string) (Class, bool) {
 		}
 	}
 	return "", false
+}
+
+// classOf is the class of a key that there is, so that it has one (TestEachKeyHasAClass).
+func classOf(key string) Class {
+	c, _ := ClassOf(key)
+	return c
 }
 
 // above is the table of a key.
@@ -144,19 +152,10 @@ func (d *differ) table(path, shown string, a, b reflect.Value) {
 			continue
 		}
 		change := d.in
-		change.Key, change.Class = join(shown, f.key), d.class(join(path, f.key))
+		change.Key, change.Class = join(shown, f.key), classOf(join(path, f.key))
 		change.Old, change.New = tomlValue(hideSecrets(f, x)), tomlValue(hideSecrets(f, y))
 		d.list = append(d.list, change)
 	}
-}
-
-// class is that of the table, but for keys whose change needs more than usual.
-func (d *differ) class(path string) Class {
-	if strings.HasPrefix(path, "server.tls.") && d.old.Server.TLS.Enabled() != d.next.Server.TLS.Enabled() {
-		return Restart // a listener is plain or is not
-	}
-	c, _ := ClassOf(path) // TestEachKeyHasAClass
-	return c
 }
 
 // elements compares lists of tables, whose elements are known by name, mounts by place.
@@ -185,7 +184,7 @@ func (d *differ) elements(key string, a, b reflect.Value) {
 			continue // it comes and goes with its app
 		}
 		change := d.in
-		change.Key, change.Class = shown, d.class(key+".name")
+		change.Key, change.Class = shown, classOf(key+".name")
 		if old {
 			change.Old = "there"
 		} else {
@@ -227,22 +226,21 @@ func (d *differ) byName(list reflect.Value) map[string]reflect.Value {
 // Keep gives the keys that need a restart the values that they have in old, so that
 // the configuration says what is in effect.
 func (c *Config) Keep(old *Config) {
-	d := differ{old: old, next: c}
 	a, b := reflect.ValueOf(old).Elem(), reflect.ValueOf(c).Elem()
 	for _, f := range fieldsOf(a.Type()) {
 		if kindOf(f.typ) == kindTable {
-			d.keep(f.key, a.FieldByIndex(f.index), b.FieldByIndex(f.index))
+			keep(f.key, a.FieldByIndex(f.index), b.FieldByIndex(f.index))
 		}
 	}
 }
 
-func (d *differ) keep(path string, a, b reflect.Value) {
+func keep(path string, a, b reflect.Value) {
 	for _, f := range fieldsOf(a.Type()) {
 		x, y := a.FieldByIndex(f.index), b.FieldByIndex(f.index)
 		switch {
 		case kindOf(f.typ) == kindTable:
-			d.keep(join(path, f.key), x, y)
-		case d.class(join(path, f.key)) == Restart:
+			keep(join(path, f.key), x, y)
+		case classOf(join(path, f.key)) == Restart:
 			y.Set(x)
 		}
 	}

@@ -46,7 +46,6 @@ func TestTheDocumentationSaysWhatNeedsARestart(t *testing.T) {
 	for _, m := range regexp.MustCompile("`([^`]+)`").FindAllStringSubmatch(row[1], -1) {
 		said[strings.TrimPrefix(strings.Trim(m[1], "[]"), "server.")] = true
 	}
-	delete(said, "tls") // TestTLSOnAndOffNeedsARestartAndAnotherCertificateDoesNot
 	used := map[string]bool{}
 	for _, s := range sections() {
 		for _, f := range s.fields {
@@ -91,6 +90,7 @@ const (
 [server]
 log_level = "info"
 listen = ["127.0.0.1:8000"]
+log_format = "json"
 [[group]]
 name = "both"
 threads = 2
@@ -147,8 +147,9 @@ app = "shop"
 path = "/new"
 app = "new"
 `
-	differences = `server.listen: ["127.0.0.1:8000"] -> ["127.0.0.1:9000"] (needs restart;  )
+	differences = `server.listen: ["127.0.0.1:8000"] -> ["127.0.0.1:9000"] (live;  )
 server.log_level: "info" -> "debug" (live;  )
+server.log_format: "json" -> "console" (needs restart;  )
 server.limits.head: "32KiB" -> "64KiB" (live;  )
 group.both.threads: 2 -> 8 (replaced workers; group both)
 group.both.queue: 2048 -> 7 (live; group both)
@@ -175,23 +176,7 @@ func TestTheDifferenceOfTwoConfigurationsNamesEachKeyWithItsClass(t *testing.T) 
 		t.Errorf("got\n%s\nwant\n%s", text, differences)
 	}
 	next.Keep(old)
-	if next.Server.Listen[0] != "127.0.0.1:8000" || next.Server.LogLevel != "debug" {
+	if next.Server.LogFormat != "json" || next.Server.LogLevel != "debug" {
 		t.Errorf("kept: %+v", next.Server)
-	}
-}
-
-func TestTLSOnAndOffNeedsARestartAndAnotherCertificateDoesNot(t *testing.T) {
-	a, b := Default(), Default()
-	a.Server.TLS.Cert, b.Server.TLS.Cert = "one", "two"
-	if got := a.Diff(b); len(got) != 1 || got[0].Class != Live {
-		t.Errorf("%+v", got)
-	}
-	a.Server.TLS.Cert = ""
-	if got := a.Diff(b); len(got) != 1 || got[0].Class != Restart {
-		t.Errorf("%+v", got)
-	}
-	b.Keep(a)
-	if b.Server.TLS.Enabled() {
-		t.Error("it is on")
 	}
 }

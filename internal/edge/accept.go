@@ -14,23 +14,6 @@ import (
 	"github.com/guado-server/guado/internal/exchange"
 )
 
-// listener is an open socket and what is known of it.
-type listener struct {
-	net.Listener
-	name string // for logs
-	unix bool
-	tls  bool
-}
-
-func newListener(l net.Listener, tlsOn bool) *listener {
-	own := &listener{Listener: l, name: l.Addr().String(), unix: l.Addr().Network() == "unix"}
-	own.tls = tlsOn && !own.unix
-	if p, ok := l.(*Listener); ok && p.Plain {
-		own.tls = false
-	}
-	return own
-}
-
 const (
 	pauseMin = 5 * time.Millisecond
 	pauseMax = time.Second
@@ -59,6 +42,8 @@ func (s *Server) accept(l *listener) error {
 		select {
 		case <-s.stop:
 			return nil
+		case <-l.gone:
+			return nil
 		default:
 		}
 		if !passes(err) {
@@ -67,6 +52,8 @@ func (s *Server) accept(l *listener) error {
 		s.log.Warn("cannot accept a connection; trying again", "address", l.name, "error", err, "pause", pause)
 		select {
 		case <-s.stop:
+			return nil
+		case <-l.gone:
 			return nil
 		case <-time.After(pause):
 		}
@@ -164,8 +151,8 @@ func (s *Server) open(raw net.Conn, l *listener, p *place) (c net.Conn, info *la
 		return nil, nil, false, errOverCap
 	}
 	switch {
-	case l.tls:
-		return s.handshake(raw, info)
+	case l.secure && now.certs != nil:
+		return s.handshake(raw, info, now.certs)
 	case now.options.H2C:
 		h2, err := s.sniff(raw)
 		return raw, info, h2, err
@@ -191,8 +178,7 @@ func unmap(a netip.AddrPort) netip.AddrPort {
 	return netip.AddrPortFrom(a.Addr().Unmap(), a.Port())
 }
 
-func (s *Server) handshake(raw net.Conn, info *lane.Conn) (net.Conn, *lane.Conn, bool, error) {
-	certs := s.now.Load().certs
+func (s *Server) handshake(raw net.Conn, info *lane.Conn, certs *certificates) (net.Conn, *lane.Conn, bool, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), certs.timeout)
 	defer cancel()
 	if speaksPlain(raw, certs.timeout) {

@@ -70,18 +70,22 @@ type Options struct {
 
 // Server is the edge of one host.
 type Server struct {
-	now       atomic.Pointer[settings]
-	log       *slog.Logger
-	listeners []*listener
-	caps      *caps
+	now  atomic.Pointer[settings]
+	log  *slog.Logger
+	caps *caps
 
-	stop     chan struct{} // closed: accept no more
-	stopOnce sync.Once
-	workers  lane.Tally        // accept loops, and the goroutines of connections
-	mu       sync.Mutex        // guards the rest
-	lanes    []*lanes          // all that have connections or will
-	conns    map[net.Conn]bool // those with a goroutine of ours; true: it has a lane
-	cut      bool              // new ones are closed at once
+	stop    chan struct{}  // closed: accept no more
+	failed  chan error     // of the first listener that fails
+	loops   sync.WaitGroup // accept loops
+	workers lane.Tally     // accept loops, and the goroutines of connections
+
+	mu        sync.Mutex // guards the rest
+	listeners []*listener
+	serving   bool              // accept loops run
+	stopped   bool              // stop is closed
+	lanes     []*lanes          // all that have connections or will
+	conns     map[net.Conn]bool // those with a goroutine of ours; true: it has a lane
+	cut       bool              // new ones are closed at once
 }
 
 // New checks the options and makes a Server. [Server.Close] must be called also when
@@ -97,7 +101,7 @@ func New(o Options) (*Server, error) {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
 	s := &Server{
-		log: o.Log, stop: make(chan struct{}),
+		log: o.Log, stop: make(chan struct{}), failed: make(chan error, 1),
 		caps: newCaps(o.MaxConns, o.MaxConnsPerAddr), conns: map[net.Conn]bool{},
 	}
 	now, err := s.settle(o, nil)
@@ -107,7 +111,7 @@ func New(o Options) (*Server, error) {
 	s.now.Store(now)
 	s.lanes = append(s.lanes, now.lanes)
 	for _, l := range o.Listeners {
-		s.listeners = append(s.listeners, newListener(l, o.TLS != nil))
+		s.listeners = append(s.listeners, newListener(l))
 	}
 	return s, nil
 }
@@ -133,27 +137,6 @@ func withDefaults(l lane.Limits) lane.Limits {
 	setTime(&l.ReadIdle, d.ReadIdle)
 	setTime(&l.WriteIdle, d.WriteIdle)
 	return l
-}
-
-// Serve accepts on all listeners until [Server.Drain] or [Server.Close], or until one
-// of them fails for good.
-func (s *Server) Serve() error {
-	ended := make(chan error, len(s.listeners))
-	for _, l := range s.listeners {
-		s.workers.Add()
-		go func() {
-			defer s.workers.Done()
-			ended <- s.accept(l)
-		}()
-	}
-	var first error
-	for range s.listeners {
-		if err := <-ended; err != nil && first == nil {
-			first = err
-			s.stopAccepting()
-		}
-	}
-	return first
 }
 
 // Drain stops accepting, closes idle connections (GOAWAY in HTTP/2) and waits for
@@ -223,17 +206,6 @@ func (s *Server) cutOpen(all bool) {
 	for _, c := range conns {
 		_ = c.Close() // cut on purpose
 	}
-}
-
-func (s *Server) stopAccepting() {
-	s.stopOnce.Do(func() {
-		close(s.stop)
-		for _, l := range s.listeners {
-			if err := l.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
-				s.log.Warn("closing a listener", "address", l.name, "error", err)
-			}
-		}
-	})
 }
 
 // ReloadTLS reads the certificate files now. They are also looked at by themselves.

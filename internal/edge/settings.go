@@ -111,9 +111,13 @@ type Change struct {
 	next   *settings
 }
 
-// Prepare checks other options for the server; Listeners are not among what can change.
-// Nothing is different until [Change.Apply].
+// Prepare checks other options for the server. Listeners that are not among those of
+// before are open already; without any those of before stay. Nothing is different until
+// [Change.Apply].
 func (s *Server) Prepare(o Options) (*Change, error) {
+	if o.Listeners == nil {
+		o.Listeners = s.now.Load().options.Listeners
+	}
 	next, err := s.settle(o, s.now.Load())
 	if err != nil {
 		return nil, err
@@ -121,26 +125,29 @@ func (s *Server) Prepare(o Options) (*Change, error) {
 	return &Change{server: s, next: next}, nil
 }
 
-// Apply puts the options in place. Connections that are open keep their limits, their
+// Apply puts the options in place, and closes listeners that are not among them.
+// Connections that are open keep their limits, their
 // certificate and whether they are trusted; those over a smaller cap stay open.
 func (c *Change) Apply() error {
 	s := c.server
 	before := s.now.Swap(c.next)
 	s.caps.change(c.next.options.MaxConns, c.next.options.MaxConnsPerAddr)
+	listenErr := s.listen(c.next.options.Listeners)
 	s.mu.Lock()
 	if c.next.lanes != before.lanes {
 		s.lanes = append(s.lanes, c.next.lanes)
 	}
 	idle := s.takeIdle()
 	s.mu.Unlock()
-	err := retire(idle)
+	err := errors.Join(listenErr, retire(idle))
 	if before.access != nil && before.access != c.next.access {
 		err = errors.Join(err, before.access.close())
 	}
 	return err
 }
 
-// Discard frees what was made for options that are not wanted after all.
+// Discard frees what was made for options that are not wanted after all; new listeners
+// stay whose they are.
 func (c *Change) Discard() error {
 	before := c.server.now.Load()
 	var err error
