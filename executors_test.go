@@ -45,6 +45,17 @@ def unpicklable():
 def die():
     os.kill(os.getpid(), 9)
 
+def spin():
+    try:
+        while True:
+            pass
+    except BaseException as error:
+        print("told by", type(error).__name__, flush=True)
+        raise
+
+def sleep():
+    time.sleep(1000)
+
 def hold(folder, name):
     """Says that it runs and waits until it may end."""
     open(os.path.join(folder, name + ".runs"), "w").close()
@@ -77,6 +88,9 @@ def task(path):
         "/typo": lambda: guado.executor("cup"),
         "/hold": lambda: one.submit(jobs.hold, FOLDER, "held"),
         "/late": lambda: guado.executor("one", timeout=0.3).submit(jobs.hold, FOLDER, "late"),
+        "/spin": lambda: guado.executor("one", timeout=0.3).submit(jobs.spin),
+        "/sleep": lambda: guado.executor("one", timeout=0.3).submit(jobs.sleep),
+        "/onepid": lambda: one.submit(jobs.pid),
         "/next": lambda: one.submit(jobs.hold, FOLDER, "next"),
     }[path]()
 
@@ -92,11 +106,18 @@ def cancel():
     t = task("/next")
     return f"{t.cancel()} {t.cancelled()} {t.done()}"
 
+def cancel_running():
+    t = task("/hold")
+    while not os.path.exists(os.path.join(FOLDER, "held.runs")):
+        time.sleep(0.01)
+    return f"{t.cancel()} {t.cancelled()} {t.done()}"
+
 def wsgi(environ, start):
     start("200 OK", [])
     path = environ["PATH_INFO"]
     try:
-        return [(cancel() if path == "/cancel" else text(task(path).result())).encode()]
+        special = {"/cancel": cancel, "/cancelrunning": cancel_running}.get(path)
+        return [(special() if special else text(task(path).result())).encode()]
     except Exception as error:
         return [failure(error).encode()]
 
@@ -312,4 +333,49 @@ func TestAProcessIsReplacedAfterItsTasks(t *testing.T) {
 		seen[pid] = true
 		return len(seen) == 3
 	})
+}
+
+func TestATaskThatRunsPastItsDeadlineIsInterruptedAndItsProcessReplaced(t *testing.T) {
+	s, _ := calls(t, "auto", "wsgi")
+	for path, say := range map[string]string{"/spin": "told by RequestTimeout", "/sleep": "time.sleep(1000)"} {
+		before := s.get("/onepid")
+		if got := s.get(path); !strings.HasPrefix(got, "TaskTimeout: ") {
+			t.Errorf("%s: %q", path, got)
+		}
+		s.eventually("another process runs the tasks", func() bool {
+			after := s.get("/onepid")
+			_, err := strconv.Atoi(after)
+			return err == nil && after != before
+		})
+		s.eventually("it is told: "+say, func() bool { return strings.Contains(s.log.String(), say) })
+	}
+	if st := s.executor("one"); st.Expired != 2 || st.Waiting != 0 || st.Lost != 0 {
+		t.Errorf("%+v", st)
+	}
+}
+
+func TestACancelledTaskThatRunsGoesOnAndHoldsItsProcess(t *testing.T) {
+	s, folder := calls(t, "auto", "wsgi")
+	if got := s.get("/cancelrunning"); got != "True True True" {
+		t.Errorf("cancelled: %q", got)
+	}
+	s.eventually("it counts as cancelled", func() bool { return s.executor("one").Cancelled == 1 })
+	next := make(chan string, 1)
+	go func() {
+		_, body, err := s.do("GET", "/next", "")
+		next <- fmt.Sprint(body, err)
+	}()
+	s.eventually("the next one waits", func() bool { return s.executor("one").Waiting == 1 })
+	if _, err := os.Stat(filepath.Join(folder, "next.runs")); err == nil {
+		t.Error("two tasks run on one process")
+	}
+	if err := os.WriteFile(filepath.Join(folder, "go"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if got := <-next; got != "next<nil>" {
+		t.Errorf("the next one: %s", got)
+	}
+	if strings.Contains(s.log.String(), "worker is recycled") || strings.Contains(s.log.String(), "worker died") {
+		t.Error("its process was replaced")
+	}
 }
