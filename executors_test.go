@@ -15,7 +15,7 @@ import (
 
 // jobs is what the processes run.
 const jobs = `
-import os, time
+import ctypes, os, time
 
 def square(x):
     return x * x
@@ -56,6 +56,11 @@ def spin():
 def sleep():
     time.sleep(1000)
 
+def grip():
+    """Computes in C for seconds, and keeps the GIL."""
+    ctypes.PyDLL(None).sleep(7)
+    return "done"
+
 def hold(folder, name):
     """Says that it runs and waits until it may end."""
     open(os.path.join(folder, name + ".runs"), "w").close()
@@ -90,6 +95,7 @@ def task(path):
         "/late": lambda: guado.executor("one", timeout=0.3).submit(jobs.hold, FOLDER, "late"),
         "/spin": lambda: guado.executor("one", timeout=0.3).submit(jobs.spin),
         "/sleep": lambda: guado.executor("one", timeout=0.3).submit(jobs.sleep),
+        "/grip": lambda: one.submit(jobs.grip),
         "/onepid": lambda: one.submit(jobs.pid),
         "/next": lambda: one.submit(jobs.hold, FOLDER, "next"),
     }[path]()
@@ -140,7 +146,7 @@ async def asgi(scope, receive, send):
 `
 
 // calls is a site whose application has executors.
-func calls(t *testing.T, transport, kind string) (s *site, folder string) {
+func calls(t *testing.T, transport, kind string, change ...func(*guado.App)) (s *site, folder string) {
 	t.Helper()
 	s, c := newSite(t, transport)
 	dir := t.TempDir()
@@ -151,6 +157,9 @@ func calls(t *testing.T, transport, kind string) (s *site, folder string) {
 	}
 	a := app(t, guado.WSGI("caller:"+kind))
 	a.Kind, a.Dir, a.Env = kind, dir, map[string]string{"FOLDER": dir}
+	for _, f := range change {
+		f(&a)
+	}
 	s.Mount("/", a)
 	cpu, one, bypass, short := guado.NewExecutor("cpu"), guado.NewExecutor("one"), guado.NewExecutor("bypass"), guado.NewExecutor("short")
 	cpu.Processes, cpu.Preload = 2, []string{"jobs"}
@@ -377,5 +386,18 @@ func TestACancelledTaskThatRunsGoesOnAndHoldsItsProcess(t *testing.T) {
 	}
 	if strings.Contains(s.log.String(), "worker is recycled") || strings.Contains(s.log.String(), "worker died") {
 		t.Error("its process was replaced")
+	}
+}
+
+func TestATaskMayComputeForLongerThanARequestMayHang(t *testing.T) {
+	s, _ := calls(t, "auto", "wsgi", func(a *guado.App) {
+		a.PingTimeout, a.HangTimeout, a.SlowRequest = guado.Duration(3*time.Second), guado.Duration(time.Second), guado.Duration(time.Second)
+		a.RequestTimeout = nil
+	})
+	if got := s.get("/grip"); got != "done" {
+		t.Errorf("%q", got)
+	}
+	if log := s.log.String(); strings.Contains(log, "worker hangs") || strings.Contains(log, "slow request\" request_id=call") {
+		t.Error("it was taken for a worker that hangs")
 	}
 }

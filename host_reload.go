@@ -66,10 +66,21 @@ func (h *host) reload(ctx context.Context) (*Reload, error) {
 	}
 	answer, err := h.replace(ctx)
 	if err == nil {
+		h.now().thaw()
 		answer.Seconds = time.Since(began).Seconds()
 	}
 	h.reloads.note(answer, err)
 	return answer, err
+}
+
+// thaw has what is frozen tried again, though its configuration is the same: its code
+// may be another.
+func (h *host) thaw() {
+	for _, g := range h.groups {
+		if slots := g.workers.Thaw(supervise.ByReload); len(slots) > 0 {
+			h.log.Info("frozen workers are started anew", "group", g.config.Name, "slots", slots)
+		}
+	}
 }
 
 // replace puts the configuration in place that the file has now.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -56,4 +57,18 @@ func TestTheNumberOfWorkersIsAnotherOneUntilTheNextReload(t *testing.T) {
 	}
 	close(stop)
 	clients.Wait()
+}
+
+func TestAReloadStartsFrozenWorkersAnew(t *testing.T) {
+	text := oneApp + "[[app]]\nname = \"frozen\"\ntarget = \"frozen:application\"\nfreeze_after = 1\n[[mount]]\npath = \"/frozen\"\napp = \"frozen\"\n"
+	dir, s := site(t, map[string]string{"told.py": told, "frozen.py": "import nothing_there\n", "guado.toml": text})
+	s.wait(`worker is frozen.* group=frozen`)
+	if a := get(t, s.url+"/frozen"); a.status != 503 {
+		t.Errorf("%+v", a)
+	}
+	write(t, filepath.Join(dir, "frozen.py"), hello)
+	if done := run(t, dir, "reload"); done.code != exitOK {
+		t.Errorf("%+v", done)
+	}
+	poll(t, "it serves", func() bool { return get(t, s.url+"/frozen").status == 200 })
 }

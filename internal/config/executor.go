@@ -50,6 +50,7 @@ func (c *Config) ExecutorGroup(e *Executor) Group {
 	g.Workers, g.Threads, g.Concurrency = e.Processes, 1, 1
 	g.Queue, g.QueueWait, g.BootTimeout = e.Queue+e.Processes, 0, e.BootTimeout
 	g.MaxRequests, g.MaxRequestsJitter = e.MaxTasks, 0
+	g.HangTimeout, g.SlowRequest = 0, 0 // to take long, with the GIL too, is what it is for; task_timeout bounds it
 	g.Env = maps.Clone(g.Env)
 	if len(e.Preload) > 0 {
 		if g.Env == nil {

@@ -89,6 +89,19 @@ func (g *Group) await(ctx context.Context, done <-chan error) error {
 	}
 }
 
+// Thaw starts the workers that are frozen anew, and names them: what kept them from
+// booting may have been mended.
+func (g *Group) Thaw(why Reason) []string {
+	var names []string
+	for _, s := range g.slots {
+		if s.current() == Frozen {
+			names = append(names, s.name)
+			s.order(order{what: restart, why: why})
+		}
+	}
+	return names
+}
+
 // Halt ends a worker in order; its slot stays empty until it is replaced or restarted.
 func (g *Group) Halt(slot string) error {
 	s := g.slot(slot)
