@@ -24,6 +24,7 @@ import (
 	"github.com/guado-server/guado/internal/gate"
 	"github.com/guado-server/guado/internal/gohandler"
 	"github.com/guado-server/guado/internal/link"
+	"github.com/guado-server/guado/internal/observe"
 	"github.com/guado-server/guado/internal/pool"
 	"github.com/guado-server/guado/internal/program"
 	"github.com/guado-server/guado/internal/redirect"
@@ -45,6 +46,7 @@ type host struct {
 	*base
 	config  *Config
 	sockets []socket
+	tracer  *observe.Tracer // nil: nobody has traces
 	groups  []*group
 	tasks   map[string]exchange.Handler // what runs the tasks of an executor
 	apps    map[string]exchange.Handler
@@ -108,7 +110,7 @@ func newHost(ctx context.Context, s *Server) (h *host, err error) {
 		if err != nil {
 			h.spawner.Close()
 			_ = closeAll(h.closers) // the first error is the one to tell
-			_ = h.watching.unwatch(context.Background())
+			_ = h.unwatch(context.Background())
 		}
 	}(h)
 	h.stdout = supervise.NewLines(s.Stdout, func(source, line string) { h.journal.Line(source, "stdout", line) })
@@ -357,10 +359,10 @@ func (h *host) edgeOptions(handler exchange.Handler) (edge.Options, error) {
 		MaxConns: s.Limits.Connections, MaxConnsPerAddr: s.Limits.ConnectionsPerAddress,
 		Compress:   compress.Options{Codings: s.Compression, MinSize: int(s.CompressionMin)},
 		AllowHosts: s.AllowHosts, AnyHost: h.probePaths(), AllowHeaders: s.AllowHeaders,
-		Handler: handler, Log: h.log, Observe: h.watching.observer(),
+		Handler: handler, Log: h.log, Observe: h.observer(),
 		Listeners: h.listeners(),
 	}
-	if h.watching.tracer != nil {
+	if h.tracer != nil {
 		o.TraceOneIn = h.config.Trace.OneIn
 	}
 	if s.TLS.Enabled() {

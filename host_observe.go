@@ -21,7 +21,6 @@ type watching struct {
 	health  *observe.Health
 	metrics *observe.Metrics // nil: nothing is counted
 	other   *observe.Meter   // of exchanges that found no mount
-	tracer  *observe.Tracer  // nil: off
 	server  *observe.Server  // nil: no listener of its own
 }
 
@@ -32,15 +31,27 @@ func (h *host) watch(ctx context.Context) error {
 		h.watching.metrics = observe.NewMetrics(version.Version, h.figures)
 		h.watching.other = h.watching.metrics.Meter(observe.Other)
 	}
-	c := h.config.Trace
-	if c.Endpoint == "" {
+	return h.trace(ctx)
+}
+
+// trace makes what sends traces, if somebody is to have them.
+func (h *host) trace(ctx context.Context) (err error) {
+	if c := h.config.Trace; c.Endpoint != "" {
+		h.tracer, err = observe.NewTracer(ctx, observe.TraceOptions{
+			Endpoint: c.Endpoint, Service: c.Service, Version: version.Version, Instance: h.instance, Log: h.log,
+		})
+	}
+	return err
+}
+
+// untrace sends what waits to be sent.
+func (h *host) untrace(cut context.Context) error {
+	if h.tracer == nil {
 		return nil
 	}
-	var err error
-	h.watching.tracer, err = observe.NewTracer(ctx, observe.TraceOptions{
-		Endpoint: c.Endpoint, Service: c.Service, Version: version.Version, Instance: h.instance, Log: h.log,
-	})
-	return err
+	ctx, cancel := context.WithTimeout(cut, traceFlush)
+	defer cancel()
+	return h.tracer.Close(ctx)
 }
 
 // meter is that of a mount; nil when nothing is counted.
@@ -67,8 +78,9 @@ func (h *host) probePaths() (paths []string) {
 }
 
 // observer is what the edge calls at the end of each exchange; nil when nobody looks.
-func (w *watching) observer() func(*exchange.Exchange, exchange.Outcome) {
-	if w.metrics == nil && w.tracer == nil {
+func (h *host) observer() func(*exchange.Exchange, exchange.Outcome) {
+	w, tracer := &h.watching, h.tracer
+	if w.metrics == nil && tracer == nil {
 		return nil
 	}
 	return func(x *exchange.Exchange, o exchange.Outcome) {
@@ -79,8 +91,8 @@ func (w *watching) observer() func(*exchange.Exchange, exchange.Outcome) {
 			w.other.Begin()
 			w.other.End(x, o)
 		}
-		if w.tracer != nil {
-			w.tracer.End(x, o)
+		if tracer != nil {
+			tracer.End(x, o)
 		}
 	}
 }
@@ -105,6 +117,21 @@ func (h *host) newMetrics() (*observe.Server, error) {
 	}
 	h.log.Info("metrics", "listen", l.Addr().String())
 	return observe.Serve(l, h.watching.endpoints(), h.log), nil
+}
+
+// traces makes what sends traces where that is to be another one; what it gives ends the
+// one of before.
+func (t *transaction) traces(ctx context.Context) (apply func(), err error) {
+	before, now := t.from.config.Trace, t.to.config.Trace
+	if before.Endpoint == now.Endpoint && before.Service == now.Service {
+		t.to.tracer = t.from.tracer
+		return func() {}, nil
+	}
+	if err := t.to.trace(ctx); err != nil {
+		return nil, err
+	}
+	t.undone = append(t.undone, func() { t.log("traces", t.to.untrace(t.to.server.cut)) })
+	return func() { t.log("traces", t.from.untrace(t.to.server.cut)) }, nil
 }
 
 // metrics opens another listener of metrics; what it gives ends the one of before.
@@ -150,14 +177,10 @@ func (h *host) beUnready(cut context.Context) {
 const traceFlush = 3 * time.Second
 
 // unwatch sends the last spans and closes the listener.
-func (w *watching) unwatch(cut context.Context) (err error) {
-	if w.tracer != nil {
-		ctx, cancel := context.WithTimeout(cut, traceFlush)
-		defer cancel()
-		err = w.tracer.Close(ctx)
-	}
-	if w.server != nil {
-		err = errors.Join(err, w.server.Close())
+func (h *host) unwatch(cut context.Context) error {
+	err := h.untrace(cut)
+	if server := h.watching.server; server != nil {
+		err = errors.Join(err, server.Close())
 	}
 	return err
 }

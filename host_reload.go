@@ -168,6 +168,10 @@ func (t *transaction) run(ctx context.Context) error {
 		return err
 	}
 	t.undone = append(t.undone, func() { t.log("closing what was opened", closeNew(h.sockets, t.from.sockets)) })
+	traces, err := t.traces(ctx)
+	if err != nil {
+		return err
+	}
 	options, err := h.edgeOptions(h.probes(front))
 	if err != nil {
 		return err
@@ -212,6 +216,7 @@ func (t *transaction) run(ctx context.Context) error {
 	metrics()
 	behind()
 	t.tune()
+	traces()
 	t.retire(h.executors.Change(h.executorOptions()))
 	ended()
 	return nil

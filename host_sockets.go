@@ -55,8 +55,9 @@ func (h *host) listeners() []net.Listener {
 
 // urls are where the listeners answer.
 func (h *host) urls() []string {
-	var all []string
-	for _, l := range h.listeners() {
+	listeners := h.listeners()
+	all := make([]string, 0, len(listeners))
+	for _, l := range listeners {
 		all = append(all, listenURL(l, h.config.Server.TLS.Enabled()))
 	}
 	return all

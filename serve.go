@@ -162,7 +162,7 @@ func (h *host) stop(cut context.Context) error {
 	err = errors.Join(err, h.road.close(), h.reloads.closeRoads())
 	h.spawner.Close()
 	// 5. What all of that could be watched by.
-	return errors.Join(err, h.watching.unwatch(cut), h.closeAdmin())
+	return errors.Join(err, h.unwatch(cut), h.closeAdmin())
 }
 
 // whyCut says who has lost patience.

@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -318,6 +319,40 @@ func TestListenersComeAndGoAndSpeakTLSWithTheConfiguration(t *testing.T) {
 	}
 	if err := asked("unix", metrics); err == nil {
 		t.Error("the listener of metrics that went still answers")
+	}
+}
+
+func TestTracesAndProbesComeAndGoWithTheConfiguration(t *testing.T) {
+	var sent [2]atomic.Int64
+	var collectors [2]string
+	for i := range collectors {
+		c := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, q *http.Request) {
+			_, _ = io.Copy(io.Discard, q.Body) // spans are looked at elsewhere
+			sent[i].Add(1)
+		}))
+		defer c.Close()
+		collectors[i] = c.URL
+	}
+	app := "[[app]]\ntarget = \"hello\"\n[[mount]]\napp = \"hello\"\n"
+	r := newReloadable(t, app)
+	for i, endpoint := range collectors {
+		if _, keys := r.reload(fmt.Sprintf("[trace]\nendpoint = %q\n[health]\nready = \"/up%d\"\n%s", endpoint, i, app)); keys != "health.ready: live\ntrace.endpoint: live\n" {
+			t.Errorf("keys\n%s", keys)
+		}
+		get(t, r.url)
+		if a := get(t, fmt.Sprintf("%s/up%d", r.url, i)); a.body != "ok\n" {
+			t.Errorf("the probe: %+v", a)
+		}
+	}
+	if sent[0].Load() == 0 {
+		t.Error("the traces that waited were not sent when another collector took over")
+	}
+	r.reload(app)
+	if sent[1].Load() == 0 {
+		t.Error("the traces that waited were not sent at the end")
+	}
+	if a := get(t, r.url+"/up1"); a.body != "hello" {
+		t.Errorf("without a probe: %+v", a)
 	}
 }
 

@@ -18,7 +18,7 @@ type listener struct {
 func newListener(l net.Listener) *listener {
 	own := &listener{Listener: l, name: l.Addr().String(), unix: l.Addr().Network() == "unix", gone: make(chan struct{})}
 	asked, ok := l.(*Listener)
-	own.secure = !own.unix && !(ok && asked.Plain)
+	own.secure = !own.unix && (!ok || !asked.Plain)
 	return own
 }
 
