@@ -80,6 +80,11 @@ func (h *host) line() string {
 	if len(frozen) > 0 {
 		text += "; frozen: " + strings.Join(frozen, ", ")
 	}
+	if gate := h.gate.Status(); gate.Maintenance || gate.Flag {
+		text += "; closed for maintenance"
+	} else if gate.Paused {
+		text += fmt.Sprintf("; paused, %d requests are held", gate.Held)
+	}
 	if st := h.reloads.status(); st.Error != "" {
 		first, _, _ := strings.Cut(st.Error, "\n")
 		text += "; the last reload failed: " + first

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -82,6 +83,12 @@ func (c *command) findRunning(ctx context.Context, cfg *config.Config, socket st
 	found := &doctor.Running{
 		PID: st.PID, Version: st.Version, State: string(st.State), Listen: st.Listen, Admin: st.Admin,
 		Pending: st.Reloads.Pending, Reload: st.Reloads.Error,
+	}
+	switch gate := st.Gate; {
+	case gate.Maintenance, gate.Flag:
+		found.Closed = "closed for maintenance"
+	case gate.Paused:
+		found.Closed = fmt.Sprintf("paused since %s", gate.PausedAt.Format(time.DateTime))
 	}
 	if problem := unwell(&st); problem != nil {
 		found.Problems = []string{problem.Error()}

@@ -3,7 +3,10 @@ package doctor
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
+
+	"github.com/guado-server/guado/internal/config"
 )
 
 func TestAnAccountMayWhatTheModeOfAFileSays(t *testing.T) {
@@ -59,6 +62,30 @@ func TestAFolderOnTheWayThatAnAccountCannotEnterIsNamed(t *testing.T) {
 	}
 	if got := (account{}).reach(filepath.Join(closed, "below", "file")); got != "" {
 		t.Errorf("%q is in the way of root", got)
+	}
+}
+
+func TestAServerThatIsNotRootCannotGiveAccounts(t *testing.T) {
+	e := &exam{who: account{uid: 4242}}
+	if _, ok := e.processAccount("group a", &config.Account{User: "4343"}); ok || len(e.findings) != 1 || e.findings[0].Verdict != Fail {
+		t.Errorf("found %+v", e.findings)
+	}
+	if who, ok := (&exam{who: account{uid: 0}}).processAccount("group a", &config.Account{User: "4343:4444"}); !ok || who.uid != 4343 || !slices.Contains(who.groups, 4444) {
+		t.Errorf("root: %+v, %t", who, ok)
+	}
+}
+
+func TestAFolderThatAnAccountCannotReadIsFound(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.Chmod(dir, 0o700); err != nil { //nolint:gosec // its mode is what is looked at
+		t.Fatal(err)
+	}
+	e := &exam{}
+	e.readable("folder", dir, account{uid: 4242})
+	e.readable("folder", dir, account{uid: 0})
+	e.readable("folder", filepath.Join(dir, "none"), account{uid: 0})
+	if got := []Verdict{e.findings[0].Verdict, e.findings[1].Verdict, e.findings[2].Verdict}; !slices.Equal(got, []Verdict{Fail, OK, Fail}) {
+		t.Errorf("found %+v", e.findings)
 	}
 }
 

@@ -48,6 +48,7 @@ type Running struct {
 	Problems []string // what cannot serve, in words
 	Pending  []string // keys that wait for a restart
 	Reload   string   // why the last reload failed
+	Closed   string   // why requests are not answered: maintenance, a pause
 }
 
 // Case is what is looked at.

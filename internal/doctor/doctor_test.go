@@ -133,6 +133,18 @@ var situations = map[string]situation{
 		"[server]\nlisten = [\"127.0.0.1:0\"]\naccess_log = \"DIR/log\"\n" + site, nil, nil,
 		"access_log", doctor.OK, "/log", "",
 	},
+	"files that are read": {
+		"[server]\nlisten = [\"127.0.0.1:0\"]\n[[mount]]\nstatic = \"DIR\"\n", nil, nil,
+		"files of /", doctor.OK, "read by", "",
+	},
+	"an account that is not there": {
+		"[server]\nlisten = [\"127.0.0.1:0\"]\n[[program]]\nname = \"a\"\ncommand = [\"true\"]\nuser = \"nobody-has-this-name\"\n" + site, nil, nil,
+		"program a", doctor.Fail, "nobody-has-this-name", "useradd",
+	},
+	"a server that is closed": {
+		"[server]\nlisten = [\"127.0.0.1:0\"]\n" + site, nil, &doctor.Running{PID: os.Getpid(), State: "serving", Closed: "paused"},
+		"open", doctor.Warn, "paused", "guado resume",
+	},
 	"a server that cannot serve all": {
 		"[server]\nlisten = [\"127.0.0.1:0\"]\n" + site, nil, &doctor.Running{PID: os.Getpid(), State: "serving", Problems: []string{"group a has no worker that is ready"}},
 		"running", doctor.Fail, "group a has no worker", "guado status",

@@ -40,6 +40,7 @@ func (e *exam) files(context.Context) {
 	e.certificate()
 	e.secrets()
 	e.adminSocket()
+	e.places()
 }
 
 func (e *exam) spoolDir() string {

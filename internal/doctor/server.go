@@ -23,6 +23,9 @@ func (e *exam) server(context.Context) {
 	if r.Version != version.Version {
 		e.find(Warn, "version", fmt.Sprintf("%s runs, this is %s", r.Version, version.Version), "start the server anew")
 	}
+	if r.Closed != "" {
+		e.find(Warn, "open", r.Closed, "guado resume, or guado maintenance off")
+	}
 	if r.Reload != "" {
 		e.find(Warn, "last reload", r.Reload, "mend the file (guado check), then guado reload")
 	}
