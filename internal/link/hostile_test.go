@@ -253,6 +253,33 @@ func TestCreditThatWasNeverSpentBuysNothing(t *testing.T) {
 	})
 }
 
+// A worker that grants credit again and again and reads nothing: the ring is full, and
+// behind it waits no more than one credit's worth.
+func TestCreditWithoutReadingDoesNotFillTheHost(t *testing.T) {
+	overBoth(t, func(t *testing.T, transport string) {
+		const credit, most = 4096, 8 << 20 // more than ring and socket buffers hold
+		l, p := pair(t, link.Options{Transport: transport, Ring: 1 << 14, RequestCredit: credit})
+		c := open(t, l).request(false)
+		id := next(t, p, link.KindRequest).Stream
+		taken := 0
+		for taken < most {
+			n, err := c.s.Body(make([]byte, credit), link.BodyMore)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if taken += n; n == 0 {
+				break
+			}
+			send(t, p, link.KindCredit, 0, id, credit, nil)
+			settled(t, l, p)
+		}
+		if taken >= most {
+			t.Errorf("the host keeps %d bytes of one body for a worker that does not read", taken)
+		}
+		c.s.Close()
+	})
+}
+
 func TestAFloodOfLogsIsBoundedAndCounted(t *testing.T) {
 	overBoth(t, func(t *testing.T, transport string) {
 		l, p := pair(t, link.Options{Transport: transport})
