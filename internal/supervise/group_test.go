@@ -130,7 +130,8 @@ func TestAnAliveWorkerIsNotKilledForItsPulse(t *testing.T) {
 }
 
 func TestAWorkerThatBreaksTheProtocolIsEndedAndPutOff(t *testing.T) {
-	r := start(t, "corrupt")
+	// However long it has served: it would do the same again.
+	r := start(t, "corrupt", func(o *supervise.Options) { o.Settled = time.Nanosecond })
 	r.eventually("its start is put off", func() bool { return r.worker().State == supervise.BackingOff })
 	if w := r.worker(); !strings.Contains(w.Last, "protocol") {
 		t.Errorf("the end of the last one: %q", w.Last)
