@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"io"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -312,4 +313,20 @@ ready = "log:spoken"
 	if r := run(t, dir, "ps", "--json"); !strings.Contains(r.out, `"program": "talker"`) || !strings.Contains(r.out, `"slot": "p01"`) {
 		t.Errorf("ps: %+v", r)
 	}
+}
+
+// metricsOf asks the admin socket for the metrics.
+func metricsOf(t *testing.T, dir string) string {
+	t.Helper()
+	c := &command{out: io.Discard, err: io.Discard}
+	server, err := c.connect(t.Context(), &remote{socket: text{value: filepath.Join(dir, "state", "admin.sock")}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer server.http.CloseIdleConnections()
+	metrics, err := server.fetch(t.Context(), "GET", "metrics", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(metrics)
 }

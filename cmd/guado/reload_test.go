@@ -190,6 +190,9 @@ func TestAReloadThatFailsLeavesTheServerAsItWas(t *testing.T) {
 			t.Errorf("after %s: %+v", c.name, st.Reloads)
 		}
 	}
+	if m := metricsOf(t, r.dir); !strings.Contains(m, "\nguado_config_last_reload_success 0\n") || !strings.Contains(m, "\nguado_config_reloads_total{result=\"failed\"} 4\n") { // what is no TOML does not name a server
+		t.Errorf("metrics after four that failed:\n%s", m)
+	}
 	if _, keys := r.reload(two); keys != "" {
 		t.Errorf("the server has kept of what failed:\n%s", keys)
 	}
@@ -198,6 +201,9 @@ func TestAReloadThatFailsLeavesTheServerAsItWas(t *testing.T) {
 	r.wait(`reloaded.*changes=1`)
 	if a := get(t, r.url); a.body != "uno " {
 		t.Errorf("after SIGHUP: %+v", a)
+	}
+	if m := metricsOf(t, r.dir); !strings.Contains(m, "\nguado_config_last_reload_success 1\n") {
+		t.Errorf("metrics after one that was taken:\n%s", m)
 	}
 }
 
