@@ -291,3 +291,37 @@ func TestARequestToASocketOfSystemdWaitsUntilTheServerIsReady(t *testing.T) {
 		t.Errorf("exit code %d", code)
 	}
 }
+
+func TestTheServiceManagerWaitsForAnAppThatAProgramHolds(t *testing.T) {
+	m := newManager(t)
+	dir := project(t, map[string]string{"hello.py": hello, "held.py": hello, "guado.toml": `
+[server]
+listen = ["127.0.0.1:0"]
+state_dir = "state"
+[[app]]
+target = "hello"
+[[app]]
+target = "held"
+after = ["migrate"]
+[[mount]]
+app = "hello"
+[[mount]]
+path = "/held"
+app = "held"
+[[program]]
+name = "migrate"
+command = ["sh", "-c", "while ! test -e go; do sleep 0.05; done"]
+once = true
+`})
+	s := m.start(program(t, dir, "serve")).ready() // people are told: the other one serves
+	if words := m.sofar(); contains(words, "READY") {
+		t.Error("it was said to be ready before its migration was through")
+	}
+	write(t, filepath.Join(dir, "go"), "")
+	if told := m.hear("READY"); !strings.Contains(told["STATUS"], "2 of 2 workers serve") {
+		t.Errorf("told: %v", told)
+	}
+	if a := get(t, s.url+"/held"); a.status != 200 {
+		t.Errorf("answer %+v", a)
+	}
+}
