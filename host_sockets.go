@@ -17,9 +17,11 @@ type socket struct {
 
 // open opens the addresses of the configuration but for those that are open already.
 func (h *host) open(already []socket) error {
+	left := slices.Clone(already) // an address with port 0 may be there twice
 	for _, address := range h.config.Server.Listen {
-		if i := slices.IndexFunc(already, func(s socket) bool { return s.address == address }); i >= 0 {
-			h.sockets = append(h.sockets, already[i])
+		if i := slices.IndexFunc(left, func(s socket) bool { return s.address == address }); i >= 0 {
+			h.sockets = append(h.sockets, left[i])
+			left = slices.Delete(left, i, i+1)
 			continue
 		}
 		opened, err := edge.ListenAll([]string{address})
@@ -35,7 +37,7 @@ func (h *host) open(already []socket) error {
 func closeNew(now, before []socket) error {
 	var err error
 	for _, s := range now {
-		if slices.ContainsFunc(before, func(o socket) bool { return o.address == s.address }) {
+		if slices.ContainsFunc(before, func(o socket) bool { return slices.Equal(o.listeners, s.listeners) }) {
 			continue
 		}
 		for _, l := range s.listeners {
