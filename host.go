@@ -189,7 +189,9 @@ func (h *host) addGroups(ctx context.Context, choose func(*group, supervise.Opti
 func (h *host) nameSlots(g *group) {
 	for len(g.slots) < g.config.Workers {
 		h.slots++
-		g.slots = append(g.slots, fmt.Sprintf("p%02d", h.slots))
+		slot := fmt.Sprintf("p%02d", h.slots)
+		h.journal.Belongs(slot, g.config.Name)
+		g.slots = append(g.slots, slot)
 	}
 	g.slots = g.slots[:g.config.Workers]
 }

@@ -22,7 +22,7 @@ func (h *host) openAdmin() error {
 		return nil
 	}
 	server, err := admin.New(admin.Options{
-		Socket: a.Socket, Beside: a.Derived, Instance: h.instance, Journal: h.journal, Log: h.log,
+		Socket: a.Socket, Beside: a.Derived, Instance: h.instance, Journal: h.journal, Sources: h.sources, Log: h.log,
 		Readings: h.readings(), Actions: h.actions(), Handlers: h.watching.handlers(),
 	})
 	switch {

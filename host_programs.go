@@ -26,6 +26,7 @@ type ProgramStatus = program.Status
 // addPrograms makes the programs of the configuration; they are not started yet.
 func (h *host) addPrograms(s *Server, stdout, stderr *supervise.Lines) error {
 	specs, err := programSpecs(s, h.config)
+	h.own(specs)
 	h.programs = program.New(program.Options{Programs: specs, Spawner: h.spawner, Stdout: stdout, Stderr: stderr, Seen: h.journal.Line, Log: h.log})
 	return err
 }

@@ -313,6 +313,7 @@ func (t *transaction) programs(ctx context.Context) (ended func(), err error) {
 	if err != nil {
 		return nil, err
 	}
+	t.to.own(after)
 	meanwhile := slices.Clone(after)
 	for _, spec := range before {
 		if !slices.ContainsFunc(t.to.config.Programs, func(p config.Program) bool { return p.Name == spec.Program }) {

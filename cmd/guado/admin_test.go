@@ -157,6 +157,17 @@ func TestTheLogIsShownAndFollowedToTheEndOfTheServer(t *testing.T) {
 	if r.code != exitOK || !strings.Contains(r.out, "imported\n") || !strings.Contains(r.out, "INFO   worker is ready ") {
 		t.Errorf("%+v", r)
 	}
+	for _, name := range []string{"p01", "chatty"} {
+		if r := run(t, dir, "logs", name); r.code != exitOK || !strings.Contains(r.out, "imported\n") {
+			t.Errorf("of %s: %+v", name, r)
+		}
+	}
+	if r := run(t, dir, "logs", "-n", "1", "--level", "info"); strings.Contains(r.out, "imported") || strings.Count(r.out, "\n") != 1 {
+		t.Errorf("by level: %+v", r)
+	}
+	if r := run(t, dir, "logs", "chaty"); r.code != exitFailed || !strings.Contains(r.err, `"chaty"; there are chatty, host, p01`) {
+		t.Errorf("of nobody: %+v", r)
+	}
 	follower := start(t, program(t, dir, "logs", "-f", "-n", "1"))
 	follower.wait("worker is ready")
 	get(t, s.url)

@@ -28,7 +28,10 @@ func (c *command) logs() *cobra.Command {
 		Use:   "logs [SOURCE]...",
 		Short: "Show what the running server and its processes print",
 		Long: "Show what the running server logs and what its workers print: all of it, or what a\n" +
-			"worker (p01), a group, an app or a program prints and what the server says of it.",
+			"worker (p01), a group, an app or a program prints and what the server says of it.\n\n" +
+			"With --level a line that a process prints counts by the level that it names itself, when\n" +
+			"it is an object of JSON (level, levelname or severity); all other lines have none, and\n" +
+			"are left out above debug. -n counts what is left.",
 		Example: example(
 			"guado logs -f", "what happens now, until Ctrl-C",
 			"guado logs -f p01", "one worker",
@@ -59,7 +62,7 @@ func (c *command) logs() *cobra.Command {
 	r = addRemote(cmd, true)
 	cmd.Flags().BoolVarP(&follow, "follow", "f", false, "go on as there is more, until Ctrl-C or the end of the server")
 	cmd.Flags().IntVarP(&tail, "tail", "n", 100, "how many of the last records come first")
-	cmd.Flags().Var(&level, "level", "least level of what the server logs: debug, info, warn or error")
+	cmd.Flags().Var(&level, "level", "least level: debug, info, warn or error; leaves out lines that name none")
 	must(cmd.RegisterFlagCompletionFunc("level", cobra.FixedCompletions([]string{"debug", "info", "warn", "error"}, cobra.ShellCompDirectiveNoFileComp)))
 	return cmd
 }

@@ -45,6 +45,9 @@ type Options struct {
 	Readings []Reading
 	Actions  []Action
 	Journal  *Journal // what GET /v1/logs gives
+	// Sources gives what a name means of which somebody wants the log, or a refusal when
+	// nothing has it; nil: every name means itself.
+	Sources  func(name string) ([]string, error)
 	Handlers map[string]http.Handler
 	Log      *slog.Logger
 }

@@ -22,6 +22,7 @@ type Record struct {
 	Attrs   map[string]any `json:"attrs,omitempty"`
 
 	level slog.Level
+	of    string // the group or program that Source is of
 	size  int
 }
 
@@ -41,6 +42,16 @@ type Journal struct {
 	kept    []Record   // oldest first
 	bytes   int
 	readers map[*reader]struct{}
+	owners  map[string]string // source: the group or program that it is of
+}
+
+// Knows reports whether a source has ever been of something: also one that is gone, of
+// which there may be lines.
+func (j *Journal) Knows(source string) bool {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	_, ok := j.owners[source]
+	return ok
 }
 
 // reader is one who follows.
@@ -51,17 +62,31 @@ type reader struct {
 }
 
 // NewJournal makes an empty one.
-func NewJournal() *Journal { return &Journal{readers: map[*reader]struct{}{}} }
+func NewJournal() *Journal {
+	return &Journal{readers: map[*reader]struct{}{}, owners: map[string]string{}}
+}
+
+// Belongs says that a source is of a group or program: who asks for that has its lines,
+// too.
+func (j *Journal) Belongs(source, to string) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.owners[source] = to
+}
 
 // Line notes a line that source printed.
 func (j *Journal) Line(source, stream, line string) {
-	j.add(Record{Time: time.Now(), Source: source, Stream: stream, Message: strings.TrimRight(line, "\r\n")})
+	text := strings.TrimRight(line, "\r\n")
+	j.add(Record{Time: time.Now(), Source: source, Stream: stream, Message: text, level: lineLevel(text)})
 }
 
 func (j *Journal) add(r Record) {
 	r.size = len(r.Message) + len(r.Attrs)*64 + 64
 	j.mu.Lock()
 	defer j.mu.Unlock()
+	if r.Source != host {
+		r.of = j.owners[r.Source]
+	}
 	j.kept = append(j.kept, r)
 	j.bytes += r.size
 	drop := 0
@@ -124,17 +149,17 @@ type filter struct {
 	level   slog.Level
 }
 
-// takes: a record is about a source when it printed it, or when the host's record
-// names it. Printed lines have no level and are always wanted.
+// takes: a record is about a source when it printed it or a worker of it did, or when
+// the host's record names it.
 func (f filter) takes(r *Record) bool {
-	if r.Level != "" && r.level < f.level {
+	if r.level < f.level {
 		return false
 	}
 	if len(f.sources) == 0 {
 		return true
 	}
 	for _, name := range f.sources {
-		if r.Source == name {
+		if r.Source == name || r.of == name && r.of != "" {
 			return true
 		}
 		for _, key := range []string{"slot", "worker", "group", "app", "program", "executor"} {
@@ -144,6 +169,33 @@ func (f filter) takes(r *Record) bool {
 		}
 	}
 	return false
+}
+
+// lineLevel is the level of a printed line: what it says itself where it is an object
+// of JSON, as loggers write it, and else the least, because nobody knows.
+func lineLevel(text string) slog.Level {
+	if !strings.HasPrefix(text, "{") {
+		return slog.LevelDebug
+	}
+	var said struct{ Level, Levelname, Severity any }
+	if json.Unmarshal([]byte(text), &said) != nil {
+		return slog.LevelDebug
+	}
+	for _, v := range []any{said.Level, said.Levelname, said.Severity} {
+		name, ok := v.(string)
+		if !ok {
+			continue
+		}
+		switch strings.ToLower(name) {
+		case "info", "notice":
+			return slog.LevelInfo
+		case "warn", "warning":
+			return slog.LevelWarn
+		case "error", "critical", "fatal", "alert", "emergency":
+			return slog.LevelError
+		}
+	}
+	return slog.LevelDebug
 }
 
 // Handler passes records on to h and notes them.

@@ -26,7 +26,7 @@ func TestTheJournalKeepsTheLastRecordsAndNoMore(t *testing.T) {
 	for i := range keptRecords + 10 {
 		j.Line("p01", "stdout", fmt.Sprintln(i))
 	}
-	past, _ := j.follow(filter{}, 1<<30, false)
+	past, _ := j.follow(filter{level: slog.LevelDebug}, 1<<30, false)
 	if len(past) != keptRecords || past[0].Message != "10" || past[len(past)-1].Message != fmt.Sprint(keptRecords+9) {
 		t.Errorf("%d records, from %q to %q", len(past), past[0].Message, past[len(past)-1].Message)
 	}
@@ -34,7 +34,7 @@ func TestTheJournalKeepsTheLastRecordsAndNoMore(t *testing.T) {
 	for range 10 {
 		j.Line("p01", "stdout", big)
 	}
-	past, _ = j.follow(filter{}, 1<<30, false)
+	past, _ = j.follow(filter{level: slog.LevelDebug}, 1<<30, false)
 	if len(past) != 3 {
 		t.Errorf("%d records of a quarter of the room", len(past))
 	}
@@ -46,6 +46,8 @@ func TestARecordIsFoundByWhoPrintedItAndByWhomItNames(t *testing.T) {
 	talks := slog.New(j.Handler(slog.NewTextHandler(io.Discard, &slog.HandlerOptions{Level: slog.LevelDebug})))
 	j.Line("p01", "stdout", "printed\n")
 	j.Line("p02", "stderr", "other\n")
+	j.Belongs("p02", "api")
+	j.Line("p02", "stdout", `{"levelname": "WARNING"}`+"\n")
 	log.Info("grouped", "n", 1)
 	log.Debug("nobody wants this")
 	talks.Debug("died", "slot", "p01", "error", errors.New("why"), "took", time.Second, slog.Group("of", "a", 1))
@@ -53,10 +55,12 @@ func TestARecordIsFoundByWhoPrintedItAndByWhomItNames(t *testing.T) {
 		want filter
 		say  string
 	}{
-		{filter{level: slog.LevelDebug}, "printed other grouped died"},
+		{filter{level: slog.LevelDebug}, `printed other {"levelname": "WARNING"} grouped died`},
 		{filter{sources: []string{"p01"}, level: slog.LevelDebug}, "printed died"},
-		{filter{sources: []string{"p01"}}, "printed"},
-		{filter{sources: []string{"shop", "p02"}}, "other grouped"},
+		{filter{sources: []string{"p01"}}, ""},
+		{filter{sources: []string{"shop", "p02"}, level: slog.LevelDebug}, `other {"levelname": "WARNING"} grouped`},
+		{filter{sources: []string{"api"}, level: slog.LevelDebug}, `{"levelname": "WARNING"}`},
+		{filter{level: slog.LevelWarn}, `{"levelname": "WARNING"}`},
 		{filter{sources: []string{"host"}, level: slog.LevelDebug}, "grouped died"},
 	} {
 		past, _ := j.follow(c.want, 100, false)
@@ -130,7 +134,7 @@ func TestTheStreamOfTheLogGoesOnWithoutGapOrRepetition(t *testing.T) {
 
 func TestAReaderThatIsTooSlowLosesRecordsAndIsTold(t *testing.T) {
 	j := NewJournal()
-	_, to := j.follow(filter{}, 0, true)
+	_, to := j.follow(filter{level: slog.LevelDebug}, 0, true)
 	for range behind + 7 {
 		j.Line("p01", "stdout", "x")
 	}

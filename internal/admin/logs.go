@@ -35,6 +35,10 @@ func (s *Server) logs(w http.ResponseWriter, q *http.Request) {
 		s.tell(w, nil, &Refusal{Status: http.StatusBadRequest, Code: "bad_query", Message: fmt.Sprintf("tail must be a number, follow true or false, level debug, info, warn or error (%s)", q.URL.RawQuery)})
 		return
 	}
+	if want.sources, err = s.sources(want.sources); err != nil {
+		s.tell(w, nil, err)
+		return
+	}
 	past, to := s.options.Journal.follow(want, tail, follow)
 	w.Header().Set("Content-Type", "application/x-ndjson")
 	out := stream{control: http.NewResponseController(w), encoder: json.NewEncoder(w)}
@@ -60,6 +64,21 @@ func (s *Server) logs(w http.ResponseWriter, q *http.Request) {
 			return
 		}
 	}
+}
+
+// sources are what is meant by the names that somebody asks for.
+func (s *Server) sources(names []string) (all []string, err error) {
+	if s.options.Sources == nil {
+		return names, nil
+	}
+	for _, name := range names {
+		means, err := s.options.Sources(name)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, means...)
+	}
+	return all, nil
 }
 
 // gap stands where records were left out.
