@@ -121,9 +121,9 @@ func TestAStoppedWorkerIsKilledAndStartedAgain(t *testing.T) {
 }
 
 func TestAnAliveWorkerIsNotKilledForItsPulse(t *testing.T) {
-	r := start(t, "hello", func(o *supervise.Options) { o.PingTimeout = 300 * time.Millisecond })
+	r := start(t, "hello", func(o *supervise.Options) { o.PingTimeout = 1500 * time.Millisecond })
 	pid := r.ready(1)
-	time.Sleep(time.Second) // three times the timeout: the absence of an event is tested
+	time.Sleep(3 * time.Second) // twice the timeout: the absence of an event is tested
 	if w := r.worker(); w.PID != pid || w.Starts != 1 {
 		t.Errorf("%+v", w)
 	}

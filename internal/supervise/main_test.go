@@ -123,7 +123,7 @@ func missing(file string) bool {
 	return err != nil
 }
 
-const hostPing = 600 * time.Millisecond
+const hostPing = time.Second
 
 // beHost starts a worker and waits to be killed.
 func beHost() {

@@ -159,7 +159,7 @@ func stop(t *testing.T, pid int) {
 
 func TestGILPressureAloneNeverKills(t *testing.T) {
 	everyTransport(t, func(t *testing.T, transport string) {
-		s := start(t, transport, "", `ping_timeout = "1s"`)
+		s := start(t, transport, "", `ping_timeout = "2s"`)
 		c := harness.Client(t, "http1")
 		pid := workerPID(t, c, s)
 		var wg sync.WaitGroup
