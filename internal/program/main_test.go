@@ -52,14 +52,16 @@ func TestMain(m *testing.M) {
 func play(role string) int {
 	switch role {
 	case "sleep":
+		ask := heard(syscall.SIGTERM)
 		fmt.Println("up")
-		wait(syscall.SIGTERM)
+		<-ask
 		fmt.Println("down")
 		return 0
 	case "int": // hears INT alone
 		signal.Ignore(syscall.SIGTERM)
+		ask := heard(syscall.SIGINT)
 		fmt.Println("up")
-		wait(syscall.SIGINT)
+		<-ask
 		return 0
 	case "listen":
 		fmt.Println("not yet")
@@ -75,9 +77,10 @@ func play(role string) int {
 			return 1
 		}
 		defer l.Close() //nolint:errcheck // of the test
-		wait(syscall.SIGTERM)
+		<-heard(syscall.SIGTERM)
 		return 0
 	case "notify", "notify-sleep":
+		ask := heard(syscall.SIGTERM)
 		conn, err := net.Dial("unixgram", os.Getenv("NOTIFY_SOCKET"))
 		if err != nil {
 			fmt.Println(err)
@@ -87,7 +90,7 @@ func play(role string) int {
 		_, _ = conn.Write([]byte("STATUS=3 of 7 tasks"))
 		_ = conn.Close()
 		if role == "notify-sleep" {
-			wait(syscall.SIGTERM)
+			<-ask
 		}
 		return 0
 	case "deaf":
@@ -98,10 +101,11 @@ func play(role string) int {
 	return 99
 }
 
-func wait(s os.Signal) {
+// heard is asked before the program says anything: a signal may follow at once.
+func heard(s os.Signal) <-chan os.Signal {
 	c := make(chan os.Signal, 1)
 	signal.Notify(c, s)
-	<-c
+	return c
 }
 
 // text collects what is written to it.
