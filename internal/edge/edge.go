@@ -74,6 +74,8 @@ type Server struct {
 	log  *slog.Logger
 	caps *caps
 
+	failures failures
+
 	stop    chan struct{}  // closed: accept no more
 	failed  chan error     // of the first listener that fails
 	loops   sync.WaitGroup // accept loops
@@ -103,6 +105,7 @@ func New(o Options) (*Server, error) {
 	s := &Server{
 		log: o.Log, stop: make(chan struct{}), failed: make(chan error, 1),
 		caps: newCaps(o.MaxConns, o.MaxConnsPerAddr), conns: map[net.Conn]bool{},
+		failures: failures{log: o.Log, codes: map[string]*failure{}},
 	}
 	now, err := s.settle(o, nil)
 	if err != nil {

@@ -87,8 +87,11 @@ func (s *Server) render(x *exchange.Exchange, p *exchange.Problem) (exchange.Hea
 	return s.now.Load().prepare.render(x, p)
 }
 
-// done logs an exchange, in the log that is in use when it is written.
+// done logs an exchange, in the access log that is in use when it is written.
 func (s *Server) done(x *exchange.Exchange, out lane.Outcome) {
+	if x.Problem != nil {
+		s.failures.tell(x, time.Now())
+	}
 	now := s.now.Load()
 	if now.access == nil && now.options.Observe == nil {
 		return
