@@ -92,6 +92,7 @@ func (h *host) replace(ctx context.Context) (*Reload, error) {
 	if err != nil {
 		return nil, err
 	}
+	keepHandlers(c, h.config)
 	return h.become(ctx, c)
 }
 
@@ -116,6 +117,18 @@ func (h *host) become(ctx context.Context, c *Config) (*Reload, error) {
 		answer.Replaced = append(answer.Replaced, g.config.Name)
 	}
 	return answer, nil
+}
+
+// keepHandlers adds the Go handlers that the program has mounted, of which no file knows,
+// unless what it reads has them already.
+func keepHandlers(c, before *Config) {
+	for i := range before.Mounts {
+		m := &before.Mounts[i]
+		same := func(o config.Mount) bool { return o.Handler != nil && o.Host == m.Host && o.Path == m.Path }
+		if m.Handler != nil && !slices.ContainsFunc(c.Mounts, same) {
+			c.Mounts = append(c.Mounts, *m)
+		}
+	}
 }
 
 // transaction takes a server from one configuration to another.
