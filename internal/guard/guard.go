@@ -196,7 +196,10 @@ func (h held) gone() bool {
 	if !h.Group {
 		return h.handle.gone()
 	}
-	return !GroupLives(h.PID)
+	if syscall.Kill(-h.PID, 0) != nil {
+		return true
+	}
+	return h.handle.gone() && !GroupLives(h.PID) // which reads all of /proc
 }
 
 func endCgroup(folder string) {
