@@ -85,6 +85,16 @@ func TestExecRunsACommandAsAWorkerOfTheAppWould(t *testing.T) {
 	}
 }
 
+func TestExecTakesTheAccountOfTheApp(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("only root can become another user")
+	}
+	dir := project(t, map[string]string{"hello.py": hello, "guado.toml": "[[app]]\ntarget = \"hello\"\nuser = \"65534:65533\"\numask = \"027\"\n"})
+	if r := run(t, dir, "exec", "hello", "--", "sh", "-c", "echo $(id -u) $(id -g) $(umask)"); r.code != 0 || r.out != "65534 65533 0027\n" {
+		t.Errorf("%+v", r)
+	}
+}
+
 func TestAProgramEndsWithAHostThatWasKilledAndIsAskedFirst(t *testing.T) {
 	dir := project(t, map[string]string{
 		"hello.py": hello,

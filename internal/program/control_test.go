@@ -116,6 +116,9 @@ func TestACutStopKillsAtOnce(t *testing.T) {
 	if !gone(pid) {
 		t.Error("it lives")
 	}
+	if log := r.log.String(); !strings.Contains(log, "cut short") || strings.Contains(log, "did not end in time") {
+		t.Error("the log does not say why it was killed")
+	}
 }
 
 func TestTheLastLinesAreRemembered(t *testing.T) {

@@ -153,7 +153,11 @@ func (l *life) unwanted() bool {
 func (l *life) give(err error) outcome {
 	l.err, l.asked = err, err == nil
 	l.move(Stopping)
-	if !l.process.stop(l.spec.StopSignal, l.spec.StopTimeout, l.set.cut) {
+	switch ended := l.process.stop(l.spec.StopSignal, l.spec.StopTimeout, l.set.cut); {
+	case ended:
+	case l.set.cut.Err() != nil:
+		l.log.Warn("program was killed: the stop was cut short")
+	default:
 		l.log.Warn("program did not end in time and was killed", "stop_signal", l.spec.StopSignal.String(), "stop_seconds", l.spec.StopTimeout.Seconds())
 	}
 	return l.outcome()
