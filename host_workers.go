@@ -18,6 +18,9 @@ func (h *host) workerActions() []admin.Action {
 		{Path: "workers/{slot}/drain", Do: h.tell(func(_ context.Context, g *supervise.Group, slot string) (any, error) {
 			return nil, g.Halt(slot)
 		})},
+		{Path: "workers/{slot}/kill", Do: h.tell(func(_ context.Context, g *supervise.Group, slot string) (any, error) {
+			return nil, g.Kill(slot)
+		})},
 		{Path: "workers/{slot}/cordon", Do: h.tell(func(_ context.Context, g *supervise.Group, slot string) (any, error) {
 			return nil, g.Cordon(slot, true)
 		})},

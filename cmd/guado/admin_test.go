@@ -127,6 +127,13 @@ func TestOneWorkerIsLookedIntoAndTakenOutAndReplaced(t *testing.T) {
 	if after[0].State != "serving" || after[0].PID == before[0].PID || after[1].PID != before[1].PID {
 		t.Errorf("%+v", after)
 	}
+	if r := run(t, dir, "workers", "kill", "p02"); r.code != exitOK {
+		t.Fatalf("%+v", r)
+	}
+	poll(t, "another second worker", func() bool {
+		now := workersOf(t, dir)[1]
+		return now.State == "serving" && now.PID != after[1].PID
+	})
 	if r := run(t, dir, "workers", "drain", "p09"); r.code == exitOK || !strings.Contains(r.err, "p09") {
 		t.Errorf("%+v", r)
 	}

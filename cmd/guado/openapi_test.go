@@ -56,6 +56,7 @@ var questions = []struct {
 	{"POST", "/v1/workers/p01/uncordon", "", 204},
 	{"POST", "/v1/workers/p01/restart", "", 204},
 	{"POST", "/v1/workers/p99/restart", "", 404},
+	{"POST", "/v1/workers/p99/kill", "", 404},
 	{"POST", "/v1/workers/p01/drain", "", 204},
 	{"POST", "/v1/workers/restart", "", 204},
 	{"POST", "/v1/groups/hello/scale", `{"workers": 2}`, 200},

@@ -226,7 +226,7 @@ func TestEveryVerbIsExplained(t *testing.T) {
 // acting are the verbs that do something, or print what never changes; all others read,
 // and have a form for programs.
 var acting = strings.Fields(`serve dev check exec adopt config help completion bash zsh fish powershell default doc schema
-	restart drain cordon uncordon stack start stop pause resume maintenance service doctor`)
+	restart drain kill scale cordon uncordon stack start stop pause resume maintenance service doctor`)
 
 func TestEveryVerbThatReadsHasAFormForPrograms(t *testing.T) {
 	reading := 0

@@ -26,6 +26,7 @@ func (c *command) workers() *cobra.Command {
 		c.workersRestart(),
 		c.workersScale(),
 		c.workerOrder("drain", "End workers in order; their slots stay empty until they are restarted", "it finishes what it has"),
+		c.workerOrder("kill", "Kill workers at once; the next ones start", "what it has under way is lost"),
 		c.workerOrder("cordon", "Keep new requests from workers", "it goes on with what it has"),
 		c.workerOrder("uncordon", "Let cordoned workers have requests again", "as before"),
 		c.workerOrder("stack", "Print where the threads of workers are", "also when it hangs"),

@@ -82,9 +82,11 @@ var promises = []struct {
 		internal/child: TestTheFirstStepSetsWhatOnlyTheProcessItselfCan
 		internal/program: TestAProgramRunsAsItsUserWithItsLimits
 		test/chaos: TestAWorkerRunsUnderTheAccountAndLimitsThatItsGroupNames`},
-	{"an operator may cordon, drain, restart, look into a worker", `
+	{"an operator may cordon, drain, kill, restart, look into a worker, and have more or fewer", `
 		cmd/guado: TestOneWorkerIsLookedIntoAndTakenOutAndReplaced
 		cmd/guado: TestWorkersAreListedAndRestarted
+		cmd/guado: TestTheNumberOfWorkersIsAnotherOneUntilTheNextReload
+		internal/supervise: TestAWorkerThatAnOperatorKillsIsFollowedByAnother
 		internal/supervise: TestACordonedWorkerIsLeftInPeaceAndComesBack
 		internal/supervise: TestAHaltedWorkerStaysAwayUntilItIsWanted`},
 	{"a tree of cgroups that was delegated is divided, and ends with the host", `

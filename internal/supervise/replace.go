@@ -112,6 +112,23 @@ func (g *Group) Halt(slot string) error {
 	return nil
 }
 
+// Kill ends a worker's process at once, with what it has under way; the next one starts as
+// after any death.
+func (g *Group) Kill(slot string) error {
+	s := g.slot(slot)
+	if s == nil {
+		return fmt.Errorf("%w: %s", ErrNoSlot, slot)
+	}
+	s.mu.Lock()
+	p, state := s.front.p, s.front.state
+	s.mu.Unlock()
+	if p == nil || state == Stopped || state == BackingOff || state == Frozen {
+		return fmt.Errorf("%s has no process: it is %s", slot, state)
+	}
+	p.kill(errKilled)
+	return nil
+}
+
 // Recycle replaces the worker behind l. It gets no new requests from now on if another
 // one serves; the only one serves until its successor is ready, because all would wait
 // for that boot otherwise. It ends when the requests that it has are through, at the

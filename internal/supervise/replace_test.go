@@ -211,6 +211,30 @@ func TestAHaltedWorkerStaysAwayUntilItIsWanted(t *testing.T) {
 	}
 }
 
+func TestAWorkerThatAnOperatorKillsIsFollowedByAnother(t *testing.T) {
+	r := start(t, "hello", func(o *supervise.Options) { o.Settled = time.Nanosecond })
+	first := r.ready(1)
+	if err := r.Kill("p01"); err != nil {
+		t.Fatal(err)
+	}
+	if second := r.ready(2); second == first || !gone(first) {
+		t.Errorf("process %d, then %d", first, second)
+	}
+	if w := r.worker(); w.Restarts[supervise.ByOperator] != 1 || !strings.Contains(w.Last, "operator") {
+		t.Errorf("%+v", w)
+	}
+	if err := r.Halt("p01"); err != nil {
+		t.Fatal(err)
+	}
+	r.eventually("it is halted", func() bool { return r.worker().State == supervise.Stopped })
+	if err := r.Kill("p01"); err == nil || !strings.Contains(err.Error(), "has no process") {
+		t.Errorf("without a process: %v", err)
+	}
+	if err := r.Kill("p99"); !errors.Is(err, supervise.ErrNoSlot) {
+		t.Errorf("an unknown one: %v", err)
+	}
+}
+
 func TestACordonedWorkerIsLeftInPeaceAndComesBack(t *testing.T) {
 	r := start(t, "hello")
 	pid := r.ready(1)

@@ -34,6 +34,7 @@ var (
 	errOutOfMemory = errors.New("worker was killed by the kernel for want of memory")
 	errMemory      = errors.New("more memory than memory_hard allows")
 	errHangs       = errors.New("hangs: Python, or its event loop, has not run")
+	errKilled      = errors.New("an operator has killed it")
 	errRestart     = errors.New("restart was asked for")
 )
 
@@ -48,6 +49,8 @@ func reasonOf(err error) Reason {
 		return ByHang
 	case errors.Is(err, link.ErrCorrupt):
 		return ByProtocol
+	case errors.Is(err, errKilled):
+		return ByOperator
 	}
 	return ByDeath
 }
