@@ -143,6 +143,7 @@ func (s *Server) open(raw net.Conn, l *listener, p *place) (c net.Conn, info *la
 	now := s.now.Load()
 	if now.options.ProxyProtocol {
 		if named, err = s.readProxyHeader(raw, info); err != nil {
+			now.prepare.unproxied.turnAway(raw.RemoteAddr(), err)
 			return nil, nil, false, err
 		}
 	}

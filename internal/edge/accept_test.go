@@ -270,7 +270,13 @@ func TestHardeningTheProxyProtocolIsMandatoryAndForListedPeersOnly(t *testing.T)
 	})
 	t.Run("not listed", func(t *testing.T) {
 		r := serve(t, modes[0], handler, trust("10.0.0.0/8"), func(o *Options) { o.ProxyProtocol = true })
-		refused(t, r, string(proxyHeader(t, 1, "203.0.113.1:1"))+request, 1)
+		for range 3 {
+			refused(t, r, string(proxyHeader(t, 1, "203.0.113.1:1"))+request, 1)
+		}
+		eventually(t, "the operator is told", func() bool { return strings.Contains(r.logs.String(), "server.trusted_proxies") })
+		if n := strings.Count(r.logs.String(), "server.trusted_proxies"); n != 1 {
+			t.Errorf("told %d times", n)
+		}
 	})
 	t.Run("unknown client", func(t *testing.T) {
 		r := serve(t, modes[0], handler, trust("127.0.0.1"), func(o *Options) { o.ProxyProtocol = true })

@@ -24,12 +24,13 @@ type preparer struct {
 	oneIn     int         // exchanges of which one is traced; 0: none
 	extra     extraFields // of error pages
 	strangers *strangers
+	unproxied *strangers // with the PROXY protocol
 }
 
 func newPreparer(o *Options) (*preparer, error) {
 	p := &preparer{
 		proxies: o.TrustedProxies, trustUnix: o.TrustUnix, forwarded: o.Forwarded, ids: newIDs(), extra: newExtraFields(o),
-		strangers: &strangers{log: o.Log}, oneIn: o.TraceOneIn, anyHost: o.AnyHost,
+		strangers: &strangers{log: o.Log}, unproxied: &strangers{log: o.Log}, oneIn: o.TraceOneIn, anyHost: o.AnyHost,
 	}
 	for _, name := range o.AllowHeaders {
 		if lower := strings.ToLower(name); len(name) > 0 && !reservedName([]byte(lower)) {

@@ -2,6 +2,7 @@ package edge
 
 import (
 	"log/slog"
+	"net"
 	"sync/atomic"
 	"time"
 
@@ -19,14 +20,29 @@ type strangers struct {
 
 const saidEvery = 10 * time.Minute
 
+// due reports whether it is time to say something again.
+func (s *strangers) due(now time.Time) bool {
+	next := s.next.Load()
+	return now.UnixNano() >= next && s.next.CompareAndSwap(next, now.UnixNano()+int64(saidEvery))
+}
+
+// turnAway tells of a connection that was closed because of the PROXY protocol: of a
+// proxy that is not listed, or that does not speak it, all are, and its clients cannot
+// tell why.
+func (s *strangers) turnAway(peer net.Addr, why error) {
+	if s.due(time.Now()) {
+		s.log.Warn("a connection was closed; is its peer in server.trusted_proxies, and does it send the PROXY protocol?",
+			"peer", peer.String(), "error", why.Error())
+	}
+}
+
 // claim notes that the peer of x, who is no trusted proxy, has said which scheme its
 // client used.
 func (s *strangers) claim(x *exchange.Exchange, proto []byte) {
 	if exchange.EqualFold(proto, x.Scheme) {
 		return // true anyway
 	}
-	now := x.Received.UnixNano()
-	if next := s.next.Load(); now < next || !s.next.CompareAndSwap(next, now+int64(saidEvery)) {
+	if !s.due(x.Received) {
 		return
 	}
 	peer := "unix"
