@@ -1,17 +1,25 @@
 package guado
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
+	"log/slog"
 	"os"
 	"syscall"
 
+	"github.com/guado-server/guado/internal/child"
 	"github.com/guado-server/guado/internal/runtime"
+	"github.com/guado-server/guado/python"
 )
 
 // Exec replaces this process by the command of a program, in its folder, with its
 // environment and limits, as its user. c has been resolved. It returns only when that
-// fails.
-func Exec(c *Config, p *Program, environ []string) error {
+// fails. log is told when the command cannot have the package guado, and may be nil.
+func Exec(c *Config, p *Program, environ []string, log *slog.Logger) error {
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
+	}
 	who, err := account(&p.Account)
 	if err != nil {
 		return err
@@ -27,6 +35,11 @@ func Exec(c *Config, p *Program, environ []string) error {
 	case p.Python != "":
 		return err
 	}
+	if with, err := withPackage(c, p, environ, env, log, who); err == nil {
+		env = with
+	} else { // another account than the server's may have no way to it, and need none
+		log.Warn("import guado will not work in this command", "error", err.Error())
+	}
 	who.Path, who.Dir, who.Env = p.Command[0], p.Dir, env
 	path, err := who.Find()
 	if err != nil {
@@ -38,5 +51,28 @@ func Exec(c *Config, p *Program, environ []string) error {
 	if err := who.Assume(); err != nil {
 		return err
 	}
-	return fmt.Errorf("%s: %w", path, syscall.Exec(path, p.Command, env))
+	err = syscall.Exec(path, p.Command, env)
+	if errors.Is(err, fs.ErrNotExist) {
+		if _, errStat := os.Stat(path); errStat != nil { // else the interpreter of a script is what there is not
+			return &child.NoCommandError{Command: path}
+		}
+	}
+	return fmt.Errorf("%s: %w", path, err)
+}
+
+// withPackage lets a program of a group import guado as the group's workers do: what it
+// runs is often their code.
+func withPackage(c *Config, p *Program, environ, env []string, log *slog.Logger, who child.Child) ([]string, error) {
+	if p.Group == "" {
+		return env, nil
+	}
+	cache, err := runtime.Open(runtime.Options{Dir: c.Server.CacheDir, Environ: environ, Files: python.Files, Log: log})
+	if err != nil {
+		return nil, err
+	}
+	dir, err := cache.Modules()
+	if err == nil && who.Identity != nil {
+		err = share(dir, cache.Dir())
+	}
+	return runtime.AddPath(env, dir), err
 }

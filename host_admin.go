@@ -104,10 +104,7 @@ func (h *host) readings() []admin.Reading {
 // actions are what a host can be told to do.
 func (h *host) actions() []admin.Action {
 	return append([]admin.Action{
-		{Path: "workers/restart", Do: func(context.Context, admin.Call) (any, error) {
-			h.restart()
-			return nil, nil //nolint:nilnil // there is nothing to tell
-		}},
+		{Path: "workers/restart", Do: h.askRestart},
 		{Path: "programs/{name}/start", Do: h.order((*program.Set).StartProgram)},
 		{Path: "programs/{name}/stop", Do: h.order((*program.Set).StopProgram)},
 		{Path: "programs/{name}/restart", Do: h.order((*program.Set).RestartProgram)},

@@ -73,6 +73,9 @@ func programSpec(s *Server, c *Config, p *config.Program, one config.Program) (p
 			if in != nil { // a machine without Python may run programs
 				env = in.Environ(env)
 			}
+			if err == nil {
+				env, err = withPackage(c, &one, s.Environ, env, s.Log, who)
+			}
 			return append(env, "GUADO_PROGRAM="+one.Name), err
 		},
 		Child: who, After: one.After, Ready: ready, Autostart: one.Autostart, Once: one.Once, Overlap: program.Overlap(one.Overlap),

@@ -92,10 +92,22 @@ func TestWorkersAreListedAndRestarted(t *testing.T) {
 	if r := run(t, dir, "workers", "restart"); r.code != exitOK {
 		t.Fatalf("%+v", r)
 	}
-	poll(t, "the end of the restart", func() bool {
-		after := workersOf(t, dir)
-		return after[0].PID != before[0].PID && after[1].PID != before[1].PID && after[0].State == "serving" && after[1].State == "serving"
-	})
+	after := workersOf(t, dir)
+	if after[0].PID == before[0].PID || after[1].PID == before[1].PID || after[0].State != "serving" || after[1].State != "serving" {
+		t.Errorf("it has not waited: %+v", after)
+	}
+	write(t, filepath.Join(dir, "hello.py"), "raise RuntimeError('no database')\n")
+	if r := run(t, dir, "workers", "restart"); r.code != exitFailed || !strings.Contains(r.err, "group hello: p0") || !strings.Contains(r.err, "no database") {
+		t.Errorf("broken code: %+v", r)
+	}
+	for i, w := range workersOf(t, dir) {
+		if w.PID != after[i].PID || w.State != "serving" {
+			t.Errorf("the old one does not go on: %+v", w)
+		}
+	}
+	if r := run(t, dir, "workers", "restart", "--no-wait"); r.code != exitOK {
+		t.Errorf("%+v", r)
+	}
 }
 
 func TestOneWorkerIsLookedIntoAndTakenOutAndReplaced(t *testing.T) {

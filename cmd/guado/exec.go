@@ -3,7 +3,9 @@ package main
 import (
 	"errors"
 	"fmt"
+	"os/exec"
 	"strings"
+	"syscall"
 
 	"github.com/spf13/cobra"
 
@@ -17,9 +19,10 @@ func (c *command) exec() *cobra.Command {
 		Use:   "exec [APP] -- COMMAND [ARG]...",
 		Short: "Run a command in an application's folder and environment",
 		Long: "Run a command as a worker of an application would run it: in its folder, with its\n" +
-			"environment, its interpreter's commands first on the PATH, and as its user. APP is the name of an\n" +
-			"app, a group or a program; it may be left out when there is one app. The command takes\n" +
-			"the place of guado, so its exit code is the exit code.",
+			"environment, its interpreter's commands first on the PATH, and as its user; import guado\n" +
+			"works as in a worker. APP is the name of an app, a group or a program; it may be left\n" +
+			"out when there is one app. The command takes the place of guado, so its exit code is the exit code; 127 when there is no such command, 126\n" +
+			"when it cannot be run.",
 		Example: example(
 			"guado exec shop -- python manage.py shell", "Django's shell",
 			"guado exec shop -- sh", "a look around",
@@ -41,7 +44,15 @@ func (c *command) exec() *cobra.Command {
 				return err
 			}
 			p.Command = words
-			return failed(guado.Exec(cfg, p, c.environ))
+			log, _ := newLogger(c.err, &cfg.Server)
+			err = guado.Exec(cfg, p, c.environ, log)
+			switch {
+			case errors.Is(err, exec.ErrNotFound):
+				return &failure{code: exitNoCommand, err: err}
+			case errors.Is(err, syscall.EACCES), errors.Is(err, syscall.ENOEXEC):
+				return &failure{code: exitNotRun, err: err}
+			}
+			return failed(err)
 		},
 	}
 	cmd.Flags().Var(&file, "config", "configuration file (default guado.toml)")

@@ -70,15 +70,18 @@ func TestExecRunsACommandAsAWorkerOfTheAppWould(t *testing.T) {
 		{"exec hello only-here --x", 7, "green in site of .venv: --x\n"},
 		{"exec tasks -- only-here", 7, "blue 1 in site of .venv: \n"},
 		{"exec other -- sh -c pwd", 0, dir + "\n"},
+		{"exec hello -- python -c import\tguado;print(guado.executor('any').submit(abs,-1).result())", 0, "1\n"},
 		{"exec tasks -- sh -c umask;ulimit", 0, "0027\n"},
 		{"exec --config guado.toml hello -- python -c exit(5)", 5, ""},
-		{"exec other -- only-here", 1, `there is no command "only-here" on the PATH`},
+		{"exec other -- only-here", 127, `there is no command "only-here" on the PATH`},
+		{"exec other -- ./nowhere", 127, `there is no command "./nowhere"`},
+		{"exec other -- ./hello.py", 126, "permission denied"},
 		{"exec -- pwd", 2, "say which: guado exec APP -- COMMAND; there are hello, other, tasks"},
 		{"exec helo -- pwd", 2, `there is no app, group or program "helo"; did you mean "hello"?`},
 		{"exec hello", 2, "name a command"},
 		{"exec --config none.toml hello -- pwd", 2, "no such file"},
 	} {
-		r := run(t, dir, strings.Fields(c.args)...)
+		r := run(t, dir, words(c.args)...)
 		if all := r.out + r.err; r.code != c.code || !strings.Contains(all, c.says) {
 			t.Errorf("guado %s: code %d, want %d; it says %q, want %q", c.args, r.code, c.code, all, c.says)
 		}
@@ -91,6 +94,27 @@ func TestExecTakesTheAccountOfTheApp(t *testing.T) {
 	}
 	dir := project(t, map[string]string{"hello.py": hello, "guado.toml": "[[app]]\ntarget = \"hello\"\nuser = \"65534:65533\"\numask = \"027\"\n"})
 	if r := run(t, dir, "exec", "hello", "--", "sh", "-c", "echo $(id -u) $(id -g) $(umask)"); r.code != 0 || r.out != "65534 65533 0027\n" {
+		t.Errorf("%+v", r)
+	}
+}
+
+// words takes a command line apart at its blanks; a tab stands for one inside a word.
+func words(line string) []string {
+	list := strings.Split(line, " ")
+	for i := range list {
+		list[i] = strings.ReplaceAll(list[i], "\t", " ")
+	}
+	return list
+}
+
+func TestAProgramOfAGroupCanImportWhatAWorkerCan(t *testing.T) {
+	dir, s := site(t, map[string]string{
+		"job.py": "import guado, os\nprint('found', guado.executor('cpu').submit(abs, -7).result(), os.environ['PYTHONPATH'].split(':')[0])\n",
+		"guado.toml": "[[app]]\ntarget = \"hello\"\n[[executor]]\nname = \"cpu\"\n" +
+			"[[program]]\nname = \"job\"\ngroup = \"hello\"\nonce = true\ncommand = [\"" + interpreter() + "\", \"job.py\"]\nenv = { PYTHONPATH = \"lib\" }\n",
+	})
+	s.wait(`job \| found 7 lib\n`)
+	if r := run(t, dir, "logs", "job"); !strings.Contains(r.out, "found 7 lib") {
 		t.Errorf("%+v", r)
 	}
 }

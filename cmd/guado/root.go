@@ -21,6 +21,10 @@ const (
 	exitUsage    = 2 // the command line or the configuration is wrong
 	exitNotReady = 3 // the only application has never been ready
 	exitNoServer = 4 // no server answers at the admin socket
+
+	// As of a shell, from guado exec.
+	exitNotRun    = 126 // the command cannot be run
+	exitNoCommand = 127 // there is no such command
 )
 
 // command is what all verbs share: the process's surroundings, so that nothing

@@ -49,27 +49,33 @@ func (c *command) orderWorker(ctx context.Context, server *client, slot, verb st
 
 func (c *command) workersRestart() *cobra.Command {
 	var r *remote
+	noWait := false
 	cmd := &cobra.Command{
 		Use:   "restart [SLOT...]",
 		Short: "Replace workers, each when its successor serves",
+		Long: "Replace workers, each when its successor serves, one of a group at a time, and wait for\n" +
+			"it. Where a successor cannot boot, the old worker goes on, and so do those of its group\n" +
+			"whose turn had not come; the exit code is 1.",
 		Example: example(
-			"guado workers restart", "all of them, without waiting",
-			"guado workers restart p01 p02", "these, until they serve",
+			"guado workers restart", "all of them, with new code",
+			"guado workers restart p01 p02", "these",
 		),
 		RunE: c.asking(&r, func(ctx context.Context, server *client, slots []string) error {
 			var err error
+			order := map[string]bool{"wait": !noWait}
 			if len(slots) == 0 {
-				_, err = server.post(ctx, "workers/restart", nil)
+				_, err = server.post(ctx, "workers/restart", order)
 			}
 			for _, slot := range slots {
 				if err == nil {
-					err = c.orderWorker(ctx, server, slot, "restart")
+					_, err = server.post(ctx, "workers/"+url.PathEscape(slot)+"/restart", order)
 				}
 			}
 			return err
 		}),
 	}
 	r = addRemote(cmd, false)
+	cmd.Flags().BoolVar(&noWait, "no-wait", false, "give the order and return at once; the log tells what comes of it")
 	return cmd
 }
 

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -84,5 +85,20 @@ func (c *Child) Find() (string, error) {
 			return file, nil
 		}
 	}
-	return "", fmt.Errorf("there is no command %q on the PATH %q", c.Path, path)
+	return "", &NoCommandError{Command: c.Path, Path: path}
 }
+
+// NoCommandError is the error about a command that is nowhere.
+type NoCommandError struct {
+	Command, Path string // Path: where it was looked for; empty where Command says it
+}
+
+func (e *NoCommandError) Error() string {
+	if e.Path == "" {
+		return fmt.Sprintf("there is no command %q", e.Command)
+	}
+	return fmt.Sprintf("there is no command %q on the PATH", e.Command)
+}
+
+// Is makes it an [exec.ErrNotFound] for those who do not know this package.
+func (e *NoCommandError) Is(target error) bool { return target == exec.ErrNotFound }

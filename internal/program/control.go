@@ -40,8 +40,9 @@ func (s *Set) find(name string) ([]*instance, error) {
 }
 
 // StartProgram starts a program that does not run, a frozen one too, and waits until
-// it is ready, has ended, is held, or could not be started, which is an error. One that
-// waits for its next time runs now.
+// it is ready, or has run to its end when it is a once program. It is an error when that
+// cannot come to be: it failed, or is held. One that waits for its next time runs now,
+// and is not waited for.
 func (s *Set) StartProgram(ctx context.Context, name string) error {
 	return s.order(ctx, name, func(i *instance) {
 		i.on, i.now = true, i.now || !i.state.live()
@@ -144,7 +145,8 @@ func (s *Set) order(ctx context.Context, name string, change func(*instance)) er
 	s.mu.Unlock()
 	err = s.until(ctx, func() bool {
 		for n, i := range list {
-			if i.starts < starts[n] && i.state != Held || i.state == Starting || i.state == Stopping {
+			under := i.state == Starting || i.state == Stopping || i.spec.Once && i.state == Running
+			if under || i.starts < starts[n] && i.state != Held {
 				return false
 			}
 		}
@@ -168,6 +170,10 @@ func (s *Set) verdict(list []*instance) error {
 			errs = append(errs, fmt.Errorf("%s could not be started: %s", i.spec.Name, i.problem))
 		case Held:
 			errs = append(errs, fmt.Errorf("%s waits for %s", i.spec.Name, strings.Join(s.missing(i.spec.After), ", ")))
+		case Done:
+			if last := i.last; last != nil && (last.Signal != "" || !slices.Contains(i.spec.ExitCodes, last.Code)) {
+				errs = append(errs, fmt.Errorf("%s has failed: %s", i.spec.Name, last))
+			}
 		case Stopped:
 			errs = append(errs, fmt.Errorf("%s was stopped meanwhile", i.spec.Name))
 		default:

@@ -121,6 +121,24 @@ func TestACutStopKillsAtOnce(t *testing.T) {
 	}
 }
 
+func TestAnOrderToStartAOnceProgramWaitsForItsEnd(t *testing.T) {
+	good, bad, job := shell("good", "sleep 0.3; echo done"), shell("bad", "sleep 0.3; exit 7"), shell("job", "exec sleep 1000")
+	good.Once, bad.Once, job.Schedule = true, true, every(24*time.Hour)
+	for _, s := range []*program.Spec{&good, &bad} {
+		s.Autostart, s.Restart = false, program.Never
+	}
+	r := start(t, good, bad, job)
+	if err := r.StartProgram(r.ctx(), "good"); err != nil || !strings.Contains(r.out.String(), "good | done") {
+		t.Errorf("%v: %s", err, r.out.String())
+	}
+	if err := r.StartProgram(r.ctx(), "bad"); err == nil || !strings.Contains(err.Error(), "bad has failed: exit code 7") {
+		t.Errorf("%v", err)
+	}
+	if err := r.StartProgram(r.ctx(), "job"); err != nil || r.get("job").State != program.Running {
+		t.Errorf("%v %s", err, r.get("job").State)
+	}
+}
+
 func TestTheLastLinesAreRemembered(t *testing.T) {
 	r := start(t, shell("x", "i=0; while test $i -lt 250; do echo $i; i=$((i+1)); done; until test -e go; do sleep 0.02; done; echo later >&2; exec sleep 1000"))
 	r.eventually("it has written", func() bool { return strings.Contains(r.out.String(), "x | 249\n") })

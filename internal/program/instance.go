@@ -283,7 +283,7 @@ func (i *instance) putOff(d time.Duration, what string, o outcome) {
 	i.set.mu.Lock()
 	i.resume = time.Now().Add(d)
 	i.set.mu.Unlock()
-	i.warn(what, "error", o.text(), "next_start_seconds", d.Seconds())
+	i.warn(what, "error", o.text(), "next_start_seconds", d.Round(time.Millisecond).Seconds())
 	i.move(Waiting)
 }
 

@@ -65,7 +65,7 @@ func (l *life) run(ctx context.Context, listen *listener) outcome {
 			ready = nil
 			late.stop()
 			l.readyAt = time.Now()
-			l.log.Info("program is ready", "pid", l.process.pid, "start_seconds", l.readyAt.Sub(l.began).Seconds())
+			l.log.Info("program is ready", "pid", l.process.pid, "start_seconds", l.readyAt.Sub(l.began).Round(time.Millisecond).Seconds())
 			l.move(Ready)
 		case <-late.C:
 			return l.give(errReadyTime)
@@ -133,7 +133,7 @@ func (l *life) overlapping() alarm {
 // meets does what the policy says about a time that came while the process runs;
 // true: the process is to make place.
 func (l *life) meets() bool {
-	l.log.Warn("program still runs when its next time comes", "overlap", l.spec.Overlap, "seconds", time.Since(l.began).Seconds())
+	l.log.Warn("program still runs when its next time comes", "overlap", l.spec.Overlap, "seconds", time.Since(l.began).Round(time.Millisecond).Seconds())
 	if l.spec.Overlap == Skip {
 		return false
 	}

@@ -119,6 +119,13 @@ func (c *Cache) Package(ctx context.Context, in *Interpreter) (string, error) {
 	return dir, nil
 }
 
+// Modules gives a folder that holds the modules of the package guado, for programs: the
+// extension, which only a worker has a use for, may be missing or be of another build.
+func (c *Cache) Modules() (string, error) {
+	dir := c.tree("")
+	return dir, c.unpack(dir, sources)
+}
+
 // tree names the folder of one unpacked package; variant is the interpreter it was
 // compiled for, or empty.
 func (c *Cache) tree(variant string) string {

@@ -6,6 +6,21 @@ import (
 	"strings"
 )
 
+// AddPath is an environment in which Python also looks for modules in dir, behind those
+// folders that PYTHONPATH names already.
+func AddPath(base []string, dir string) []string {
+	env := make([]string, 0, len(base)+1)
+	path := dir
+	for _, variable := range base {
+		if before, ok := strings.CutPrefix(variable, "PYTHONPATH="); !ok {
+			env = append(env, variable)
+		} else if before != "" { // an empty part would mean the working directory
+			path = before + string(filepath.ListSeparator) + dir
+		}
+	}
+	return append(env, "PYTHONPATH="+path)
+}
+
 // Environ is an environment as the interpreter's virtual environment activates it:
 // VIRTUAL_ENV names it (or is taken out), and its commands come first on the PATH,
 // so that a subprocess of the application finds the same Python.

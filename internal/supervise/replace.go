@@ -67,6 +67,33 @@ func (g *Group) ReplaceSoon(why Reason) {
 	}
 }
 
+// ReplaceSlotSoon replaces one worker, without waiting for it.
+func (g *Group) ReplaceSlotSoon(slot string, why Reason) error {
+	s := g.slot(slot)
+	if s == nil {
+		return fmt.Errorf("%w: %s", ErrNoSlot, slot)
+	}
+	g.enqueue(job{slot: s, why: why})
+	return nil
+}
+
+// RestartAll is [Group.Restart], and waits until all serve. Its error says why the first
+// could not boot.
+func (g *Group) RestartAll(ctx context.Context) error {
+	var all []chan error
+	for _, s := range g.slots {
+		done := make(chan error, 1)
+		s.order(order{what: restart, why: ByOperator, done: done})
+		all = append(all, done)
+	}
+	for _, done := range all {
+		if err := g.await(ctx, done); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // ReplaceSlot replaces one worker, and waits until its successor serves.
 func (g *Group) ReplaceSlot(ctx context.Context, slot string, why Reason) error {
 	s := g.slot(slot)
