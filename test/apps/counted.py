@@ -22,6 +22,18 @@ def count(environ: dict[str, Any]) -> None:
         os.close(fd)
 
 
+def hold(stubborn: bool) -> None:
+    """Until the files are gone; a stubborn one does not heed its interrupt either."""
+    while True:
+        try:
+            while HOLD and (os.path.exists(HOLD) or os.path.exists(f"{HOLD}.{os.getpid()}")):
+                never.wait(0.005)
+            return
+        except BaseException as error:
+            if not stubborn or type(error).__name__ != "RequestTimeout":
+                raise
+
+
 def application(environ: dict[str, Any], start: Callable[..., Any]) -> Iterable[bytes]:
     """/pid, /free, /sleep (10 ms); everything else echoes its body and is held.
 
@@ -35,8 +47,7 @@ def application(environ: dict[str, Any], start: Callable[..., Any]) -> Iterable[
             time.sleep(0.01)
         case _:
             count(environ)
-            while HOLD and (os.path.exists(HOLD) or os.path.exists(f"{HOLD}.{os.getpid()}")):
-                never.wait(0.005)
+            hold(environ["PATH_INFO"] == "/stubborn")
     start("200 OK", [("Content-Type", "text/plain"), ("Content-Length", str(len(body)))])
     return [body]
 
