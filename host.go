@@ -301,7 +301,7 @@ func (h *host) routes() (*route.Table, error) {
 		}
 		mounts = append(mounts, route.Mount{
 			Name: m.Name, Host: m.Host, Path: m.Path, Keep: !m.Strip(), RootPath: m.RootPath,
-			AddSlash: m.Kind() == config.MountStatic, Handler: handler, Meter: h.watching.meter(m.Name),
+			AddSlash: m.Kind() == config.MountStatic && m.Strip(), Handler: handler, Meter: h.watching.meter(m.Name),
 		})
 	}
 	return route.New(mounts)

@@ -80,8 +80,17 @@ func (c *command) adopted(result *adopt.Result, output, dir string) error {
 		if err := c.say(result.Text); err != nil {
 			return err
 		}
-	} else if err := writeNew(output, result.Text); err != nil {
-		return failed(err)
+	} else {
+		mode := fs.FileMode(0o644)
+		if result.Private {
+			mode = 0o600 // variables of an environment may be passwords
+		}
+		if err := writeNew(output, result.Text, mode); err != nil {
+			return failed(err)
+		}
+		if result.Private {
+			c.tell("%s is for your eyes only, as it has variables of an environment; an account that serves must be able to read it.\n", output)
+		}
 	}
 	for _, missed := range result.Missed {
 		c.tell("not carried over: %s\n", missed)
@@ -102,8 +111,8 @@ func (c *command) adopted(result *adopt.Result, output, dir string) error {
 }
 
 // writeNew writes a file that must not be there: an operator's own would be lost.
-func writeNew(path, text string) (err error) {
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
+func writeNew(path, text string, mode fs.FileMode) (err error) {
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
 	if errors.Is(err, fs.ErrExist) {
 		return fmt.Errorf("%s is there already; choose another --output or move it away", path)
 	}

@@ -269,7 +269,7 @@ func (c *command) units(files []service.File, folder string) error {
 	var err error
 	for _, f := range files {
 		path := filepath.Join(folder, f.Name)
-		if wrong := writeNew(path, f.Text); wrong != nil {
+		if wrong := writeNew(path, f.Text, 0o644); wrong != nil {
 			err = errors.Join(err, wrong)
 			continue
 		}

@@ -24,8 +24,9 @@ type Options struct {
 
 // Result is what was made of it.
 type Result struct {
-	Text   string   // guado.toml
-	Missed []string // what could not be carried over; Text says it, too
+	Text    string   // guado.toml
+	Missed  []string // what could not be carried over; Text says it, too
+	Private bool     // Text has variables of an environment, which may be secrets
 }
 
 // Adopt reads the sources and writes one configuration.
@@ -57,7 +58,7 @@ func Adopt(ctx context.Context, o Options) (*Result, error) {
 		d.addNginx(http)
 	}
 	d.finish()
-	return &Result{Text: d.render(), Missed: d.missed}, nil
+	return &Result{Text: d.render(), Missed: d.missed, Private: d.private}, nil
 }
 
 // source is where something was said: "nginx.conf:12".

@@ -23,6 +23,9 @@ import (
 
 var update = flag.Bool("update", false, "write the golden files anew")
 
+// goldens are the cases of testdata.
+var goldens = []string{"mission", "django", "awkward", "printed", "shop", "several"}
+
 // place is where the sites of the golden files live; a test has them elsewhere.
 const place = "/srv/site"
 
@@ -107,7 +110,7 @@ func TestRealisticConfigurationsAreTakenOver(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, name := range []string{"mission", "django", "awkward", "printed"} {
+	for _, name := range goldens {
 		t.Run(name, func(t *testing.T) {
 			dir := site(t, name)
 			o := adopt.Options{

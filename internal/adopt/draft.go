@@ -23,7 +23,14 @@ type draft struct {
 	missed   []string
 	loose    []string // of missed: what belongs to no table
 
-	listen  []string          // of server.listen
+	needless   []string // "nginx: sendfile": what nothing is lost with
+	listen     []string // of server.listen
+	listenFrom string
+	private    bool // it has variables of an environment, which may be secrets
+	gunicorns  []*gunicorn
+	runsAs     string                 // whom [supervisord] runs as
+	supervised map[string]*supervised // app → the program that it was
+
 	serves  map[string]string // address ("127.0.0.1:8888", "unix:/run/x") → app that answered there
 	fronted bool              // nginx said where to listen
 	tls     bool
@@ -35,13 +42,15 @@ type table struct {
 	about  string // comment above it
 	keys   []key
 	missed []string
+	// needless is what of the draft's list this table has added.
+	needless []string
 }
 
 // key is one line of a table.
 type key struct{ name, value, from string }
 
 func newDraft(o Options) *draft {
-	d := &draft{dir: o.Dir, server: map[string]*table{}, serves: map[string]string{}}
+	d := &draft{dir: o.Dir, server: map[string]*table{}, serves: map[string]string{}, supervised: map[string]*supervised{}}
 	if d.dir == "" {
 		d.dir, _ = os.Getwd() // without one relative paths stay relative
 	}
@@ -50,21 +59,33 @@ func newDraft(o Options) *draft {
 
 func newTable(header, about string) *table { return &table{header: header, about: about} }
 
-// set adds a key, or replaces it; value is a string, number, bool, []string,
-// map[string]string, time.Duration or config.Size.
+// set adds a key, or replaces it; what says the same once more is cited beside the first.
+// value is a string, number, bool, []string, map[string]string, time.Duration or
+// config.Size.
 func (t *table) set(name string, value any, from string) {
 	k := key{name, toml(value), from}
 	for i := range t.keys {
-		if t.keys[i].name == name {
-			t.keys[i] = k
-			return
+		if t.keys[i].name != name {
+			continue
 		}
+		if known := &t.keys[i]; known.value != k.value || known.from == "" {
+			*known = k
+		} else if file, _, ok := strings.Cut(from, ":"); !slices.Contains(strings.Split(known.from, ", "), strings.TrimPrefix(from, file)) && !strings.HasPrefix(known.from, from) {
+			if ok && strings.HasPrefix(known.from, file+":") {
+				from = strings.TrimPrefix(from, file)
+			}
+			known.from += ", " + from
+		}
+		return
 	}
 	t.keys = append(t.keys, k)
 }
 
-// has reports whether a key was set, and to what.
+// get gives the value of a key as it is spelt; "" when it was not set.
 func (t *table) get(name string) string {
+	if t == nil {
+		return ""
+	}
 	for _, k := range t.keys {
 		if k.name == name {
 			return k.value
@@ -88,12 +109,27 @@ func (d *draft) at(name string) *table {
 // miss notes what could not be carried over, beside the table it would belong to.
 func (d *draft) miss(t *table, from, what, why string, args ...any) {
 	text := fmt.Sprintf("%s: %s: %s", from, what, fmt.Sprintf(why, args...))
+	if slices.Contains(d.missed, text) {
+		return // inherited by several
+	}
 	d.missed = append(d.missed, text)
 	if t == nil {
 		d.loose = append(d.loose, text)
 		return
 	}
 	t.missed = append(t.missed, text)
+}
+
+// needsNot names what nothing is lost with; t is the table beside which it was read.
+func (d *draft) needsNot(t *table, of, what string) {
+	text := of + ": " + what
+	if slices.Contains(d.needless, text) {
+		return
+	}
+	d.needless = append(d.needless, text)
+	if t != nil {
+		t.needless = append(t.needless, text)
+	}
 }
 
 // toml spells a value.
@@ -159,9 +195,10 @@ func quoteKey(s string) string {
 
 // finish completes what needs all sources.
 func (d *draft) finish() {
+	d.gunicornLog()
 	if len(d.listen) > 0 {
 		t := d.at("")
-		t.keys = append([]key{{"listen", toml(d.listen), ""}}, t.keys...)
+		t.keys = append([]key{{"listen", toml(d.listen), d.listenFrom}}, t.keys...)
 	}
 	if len(d.mounts) == 0 && len(d.apps) > 0 {
 		m := newTable("[[mount]]", "")
@@ -210,6 +247,7 @@ func (d *draft) render() string {
 	for _, text := range d.loose {
 		b.WriteString(comment("not carried over: " + text))
 	}
+	d.renderNeedless(&b)
 	for _, name := range serverTables {
 		if t := d.server[name]; t != nil {
 			t.render(&b)
@@ -221,6 +259,21 @@ func (d *draft) render() string {
 		}
 	}
 	return b.String()
+}
+
+// renderNeedless names, source by source, what has no place here and is not missed.
+func (d *draft) renderNeedless(b *strings.Builder) {
+	for _, of := range []string{"nginx", "gunicorn", "uvicorn", "daphne", "hypercorn", "supervisord"} {
+		var names []string
+		for _, text := range d.needless {
+			if name, ok := strings.CutPrefix(text, of+": "); ok {
+				names = append(names, name)
+			}
+		}
+		if len(names) > 0 {
+			b.WriteString(comment("needless here, of " + of + ": " + strings.Join(names, ", ")))
+		}
+	}
 }
 
 func (t *table) render(b *strings.Builder) {

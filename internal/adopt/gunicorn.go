@@ -22,11 +22,12 @@ import (
 type gunicorn struct {
 	settings map[string][]string
 	from     string
-	target   string // MODULE:ATTR
-	dir      string // where it was started
-	venv     string // whose gunicorn it is
-	name     string // supervisord's name for it
-	whole    bool   // settings has the defaults, too
+	target   string   // MODULE:ATTR
+	dir      string   // where it was started
+	venv     string   // whose gunicorn it is
+	name     string   // supervisord's name for it
+	whole    bool     // settings has the defaults, too
+	unknown  []string // of settings: options of the command line that no version had when this was written
 }
 
 // value gives a setting that has one word, "" when it is not set.
@@ -160,13 +161,18 @@ var gunicornFlags = map[string]string{
 	"--forwarded-allow-ips": "forwarded_allow_ips", "-p": "pidfile", "--pid": "pidfile", "-n": "proc_name", "--name": "proc_name",
 	"-c": "config", "--config": "config", "--paste": "paste", "--worker-tmp-dir": "worker_tmp_dir", "--backlog": "backlog",
 	"--worker-connections": "worker_connections", "--access-logformat": "access_log_format", "--log-config": "logconfig",
+	"--statsd-host": "statsd_host", "--limit-request-field_size": "limit_request_field_size", "--logger-class": "logger_class",
 }
 
-// gunicornSwitches are the options without a value.
-var gunicornSwitches = []string{
-	"--reload", "--preload", "-D", "--daemon", "--capture-output", "--check-config", "--print-config", "--spew", "--no-sendfile", "--reuse-port",
-	"--initgroups", "-R", "--enable-stdio-inheritance", "--strip-header-spaces", "--casefold-http-method", "--disable-redirect-access-to-syslog",
-	"--do-handshake-on-connect", "--suppress-ragged-eofs", "--no-control-socket", "--permit-obsolete-folding",
+// gunicornSwitches are the options without a value, with what they set.
+var gunicornSwitches = map[string]string{
+	"--reload": "reload", "--preload": "preload_app", "-D": "daemon", "--daemon": "daemon", "--capture-output": "capture_output",
+	"--check-config": "check_config", "--print-config": "print_config", "--spew": "spew", "--no-sendfile": "sendfile", "--reuse-port": "reuse_port",
+	"--initgroups": "initgroups", "-R": "enable_stdio_inheritance", "--enable-stdio-inheritance": "enable_stdio_inheritance",
+	"--strip-header-spaces": "strip_header_spaces", "--casefold-http-method": "casefold_http_method",
+	"--disable-redirect-access-to-syslog": "disable_redirect_access_to_syslog", "--do-handshake-on-connect": "do_handshake_on_connect",
+	"--suppress-ragged-eofs": "suppress_ragged_eofs", "--no-control-socket": "control_socket_disable",
+	"--permit-obsolete-folding": "permit_obsolete_folding",
 }
 
 // readGunicornCommand takes a command line apart without running it: the command of a
@@ -179,14 +185,15 @@ func readGunicornCommand(ctx context.Context, o *Options, words []string, dir, f
 		switch {
 		case !strings.HasPrefix(words[i], "-"):
 			g.target = words[i]
-		case setting == "" && slices.Contains(gunicornSwitches, name):
-			g.settings[strings.ReplaceAll(strings.TrimLeft(name, "-"), "-", "_")] = []string{"True"}
+		case gunicornSwitches[name] != "":
+			g.settings[gunicornSwitches[name]] = []string{"True"}
 		case setting == "":
-			if !joined && i+1 < len(words) {
+			if !joined && i+1 < len(words) && !strings.HasPrefix(words[i+1], "-") {
 				i++
 				value = words[i]
 			}
-			g.settings[strings.ReplaceAll(strings.TrimLeft(name, "-"), "-", "_")] = []string{value}
+			name = strings.ReplaceAll(strings.TrimLeft(name, "-"), "-", "_")
+			g.settings[name], g.unknown = []string{value}, append(g.unknown, name)
 		case joined:
 			g.settings[setting] = append(g.settings[setting], value)
 		case i+1 < len(words):

@@ -7,31 +7,42 @@ import (
 	"time"
 )
 
+const exactly = "nginx matched this path exactly; here it is a prefix."
+
 // addLocation makes a mount of a location for one host.
 func (s *site) addLocation(l *block, host string) {
+	s.rewrites(l, host, strings.TrimRight(l.arg(len(l.args)-1), "/"))
 	path, exact, ok := s.place(l)
-	if !ok {
+	switch {
+	case !ok || len(l.all("internal")) > 0:
 		return
-	}
-	if s.seen[host+path] {
-		s.miss(nil, l.from(), l.text(), "%s%s is taken already; mounts tell neither ports nor exact paths apart", host, path)
+	case exact && path == "/":
+		s.refuse(nil, l, "a mount is a prefix, and / is everything: answer it in the application")
+		return
+	case s.seen[host+path] && len(l.all("rewrite")) > 0:
+		l.told = true // the mount of its redirect
+		return
+	case s.seen[host+path]:
+		s.refuse(nil, l, "%s%s is taken already; mounts tell neither ports nor exact paths apart", host, path)
 		return
 	}
 	t := newTable("[[mount]]", "")
-	t.set("path", path, l.from())
+	t.set("path", path, source(l.file, l.line))
 	if host != "" {
 		t.set("host", host, "")
 	}
-	if !s.answers(t, l, path) {
+	if exact {
+		t.about = exactly
+	}
+	answering := s.answers(t, l, path, exact)
+	if answering == nil {
 		return
 	}
-	if exact {
-		t.about = "nginx matched this path exactly; here it is a prefix."
-	}
+	l.told, answering.told = true, true
 	s.seen[host+path] = true
+	s.tables[l], s.tables[answering] = t, t
 	s.mounts = append(s.mounts, t)
-	s.options(t, l)
-	s.leftOver(t, l)
+	s.options(t, answering)
 }
 
 // place gives the path of a location; not ok: it has none, or nothing is lost with it.
@@ -45,12 +56,14 @@ func (s *site) place(l *block) (path string, exact, ok bool) {
 	case strings.HasPrefix(path, "@"):
 		return "", false, false // who names it takes it over
 	case harmless(l):
+		s.spare(l)
 		return "", false, false
 	case modifier == "~" || modifier == "~*":
 		if strings.Contains(path, `/\.`) && l.find("deny").arg(0) == "all" {
-			return "", false, false // names that begin with a dot are never served
+			s.spare(l) // names that begin with a dot are never served
+			return "", false, false
 		}
-		s.miss(nil, l.from(), l.text(), "patterns are not matched: mount the prefixes that are meant")
+		s.refuse(nil, l, "patterns are not matched: mount the prefixes that are meant")
 		return "", false, false
 	}
 	if len(path) > 1 {
@@ -65,41 +78,37 @@ func harmless(l *block) bool {
 	return len(l.inside) > 0 && !slices.ContainsFunc(l.inside, func(b *block) bool { return !slices.Contains(quiet, b.name) }) && l.arg(0) == "="
 }
 
-// answers sets what answers at the mount; false: nothing that could be carried over.
-func (s *site) answers(t *table, l *block, path string) bool {
-	if len(l.all("internal")) > 0 {
-		s.internal(l, path)
-		return false
-	}
+// answers sets what answers at the mount, and gives the location that says more of it: l,
+// or the one that try_files leads to; nil: nothing that could be carried over.
+func (s *site) answers(t *table, l *block, path string, exact bool) *block {
 	if pass := l.all("proxy_pass"); len(pass) > 0 {
-		return s.passes(t, pass[0], path)
+		return s.passes(t, l, pass[0], path)
 	}
 	for _, name := range []string{"uwsgi_pass", "fastcgi_pass", "scgi_pass", "grpc_pass"} {
 		if pass := l.all(name); len(pass) > 0 {
 			if app := s.serves[address(strings.TrimPrefix(pass[0].arg(0), "uwsgi://"))]; app != "" {
-				t.set("app", app, pass[0].from())
-				return true
+				t.set("app", app, pass[0].cite())
+				return l
 			}
-			s.miss(nil, pass[0].from(), pass[0].text(), "only HTTP is spoken to upstreams: let Guado run the application as an [[app]]")
-			return false
+			s.refuse(nil, l, "only HTTP is spoken to upstreams: let Guado run the application as an [[app]]")
+			return nil
 		}
 	}
 	if r := l.all("return"); len(r) > 0 {
-		s.returns(l, r[0], t, path)
-		return false
+		s.returns(l, r[0], unquoteTOML(t.get("host")), path, exact)
+		return nil
 	}
 	if try := l.all("try_files"); len(try) > 0 {
 		last := try[0].arg(len(try[0].args) - 1)
-		if named := s.named(l, last); named != nil {
+		if named := s.named(l, last); named != nil && len(named.all("proxy_pass")) > 0 {
 			if root := l.find("root"); root != nil {
-				s.miss(t, try[0].from(), try[0].text(), "files of %s were tried first: mount those that are there by their own prefixes", root.arg(0))
+				s.miss(t, try[0].cite(), try[0].text(), "files of %s (%s) were tried first: mount those that are there by their own prefixes", root.arg(0), root.cite())
 			}
-			if pass := named.all("proxy_pass"); len(pass) > 0 {
-				return s.passes(t, pass[0], path)
-			}
+			try[0].told = true
+			return s.passes(t, named, named.all("proxy_pass")[0], path)
 		}
 	}
-	return s.static(t, l, path)
+	return s.static(t, l, path, exact)
 }
 
 // named finds the location @name beside l.
@@ -117,29 +126,34 @@ func (s *site) named(l *block, name string) *block {
 
 // passes makes the mount one of an app, where proxy_pass led to one that Guado runs now,
 // else of an upstream.
-func (s *site) passes(t *table, pass *block, path string) bool {
+func (s *site) passes(t *table, l, pass *block, path string) *block {
 	p, ok := parseProxied(pass.arg(0))
 	if !ok || strings.Contains(pass.arg(0), "$") {
-		s.miss(nil, pass.from(), pass.text(), "where it leads cannot be told from here")
-		return false
+		l.cover()
+		s.miss(nil, pass.cite(), pass.text(), "where it leads cannot be told from here")
+		return nil
 	}
+	by := []*block{pass}
 	if u := s.upstreams[p.address]; u != nil {
 		servers := u.all("server")
 		if len(servers) == 0 {
-			return false
+			s.refuse(nil, l, "upstream %s has no server", u.arg(0))
+			return nil
 		}
 		if len(servers) > 1 {
-			s.miss(t, u.from(), "upstream "+u.arg(0), "an upstream is one server; the first of %d was taken", len(servers))
+			s.miss(t, u.cite(), "upstream "+u.arg(0), "an upstream is one server; the first of %d was taken", len(servers))
 		}
-		p.address = servers[0].arg(0)
+		u.told, p.address, by = true, servers[0].arg(0), append(by, servers...)
 	}
+	from := cites(by...)
 	at := address(p.address)
+	s.noteSocket(t, l, at)
 	if app := s.serves[at]; app != "" {
-		t.set("app", app, pass.from())
+		t.set("app", app, from)
 	} else if strings.HasPrefix(at, "unix:") {
-		t.set("upstream", at, pass.from())
+		t.set("upstream", at, from)
 	} else {
-		t.set("upstream", p.scheme+"://"+at, pass.from())
+		t.set("upstream", p.scheme+"://"+at, from)
 	}
 	uri := p.uri
 	if len(uri) > 1 {
@@ -154,65 +168,112 @@ func (s *site) passes(t *table, pass *block, path string) bool {
 	case uri == "/":
 		t.set("prefix", "strip", "")
 	default:
-		s.miss(t, pass.from(), pass.text(), "%s was put in place of %s; the application must do that now", uri, path)
+		s.miss(t, pass.cite(), pass.text(), "%s was put in place of %s; the application must do that now", uri, path)
 	}
-	return true
+	return l
 }
 
-// internal takes over a folder whose files the application names by X-Accel-Redirect.
-func (s *site) internal(l *block, path string) {
-	folder := s.folder(l, path)
-	if folder == "" {
-		s.miss(nil, l.from(), l.text()+" { internal; }", "only folders can be internal: see sendfile of [[mount]]")
+// sendfile takes over the folders whose files the applications of a server name by
+// X-Accel-Redirect: nginx finds internal locations from every other one.
+func (s *site) sendfile(locations []*block, mounts []*table) {
+	folders := map[string]string{}
+	var all, by []*block
+	for _, l := range locations {
+		inside := l.all("internal")
+		if len(inside) == 0 || l.told {
+			continue
+		}
+		path, _, ok := s.place(l)
+		folder, said := s.folder(l, path)
+		if !ok || folder == "" || strings.Contains(folder, "$") || len(l.all("proxy_pass")) > 0 {
+			l.cover()
+			s.miss(nil, l.cite(), l.text()+" { internal; }", "only folders can be internal: see sendfile of [[mount]]")
+			continue
+		}
+		l.told, inside[0].told = true, true
+		folders[path], by, all = folder, append(by, l, said), append(all, l)
+	}
+	if len(folders) == 0 {
 		return
 	}
-	for _, m := range s.mounts {
+	found := false
+	for _, m := range mounts {
 		if m.get("app") != "" || m.get("upstream") != "" {
-			s.maybe(m, "mount", "sendfile", map[string]string{path: folder}, l.from(), "internal "+path)
-			return
+			m.set("sendfile", folders, cites(by...))
+			found = true
 		}
 	}
-	s.later = append(s.later, func(m *table) {
-		s.maybe(m, "mount", "sendfile", map[string]string{path: folder}, l.from(), "internal "+path)
-	})
+	for _, l := range all {
+		if !found {
+			s.refuse(nil, l, "no application of this server could name its files")
+		}
+	}
 }
 
-// folder gives where the files of a location are: alias, or root with the path.
-func (s *site) folder(l *block, path string) string {
+// folder gives where the files of a location are: alias, or root with the path; by says so.
+func (s *site) folder(l *block, path string) (folder string, by *block) {
 	if a := l.all("alias"); len(a) > 0 {
-		return strings.TrimRight(a[0].arg(0), "/")
+		return strings.TrimRight(a[0].arg(0), "/"), a[0]
 	}
 	if root := l.find("root"); root != nil {
-		return filepath.Join(root.arg(0), path)
+		return filepath.Join(root.arg(0), path), root
 	}
-	return ""
+	return "", nil
 }
 
-func (s *site) static(t *table, l *block, path string) bool {
-	folder := s.folder(l, path)
-	if folder == "" || strings.Contains(folder, "$") {
-		s.miss(nil, l.from(), l.text(), "nothing answers there that could be carried over")
-		return false
+// ownFiles tells locations that say themselves that files answer: all others have only
+// inherited a root that nobody may have meant.
+func ownFiles(l *block) bool {
+	if l.parent != nil && l.parent.name == "location" && ownFiles(l.parent) {
+		return true
 	}
-	t.set("static", folder, l.from())
-	if index := l.find("index"); index != nil && !slices.Equal(index.args, []string{"index.html"}) {
-		t.set("index", index.args, index.from())
+	return len(l.all("alias"))+len(l.all("root"))+len(l.all("try_files")) > 0
+}
+
+func (s *site) static(t *table, l *block, path string, exact bool) *block {
+	if len(l.all("rewrite")) > 0 && !ownFiles(l) {
+		s.refuse(nil, l, "what its rewrite leads to cannot be told from here: redirect by a [[mount]], or let the application do it")
+		return nil
+	}
+	folder, by := s.folder(l, path)
+	if folder == "" || strings.Contains(folder, "$") {
+		s.refuse(nil, l, "nothing answers there that could be carried over")
+		return nil
+	}
+	named := len(l.all("alias")) > 0 && exact && !strings.HasSuffix(l.all("alias")[0].arg(0), "/")
+	switch {
+	case !isFile(folder) && !(exact && filepath.Ext(folder) != "" || named):
+		t.set("static", folder, by.cite())
+	case strings.HasSuffix(folder, path):
+		// The file lies in its folder as it does in the address.
+		t.set("static", strings.TrimSuffix(folder, path)+map[bool]string{true: "/"}[folder == path], by.cite())
+		t.set("prefix", "keep", "one file")
+	default:
+		s.refuse(nil, l, "a folder is mounted, not a file of another name: put the file where its address says")
+		return nil
+	}
+	if index := l.find("index"); index != nil {
+		if slices.Equal(index.args, []string{"index.html"}) {
+			index.told = true
+		} else {
+			t.set("index", index.args, index.cite())
+		}
 	}
 	if e := l.find("expires"); e != nil {
-		if value := expires(e.arg(0)); value != "" {
-			t.set("cache_control", value, e.from())
+		if value := expires(e.arg(0)); value != "" && len(e.args) == 1 {
+			t.set("cache_control", value, e.cite())
 		}
 	}
 	if g := l.find("gzip_static"); g != nil && g.arg(0) != "off" {
-		t.set("precompressed", true, g.from())
+		t.set("precompressed", true, g.cite())
 	}
 	if try := l.all("try_files"); len(try) > 0 {
 		s.tries(t, try[0], path)
 	}
 	if auto := l.find("autoindex"); auto != nil && auto.arg(0) == "on" {
-		s.miss(t, auto.from(), "autoindex on", "folders are never listed")
+		s.miss(t, auto.cite(), "autoindex on", "folders are never listed")
 	}
-	return true
+	return l
 }
 
 // expires turns its word into Cache-Control.
@@ -233,6 +294,7 @@ func expires(word string) string {
 // tries takes over try_files of a folder.
 func (s *site) tries(t *table, try *block, path string) {
 	var list []string
+	try.told = true // each word of it has its place, or a note
 	for _, word := range try.args {
 		switch {
 		case word == "$uri" || word == "$uri/" || word == "=404" || strings.HasPrefix(word, "@"):
@@ -240,53 +302,16 @@ func (s *site) tries(t *table, try *block, path string) {
 			if inside, ok := strings.CutPrefix(word, path+"/"); ok {
 				word = inside
 			}
-			t.set("fallback", strings.TrimPrefix(word, "/"), try.from())
+			t.set("fallback", strings.TrimPrefix(word, "/"), try.cite())
 		case strings.HasPrefix(word, "$uri"):
 			list = append(list, "{path}"+strings.TrimPrefix(word, "$uri"))
 		case strings.Contains(word, "$") || strings.HasPrefix(word, "="):
-			s.miss(t, try.from(), try.text(), "%s has no counterpart", word)
+			s.miss(t, try.cite(), try.text(), "%s has no counterpart", word)
 		default:
 			list = append(list, word)
 		}
 	}
 	if len(list) > 0 {
-		t.set("try_files", list, try.from())
+		t.set("try_files", list, try.cite())
 	}
-}
-
-// returns takes over a redirect; other answers of nginx's own are noted.
-func (s *site) returns(l, r *block, t *table, path string) {
-	code, to := r.arg(0), r.arg(1)
-	if to == "" && strings.Contains(code, "/") {
-		code, to = "302", r.arg(0)
-	}
-	to, whole := strings.CutSuffix(to, "$request_uri")
-	to = strings.TrimPrefix(strings.TrimPrefix(to, "$scheme://$host"), "https://$host")
-	if !slices.Contains([]string{"301", "302", "303", "307", "308"}, code) || strings.Contains(to, "$") || to == "" || whole && path != "/" {
-		s.miss(nil, r.from(), l.text()+" { "+r.text()+" }", "answer it in the application, or redirect by a [[mount]]")
-		return
-	}
-	s.redirect(strings.Trim(t.get("host"), `"`), path, to, r, whole)
-}
-
-func (s *site) redirect(host, path, to string, r *block, keep bool) {
-	if s.seen[host+path] {
-		return
-	}
-	s.seen[host+path] = true
-	t := newTable("[[mount]]", "")
-	t.set("path", path, r.from())
-	if host != "" {
-		t.set("host", host, "")
-	}
-	t.set("redirect", to, "")
-	code := r.arg(0)
-	if strings.Trim(code, "0123456789") != "" {
-		code = "302"
-	}
-	t.set("code", number(code), "")
-	if keep {
-		t.set("keep_path", true, "")
-	}
-	s.mounts = append(s.mounts, t)
 }

@@ -1,34 +1,26 @@
 package adopt
 
-import (
-	"path/filepath"
-	"slices"
-	"strings"
-)
+import "strings"
 
 // options takes over what a location says beside what answers there.
 func (s *site) options(t *table, l *block) {
 	app, upstream := t.get("app") != "", t.get("upstream") != ""
-	if app || upstream {
-		for _, add := range s.later {
-			add(t)
-		}
-		s.later = nil
-	}
-	if d, ok := nginxTime(l.find("proxy_read_timeout").arg(0)); ok {
-		switch {
-		case upstream:
-			t.set("answer_timeout", d, "proxy_read_timeout")
-		case app:
-			s.maybe(t, "mount", "request_timeout", d, l.from(), "proxy_read_timeout")
+	if b := l.find("proxy_read_timeout"); b != nil && (app || upstream) {
+		if d, ok := nginxTime(b.arg(0)); ok {
+			t.set(map[bool]string{true: "request_timeout", false: "answer_timeout"}[app], d, b.cite())
 		}
 	}
-	if d, ok := nginxTime(l.find("proxy_connect_timeout").arg(0)); ok && upstream {
-		t.set("connect_timeout", d, "proxy_connect_timeout")
+	if b := l.find("proxy_connect_timeout"); b != nil && upstream {
+		if d, ok := nginxTime(b.arg(0)); ok {
+			t.set("connect_timeout", d, b.cite())
+		}
 	}
-	if size := l.all("client_max_body_size"); len(size) > 0 {
-		if value, ok := readSize(size[0].arg(0)); ok {
-			s.maybe(t, "mount", "body_limit", value, size[0].from(), "client_max_body_size")
+	if b := l.find("client_max_body_size"); b != nil && (app || upstream) {
+		value, ok := readSize(b.arg(0))
+		if ok && toml(value) != s.server["limits"].get("body") {
+			t.set("body_limit", value, b.cite())
+		} else if ok {
+			b.told = true
 		}
 	}
 	s.headers(t, l)
@@ -45,13 +37,17 @@ func (s *site) options(t *table, l *block) {
 // unless it is told otherwise.
 func (s *site) hostOf(t *table, l *block) {
 	from, value := "no proxy_set_header Host", "$proxy_host"
+	var said *block
 	for _, set := range inForce(l, "proxy_set_header") {
 		if strings.EqualFold(set.arg(0), "host") {
-			from, value = set.from(), set.arg(1)
+			said, value = set, set.arg(1)
 		}
 	}
 	if strings.HasPrefix(value, "$host") || strings.HasPrefix(value, "$http_host") {
-		return
+		return // rest names it
+	}
+	if said != nil {
+		from = said.cite()
 	}
 	t.set("keep_host", false, from)
 	if value != "$proxy_host" {
@@ -72,18 +68,18 @@ func inForce(l *block, name string) []*block {
 
 func (s *site) headers(t *table, l *block) {
 	added, always := map[string]string{}, true
-	from := ""
+	var by []*block
 	for _, h := range inForce(l, "add_header") {
 		if strings.Contains(h.arg(1), "$") {
-			s.miss(t, h.from(), h.text(), "values have no variables here")
+			s.miss(t, h.cite(), h.text(), "values have no variables here")
 			continue
 		}
-		added[h.arg(0)], from = h.arg(1), h.from()
+		added[h.arg(0)], by = h.arg(1), append(by, h)
 		always = always && h.arg(2) == "always"
 	}
 	if len(added) > 0 {
-		s.maybe(t, "mount", "add_headers", added, from, "add_header")
-		if !always && t.get("add_headers") != "" {
+		t.set("add_headers", added, cites(by...))
+		if !always {
 			t.set("headers_when", "success", "")
 		}
 	}
@@ -93,7 +89,7 @@ func (s *site) headers(t *table, l *block) {
 		hidden = append(hidden, h.arg(0))
 	}
 	if len(hidden) > 0 {
-		s.maybe(t, "mount", "remove_headers", hidden, l.from(), "proxy_hide_header")
+		t.set("remove_headers", hidden, cites(hiding...))
 	}
 }
 
@@ -101,42 +97,43 @@ func (s *site) headers(t *table, l *block) {
 func (s *site) access(t *table, l *block) {
 	for _, kind := range []string{"allow", "deny"} {
 		var list []string
-		for _, a := range inForce(l, kind) {
+		rules := inForce(l, kind)
+		for _, a := range rules {
 			list = append(list, strings.TrimSuffix(a.arg(0), ":"))
 		}
 		if len(list) > 0 {
-			s.maybe(t, "mount", kind, list, l.from(), kind)
+			t.set(kind, list, cites(rules...))
 		}
 	}
 	if any := l.find("satisfy"); any.arg(0) == "any" && t.get("allow") != "" {
-		t.set("satisfy", "any", any.from())
+		t.set("satisfy", "any", any.cite())
 	}
 	realm, file := l.find("auth_basic"), l.find("auth_basic_user_file")
 	if realm == nil || realm.arg(0) == "off" || file == nil {
 		return
 	}
-	s.maybe(t, "mount", "basic_auth", file.arg(0), file.from(), "auth_basic")
-	if t.get("basic_auth") != "" {
-		t.set("basic_auth_realm", realm.arg(0), realm.from())
-		t.about = strings.TrimSpace(t.about + " The password file must have bcrypt hashes (htpasswd -B).")
-	}
+	t.set("basic_auth", file.arg(0), file.cite())
+	t.set("basic_auth_realm", realm.arg(0), realm.cite())
+	t.about = strings.TrimSpace(t.about + " The password file must have bcrypt hashes (htpasswd -B).")
 }
 
 func (s *site) rate(t *table, limit *block) {
 	rate, burst := "", ""
+	var zone *block
 	for _, arg := range limit.args {
 		if name, ok := strings.CutPrefix(arg, "zone="); ok {
-			rate = s.zones[name]
+			rate, zone = s.zones[name], s.zoneOf[name]
 		}
 		if n, ok := strings.CutPrefix(arg, "burst="); ok {
 			burst = n
 		}
 	}
 	if rate == "" {
-		return // its zone was noted
+		limit.told = true // its zone was noted
+		return
 	}
-	s.maybe(t, "mount", "rate_limit", rate, limit.from(), "limit_req")
-	if burst != "" && t.get("rate_limit") != "" {
+	t.set("rate_limit", rate, cites(limit, zone))
+	if burst != "" && burst != "0" {
 		t.set("rate_burst", number(burst), "burst")
 	}
 }
@@ -156,33 +153,8 @@ var noCounterpart = map[string]string{
 // standard are files that distributions bring, with nothing that would be missed.
 var standard = []string{"mime.types", "proxy_params", "fastcgi_params", "fastcgi.conf", "uwsgi_params", "scgi_params", "options-ssl-nginx.conf"}
 
-// known notes what of a block has no counterpart.
-func (s *site) known(t *table, b *block) {
-	for _, each := range b.inside {
-		switch why := noCounterpart[each.name]; {
-		case why != "":
-			s.miss(t, each.from(), each.text(), "%s", why)
-		case each.name == "include" && !slices.Contains(standard, filepath.Base(each.arg(0))) && !strings.ContainsAny(each.arg(0), "*?["):
-			s.miss(t, each.from(), each.text(), "the file could not be read")
-		}
-	}
-}
-
 // toldAnyway are fields of requests that Guado sets itself.
 var toldAnyway = []string{
 	"host", "upgrade", "connection", "x-real-ip", "x-forwarded-for", "x-forwarded-proto", "x-forwarded-host", "x-forwarded-port",
 	"x-forwarded-server", "x-scheme", "x-request-id", "accept-encoding", "x-forwarded-ssl", "x-url-scheme", "forwarded", "proxy",
-}
-
-// leftOver notes what the functions above have no place for.
-func (s *site) leftOver(t *table, l *block) {
-	s.known(t, l)
-	for _, b := range l.inside {
-		if b.name == "location" {
-			s.miss(t, b.from(), b.text(), "write it as a [[mount]] of its own: locations are not nested")
-		}
-		if b.name == "proxy_set_header" && !slices.Contains(toldAnyway, strings.ToLower(b.arg(0))) {
-			s.miss(t, b.from(), b.text(), "no fields are added to requests")
-		}
-	}
 }

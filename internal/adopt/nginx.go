@@ -23,9 +23,8 @@ type block struct {
 	line   int
 	inside []*block
 	parent *block
+	told   bool // the output tells of it
 }
-
-func (b *block) from() string { return source(b.file, b.line) }
 
 func (b *block) text() string { return strings.Join(append([]string{b.name}, b.args...), " ") }
 
@@ -59,7 +58,8 @@ func (b *block) arg(n int) string {
 	return b.args[n]
 }
 
-// readNginx reads a file with what it includes.
+// readNginx reads a file with what it includes: the whole of nginx.conf, or of a file of
+// sites-enabled.
 func readNginx(path string) (*block, error) {
 	p, err := parser.NewParser(path, parser.WithIncludeParsing(), parser.WithSkipIncludeParsingErr(), parser.WithSkipValidDirectivesErr())
 	if err != nil {
@@ -71,10 +71,7 @@ func readNginx(path string) (*block, error) {
 	}
 	root := &block{file: path}
 	root.fill(parsed.Block, path)
-	if http := root.all("http"); len(http) > 0 {
-		return http[0], nil
-	}
-	return root, nil // a file of sites-enabled
+	return root, nil
 }
 
 func (b *block) fill(from nginx.IBlock, file string) {
@@ -115,35 +112,69 @@ type site struct {
 	*draft
 	upstreams map[string]*block
 	zones     map[string]string // of limit_req_zone: name → "10/s"
+	zoneOf    map[string]*block
 	seen      map[string]bool   // host + path of mounts
-	later     []func(*table)    // what waits for a mount that an application answers
+	tables    map[*block]*table // mounts of locations and redirects, for notes beside them
+	moves     map[*table]move   // of mounts that redirect
+	content   []string          // names of servers that do more than redirect
+	allNames  []string
+	sockets   map[string]bool // addresses of programs that serve WebSockets
 }
 
 // addNginx makes listeners and mounts of the servers.
-func (d *draft) addNginx(http *block) {
-	s := &site{draft: d, upstreams: map[string]*block{}, zones: map[string]string{}, seen: map[string]bool{}}
+func (d *draft) addNginx(root *block) {
+	http := root
+	if found := root.all("http"); len(found) > 0 {
+		http = found[0] // else it is a file of sites-enabled
+	}
+	s := &site{
+		draft: d, upstreams: map[string]*block{}, zones: map[string]string{}, zoneOf: map[string]*block{}, seen: map[string]bool{},
+		tables: map[*block]*table{}, moves: map[*table]move{}, sockets: map[string]bool{},
+	}
 	for _, u := range http.all("upstream") {
 		s.upstreams[u.arg(0)] = u
 	}
 	for _, z := range http.all("limit_req_zone") {
 		s.zone(z)
 	}
-	d.listen = nil
+	d.listen, d.listenFrom = nil, ""
 	servers := http.all("server")
-	for _, server := range servers {
-		s.tls = s.tls || s.speaksTLS(server)
-	}
-	for _, server := range servers {
-		s.addListeners(server)
-	}
-	s.addServerKeys(http)
-	for i, server := range servers {
-		s.addServer(server, s.hosts(servers, i))
-	}
+	s.addServers(http, servers)
 	if len(servers) == 0 {
 		d.miss(nil, filepath.Base(http.file), "server", "there is none in this file; name the one that has it")
 	}
-	s.known(nil, http)
+	s.cutLoops()
+	s.rest(root, nil)
+}
+
+// addServers takes over those that only redirect last: it depends on the others how.
+func (s *site) addServers(http *block, servers []*block) {
+	var listens []*block
+	for _, server := range servers {
+		s.tls = s.tls || s.speaksTLS(server)
+		s.allNames = append(s.allNames, s.names(server)...)
+		if !onlyRedirects(server) {
+			s.content = append(s.content, s.names(server)...)
+		}
+	}
+	slices.Sort(s.content)
+	s.content = slices.Compact(s.content)
+	for _, server := range servers {
+		listens = append(listens, s.addListeners(server)...)
+	}
+	s.listenFrom = cites(listens...)
+	s.addServerKeys(http)
+	s.keepSockets(servers)
+	for i, server := range servers {
+		if !onlyRedirects(server) {
+			s.addServer(server, s.hosts(servers, i))
+		}
+	}
+	for _, server := range servers {
+		if onlyRedirects(server) {
+			s.redirectServer(server)
+		}
+	}
 }
 
 func (s *site) speaksTLS(server *block) bool {
@@ -155,8 +186,8 @@ func (s *site) speaksTLS(server *block) bool {
 	return server.arg(0) == "" && len(server.all("ssl_certificate")) > 0 && server.find("ssl").arg(0) == "on"
 }
 
-// addListeners takes over where a server listens.
-func (s *site) addListeners(server *block) {
+// addListeners takes over where a server listens, and gives what said so.
+func (s *site) addListeners(server *block) []*block {
 	listens := server.all("listen")
 	if len(listens) == 0 {
 		listens = []*block{{name: "listen", args: []string{"80"}, file: server.file, line: server.line}}
@@ -183,9 +214,10 @@ func (s *site) addListeners(server *block) {
 			s.listen = append(s.listen, at)
 		}
 		if slices.Contains(l.args, "proxy_protocol") {
-			s.at("").set("proxy_protocol", true, l.from())
+			s.at("").set("proxy_protocol", true, l.cite())
 		}
 	}
+	return listens
 }
 
 // hosts tells for which names a server answers; "" is every name, as its first or
@@ -197,20 +229,7 @@ func (s *site) hosts(servers []*block, i int) []string {
 			return slices.Contains(l.args, "default_server") || slices.Contains(l.args, "default")
 		})
 	}
-	var names []string
-	for _, n := range server.all("server_name") {
-		for _, name := range n.args {
-			switch {
-			case name == "_" || name == "":
-			case strings.HasPrefix(name, "~") || strings.HasSuffix(name, ".*"):
-				s.miss(nil, n.from(), "server_name "+name, "patterns are not matched; name the hosts, or *.example.org")
-			case strings.HasPrefix(name, "."):
-				names = append(names, name[1:], "*"+name)
-			default:
-				names = append(names, strings.ToLower(name))
-			}
-		}
-	}
+	names := s.names(server)
 	content := func(b *block) bool { return !onlyRedirects(b) }
 	first := slices.IndexFunc(servers, isDefault)
 	if first < 0 || !content(servers[first]) {
@@ -222,53 +241,59 @@ func (s *site) hosts(servers []*block, i int) []string {
 	return names
 }
 
-// onlyRedirects tells the servers that send everybody elsewhere.
-func onlyRedirects(server *block) bool {
-	return len(server.all("return")) > 0 && len(server.all("location")) == 0
+// names gives what a server is called; none is whatever name a client says.
+func (s *site) names(server *block) (names []string) {
+	for _, n := range server.all("server_name") {
+		noted := n.told
+		for _, name := range n.args {
+			switch {
+			case name == "_" || name == "":
+			case strings.HasPrefix(name, "~") || strings.HasSuffix(name, ".*"):
+				if !noted {
+					s.miss(nil, n.cite(), "server_name "+name, "patterns are not matched; name the hosts, or *.example.org")
+				}
+			case strings.HasPrefix(name, "."):
+				names = append(names, name[1:], "*"+name)
+			default:
+				names = append(names, strings.ToLower(name))
+			}
+		}
+	}
+	return names
 }
 
 // addServer makes mounts of a server's locations.
 func (s *site) addServer(server *block, hosts []string) {
-	if r := server.all("return"); onlyRedirects(server) {
-		s.redirectServer(server, r[0], hosts)
-		return
-	}
+	server.told = true
 	if s.speaksTLS(server) || server.find("ssl_certificate") != nil && s.tls {
 		s.addTLS(server)
 	}
+	s.conditions(server)
+	before := len(s.mounts)
+	locations := server.locations()
 	for _, host := range hosts {
-		for _, l := range server.all("location") {
+		if host != "" {
+			for _, n := range server.all("server_name") {
+				n.told = true
+			}
+		}
+		s.rewrites(server, host, "/")
+		for _, l := range locations {
 			s.addLocation(l, host)
 		}
 		if root := server.find("root"); root != nil && !s.seen[host+"/"] {
 			s.addLocation(&block{name: "location", args: []string{"/"}, file: server.file, line: root.line, parent: server}, host)
 		}
 	}
-	s.known(nil, server)
+	s.sendfile(locations, s.mounts[before:])
 }
 
-// redirectServer takes over a server that only redirects.
-func (s *site) redirectServer(server, r *block, hosts []string) {
-	to := r.arg(1)
-	if to == "" {
-		to = r.arg(0)
+// locations gives those of a server, nested ones after what they stand in.
+func (b *block) locations() (found []*block) {
+	for _, l := range b.all("location") {
+		found = append(append(found, l), l.locations()...)
 	}
-	if base, ok := strings.CutSuffix(to, "$request_uri"); ok {
-		switch {
-		case base == "https://$host" || base == "https://$server_name" || base == "https://$http_host":
-			s.maybe(s.at(""), "server", "https_redirect", true, r.from(), "return "+to)
-			return
-		case !strings.Contains(base, "$"):
-			for _, n := range server.all("server_name") {
-				hosts = n.args
-			}
-			for _, host := range hosts {
-				s.redirect(host, "/", base, r, true)
-			}
-			return
-		}
-	}
-	s.miss(nil, r.from(), r.text(), "write it as a [[mount]] with redirect")
+	return found
 }
 
 // addTLS takes over the certificate; there is one for all listeners.
@@ -279,16 +304,17 @@ func (s *site) addTLS(server *block) {
 	}
 	t := s.at("tls")
 	if known := t.get("cert"); known != "" && known != quote(cert.arg(0)) {
-		s.miss(t, cert.from(), cert.text(), "one certificate serves all listeners; take one that has all names")
+		key.told = true
+		s.miss(t, cert.cite(), cert.text(), "one certificate serves all listeners; take one that has all names")
 		return
 	}
-	t.set("cert", cert.arg(0), cert.from())
-	t.set("key", key.arg(0), key.from())
+	t.set("cert", cert.arg(0), cert.cite())
+	t.set("key", key.arg(0), key.cite())
 	if p := server.find("ssl_protocols"); p != nil {
 		if len(p.args) == 1 && p.args[0] == "TLSv1.3" {
-			t.set("min_version", "1.3", p.from())
+			t.set("min_version", "1.3", p.cite())
 		} else if slices.Contains(p.args, "TLSv1") || slices.Contains(p.args, "TLSv1.1") {
-			s.miss(t, p.from(), p.text(), "TLS before 1.2 is not spoken")
+			s.miss(t, p.cite(), p.text(), "TLS before 1.2 is not spoken")
 		}
 	}
 }
@@ -305,9 +331,10 @@ func (s *site) zone(z *block) {
 		}
 	}
 	if !strings.HasSuffix(z.arg(0), "remote_addr") {
-		s.miss(nil, z.from(), z.text(), "requests are counted by address only")
+		s.refuse(nil, z, "requests are counted by address only")
 		return
 	}
+	s.zoneOf[name] = z
 	s.zones[name] = rate
 }
 
@@ -319,6 +346,7 @@ var serverKeys = []struct {
 	{"client_header_timeout", "timeouts", "head", readTime}, {"client_body_timeout", "timeouts", "read_idle", readTime},
 	{"send_timeout", "timeouts", "write_idle", readTime}, {"keepalive_timeout", "timeouts", "keep_alive", readTime},
 	{"keepalive_requests", "limits", "requests_per_connection", readNumber}, {"gzip_min_length", "", "compression_min", readSize},
+	{"client_max_body_size", "limits", "body", readSize},
 }
 
 // addServerKeys takes over what counts for every host; the first server that says it
@@ -328,29 +356,29 @@ func (s *site) addServerKeys(http *block) {
 	for _, b := range blocks {
 		for _, k := range serverKeys {
 			for _, found := range b.all(k.directive) {
-				if value, ok := k.read(found.arg(0)); ok && s.at(k.table).get(k.key) == "" {
-					s.at(k.table).set(k.key, value, found.from())
+				if value, ok := k.read(found.arg(0)); ok {
+					s.once(s.at(k.table), k.key, value, found)
 				}
 			}
 		}
 		for _, g := range b.all("gzip") {
 			if g.arg(0) == "on" {
-				s.at("").set("compression", []string{"gzip"}, g.from())
-			}
-		}
-		for _, size := range b.all("client_max_body_size") {
-			if value, ok := readSize(size.arg(0)); ok && s.at("limits").get("body") == "" {
-				s.at("limits").set("body", value, size.from())
+				s.once(s.at(""), "compression", []string{"gzip"}, g)
 			}
 		}
 		for _, log := range b.all("access_log") {
-			if log.arg(0) != "off" && s.at("").get("access_log") == "" && !strings.HasPrefix(log.arg(0), "syslog:") {
-				s.at("").set("access_log", log.arg(0), log.from())
+			if log.arg(0) == "off" || strings.HasPrefix(log.arg(0), "syslog:") {
+				continue
+			}
+			if log.arg(1) == "" || log.arg(1) == "combined" || log.arg(1) == "main" {
+				s.once(s.at(""), "access_log", log.arg(0), log)
+			} else if s.once(s.at(""), "access_log", log.arg(0), log) {
+				s.miss(s.at(""), log.cite(), log.text(), "its format %s: access_log_format is combined, extended or json", log.arg(1))
 			}
 		}
 		for _, h := range b.all("http2") {
 			if h.arg(0) == "off" {
-				s.at("").set("http2", false, h.from())
+				s.at("").set("http2", false, h.cite())
 			}
 		}
 		var proxies []string
@@ -358,9 +386,18 @@ func (s *site) addServerKeys(http *block) {
 			proxies = append(proxies, strings.TrimSuffix(ip.arg(0), ":"))
 		}
 		if len(proxies) > 0 {
-			s.at("").set("trusted_proxies", proxies, "set_real_ip_from")
+			s.once(s.at(""), "trusted_proxies", proxies, b.all("set_real_ip_from")...)
 		}
 	}
+}
+
+// once sets what has one value for all hosts: the first that is said.
+func (s *site) once(t *table, name string, value any, by ...*block) bool {
+	if known := t.get(name); known != "" && known != toml(value) {
+		return false // rest notes it
+	}
+	t.set(name, value, cites(by...))
+	return true
 }
 
 func readNumber(text string) (any, bool) {

@@ -2,7 +2,6 @@ package adopt
 
 import (
 	"context"
-	"fmt"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -24,16 +23,20 @@ func (d *draft) addPrograms(ctx context.Context, o *Options, programs []*supervi
 		}
 		switch server, args := pythonServer(p.words); {
 		case server == "gunicorn" && o.Gunicorn != "" && len(d.apps) == 1:
+			d.supervised[appName(d.apps[0])] = p
 			d.apps[0].about = strings.TrimSpace(d.apps[0].about + " It ran as [program:" + p.name + "] of supervisord.")
 			d.appEnvironment(d.apps[0], p)
+			d.appRest(d.apps[0], p)
 		case server == "gunicorn":
-			g, err := readGunicornCommand(ctx, o, args, dir, p.from+" [program:"+p.name+"]")
+			g, err := readGunicornCommand(ctx, o, args, dir, p.place())
 			if err != nil {
 				d.miss(nil, p.from, strings.Join(p.words, " "), "%s", err)
 			}
 			g.name = p.name
 			d.addGunicorn(g)
+			d.supervised[appName(d.apps[len(d.apps)-1])] = p
 			d.appEnvironment(d.apps[len(d.apps)-1], p)
+			d.appRest(d.apps[len(d.apps)-1], p)
 		case server != "":
 			d.addASGI(p, server, args, dir)
 		default:
@@ -55,16 +58,30 @@ func pythonServer(words []string) (name string, args []string) {
 	return "", nil
 }
 
+// asgiKeys are options of ASGI servers that are keys of an app.
+var asgiKeys = map[string]string{
+	"--workers": "workers", "-w": "workers", "--app-dir": "dir", "--env-file": "env_file", "--lifespan": "lifespan", "--limit-max-requests": "max_requests",
+	"--limit-concurrency": "concurrency",
+}
+
+// asgiNeedless are those that nothing is lost with; the switches among them have no value.
+var (
+	asgiNeedless = []string{
+		"--ws", "--loop", "--http", "--log-level", "--forwarded-allow-ips", "--timeout-keep-alive", "--keep-alive", "--backlog", "--interface",
+		"--proxy-headers", "--no-access-log", "--no-use-colors", "--use-colors", "--no-server-header",
+	}
+	asgiSwitches = []string{"--proxy-headers", "--no-access-log", "--no-use-colors", "--use-colors", "--no-server-header"}
+)
+
 // addASGI makes an app of uvicorn, daphne or hypercorn.
 func (d *draft) addASGI(p *supervised, server string, args []string, dir string) {
-	from := p.from + " [program:" + p.name + "]"
+	from := p.place()
 	t := newTable("[[app]]", "")
 	host, port, target, factory := "127.0.0.1", "8000", "", false
 	bind := ""
 	valued := map[string]*string{
 		"--host": &host, "--port": &port, "-p": &port, "-b": &bind, "--bind": &bind, "-u": &bind, "--uds": &bind, "--unix-socket": &bind,
 	}
-	sets := map[string]string{"--workers": "workers", "-w": "workers", "--root-path": "", "--app-dir": "dir", "--env-file": "env_file", "--lifespan": "lifespan"}
 	for i := 1; i < len(args); i++ {
 		name, value, joined := strings.Cut(args[i], "=")
 		next := func() string {
@@ -74,20 +91,22 @@ func (d *draft) addASGI(p *supervised, server string, args []string, dir string)
 			}
 			return value
 		}
-		switch key, carried := sets[name]; {
+		switch key := asgiKeys[name]; {
 		case valued[name] != nil:
 			*valued[name] = next()
-		case carried && key != "":
-			if text := next(); key == "dir" || key == "env_file" {
-				t.set(key, joinDir(dir, text), name)
-			} else {
-				t.set(key, number(text), name)
-			}
+		case key == "dir" || key == "env_file":
+			t.set(key, joinDir(dir, next()), name)
+		case key != "":
+			t.set(key, number(next()), name)
 		case name == "--factory":
 			factory = true
-		case slices.Contains([]string{"--ws", "--loop", "--http", "--log-level", "--forwarded-allow-ips", "--timeout-keep-alive", "--backlog", "--interface", "--log-config"}, name):
-			next()
-		case name == "--reload" || name == "--proxy-headers" || name == "--no-access-log":
+		case name == "--timeout-graceful-shutdown" || name == "--graceful-timeout":
+			d.at("").set("graceful_timeout", number(next()), from+" "+name)
+		case slices.Contains(asgiNeedless, name):
+			if !slices.Contains(asgiSwitches, name) {
+				next()
+			}
+			d.needsNot(t, server, name)
 		case strings.HasPrefix(name, "-"):
 			if !joined && i+1 < len(args) && !strings.HasPrefix(args[i+1], "-") && !strings.Contains(args[i+1], ":") {
 				i++
@@ -103,7 +122,9 @@ func (d *draft) addASGI(p *supervised, server string, args []string, dir string)
 	} else if strings.HasPrefix(bind, "/") {
 		bind = "unix:" + bind
 	}
-	t.keys = append([]key{{"name", toml(d.freeName(p.name, target)), from}, {"kind", toml("asgi"), server}, {"target", toml(target), ""}}, t.keys...)
+	name := d.freeName(p.name, target)
+	d.supervised[name] = p
+	t.keys = append([]key{{"name", toml(name), from}, {"kind", toml("asgi"), server}, {"target", toml(target), ""}}, t.keys...)
 	if factory {
 		t.set("factory", true, "")
 	}
@@ -115,6 +136,7 @@ func (d *draft) addASGI(p *supervised, server string, args []string, dir string)
 	}
 	d.apps = append(d.apps, t)
 	d.appEnvironment(t, p)
+	d.appRest(t, p)
 	d.serves[address(bind)] = appName(t)
 	if !d.fronted {
 		d.listen = append(d.listen, listenOf(bind))
@@ -131,14 +153,62 @@ func joinDir(dir, path string) string {
 // appEnvironment takes over what supervisord gave to a server of an application.
 func (d *draft) appEnvironment(t *table, p *supervised) {
 	if env := d.environment(t, p); len(env) > 0 {
+		d.private = true
 		if t.get("env") != "" {
-			d.miss(t, p.from, "environment of [program:"+p.name+"]", "the app has variables already: add %s", toml(env))
-			return
+			d.miss(t, p.place(), "environment", "the app has variables already: add %s", toml(env))
+		} else {
+			t.set("env", env, "environment")
 		}
-		t.set("env", env, "environment")
 	}
-	if user := p.get("user"); user != "" {
-		d.maybe(t, "app", "user", user, p.from, "user")
+	d.account(t, p)
+}
+
+// account takes over whom a program runs as, and its file mode mask.
+func (d *draft) account(t *table, p *supervised) {
+	switch user := p.get("user"); {
+	case user == "":
+	case user == d.runsAs:
+		// The host itself runs as it, as the note on [supervisord] says, and could not change it.
+		d.needsNot(t, "supervisord", "user = "+user+" of [program:"+p.name+"]")
+	default:
+		t.set("user", user, "user")
+	}
+	if mask := p.get("umask"); mask != "" {
+		t.set("umask", mask, "umask")
+	}
+}
+
+// appKeys say of the keys of a program that is an app now why nothing is lost with them
+// (empty), or what to do.
+var appKeys = map[string]string{
+	"command": "", "directory": "", "environment": "", "user": "", "umask": "", "autorestart": "", "redirect_stderr": "", "stopasgroup": "", "killasgroup": "",
+	"stopsignal": "", "exitcodes": "", "process_name": "", "stdout_capture_maxbytes": "", "stderr_capture_maxbytes": "", "stdout_events_enabled": "",
+	"stderr_events_enabled": "", "stdout_logfile_maxbytes": "", "stderr_logfile_maxbytes": "", "stdout_logfile_backups": "", "stderr_logfile_backups": "",
+	"loglevel": "", "autostart": "workers start with the host", "numprocs": "raise workers instead", "numprocs_start": "raise workers instead",
+	"priority": "workers wait for programs that after names", "startsecs": "boot_timeout is how long a worker may take to start",
+	"startretries": "freeze_after is how many starts may fail", "stopwaitsecs": "server.graceful_timeout is how long a stop waits",
+	"stdout_logfile": "what workers print goes to the host's output", "stderr_logfile": "what workers print goes to the host's output",
+}
+
+// appRest tells of the keys of a program that is an app now.
+func (d *draft) appRest(t *table, p *supervised) {
+	for _, name := range sortedKeys(p.keys) {
+		value := p.get(name)
+		switch why, known := appKeys[name]; {
+		case slices.Contains([]string{"command", "directory", "environment", "user", "umask"}, name):
+		case name == "stdout_logfile" || name == "stderr_logfile":
+			if slices.Contains([]string{"AUTO", "/dev/stdout", "/dev/stderr", "/dev/fd/1", "/dev/fd/2"}, value) {
+				d.needsNot(t, "supervisord", name)
+			} else {
+				d.miss(t, p.place(), name+" = "+value, "%s", why)
+			}
+		case !known:
+			d.miss(t, p.place(), name+" = "+value, "there is nothing like it")
+		case why == "", name == "autostart" && value == "true", name == "numprocs" && value == "1":
+			d.needsNot(t, "supervisord", name)
+		default:
+			d.miss(t, p.place(), name+" = "+value, "%s", why)
+		}
 	}
 }
 
@@ -148,7 +218,7 @@ func (d *draft) environment(t *table, p *supervised) map[string]string {
 	env := map[string]string{}
 	words, err := shellwords.Parse(splitPairs(text))
 	if err != nil {
-		d.miss(t, p.from, "environment = "+text, "it cannot be taken apart")
+		d.miss(t, p.place(), "environment = "+text, "it cannot be taken apart")
 		return nil
 	}
 	for _, word := range words {
@@ -179,19 +249,20 @@ func splitPairs(text string) string {
 func (d *draft) addProgram(p *supervised) {
 	t := newTable("[[program]]", "")
 	d.programs = append(d.programs, t)
-	t.set("name", nameOf(p.name), p.from)
-	t.set("command", p.words, "")
+	t.set("name", nameOf(p.name), p.place())
+	t.set("command", p.words, "command")
 	if dir := p.get("directory"); dir != "" {
-		t.set("dir", d.absolute(dir), "")
+		t.set("dir", d.absolute(dir), "directory")
 	}
 	if env := d.environment(t, p); len(env) > 0 {
+		d.private = true
 		t.set("env", env, "environment")
 	}
 	if n := p.get("numprocs"); n != "" && n != "1" {
 		t.set("instances", number(n), "numprocs")
 	}
 	if p.get("autostart") == "false" {
-		t.set("autostart", false, "")
+		t.set("autostart", false, "autostart")
 	}
 	// Guado's own default is always, supervisord's unexpected.
 	switch p.get("autorestart") {
@@ -245,49 +316,92 @@ func (d *draft) programLogs(t *table, p *supervised) {
 		case "NONE", "/dev/null":
 			t.set(stream[0], "/dev/null", stream[0]+"_logfile")
 		case "syslog":
-			d.miss(t, p.from, stream[0]+"_logfile = syslog", "the host's output goes to the journal under systemd")
+			d.miss(t, p.place(), stream[0]+"_logfile = syslog", "the host's output goes to the journal under systemd")
 		default:
-			t.set(stream[0], d.absolute(file), stream[0]+"_logfile")
+			t.set(stream[0], d.ownLog(t, p, d.absolute(file)), stream[0]+"_logfile")
 		}
 	}
-	if t.get("stdout") == "" && t.get("stderr") == "" {
-		return
-	}
-	if text := p.get("stdout_logfile_maxbytes"); text != "" {
-		size, err := config.ParseSize(strings.ToUpper(strings.TrimSuffix(strings.ToUpper(text), "B")))
-		if err == nil {
-			t.set("log_size", size, "stdout_logfile_maxbytes")
+	for _, key := range [][2]string{{"maxbytes", "log_size"}, {"backups", "log_keep"}} {
+		texts := [2]string{p.get("stdout_logfile_" + key[0]), p.get("stderr_logfile_" + key[0])}
+		from, text := "stdout_logfile_"+key[0], texts[0]
+		if text == "" {
+			from, text = "stderr_logfile_"+key[0], texts[1]
 		}
-	}
-	if n := p.get("stdout_logfile_backups"); n != "" {
-		t.set("log_keep", number(n), "stdout_logfile_backups")
+		written := slices.ContainsFunc([]string{"stdout", "stderr"}, func(s string) bool { return t.get(s) != "" && t.get(s) != quote("/dev/null") })
+		switch size, err := config.ParseSize(strings.TrimSuffix(strings.ToUpper(text), "B")); {
+		case text == "":
+		case !written:
+			d.miss(t, p.place(), from+" = "+text, "nothing is written to a file")
+		case key[0] == "backups":
+			t.set(key[1], number(text), from)
+		case err == nil:
+			t.set(key[1], size, from)
+		default:
+			d.miss(t, p.place(), from+" = "+text, "it is no size")
+		}
+		if texts[0] != "" && texts[1] != "" {
+			if texts[0] == texts[1] || t.get("stderr") == t.get("stdout") {
+				d.needsNot(t, "supervisord", "stderr_logfile_"+key[0])
+			} else {
+				d.miss(t, p.place(), "stderr_logfile_"+key[0]+" = "+texts[1], "%s counts for both", key[1])
+			}
+		}
 	}
 }
 
-// programKeys are those that the functions above have read.
-var programKeys = []string{
-	"command", "directory", "environment", "numprocs", "autostart", "autorestart", "exitcodes", "startretries", "startsecs", "stopwaitsecs",
-	"stopsignal", "stopasgroup", "killasgroup", "stdout_logfile", "stderr_logfile", "redirect_stderr", "stdout_logfile_maxbytes", "stdout_logfile_backups",
-	"stderr_logfile_maxbytes", "stderr_logfile_backups", "process_name", "user", "umask", "priority", "stdout_capture_maxbytes", "stderr_capture_maxbytes",
-	"stdout_events_enabled", "stderr_events_enabled", "loglevel",
+// ownLog gives each instance a file of its own, as it rotates it.
+func (d *draft) ownLog(t *table, p *supervised, file string) string {
+	if n := t.get("instances"); n == "" || strings.Contains(file, "{number}") || strings.Contains(file, "{name}") {
+		return file
+	}
+	ext := filepath.Ext(file)
+	own := strings.TrimSuffix(file, ext) + "-{number}" + ext
+	d.miss(t, p.place(), "one file for all of numprocs", "each instance has its own: %s", own)
+	return own
+}
+
+// programKeys are those that the functions above have read; of the empty ones nothing is
+// lost.
+var programKeys = map[string]string{
+	"command": "read", "directory": "read", "environment": "read", "numprocs": "read", "autostart": "read", "autorestart": "read", "exitcodes": "read",
+	"startretries": "read", "startsecs": "read", "stopwaitsecs": "read", "stopsignal": "read", "stopasgroup": "read", "stdout_logfile": "read",
+	"stderr_logfile": "read", "stdout_logfile_maxbytes": "read", "stdout_logfile_backups": "read", "stderr_logfile_maxbytes": "read",
+	"stderr_logfile_backups": "read", "user": "read", "umask": "read", "redirect_stderr": "", "killasgroup": "", "stdout_capture_maxbytes": "",
+	"stderr_capture_maxbytes": "", "stdout_events_enabled": "", "stderr_events_enabled": "", "loglevel": "",
+}
+
+// programDefaults are values with which nothing was written above.
+var programDefaults = map[string][]string{
+	"numprocs": {"1"}, "autostart": {"true"}, "exitcodes": {"0"}, "stopsignal": {"TERM", "SIGTERM"}, "stopasgroup": {"true"},
+	"stdout_logfile": {"AUTO", "/dev/stdout", "/dev/fd/1"}, "stderr_logfile": {"AUTO", "/dev/stderr", "/dev/fd/2"},
 }
 
 func (d *draft) programRest(t *table, p *supervised) {
-	if user := p.get("user"); user != "" {
-		d.maybe(t, "program", "user", user, p.from, "user")
-	}
-	if mask := p.get("umask"); mask != "" {
-		d.maybe(t, "program", "umask", mask, p.from, "umask")
-	}
-	if n := p.get("priority"); n != "" {
-		d.miss(t, p.from, "priority = "+n, "programs start at once; where one needs another, write after = [\"…\"]")
-	}
+	d.account(t, p)
 	if p.kind == "fcgi-program" {
-		d.miss(t, p.from, "socket = "+p.get("socket"), "FastCGI is not spoken")
+		d.miss(t, p.place(), "socket = "+p.get("socket"), "FastCGI is not spoken")
 	}
 	for _, name := range sortedKeys(p.keys) {
-		if !slices.Contains(programKeys, name) && (p.kind != "fcgi-program" || !strings.HasPrefix(name, "socket")) {
-			d.miss(t, p.from, fmt.Sprintf("%s = %s", name, p.get(name)), "there is nothing like it")
+		value := p.get(name)
+		switch carried, known := programKeys[name]; {
+		case name == "priority":
+			d.miss(t, p.place(), "priority = "+value, "programs start at once; where one needs another, write after = [\"…\"]")
+		case name == "process_name":
+			if t.get("instances") != "" {
+				d.miss(t, p.place(), "process_name = "+p.keys[name], "instances are called %s-1, %s-2 and so on", nameOf(p.name), nameOf(p.name))
+			} else {
+				d.miss(t, p.place(), "process_name = "+p.keys[name], "it is called %s", nameOf(p.name))
+			}
+		case p.kind == "fcgi-program" && strings.HasPrefix(name, "socket"):
+		case !known:
+			d.miss(t, p.place(), name+" = "+value, "there is nothing like it")
+		case carried == "", slices.Contains(programDefaults[name], value):
+			d.needsNot(t, "supervisord", name)
+		case name == "stderr_logfile" && p.get("redirect_stderr") == "true":
+			d.needsNot(t, "supervisord", name)
 		}
+	}
+	if t.get("instances") != "" && strings.Contains(p.keys["command"]+p.keys["environment"], "%(process_num)") {
+		d.miss(t, p.place(), "%(process_num) in command or environment", "{number} counts from 1 and has no zeros before it: look at ports and names made of it")
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/mattn/go-shellwords"
@@ -19,6 +20,9 @@ type supervised struct {
 	here       string // folder of its file
 	words      []string
 }
+
+// place is where it was written: "shop.conf [program:web]".
+func (p *supervised) place() string { return p.from + " [" + p.kind + ":" + p.name + "]" }
 
 // get gives a value with supervisord's expansions made.
 func (p *supervised) get(name string) string { return p.expand(p.keys[name]) }
@@ -124,6 +128,8 @@ func (d *draft) sections(file *ini.File, path, env string) []*supervised {
 				d.miss(nil, from, "["+s.Name()+"]", "it is not known what this is for")
 			} else if why != "" && kind == "inet_http_server" {
 				d.miss(nil, from, "["+s.Name()+"]", "%s", why)
+			} else if kind != "DEFAULT" && kind != "include" {
+				d.needsNot(nil, "supervisord", "["+s.Name()+"]")
 			}
 		}
 	}
@@ -133,12 +139,25 @@ func (d *draft) sections(file *ini.File, path, env string) []*supervised {
 // daemon notes what [supervisord] said of the process itself.
 func (d *draft) daemon(s *ini.Section, from string) {
 	reasons := map[string]string{
-		"user": "the host runs as the user that starts it: User= of a systemd unit", "umask": "UMask= of a systemd unit",
+		"user": "the host itself is started as it: User= of a systemd unit", "umask": "UMask= of a systemd unit",
 		"minfds": "LimitNOFILE= of a systemd unit", "minprocs": "LimitNPROC= of a systemd unit", "directory": "the folder of guado.toml is that",
 	}
-	for _, name := range sortedKeys(reasons) {
-		if s.HasKey(name) {
-			d.miss(nil, from, "[supervisord] "+name+" = "+s.Key(name).Value(), "%s", reasons[name])
+	for _, key := range s.Keys() {
+		switch name, why := key.Name(), reasons[key.Name()]; {
+		case name == "environment":
+			// It is part of that of each program.
+		case name == "user" && key.Value() == "root":
+			d.needsNot(nil, "supervisord", "user = root of [supervisord]") // as which the host must start, too, where programs have a user
+		case why != "":
+			d.miss(nil, from, "[supervisord] "+name+" = "+key.Value(), "%s", why)
+			if name == "user" {
+				d.runsAs = key.Value()
+			}
+		case slices.Contains([]string{"logfile", "logfile_maxbytes", "logfile_backups", "loglevel", "pidfile", "nodaemon", "silent", "childlogdir",
+			"nocleanup", "identifier", "strip_ansi"}, name):
+			d.needsNot(nil, "supervisord", name)
+		default:
+			d.miss(nil, from, "[supervisord] "+name+" = "+key.Value(), "there is nothing like it")
 		}
 	}
 }
