@@ -167,7 +167,7 @@ func TestNoKeyOfSupervisordIsDroppedInSilence(t *testing.T) {
 // supervisedFlags looks for the options of a Python server's command.
 func supervisedFlags(t *testing.T, file, command, table, notes string) {
 	t.Helper()
-	if strings.HasPrefix(table[strings.Index(table, "[["):], "[[program]]") {
+	if strings.Contains(table, "[[program]]\n") {
 		return // it has the whole command
 	}
 	short := map[string]string{"k": "worker_class", "w": "workers", "c": "", "m": "", "b": ""}

@@ -240,9 +240,11 @@ func (s *site) static(t *table, l *block, path string, exact bool) *block {
 		s.refuse(nil, l, "nothing answers there that could be carried over")
 		return nil
 	}
-	named := len(l.all("alias")) > 0 && exact && !strings.HasSuffix(l.all("alias")[0].arg(0), "/")
+	// The file may be on another machine than this.
+	aliased := len(l.all("alias")) > 0 && !strings.HasSuffix(l.all("alias")[0].arg(0), "/")
+	oneFile := isFile(folder) || exact && (aliased || filepath.Ext(folder) != "")
 	switch {
-	case !isFile(folder) && !(exact && filepath.Ext(folder) != "" || named):
+	case !oneFile:
 		t.set("static", folder, by.cite())
 	case strings.HasSuffix(folder, path):
 		// The file lies in its folder as it does in the address.

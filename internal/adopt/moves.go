@@ -163,9 +163,10 @@ func (s *site) conditions(server *block) {
 	for _, b := range server.all("if") {
 		m, ok := move{}, false
 		for _, r := range b.inside {
-			if r.name == "return" {
+			switch r.name {
+			case "return":
 				m, ok = returned(r)
-			} else if r.name == "rewrite" {
+			case "rewrite":
 				m, _, ok = rewritten(r, "/")
 			}
 		}

@@ -149,7 +149,7 @@ func (d *draft) addNginx(root *block) {
 
 // addServers takes over those that only redirect last: it depends on the others how.
 func (s *site) addServers(http *block, servers []*block) {
-	var listens []*block
+	listens := make([]*block, 0, len(servers))
 	for _, server := range servers {
 		s.tls = s.tls || s.speaksTLS(server)
 		s.allNames = append(s.allNames, s.names(server)...)

@@ -165,9 +165,9 @@ func (d *draft) appEnvironment(t *table, p *supervised) {
 
 // account takes over whom a program runs as, and its file mode mask.
 func (d *draft) account(t *table, p *supervised) {
-	switch user := p.get("user"); {
-	case user == "":
-	case user == d.runsAs:
+	switch user := p.get("user"); user {
+	case "":
+	case d.runsAs:
 		// The host itself runs as it, as the note on [supervisord] says, and could not change it.
 		d.needsNot(t, "supervisord", "user = "+user+" of [program:"+p.name+"]")
 	default:
