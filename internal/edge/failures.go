@@ -23,10 +23,20 @@ type failures struct {
 
 type failure struct {
 	next   time.Time // before which nothing is said
+	said   int       // records until then
 	others int       // since it was said
 }
 
 const failureEvery = 10 * time.Second
+
+// failureEach is how many records a code has in that time. Each request that was lost
+// with a worker is another one, whose client may ask.
+func failureEach(code string) int {
+	if code == "worker_died" {
+		return 20
+	}
+	return 1
+}
 
 // toldElsewhere are codes whose reason is logged by who knows it, with the request's
 // id, or that an operator has asked for.
@@ -48,13 +58,16 @@ func (f *failures) tell(x *exchange.Exchange, at time.Time) {
 		one = &failure{}
 		f.codes[p.Code] = one // the codes are those of docs/errors.md
 	}
-	if at.Before(one.next) {
+	if !at.Before(one.next) {
+		one.next, one.said = at.Add(failureEvery), 0
+	}
+	if one.said >= failureEach(p.Code) {
 		one.others++
 		f.mu.Unlock()
 		return
 	}
 	others := one.others
-	one.next, one.others = at.Add(failureEvery), 0
+	one.said, one.others = one.said+1, 0
 	f.mu.Unlock()
 	level := slog.LevelError
 	if p.Status == 503 {

@@ -17,6 +17,7 @@ func TestWhyTheHostCouldNotServeIsInTheLog(t *testing.T) {
 			"/full":    {Status: 503, Code: "spool_full", Err: errors.New("no space left on device")},
 			"/away":    {Status: 502, Code: "upstream_unreachable", Err: errors.New("connection refused")},
 			"/missing": {Status: 404, Code: "not_found", Err: errors.New("no such file")},
+			"/lost":    {Status: 502, Code: "worker_died", Err: errors.New("killed")},
 			"/raised":  {Status: 500, Code: "application_error", Err: errors.New("told with its traceback")},
 		}
 		r := serve(t, m, func(x *exchange.Exchange) { x.Fail(problems[string(x.Path)]) })
@@ -27,10 +28,10 @@ func TestWhyTheHostCouldNotServeIsInTheLog(t *testing.T) {
 		}
 		eventually(t, "both reasons are logged", func() bool {
 			log := r.logs.String()
-			return strings.Contains(log, "no space left on device") && strings.Contains(log, "connection refused")
+			return strings.Contains(log, "no space left on device") && strings.Contains(log, "connection refused") && strings.Count(log, "killed") == 5
 		})
 		log := r.logs.String()
-		if n := strings.Count(log, "could not be served"); n != 2 || strings.Contains(log, "no such file") || strings.Contains(log, "told with") {
+		if n := strings.Count(log, "could not be served"); n != 2+5 || strings.Contains(log, "no such file") || strings.Contains(log, "told with") {
 			t.Errorf("%d records:\n%s", n, log)
 		}
 	})
