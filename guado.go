@@ -118,8 +118,11 @@ func (s *Server) running() *host {
 }
 
 // Restart ends each worker in order and starts it anew; waiting requests wait.
-func (s *Server) Restart() {
+func (s *Server) Restart() { s.RestartGroups() }
+
+// RestartGroups is Restart for the workers of these groups; all when none is named.
+func (s *Server) RestartGroups(groups ...string) {
 	if h := s.running(); h != nil {
-		h.restart()
+		h.restart(groups...)
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"io"
 	"log/slog"
 	"net/netip"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -400,13 +401,20 @@ func never(d config.Duration) time.Duration {
 }
 
 // restart restarts all workers: in production each when its successor serves; in
-// development in its place, because what runs is out of date.
-func (h *host) restart() {
+// development in its place, because what runs is out of date. only: these groups, and the
+// executors that run their code.
+func (h *host) restart(only ...string) {
 	h = h.now()
 	for _, g := range h.groups {
-		if h.config.Dev {
+		of := g.config.Name
+		if e := h.config.Executor(of); e != nil {
+			of = e.Group
+		}
+		switch {
+		case len(only) > 0 && !slices.Contains(only, of):
+		case h.config.Dev:
 			g.workers.Restart()
-		} else {
+		default:
 			g.workers.ReplaceSoon(supervise.ByOperator)
 		}
 	}

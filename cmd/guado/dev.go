@@ -22,8 +22,10 @@ func (c *command) dev() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "dev [MODULE:ATTR]",
 		Short: "Serve for development: restart on changes, show tracebacks in the browser",
-		Long: "Serve as `guado serve` does, with one worker to each group. A change of the application's\n" +
-			"files restarts its workers while the socket stays open; what fails is shown in the browser.\n" +
+		Long: "Serve as `guado serve` does, with one worker to each group. A change of a file restarts\n" +
+			"the workers of the groups whose folders hold it while the socket stays open, one of the\n" +
+			"configuration is taken as by `guado reload`. An exception that reaches the server is shown\n" +
+			"in the browser; Flask and FastAPI answer most themselves, unless they are told not to.\n" +
 			"No deadline ends a request, and a lone worker has the terminal, so breakpoint() works; a\n" +
 			"restart or a stop waits two seconds for requests under way.\n\n" +
 			"Never use it where others can reach it: tracebacks tell a lot.",
@@ -38,7 +40,7 @@ func (c *command) dev() *cobra.Command {
 			}
 			defer keepTerminal()()
 			again := func() (*config.Config, error) { return c.load(s, args, true) }
-			return c.run(cmd.Context(), cfg, again, c.restarter(cfg, more.values))
+			return c.run(cmd.Context(), cfg, again, c.restarter(cfg, again, more.values))
 		},
 	}
 	s = addSource(cmd)
@@ -58,8 +60,9 @@ func keepTerminal() func() {
 	return func() { _ = term.Restore(fd, state) } // it may be gone by then
 }
 
-// restarter restarts the workers when the application's files change.
-func (c *command) restarter(cfg *config.Config, more []string) beside {
+// restarter restarts the workers when the application's files change, and reloads when
+// the configuration does.
+func (c *command) restarter(cfg *config.Config, again func() (*config.Config, error), more []string) beside {
 	return func(ctx context.Context, server *guado.Server) (err error) {
 		w, err := watch.New(watched(cfg, more), server.Log)
 		if err != nil {
@@ -68,6 +71,8 @@ func (c *command) restarter(cfg *config.Config, more []string) beside {
 			return nil
 		}
 		defer func() { err = errors.Join(err, w.Close()) }()
+		d := development{cfg: cfg, again: again, more: more, server: server, watcher: w}
+		d.follow(cfg.File)
 		for {
 			changed, err := w.Next(ctx)
 			if ctx.Err() != nil {
@@ -76,10 +81,115 @@ func (c *command) restarter(cfg *config.Config, more []string) beside {
 			if err != nil {
 				return err
 			}
-			server.Log.Info("restarting", "changed", short(changed, cfg.Dir))
-			server.Restart()
+			d.react(ctx, changed)
 		}
 	}
+}
+
+// development is what `guado dev` does about changes.
+type development struct {
+	cfg     *config.Config // as it serves
+	again   func() (*config.Config, error)
+	more    []string
+	server  *guado.Server
+	watcher *watch.Watcher
+	file    string // the configuration's; empty: there is none
+}
+
+// follow has changes of the configuration's file noticed.
+func (d *development) follow(file string) {
+	if file == "" {
+		return
+	}
+	file, err := filepath.Abs(file)
+	if err == nil {
+		err = d.watcher.Beside(file)
+	}
+	if err != nil {
+		d.server.Log.Warn("changes of the configuration are not noticed", "error", err)
+		return
+	}
+	d.file = file
+}
+
+// react does what changed files ask for.
+func (d *development) react(ctx context.Context, changed []string) {
+	if d.file != "" && slices.Contains(changed, d.file) {
+		d.reload(ctx)
+		changed = slices.DeleteFunc(changed, func(file string) bool { return file == d.file })
+		if len(changed) == 0 {
+			return
+		}
+	}
+	groups, all := d.concerned(changed)
+	switch {
+	case all:
+		d.server.Log.Info("restarting", "changed", short(changed, d.cfg.Dir))
+		d.server.Restart()
+	case len(groups) > 0:
+		d.server.Log.Info("restarting", "changed", short(changed, d.cfg.Dir), "groups", strings.Join(groups, ", "))
+		d.server.RestartGroups(groups...)
+	}
+}
+
+// reload takes a changed configuration. One that is wrong, or does not work, changes
+// nothing but the log.
+func (d *development) reload(ctx context.Context) {
+	log := d.server.Log
+	cfg, err := d.again()
+	if err != nil {
+		log.Error("the configuration is wrong; the server goes on as it was", "error", err.Error())
+		return
+	}
+	done, err := d.server.Reload(ctx)
+	if err != nil {
+		log.Error("the configuration does not work; the server goes on as it was", "error", err.Error())
+		return
+	}
+	d.cfg = cfg
+	for _, dir := range watched(cfg, d.more) {
+		if err := d.watcher.Add(dir); err != nil {
+			log.Warn("changes are not noticed", "dir", dir, "error", err)
+		}
+	}
+	var keys, late []string
+	for _, c := range done.Changes {
+		if keys = append(keys, c.Key); c.Class == config.Restart {
+			late = append(late, c.Key)
+		}
+	}
+	if len(keys) > 0 {
+		log.Info("the configuration was reloaded", "keys", strings.Join(keys, ", "))
+	}
+	if len(late) > 0 {
+		log.Warn("these keys need a new start of guado dev", "keys", strings.Join(late, ", "))
+	}
+}
+
+// concerned names the groups whose folders hold one of the files. all: every group, since
+// nobody knows what changed, or it is in a folder of --watch.
+func (d *development) concerned(files []string) (groups []string, all bool) {
+	if len(files) == 0 {
+		return nil, true
+	}
+	for _, file := range files {
+		for _, dir := range d.more {
+			if abs, err := filepath.Abs(dir); err != nil || inside(file, dir) || inside(file, abs) {
+				return nil, true
+			}
+		}
+		for i := range d.cfg.Groups {
+			if g := &d.cfg.Groups[i]; inside(file, g.Dir) && !slices.Contains(groups, g.Name) {
+				groups = append(groups, g.Name)
+			}
+		}
+	}
+	return groups, len(groups) == len(d.cfg.Groups)
+}
+
+// inside reports whether a path is a folder or in it.
+func inside(path, dir string) bool {
+	return path == dir || strings.HasPrefix(path, strings.TrimSuffix(dir, "/")+"/")
 }
 
 // watched are the folders of the groups, without those inside others.
@@ -91,10 +201,7 @@ func watched(cfg *config.Config, more []string) []string {
 	slices.Sort(dirs)
 	var top []string
 	for _, dir := range dirs {
-		inside := func(outer string) bool {
-			return dir == outer || strings.HasPrefix(dir, strings.TrimSuffix(outer, "/")+"/")
-		}
-		if !slices.ContainsFunc(top, inside) {
+		if !slices.ContainsFunc(top, func(outer string) bool { return inside(dir, outer) }) {
 			top = append(top, dir)
 		}
 	}

@@ -58,6 +58,31 @@ func TestDevRestartsOnAChangeAndKeepsItsSocket(t *testing.T) {
 	}
 }
 
+func TestDevRestartsTheGroupsWhoseFilesChangedAndTakesAChangedConfiguration(t *testing.T) {
+	const config = "[[app]]\nname = \"a\"\ntarget = \"web\"\ndir = \"a\"\n[[app]]\nname = \"b\"\ntarget = \"web\"\ndir = \"b\"\n" +
+		"[[mount]]\npath = \"/\"\napp = \"a\"\n[[mount]]\npath = \"/b\"\napp = \"b\"\n"
+	const server = "[server]\nlisten = [\"127.0.0.1:0\"]\nstate_dir = \"state\"\n"
+	dir := project(t, map[string]string{"a/web.py": hello, "b/web.py": hello, "guado.toml": server + config})
+	s := start(t, program(t, dir, "dev"))
+	url := s.wait(address.String())[1]
+	until(t, url, func(a answer) bool { return a == answer{200, "hello"} })
+	until(t, url+"/b", func(a answer) bool { return a == answer{200, "hello"} })
+	before := workersOf(t, dir)
+	write(t, filepath.Join(dir, "b", "web.py"), strings.ReplaceAll(hello, `b"hello"`, `b"changed"`))
+	until(t, url+"/b", func(a answer) bool { return a == answer{200, "changed"} })
+	if after := workersOf(t, dir); after[0].PID != before[0].PID || after[1].PID == before[1].PID {
+		t.Errorf("%+v, before %+v", after, before)
+	}
+	write(t, filepath.Join(dir, "guado.toml"), server+strings.ReplaceAll(config, `"/b"`, `"/c"`))
+	until(t, url+"/c", func(a answer) bool { return a == answer{200, "changed"} })
+	s.wait("the configuration was reloaded")
+	write(t, filepath.Join(dir, "guado.toml"), server+"nonsense = 1\n")
+	s.wait("the configuration is wrong; the server goes on as it was.*nonsense")
+	if a := get(t, url+"/c"); a.body != "changed" {
+		t.Errorf("%+v", a)
+	}
+}
+
 func TestDevShowsInTheBrowserWhatFails(t *testing.T) {
 	dir := project(t, map[string]string{"app.py": "1/0\n"})
 	s := start(t, program(t, dir, "dev", "app", "--listen", "127.0.0.1:0"))

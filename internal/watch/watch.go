@@ -54,6 +54,23 @@ func New(dirs []string, log *slog.Logger) (*Watcher, error) {
 	return w, nil
 }
 
+// Add watches one more folder with all that is below it.
+func (w *Watcher) Add(dir string) error {
+	if err := w.add(dir, true); err != nil {
+		return fmt.Errorf("watch %q for changes: %w", dir, err)
+	}
+	return nil
+}
+
+// Beside watches the folder that a file is in, and none below it: an editor puts a new
+// file in the place of the old one.
+func (w *Watcher) Beside(file string) error {
+	if err := w.notify.Add(filepath.Dir(file)); err != nil {
+		return fmt.Errorf("watch %q for changes: %w", file, err)
+	}
+	return nil
+}
+
 // Close ends watching.
 func (w *Watcher) Close() error { return w.notify.Close() }
 
