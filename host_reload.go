@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math"
 	"net/http"
 	"reflect"
 	"slices"
@@ -67,7 +68,7 @@ func (h *host) reload(ctx context.Context) (*Reload, error) {
 	answer, err := h.replace(ctx)
 	if err == nil {
 		h.now().thaw()
-		answer.Seconds = time.Since(began).Seconds()
+		answer.Seconds = math.Round(time.Since(began).Seconds()*1000) / 1000
 	}
 	h.reloads.note(answer, err)
 	return answer, err

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"net/http"
 	"slices"
 	"time"
@@ -45,7 +46,7 @@ func (h *host) scale(ctx context.Context, name string, workers int) (*Reload, er
 	if err != nil {
 		return nil, err
 	}
-	answer.Seconds = time.Since(began).Seconds()
+	answer.Seconds = math.Round(time.Since(began).Seconds()*1000) / 1000
 	if len(answer.Changes) == 0 {
 		return answer, nil
 	}

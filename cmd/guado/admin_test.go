@@ -129,6 +129,12 @@ func TestOneWorkerIsLookedIntoAndTakenOutAndReplaced(t *testing.T) {
 		t.Fatalf("%+v", r)
 	}
 	poll(t, "an empty slot", func() bool { return workersOf(t, dir)[0].State == "stopped" })
+	if r := run(t, dir, "workers", "cordon", "p02"); r.code != exitOK || !strings.Contains(r.err, "p02 was the last worker of hello") {
+		t.Errorf("the last one: %+v", r)
+	}
+	if r := run(t, dir, "workers", "uncordon", "p02"); r.code != exitOK || r.err != "" {
+		t.Errorf("%+v", r)
+	}
 	if r := run(t, dir, "workers", "cordon", "p01"); r.code == exitOK || !strings.Contains(r.err, "stopped") {
 		t.Errorf("%+v", r)
 	}
@@ -173,7 +179,7 @@ func workersOf(t *testing.T, dir string) []guado.Worker {
 func TestTheLogIsShownAndFollowedToTheEndOfTheServer(t *testing.T) {
 	dir, s := site(t, map[string]string{"chatty.py": "print('imported')\ndef application(e, s):\n    print('called')\n    s('200 OK', [])\n    return []\n", "guado.toml": "[[app]]\ntarget = \"chatty\"\n"})
 	r := run(t, dir, "logs")
-	if r.code != exitOK || !strings.Contains(r.out, "imported\n") || !strings.Contains(r.out, "INFO   worker is ready ") {
+	if r.code != exitOK || !strings.Contains(r.out, "imported\n") || !strings.Contains(r.out, "INF    worker is ready ") {
 		t.Errorf("%+v", r)
 	}
 	for _, name := range []string{"p01", "chatty"} {

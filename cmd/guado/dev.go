@@ -44,6 +44,9 @@ func (c *command) dev() *cobra.Command {
 		},
 	}
 	s = addSource(cmd)
+	for _, name := range []string{"workers", "request-timeout", "graceful-timeout"} {
+		must(cmd.Flags().MarkHidden(name)) // taken, so that a command line of serve will do, and of no effect
+	}
 	cmd.Flags().Var(more, "watch", "folder whose files restart the workers, too; may be given again")
 	must(cmd.MarkFlagDirname("watch"))
 	return cmd

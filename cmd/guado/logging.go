@@ -5,6 +5,7 @@ import (
 	"context"
 	"io"
 	"log/slog"
+	"math"
 	"os"
 	"strings"
 	"sync"
@@ -22,9 +23,18 @@ func newLogger(w io.Writer, s *config.Server) (*slog.Logger, *slog.LevelVar) {
 		level.Set(slog.LevelInfo) // config has checked it
 	}
 	if s.LogFormat == "json" {
-		return slog.New(slog.NewJSONHandler(w, &slog.HandlerOptions{Level: level})), level
+		return slog.New(slog.NewJSONHandler(w, &slog.HandlerOptions{Level: level, ReplaceAttr: toMillis})), level
 	}
 	return slog.New(newConsole(w, level, isTerminal(w))), level
+}
+
+// toMillis rounds seconds to milliseconds: what is behind them is noise, and what a float
+// makes of them is worse (1.2730000000000001).
+func toMillis(_ []string, a slog.Attr) slog.Attr {
+	if a.Value.Kind() == slog.KindFloat64 && strings.HasSuffix(a.Key, "seconds") {
+		a.Value = slog.Float64Value(math.Round(a.Value.Float64()*1000) / 1000)
+	}
+	return a
 }
 
 func isTerminal(w io.Writer) bool {
@@ -50,7 +60,7 @@ type output struct {
 func newConsole(w io.Writer, level slog.Leveler, color bool) *console {
 	to := &output{w: w}
 	return &console{to: to, line: tint.NewTextHandler(&to.buffer, &tint.Options{
-		Level: level, TimeFormat: "15:04:05.000", NoColor: !color || os.Getenv("NO_COLOR") != "",
+		Level: level, TimeFormat: "15:04:05.000", ReplaceAttr: toMillis, NoColor: !color || os.Getenv("NO_COLOR") != "",
 	})}
 }
 

@@ -94,12 +94,18 @@ func (c *command) printLogs(in io.Reader, asJSON bool) error {
 	}
 }
 
+// levelWords are the levels as the console writes them.
+var levelWords = map[string]string{"DEBUG": "DBG", "INFO": "INF", "WARN": "WRN", "ERROR": "ERR"}
+
 // recordText is a record for people.
 func recordText(r *admin.Record) string {
 	var b, blocks strings.Builder
 	kind := r.Source
 	if r.Level != "" {
 		kind = r.Level
+		if short, ok := levelWords[r.Level]; ok {
+			kind = short
+		}
 	}
 	message, rest, _ := strings.Cut(r.Message, "\n")
 	if rest != "" {

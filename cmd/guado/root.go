@@ -154,6 +154,10 @@ application has never been ready, 4 no server answers.
 func example(pairs ...string) string {
 	var b strings.Builder
 	for i := 0; i < len(pairs); i += 2 {
+		if pairs[i+1] == "" {
+			b.WriteString("  " + pairs[i] + "\n")
+			continue
+		}
 		fmt.Fprintf(&b, "  %-42s # %s\n", pairs[i], pairs[i+1])
 	}
 	return strings.TrimSuffix(b.String(), "\n")

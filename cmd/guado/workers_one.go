@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/guado-server/guado"
+	"github.com/guado-server/guado/internal/supervise"
 )
 
 // workerOrder is a verb that is sent to workers by their slots.
@@ -35,8 +36,13 @@ func (c *command) workerOrder(verb, short, what string) *cobra.Command {
 
 func (c *command) orderWorker(ctx context.Context, server *client, slot, verb string) error {
 	text, err := server.post(ctx, "workers/"+url.PathEscape(slot)+"/"+verb, nil)
-	if err != nil || verb != "stack" {
+	switch {
+	case err != nil:
 		return err
+	case verb == "drain", verb == "cordon":
+		return c.warnOfTheLast(ctx, server, slot, verb)
+	case verb != "stack":
+		return nil
 	}
 	var answer struct {
 		Stacks string `json:"stacks"`
@@ -45,6 +51,33 @@ func (c *command) orderWorker(ctx context.Context, server *client, slot, verb st
 		return failed(fmt.Errorf("the server's answer: %w", err))
 	}
 	return c.say(answer.Stacks)
+}
+
+// warnOfTheLast says what becomes of requests when their group has nobody left.
+func (c *command) warnOfTheLast(ctx context.Context, server *client, slot, verb string) error {
+	var all struct {
+		Workers []guado.Worker `json:"workers"`
+	}
+	if _, err := server.get(ctx, "workers", &all); err != nil {
+		return err
+	}
+	group := ""
+	for _, w := range all.Workers {
+		if w.Slot == slot {
+			group = w.Group
+		}
+	}
+	for _, w := range all.Workers {
+		if w.Group == group && w.Slot != slot && w.State == supervise.Serving && !w.Cordoned {
+			return nil
+		}
+	}
+	back := "restart"
+	if verb == "cordon" {
+		back = "uncordon"
+	}
+	c.tell("guado: %s was the last worker of %s that took requests: they wait now, for at most queue_wait; end that with guado workers %s %s\n", slot, group, back, slot)
+	return nil
 }
 
 func (c *command) workersRestart() *cobra.Command {

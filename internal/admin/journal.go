@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"math"
 	"strings"
 	"sync"
 	"time"
@@ -250,6 +251,8 @@ func (t *tee) WithGroup(name string) slog.Handler {
 func note(into map[string]any, prefix string, a slog.Attr) {
 	v := a.Value.Resolve()
 	switch v.Kind() {
+	case slog.KindFloat64:
+		into[prefix+a.Key] = math.Round(v.Float64()*1000) / 1000 // seconds, as a rule
 	case slog.KindGroup:
 		if a.Key != "" {
 			prefix += a.Key + "."
@@ -257,7 +260,7 @@ func note(into map[string]any, prefix string, a slog.Attr) {
 		for _, inner := range v.Group() {
 			note(into, prefix, inner)
 		}
-	case slog.KindBool, slog.KindFloat64, slog.KindInt64, slog.KindUint64, slog.KindString:
+	case slog.KindBool, slog.KindInt64, slog.KindUint64, slog.KindString:
 		into[prefix+a.Key] = v.Any()
 	case slog.KindAny:
 		if err, ok := v.Any().(error); ok {

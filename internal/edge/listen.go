@@ -81,6 +81,15 @@ func ListenAll(addrs []string) ([]net.Listener, error) {
 	return all, nil
 }
 
+// inUseError says once what the system's error beneath it says again.
+type inUseError struct {
+	addr, who string
+	err       error
+}
+
+func (e *inUseError) Error() string { return fmt.Sprintf("listen %s: in use by %s", e.addr, e.who) }
+func (e *inUseError) Unwrap() error { return e.err }
+
 func explain(addr string, err error) error {
 	switch {
 	case errors.Is(err, syscall.EADDRINUSE):
@@ -88,10 +97,10 @@ func explain(addr string, err error) error {
 		n, convErr := strconv.ParseUint(port, 10, 16)
 		if splitErr == nil && convErr == nil {
 			if who := portOwner(uint16(n)); who != "" {
-				return fmt.Errorf("listen %s: in use by %s: %w", addr, who, err)
+				return &inUseError{addr: addr, who: who, err: err}
 			}
 		}
-		return fmt.Errorf("listen %s: in use by another process: %w", addr, err)
+		return &inUseError{addr: addr, who: "another process", err: err}
 	case errors.Is(err, syscall.EACCES):
 		return fmt.Errorf("listen %s: not permitted: ports below 1024 need the capability CAP_NET_BIND_SERVICE: %w", addr, err)
 	}
@@ -167,7 +176,7 @@ func removeDead(path string) error {
 	if err == nil {
 		owner := peerOwner(c)
 		_ = c.Close() // it has told what we wanted
-		return fmt.Errorf("listen unix:%s: in use by %s: %w", path, owner, syscall.EADDRINUSE)
+		return &inUseError{addr: "unix:" + path, who: owner, err: syscall.EADDRINUSE}
 	}
 	if !errors.Is(err, syscall.ECONNREFUSED) {
 		return fmt.Errorf("listen unix:%s: cannot tell whether the socket is in use: %w", path, err)

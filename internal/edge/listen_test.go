@@ -1,6 +1,7 @@
 package edge
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -10,6 +11,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/guado-server/guado/internal/exchange"
@@ -25,7 +27,10 @@ func TestABusyPortNamesItsOwner(t *testing.T) {
 	if err == nil {
 		t.Fatal("the address was opened twice")
 	}
-	for _, want := range []string{l.Addr().String(), "pid " + strconv.Itoa(os.Getpid()), "address already in use"} {
+	if !errors.Is(err, syscall.EADDRINUSE) || strings.Count(err.Error(), l.Addr().String()) != 1 {
+		t.Errorf("%v", err)
+	}
+	for _, want := range []string{l.Addr().String(), "in use by", "pid " + strconv.Itoa(os.Getpid())} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("%q is missing in %q", want, err)
 		}

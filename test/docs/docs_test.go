@@ -5,7 +5,7 @@
 // while a line ends in a backslash or a here-document is open) and the output that
 // must come. In expected output "…" stands for anything; lines may be left out
 // between lines shown. A command that ends in "&" is waited for until its server
-// answers. Port 8000 is replaced by a free one.
+// answers; not on README.md, which newcomers paste. Port 8000 is replaced by a free one.
 package docs
 
 import (
@@ -64,12 +64,12 @@ func commands(page string) []command {
 }
 
 // script runs the commands and marks where the output of each begins and ends.
-func script(all []command) string {
+func script(all []command, pasted bool) string {
 	var b strings.Builder
 	b.WriteString("exec 2>&1\nset -m\n")
 	for i, c := range all {
 		fmt.Fprintf(&b, "echo '@@begin %d'\n%s\n", i, c.text)
-		if strings.HasSuffix(strings.TrimSpace(c.text), "&") {
+		if !pasted && strings.HasSuffix(strings.TrimSpace(c.text), "&") {
 			b.WriteString("for i in $(seq 150); do curl -s -o /dev/null http://127.0.0.1:8000/ && break; sleep 0.2; done\n")
 		}
 		fmt.Fprintf(&b, "echo \"@@end %d $?\"\n", i)
@@ -111,12 +111,28 @@ func TestEveryCommandInTheDocumentationWorks(t *testing.T) {
 	}
 }
 
+func TestTheReadmeLinksEveryPage(t *testing.T) {
+	text, err := os.ReadFile(filepath.Join(harness.Root(), "README.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	pages, err := filepath.Glob(filepath.Join(harness.Root(), "docs", "*.md"))
+	if err != nil || len(pages) == 0 {
+		t.Fatal(pages, err)
+	}
+	for _, page := range pages {
+		if link := "](docs/" + filepath.Base(page) + ")"; !strings.Contains(string(text), link) {
+			t.Errorf("README.md has no link %s", link)
+		}
+	}
+}
+
 func run(t *testing.T, page string, all []command) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
 	defer cancel()
 	port := freePort(t)
-	cmd := exec.CommandContext(ctx, "bash", "-c", strings.ReplaceAll(script(all), "8000", port))
+	cmd := exec.CommandContext(ctx, "bash", "-c", strings.ReplaceAll(script(all, page == "README.md"), "8000", port))
 	cmd.Dir = t.TempDir()
 	cmd.Env = append(os.Environ(),
 		"PATH="+filepath.Dir(harness.Binary(t))+":"+filepath.Dir(harness.Python(t, "newest"))+":"+os.Getenv("PATH"),
