@@ -11,8 +11,10 @@ const exactly = "nginx matched this path exactly; here it is a prefix."
 
 // addLocation makes a mount of a location for one host.
 func (s *site) addLocation(l *block, host string) {
-	s.rewrites(l, host, strings.TrimRight(l.arg(len(l.args)-1), "/"))
 	path, exact, ok := s.place(l)
+	if ok {
+		s.rewrites(l, host, path)
+	}
 	switch {
 	case !ok || len(l.all("internal")) > 0:
 		return

@@ -1,6 +1,9 @@
 package adopt
 
-import "strings"
+import (
+	"path/filepath"
+	"strings"
+)
 
 // options takes over what a location says beside what answers there.
 func (s *site) options(t *table, l *block) {
@@ -23,6 +26,11 @@ func (s *site) options(t *table, l *block) {
 			b.told = true
 		}
 	}
+	for _, r := range l.all("rewrite") {
+		if (app || upstream) && cutsPrefix(r, unquoteTOML(t.get("path"))) {
+			t.set("prefix", "strip", r.cite())
+		}
+	}
 	s.headers(t, l)
 	s.access(t, l)
 	if limit := l.find("limit_req"); limit != nil {
@@ -38,6 +46,13 @@ func (s *site) options(t *table, l *block) {
 func (s *site) hostOf(t *table, l *block) {
 	from, value := "no proxy_set_header Host", "$proxy_host"
 	var said *block
+	for at := l; at != nil; at = at.parent {
+		for _, file := range at.all("include") {
+			if filepath.Base(file.arg(0)) == "proxy_params" { // it is not on this machine, and says Host $http_host
+				value = "$http_host"
+			}
+		}
+	}
 	for _, set := range inForce(l, "proxy_set_header") {
 		if strings.EqualFold(set.arg(0), "host") {
 			said, value = set, set.arg(1)

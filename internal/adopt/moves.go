@@ -14,6 +14,7 @@ type move struct {
 	whole bool   // path and query of the request follow behind base
 	code  string
 	exact bool // it is for one path, and not for what lies below
+	query bool // the query follows, without the path
 }
 
 // parts takes base apart; scheme and host are empty for a path.
@@ -51,8 +52,8 @@ func returned(r *block) (move, bool) {
 // begins reads the patterns of rewrite that are prefixes: "^/old/(.*)$", "^/old", "^", "(.*)".
 var begins = regexp.MustCompile(`^\^?((?:/[A-Za-z0-9_~%-]*|\\.)*)(\(/?\.\*\)|\(/\.\*\)\?|\.\*|/\?)?(\$?)$`)
 
-// rewritten reads a rewrite that redirects, in a location or, at "/", in a server; path
-// is the prefix that it is for. Not ok: it is no redirect of a prefix.
+// rewritten reads a rewrite that redirects, in the location at or, at "/", in a server;
+// path is the prefix that it is for. Not ok: it is no redirect of a prefix.
 func rewritten(r *block, at string) (m move, path string, ok bool) {
 	m = move{by: r, base: strings.TrimSuffix(r.arg(1), "?"), code: map[string]string{"permanent": "301", "redirect": "302"}[r.arg(2)]}
 	if m.code == "" && r.arg(2) == "" && (strings.HasPrefix(m.base, "http://") || strings.HasPrefix(m.base, "https://")) {
@@ -62,24 +63,47 @@ func rewritten(r *block, at string) (m move, path string, ok bool) {
 	if m.code == "" || found == nil {
 		return m, "", false
 	}
-	path = strings.TrimRight(strings.ReplaceAll(found[1], `\`, ""), "/")
-	if path == "" {
-		path = "/"
-	}
-	base, all := strings.CutSuffix(m.base, "$request_uri")
-	rest, tail := strings.CutSuffix(m.base, "$1")
-	switch {
-	case all:
-		m.base, m.whole = base, true
-	case tail:
-		m.base, m.whole = strings.TrimSuffix(rest, "/"), strings.HasPrefix(found[2], "(")
-		ok = m.whole
-	}
+	path, group := prefixOf(found), strings.HasPrefix(found[2], "(")
 	m.exact = found[2] == "" && found[3] != ""
-	if path == "/" && !all && !tail && found[1] == "" {
-		path = at // it is for whatever the location is for
+	if base, all := strings.CutSuffix(m.base, "$request_uri"); all {
+		m.base, m.whole = base+strings.TrimSuffix(path, "/"), true
+	} else if base, tail := strings.CutSuffix(m.base, "$1"); tail && group {
+		m.base, m.whole = strings.TrimSuffix(base, "/"), true
+	} else if strings.Contains(m.base, "$") {
+		return m, "", false
 	}
-	return m, path, all || ok || !tail && !strings.Contains(m.base, "$")
+	m.query = !m.whole && !strings.HasSuffix(r.arg(1), "?")
+	switch {
+	case path == at || at == "/" || strings.HasPrefix(path, at+"/"):
+	case m.exact:
+		return m, "", false
+	case path == "/" || strings.HasPrefix(at, path+"/"): // what the location is for is part of that
+		if m.whole {
+			m.base += strings.TrimPrefix(at, strings.TrimSuffix(path, "/"))
+		}
+		path = at
+	default:
+		return m, "", false // it never comes to that
+	}
+	return m, path, true
+}
+
+// prefixOf gives the prefix that a pattern begins with.
+func prefixOf(found []string) string {
+	if path := strings.TrimRight(strings.ReplaceAll(found[1], `\`, ""), "/"); path != "" {
+		return path
+	}
+	return "/"
+}
+
+// cutsPrefix tells a rewrite that takes the path of its location off before it is passed on.
+func cutsPrefix(r *block, path string) bool {
+	found := begins.FindStringSubmatch(r.arg(0))
+	if r.arg(2) != "break" || found == nil || prefixOf(found) != path || !strings.HasPrefix(found[2], "(") {
+		return false
+	}
+	slash := strings.HasSuffix(found[1], "/")
+	return slash && r.arg(1) == "/$1" || !slash && (r.arg(1) == "$1" || r.arg(1) == "/$1")
 }
 
 // onlyRedirects tells the servers that send everybody elsewhere, but for proofs of a
@@ -224,7 +248,7 @@ func (s *site) moved(server *block, names []string, m move) {
 	}
 	others := slices.DeleteFunc(slices.Clone(names), func(name string) bool { return name == host || https && slices.Contains(s.content, name) })
 	switch {
-	case slices.Equal(s.content, []string{host}) && (https || scheme == "http" && (len(others) > 0 || len(names) == 0)):
+	case slices.Equal(s.content, []string{host}) && (https || scheme == "http" && len(names) == 0):
 		s.canonical(host, &m)
 	case len(names) == 0 && m.by.told:
 		// Its scheme was taken over; the name is the client's.
@@ -314,6 +338,9 @@ func (s *site) redirect(host, path string, m move) {
 	t := newTable("[[mount]]", "")
 	if m.exact {
 		t.about = exactly
+	}
+	if m.query {
+		t.about = strings.TrimSpace(t.about + " nginx sent the query of the request on; this does not.")
 	}
 	t.set("path", path, m.by.cite())
 	if host != "" {

@@ -52,7 +52,7 @@ func (b *block) find(name string) *block {
 
 // arg gives a word, "" when there are not so many; b may be nil.
 func (b *block) arg(n int) string {
-	if b == nil || n >= len(b.args) {
+	if b == nil || n < 0 || n >= len(b.args) {
 		return ""
 	}
 	return b.args[n]
