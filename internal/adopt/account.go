@@ -48,7 +48,7 @@ var elsewhereHere = map[string]string{
 	"access_log": "one access log has all requests, in the form of access_log_format", "log_format": "access_log_format is combined, extended or json",
 	"error_log": "the log goes to standard error: log_level, log_format", "gzip_types": "what is text is compressed, whatever its kind",
 	"client_max_body_size": "body_limit of a [[mount]] is for requests that it answers", "ssl_ciphers": "Go's choice of ciphers is used",
-	"expires": "cache_control is for folders; an application sets its own, or set_headers", "user": "files are read as whoever starts the host; apps and programs have user",
+	"expires":            "cache_control is for folders; an application sets its own, or set_headers",
 	"proxy_send_timeout": "there is no time for sending to an upstream", "large_client_header_buffers": "limits.head and limits.target",
 	"proxy_read_timeout": "answer_timeout is for upstreams, request_timeout for apps", "client_header_timeout": "one value counts for all hosts",
 	"client_body_timeout": "one value counts for all hosts; a [[mount]] has read_idle", "send_timeout": "one value counts for all hosts; a [[mount]] has write_idle",
@@ -61,7 +61,7 @@ var elsewhereHere = map[string]string{
 // needless are statements whose part Guado plays by itself, or that speak of nginx's
 // own workings.
 var needless = []string{
-	"worker_processes", "worker_connections", "worker_rlimit_nofile", "pid", "daemon", "multi_accept", "use", "accept_mutex", "lock_file",
+	"worker_processes", "worker_connections", "worker_rlimit_nofile", "pid", "user", "daemon", "multi_accept", "use", "accept_mutex", "lock_file",
 	"sendfile", "tcp_nopush", "tcp_nodelay", "aio", "directio", "open_file_cache", "types", "types_hash_max_size", "types_hash_bucket_size",
 	"server_names_hash_bucket_size", "server_names_hash_max_size", "variables_hash_max_size", "variables_hash_bucket_size", "map_hash_bucket_size",
 	"default_type", "server_tokens", "log_not_found", "proxy_http_version", "proxy_buffering", "proxy_buffers", "proxy_buffer_size",

@@ -154,7 +154,7 @@ func TestNoKeyOfSupervisordIsDroppedInSilence(t *testing.T) {
 				case m[1] == "command":
 					supervisedFlags(t, file, m[2], table, notes)
 				case m[1] == "directory" && strings.Contains(table, m[2]), m[1] == "directory" && m[2] == place:
-				case key.MatchString(table), strings.Contains(notes, ": "+m[1]+","), strings.Contains(notes, ", "+m[1]), strings.Contains(notes, "[supervisord] "+m[1]):
+				case key.MatchString(table), strings.Contains(notes, ": "+m[1]+","), strings.Contains(notes, ", "+m[1]), strings.Contains(notes, ": "+m[1]+" = "), strings.Contains(notes, "[supervisord] "+m[1]):
 				case section == "supervisord" && m[1] == "environment" && strings.Contains(output, "env = "):
 				default:
 					t.Errorf("%s [%s] %s: nothing tells of it", file, section, m[1])
