@@ -33,6 +33,8 @@ var usages = []struct {
 	{"check --load broken", 1, []string{"broken.py\", line 1", "ModuleNotFoundError: No module named 'nothere_at_all'", "hint: ", "guado: 1 app cannot be loaded"}},
 	{"serve --listen TAKEN hello", 1, []string{"guado: ", "TAKEN", "in use"}},
 
+	{"password an:na", 2, []string{"no name of a user"}},
+	{"password anna", 1, []string{"the password is empty"}},
 	{"serv", 2, []string{`unknown command "serv"`, "Did you mean this?", "serve", "Try 'guado --help'"}},
 	{"serve --treads 3 hello", 2, []string{"unknown flag: --treads; did you mean --threads?"}},
 	{"serve", 2, []string{"guado serve MODULE:ATTR", "--config FILE", "no guado.toml here"}},
@@ -226,7 +228,7 @@ func TestEveryVerbIsExplained(t *testing.T) {
 // acting are the verbs that do something, or print what never changes; all others read,
 // and have a form for programs.
 var acting = strings.Fields(`serve dev check exec adopt config help completion bash zsh fish powershell default doc schema
-	restart drain kill scale cordon uncordon stack start stop pause resume maintenance service doctor`)
+	restart drain kill scale cordon uncordon stack start stop pause resume maintenance service doctor password`)
 
 func TestEveryVerbThatReadsHasAFormForPrograms(t *testing.T) {
 	reading := 0

@@ -113,9 +113,9 @@ var situations = map[string]situation{
 		"[server]\nlisten = [\"127.0.0.1:0\"]\n[admin]\nsocket = \"off\"\n" + site, nil, nil,
 		"admin socket", doctor.Warn, "none", "signals are left",
 	},
-	"passwords that everybody can read": {
+	"hashes of passwords that everybody can read": {
 		"[server]\nlisten = [\"127.0.0.1:0\"]\n[[mount]]\nbasic_auth = \"DIR/users\"\nredirect = \"https://example.org\"\n", func(t *testing.T, dir string) { put(t, dir+"/users", 0o644) }, nil,
-		"passwords of /", doctor.Fail, "open to everybody", "chmod o=",
+		"passwords of /", doctor.Warn, "open to everybody", "chmod o=",
 	},
 	"figures for everybody": {
 		"[server]\nlisten = [\"127.0.0.1:0\"]\n[metrics]\nlisten = \"0.0.0.0:0\"\n" + site, nil, nil,
@@ -217,6 +217,16 @@ func TestAPortInUseIsFoundWithWhoHoldsIt(t *testing.T) {
 	f := finding(t, examine(t, "[server]\nlisten = [\""+at+"\"]\n"+site, nil, nil), "listen "+at)
 	if f.Verdict != doctor.Fail || !strings.Contains(f.Value, "in use by") {
 		t.Errorf("found %+v", f)
+	}
+	if strings.Contains(f.Value, at) || !strings.Contains(f.Advice, "server.listen") {
+		t.Errorf("found %+v", f)
+	}
+	metrics := "[server]\nlisten = [\"127.0.0.1:0\"]\n[metrics]\nlisten = \"" + at + "\"\n" + site
+	if f := finding(t, examine(t, metrics, nil, nil), "metrics "+at); f.Verdict != doctor.Fail || !strings.Contains(f.Advice, "metrics.listen") {
+		t.Errorf("found %+v", f)
+	}
+	if f := finding(t, examine(t, metrics, &doctor.Running{PID: os.Getpid(), State: "serving"}, nil), "metrics "+at); f.Verdict != doctor.OK {
+		t.Errorf("of the running server: %+v", f)
 	}
 	f = finding(t, examine(t, "[server]\nlisten = [\""+at+"\"]\n"+site, &doctor.Running{PID: os.Getpid(), State: "serving", Listen: []string{"http://" + at}}, nil), "listen "+at)
 	if f.Verdict != doctor.OK || !strings.Contains(f.Value, "held by the running server") {

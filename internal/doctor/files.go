@@ -143,7 +143,7 @@ func (e *exam) certificate() {
 	if !t.Enabled() {
 		return
 	}
-	e.private("tls key", t.Key)
+	e.private("tls key", t.Key, Fail)
 	pair, err := tls.LoadX509KeyPair(t.Cert, t.Key)
 	var leaf *x509.Certificate
 	if err == nil {
@@ -169,14 +169,17 @@ func (e *exam) certificate() {
 }
 
 // private looks at a file that holds a secret.
-func (e *exam) private(check, path string) {
+// private looks who can read a secret; open is how bad it is when everybody can.
+func (e *exam) private(check, path string, open Verdict) {
 	info, err := os.Stat(path)
-	const others = 0o007
+	const others, write = 0o007, 0o002
 	switch {
 	case err != nil:
 		e.find(Fail, check, err.Error(), "name the file that is there")
+	case info.Mode().Perm()&write != 0:
+		e.find(Fail, check, fmt.Sprintf("%s can be written to by everybody on this machine (%s)", path, mode(info)), "chmod o= "+path)
 	case info.Mode().Perm()&others != 0:
-		e.find(Fail, check, fmt.Sprintf("%s is open to everybody on this machine (%s)", path, mode(info)), "chmod o= "+path)
+		e.find(open, check, fmt.Sprintf("%s is open to everybody on this machine (%s)", path, mode(info)), "chmod o= "+path)
 	case !e.who.may(info, mayRead) || e.who.reach(path) != "":
 		e.find(Fail, check, fmt.Sprintf("%s cannot be read by %s (%s)", path, e.who, mode(info)), fmt.Sprintf("give it to %s, or to a group of its: chgrp, chmod 0640", e.who))
 	default:
@@ -191,7 +194,7 @@ func (e *exam) secrets() {
 		for name, path := range list {
 			if !slices.Contains(seen, path) {
 				seen = append(seen, path)
-				e.private(fmt.Sprintf("secret %s of %s", name, what), path)
+				e.private(fmt.Sprintf("secret %s of %s", name, what), path, Fail)
 			}
 		}
 	}
@@ -204,7 +207,7 @@ func (e *exam) secrets() {
 	for i := range c.Mounts {
 		if file := c.Mounts[i].BasicAuth; file != "" && !slices.Contains(seen, file) {
 			seen = append(seen, file)
-			e.private("passwords of "+c.Mounts[i].Path, file)
+			e.private("passwords of "+c.Mounts[i].Path, file, Warn) // they are hashes
 		}
 	}
 }

@@ -22,11 +22,11 @@ func (e *exam) network(ctx context.Context) {
 		return
 	}
 	for _, l := range list {
-		e.listener(ctx, "listen "+l.String(), l)
+		e.listener(ctx, "listen "+l.String(), "server.listen", l)
 	}
 	if at := e.Config.Metrics.Listen; at != "" {
 		if l, err := config.ParseListen(at, ""); err == nil {
-			e.listener(ctx, "metrics "+l.String(), l)
+			e.listener(ctx, "metrics "+l.String(), "metrics.listen", l)
 			if l.Network == "tcp" && !loopback(l.Address) {
 				e.find(Warn, "metrics "+l.String(), "other machines can read it, without a password", "listen at 127.0.0.1, or let only the scraper through (a firewall)")
 			}
@@ -45,19 +45,20 @@ func loopback(address string) bool {
 	return err == nil && (host == "localhost" || errIP == nil && ip.IsLoopback())
 }
 
-func (e *exam) listener(ctx context.Context, check string, l config.Listener) {
+// listener looks whether what key names can be listened at.
+func (e *exam) listener(ctx context.Context, check, key string, l config.Listener) {
 	switch l.Network {
 	case "tcp":
-		e.port(check, l)
+		e.port(check, key, l)
 	case "unix":
-		e.unixSocket(ctx, check, l)
+		e.unixSocket(ctx, check, key, l)
 	default:
 		e.inherited(check, l)
 	}
 }
 
 // port looks whether a port can be had: it is asked for, and given back at once.
-func (e *exam) port(check string, l config.Listener) {
+func (e *exam) port(check, key string, l config.Listener) {
 	if e.Running != nil && slices.ContainsFunc(e.Running.Listen, func(url string) bool { return samePort(url, l.Address) }) {
 		e.ok(check, fmt.Sprintf("held by the running server (pid %d)", e.Running.PID))
 		return
@@ -67,7 +68,10 @@ func (e *exam) port(check string, l config.Listener) {
 		return
 	}
 	held, err := edge.Listen(l.Address)
+	var busy *edge.InUseError
 	switch {
+	case errors.As(err, &busy) && e.Running != nil && busy.By(e.Running.PID):
+		e.ok(check, fmt.Sprintf("held by the running server (pid %d)", e.Running.PID))
 	case err == nil:
 		err = held.Close()
 		if err == nil {
@@ -75,10 +79,12 @@ func (e *exam) port(check string, l config.Listener) {
 			return
 		}
 		e.find(Warn, check, err.Error(), "look at the machine's log")
+	case busy != nil:
+		e.find(Fail, check, "in use by "+busy.Who, "stop what holds it, or listen elsewhere: "+key)
 	case errors.Is(err, os.ErrPermission):
 		e.find(Fail, check, err.Error(), lowAdvice)
 	default:
-		e.find(Fail, check, err.Error(), "stop what holds it, or listen elsewhere: server.listen")
+		e.find(Fail, check, err.Error(), "listen elsewhere: "+key)
 	}
 }
 
@@ -114,14 +120,14 @@ func unspecified(host string) bool {
 	return host == "" || err == nil && ip.IsUnspecified()
 }
 
-func (e *exam) unixSocket(ctx context.Context, check string, l config.Listener) {
+func (e *exam) unixSocket(ctx context.Context, check, key string, l config.Listener) {
 	if e.Running != nil && slices.Contains(e.Running.Listen, "unix:"+l.Address) {
 		e.ok(check, fmt.Sprintf("held by the running server (pid %d)", e.Running.PID))
 		return
 	}
 	if c, err := new(net.Dialer).DialContext(ctx, "unix", l.Address); err == nil {
 		_ = c.Close() // it was only tried
-		e.find(Fail, check, "another process listens there", "stop it, or listen elsewhere: server.listen")
+		e.find(Fail, check, "another process listens there", "stop it, or listen elsewhere: "+key)
 		return
 	}
 	if strings.HasPrefix(l.Address, "@") {

@@ -81,14 +81,19 @@ func ListenAll(addrs []string) ([]net.Listener, error) {
 	return all, nil
 }
 
-// inUseError says once what the system's error beneath it says again.
-type inUseError struct {
-	addr, who string
+// InUseError is the error about an address that another process has. It says once what the system's error beneath it says again.
+type InUseError struct {
+	Who  string // has it: "gunicorn (pid 71)"
+	addr string
 	err       error
 }
 
-func (e *inUseError) Error() string { return fmt.Sprintf("listen %s: in use by %s", e.addr, e.who) }
-func (e *inUseError) Unwrap() error { return e.err }
+func (e *InUseError) Error() string { return fmt.Sprintf("listen %s: in use by %s", e.addr, e.Who) }
+
+// By reports whether that process is this one.
+func (e *InUseError) By(pid int) bool { return strings.HasSuffix(e.Who, fmt.Sprintf("(pid %d)", pid)) }
+
+func (e *InUseError) Unwrap() error { return e.err }
 
 func explain(addr string, err error) error {
 	switch {
@@ -97,10 +102,10 @@ func explain(addr string, err error) error {
 		n, convErr := strconv.ParseUint(port, 10, 16)
 		if splitErr == nil && convErr == nil {
 			if who := portOwner(uint16(n)); who != "" {
-				return &inUseError{addr: addr, who: who, err: err}
+				return &InUseError{addr: addr, Who: who, err: err}
 			}
 		}
-		return &inUseError{addr: addr, who: "another process", err: err}
+		return &InUseError{addr: addr, Who: "another process", err: err}
 	case errors.Is(err, syscall.EACCES):
 		return fmt.Errorf("listen %s: not permitted: ports below 1024 need the capability CAP_NET_BIND_SERVICE: %w", addr, err)
 	}
@@ -176,7 +181,7 @@ func removeDead(path string) error {
 	if err == nil {
 		owner := peerOwner(c)
 		_ = c.Close() // it has told what we wanted
-		return &inUseError{addr: "unix:" + path, who: owner, err: syscall.EADDRINUSE}
+		return &InUseError{addr: "unix:" + path, Who: owner, err: syscall.EADDRINUSE}
 	}
 	if !errors.Is(err, syscall.ECONNREFUSED) {
 		return fmt.Errorf("listen unix:%s: cannot tell whether the socket is in use: %w", path, err)
