@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"syscall"
 
 	"github.com/guado-server/guado/internal/child"
@@ -20,19 +21,8 @@ func Exec(c *Config, p *Program, environ []string, log *slog.Logger) error {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	who, err := account(&p.Account)
+	who, env, err := surroundings(c, p, environ)
 	if err != nil {
-		return err
-	}
-	env, err := c.Environ(p, who.Identity.Environ(environ))
-	if err != nil {
-		return err
-	}
-	in, err := runtime.Locate(environ, p.Python, p.Dir, c.Dir)
-	switch {
-	case err == nil:
-		env = in.Environ(env)
-	case p.Python != "":
 		return err
 	}
 	if with, err := withPackage(c, p, environ, env, log, who); err == nil {
@@ -58,6 +48,45 @@ func Exec(c *Config, p *Program, environ []string, log *slog.Logger) error {
 		}
 	}
 	return fmt.Errorf("%s: %w", path, err)
+}
+
+// surroundings are as whom and with which environment a program runs.
+func surroundings(c *Config, p *Program, environ []string) (who child.Child, env []string, err error) {
+	if who, err = account(&p.Account); err != nil {
+		return who, nil, err
+	}
+	if env, err = c.Environ(p, who.Identity.Environ(environ)); err != nil {
+		return who, nil, err
+	}
+	in, err := runtime.Locate(environ, p.Python, p.Dir, c.Dir)
+	switch {
+	case err == nil:
+		env = in.Environ(env)
+	case p.Python != "":
+		return who, nil, err
+	}
+	return who, env, nil
+}
+
+// FindCommand gives the file that a program executes, or an error when there is none. c
+// has been resolved.
+func FindCommand(c *Config, p *Program, environ []string) (string, error) {
+	who, env, err := surroundings(c, p, environ)
+	if err != nil {
+		return "", err
+	}
+	who.Path, who.Dir, who.Env = p.Command[0], p.Dir, env
+	path, err := who.Find()
+	if err != nil {
+		return "", err
+	}
+	if !filepath.IsAbs(path) {
+		path = filepath.Join(p.Dir, path)
+	}
+	if _, err := os.Stat(path); err != nil {
+		return "", &child.NoCommandError{Command: path}
+	}
+	return path, nil
 }
 
 // withPackage lets a program of a group import guado as the group's workers do: what it

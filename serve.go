@@ -84,6 +84,8 @@ func (h *host) serve(ctx context.Context, s *Server) error {
 	<-done
 	if n := h.edge.UnderWay(); n > 0 {
 		h.log.Info("stopping once the requests under way are answered", "requests", n, "at_most", h.config.Server.GracefulTimeout.String())
+	} else if errors.Is(err, ErrNeverReady) {
+		h.log.Info("stopping: the only application cannot be started")
 	} else {
 		h.log.Info("stopping")
 	}

@@ -13,6 +13,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/guado-server/guado"
 	"github.com/guado-server/guado/internal/config"
 	"github.com/guado-server/guado/internal/runtime"
 	"github.com/guado-server/guado/python"
@@ -26,24 +27,43 @@ func (c *command) check() *cobra.Command {
 		Short: "Check a configuration, and with --load import its applications",
 		Example: example(
 			"guado check", "guado.toml in this folder",
-			"guado check --load --config prod.toml", "also interpreter, packages and imports",
+			"guado check --load --config prod.toml", "also interpreter, imports and commands",
 		),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			cfg, err := c.load(s, args, false)
 			if err != nil {
 				return err
 			}
+			missing := c.missingCommands(cfg)
+			for _, text := range missing {
+				c.tell("%s\n", text)
+			}
 			if load {
 				if err := c.importAll(cmd.Context(), cfg); err != nil {
 					return failed(err)
+				}
+				if len(missing) > 0 {
+					return failed(fmt.Errorf("%s cannot be started", count(len(missing), "program")))
 				}
 			}
 			return c.say("ok: " + parts(cfg) + "\n")
 		},
 	}
 	s = addSource(cmd)
-	cmd.Flags().BoolVar(&load, "load", false, "import the applications, as a worker would")
+	cmd.Flags().BoolVar(&load, "load", false, "import the applications, as a worker would, and fail when the command of a program is not there")
 	return cmd
+}
+
+// missingCommands tells of programs whose command is not there: perhaps not yet, or not
+// on this machine.
+func (c *command) missingCommands(cfg *config.Config) (told []string) {
+	for i := range cfg.Programs {
+		p := cfg.Programs[i].Instance(1)
+		if _, err := guado.FindCommand(cfg, &p, c.environ); err != nil {
+			told = append(told, fmt.Sprintf("program %s cannot be started here: %s", cfg.Programs[i].Name, err))
+		}
+	}
+	return told
 }
 
 // parts counts what a configuration consists of.

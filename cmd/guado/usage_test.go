@@ -29,6 +29,8 @@ var usages = []struct {
 	{"check --config good.toml", 0, []string{"ok: 1 app, 1 mount"}},
 	{"check --load --config good.toml", 0, []string{"hello: WSGI application hello", "ok: 1 app"}},
 	{"check --load hello", 0, []string{"ok: 1 app"}},
+	{"check --config nothere.toml", 0, []string{`program gone cannot be started here: there is no command "nosuch-command" on the PATH`, `program file cannot be started here: there is no command "DIR/run"`, "ok: 1 app, 1 mount, 2 programs"}},
+	{"check --load --config nothere.toml", 1, []string{"program gone cannot be started here", "guado: 2 programs cannot be started"}},
 
 	{"check --load broken", 1, []string{"broken.py\", line 1", "ModuleNotFoundError: No module named 'nothere_at_all'", "hint: ", "guado: 1 app cannot be loaded"}},
 	{"serve --listen TAKEN hello", 1, []string{"guado: ", "TAKEN", "in use"}},
@@ -72,7 +74,8 @@ var usages = []struct {
 func TestExitCodesAndMessages(t *testing.T) {
 	dir := project(t, map[string]string{
 		"hello.py": hello, "broken.py": "import nothere_at_all\n", "asgi2.py": "class app:\n    def __init__(self, scope): pass\n    async def __call__(self, receive, send): pass\n",
-		"good.toml": "[[app]]\ntarget = \"hello\"\n", "wrong.toml": "[server]\nlisten = [\"x:y:z\"]\n[[app]]\ntarget = \"hello\"\ntreads = 1\n", "syntax.toml": "[server\n",
+		"nothere.toml": "[[app]]\ntarget = \"hello\"\n[[program]]\nname = \"gone\"\ncommand = [\"nosuch-command\"]\n[[program]]\nname = \"file\"\ncommand = [\"./run\"]\n",
+		"good.toml":    "[[app]]\ntarget = \"hello\"\n", "wrong.toml": "[server]\nlisten = [\"x:y:z\"]\n[[app]]\ntarget = \"hello\"\ntreads = 1\n", "syntax.toml": "[server\n",
 		"syntax.py": "x = 1\ndef broken(:\n    pass\n", "away.toml": "[server]\nlisten = [\"127.0.0.1:0\"]\n[[app]]\ntarget = \"nosuch:app\"\n",
 	})
 	taken, err := net.Listen("tcp", "127.0.0.1:0")

@@ -85,7 +85,7 @@ func ListenAll(addrs []string) ([]net.Listener, error) {
 type InUseError struct {
 	Who  string // has it: "gunicorn (pid 71)"
 	addr string
-	err       error
+	err  error
 }
 
 func (e *InUseError) Error() string { return fmt.Sprintf("listen %s: in use by %s", e.addr, e.Who) }

@@ -80,7 +80,7 @@ func (g *Group) ReplaceSlotSoon(slot string, why Reason) error {
 // RestartAll is [Group.Restart], and waits until all serve. Its error says why the first
 // could not boot.
 func (g *Group) RestartAll(ctx context.Context) error {
-	var all []chan error
+	all := make([]chan error, 0, len(g.slots))
 	for _, s := range g.slots {
 		done := make(chan error, 1)
 		s.order(order{what: restart, why: ByOperator, done: done})
