@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strconv"
 
 	"github.com/guado-server/guado/internal/child"
 	"github.com/guado-server/guado/internal/config"
@@ -43,7 +44,7 @@ func workerCommand(g *config.Group, in *runtime.Interpreter, cache *runtime.Cach
 		return supervise.Command{}, fmt.Errorf("group %s: %w", g.Name, err)
 	}
 	return supervise.Command{
-		Path: in.Executable, Args: []string{"-u", "-c", bootstrap}, Dir: g.Dir, Child: who,
+		Path: in.Executable, Args: []string{"-u", "-c", title(g.Name) + bootstrap}, Dir: g.Dir, Child: who,
 		Env: func() ([]string, error) {
 			env, err := g.Environ(who.Identity.Environ(environ))
 			return in.Environ(env), err
@@ -57,6 +58,10 @@ func workerCommand(g *config.Group, in *runtime.Interpreter, cache *runtime.Cach
 		},
 	}, nil
 }
+
+// title is a statement that does nothing, for those who look at processes with ps: the
+// interpreter finds its environment by its name, so that must not be another.
+func title(group string) string { return strconv.QuoteToASCII("guado worker "+group+" {slot}") + ";" }
 
 // lifetime is after what a worker of a group is replaced.
 func lifetime(g *config.Group) supervise.Limits {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
@@ -84,6 +85,9 @@ func TestWorkersAreListedAndRestarted(t *testing.T) {
 	})
 	if before[0].Slot != "p01" || before[0].Group != "hello" || before[1].PID == 0 {
 		t.Fatalf("%+v", before)
+	}
+	if line, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", before[1].PID)); err == nil && !strings.Contains(string(line), "\x00\"guado worker hello p02\";") {
+		t.Errorf("the system's ps shows %q", line)
 	}
 	r := run(t, dir, "ps")
 	if !regexp.MustCompile(`(?m)^SLOT +GROUP +STATE +FOR +PID .*\np01 +hello +serving +\d+s +` + "[0-9]+ ").MatchString(r.out) {

@@ -79,7 +79,7 @@ func (o *Options) settled() time.Duration {
 // Command is what a worker's process is.
 type Command struct {
 	Path string   // the interpreter
-	Args []string // after it
+	Args []string // after it; {slot} stands for the slot
 	Dir  string
 	// Env gives the environment, without GUADO_LINK and GUADO_PACKAGE. It is asked
 	// before each start, so that a restarted worker gets a rotated secret.

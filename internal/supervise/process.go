@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -52,7 +54,10 @@ func startProcess(o *Options, slot, code string, environ []string, j *journal) (
 	}
 	files, env := l.Child()
 	c := o.Command.Child
-	c.Path, c.Args, c.Dir, c.Files, c.Terminal, c.Name = o.Command.Path, o.Command.Args, o.Command.Dir, files, o.Terminal, slot
+	c.Path, c.Args, c.Dir, c.Files, c.Terminal, c.Name = o.Command.Path, slices.Clone(o.Command.Args), o.Command.Dir, files, o.Terminal, slot
+	for i, arg := range c.Args {
+		c.Args[i] = strings.ReplaceAll(arg, "{slot}", slot)
+	}
 	c.Env = append(append([]string{}, environ...), "GUADO_LINK="+env, "GUADO_PACKAGE="+code)
 	p := &process{link: l, told: make(chan struct{})}
 	if o.Terminal {
