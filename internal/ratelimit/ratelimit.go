@@ -35,7 +35,6 @@ type Handler struct {
 	rate   rate.Limit
 	burst  int
 	size   int
-	now    func() time.Time
 
 	mu      sync.Mutex // guards the rest
 	clients map[netip.Addr]*list.Element
@@ -54,7 +53,7 @@ func New(next exchange.Handler, o Options) *Handler {
 	}
 	return &Handler{
 		next: next, exempt: o.Exempt, rate: rate.Limit(float64(o.Requests) / o.Period.Seconds()), burst: o.Burst,
-		size: tableSize, now: time.Now, clients: map[netip.Addr]*list.Element{},
+		size: tableSize, clients: map[netip.Addr]*list.Element{},
 	}
 }
 
@@ -62,7 +61,7 @@ func New(next exchange.Handler, o Options) *Handler {
 func (h *Handler) Serve(x *exchange.Exchange) {
 	from, ok := address.Client(x)
 	if ok && !h.exempt.Has(x) {
-		if wait := h.take(address.Home(from)); wait > 0 {
+		if wait := h.take(address.Home(from), x.Received); wait > 0 {
 			x.Fail(&exchange.Problem{Status: 429, Code: "rate_limited", RetryAfter: int(math.Ceil(wait.Seconds()))})
 			return
 		}
@@ -72,11 +71,14 @@ func (h *Handler) Serve(x *exchange.Exchange) {
 
 // take counts one request of a client; how long it must wait first, when it may not yet.
 // A refused request takes nothing, so that who keeps asking is let in again all the same.
-func (h *Handler) take(home netip.Addr) time.Duration {
-	now := h.now()
+func (h *Handler) take(home netip.Addr, now time.Time) time.Duration {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	ticket := h.bucket(home).ReserveN(now, 1)
+	bucket := h.bucket(home)
+	if bucket.AllowN(now, 1) {
+		return 0
+	}
+	ticket := bucket.ReserveN(now, 1)
 	wait := ticket.DelayFrom(now)
 	if wait > 0 {
 		ticket.CancelAt(now)

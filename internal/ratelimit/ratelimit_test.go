@@ -8,30 +8,33 @@ import (
 	"github.com/guado-server/guado/internal/address"
 )
 
-func limiter(o Options) (h *Handler, clock *time.Time) {
-	h = New(nil, o)
-	now := time.Unix(1e9, 0)
-	h.now = func() time.Time { return now }
-	return h, &now
+// limiter is one with a clock that the test sets.
+type limiter struct {
+	*Handler
+	now time.Time
 }
 
+func newLimiter(o Options) *limiter { return &limiter{New(nil, o), time.Unix(1e9, 0)} }
+
+func (l *limiter) take(home netip.Addr) time.Duration { return l.Handler.take(home, l.now) }
+
 func TestTokensComeBackWithTimeAndARefusalCostsNone(t *testing.T) {
-	h, now := limiter(Options{Requests: 60, Period: time.Minute, Burst: 2})
+	h := newLimiter(Options{Requests: 60, Period: time.Minute, Burst: 2})
 	a := netip.MustParseAddr("192.0.2.1")
 	for i, want := range []time.Duration{0, 0, time.Second, time.Second} {
 		if got := h.take(a); got != want {
 			t.Errorf("request %d must wait for %v, want %v", i+1, got, want)
 		}
 	}
-	*now = now.Add(250 * time.Millisecond)
+	h.now = h.now.Add(250 * time.Millisecond)
 	if got := h.take(a); got != 750*time.Millisecond {
 		t.Errorf("a quarter of a second later: %v", got)
 	}
-	*now = now.Add(750 * time.Millisecond)
+	h.now = h.now.Add(750 * time.Millisecond)
 	if got := h.take(a); got != 0 {
 		t.Errorf("a second later: %v", got)
 	}
-	*now = now.Add(time.Hour)
+	h.now = h.now.Add(time.Hour)
 	for range 2 {
 		if got := h.take(a); got != 0 {
 			t.Errorf("an hour later: %v", got)
@@ -43,7 +46,7 @@ func TestTokensComeBackWithTimeAndARefusalCostsNone(t *testing.T) {
 }
 
 func TestTheTableIsBoundedAndForgetsWhoWasSeenLeastRecently(t *testing.T) {
-	h, _ := limiter(Options{Requests: 1, Period: time.Hour})
+	h := newLimiter(Options{Requests: 1, Period: time.Hour})
 	h.size = 3
 	at := func(n byte) netip.Addr { return netip.AddrFrom4([4]byte{192, 0, 2, n}) }
 	for n := range byte(3) {
@@ -75,7 +78,7 @@ func TestAClientHasAllOfItsIPv6Network(t *testing.T) {
 }
 
 func BenchmarkARequestOfOneOfManyClients(b *testing.B) {
-	h := New(nil, Options{Requests: 1 << 30, Period: time.Second})
+	h := newLimiter(Options{Requests: 1 << 30, Period: time.Second})
 	var n uint32
 	for b.Loop() {
 		n++
