@@ -191,6 +191,7 @@ func (p *Pool) Cordon(l *link.Link) {
 			continue
 		}
 		w.leaving = true
+		p.startTicking() // for requests that have their seat and are not sent yet
 		for k := range w.sides {
 			for f := w.sides[k].flights.first; f != nil; f = f.next {
 				if f.waiting() {

@@ -81,6 +81,9 @@ func (p *Pool) tickSide(w *worker, k kind, now time.Time) bool {
 			continue
 		}
 		again = again || f.timed
+		if w.leaving && w.revokes {
+			again = p.recall(f) || again
+		}
 		if s.flights.n <= s.limit || k != wsgi || !f.waiting() {
 			continue
 		}
@@ -94,6 +97,15 @@ func (p *Pool) tickSide(w *worker, k kind, now time.Time) bool {
 		}
 	}
 	return again
+}
+
+// recall takes a request back from a worker that was cordoned, and reports whether it is
+// still on its way there: it had its seat before, and is not in the ring yet.
+func (p *Pool) recall(f *flight) (coming bool) {
+	if f.waiting() {
+		f.tell(newsRequeue)
+	}
+	return f.x.Load() != nil && f.stream.Load() == nil
 }
 
 func (p *Pool) othersMoved(w *worker) bool {
