@@ -9,6 +9,9 @@ seconds=${1:-2}
 [ $# -gt 0 ] || set -- thread address
 out=$(mktemp -d)
 trap 'rm -rf "$out"' EXIT
+# One that hangs is ended, and what it is gets said.
+limit=
+if command -v timeout >/dev/null; then limit="timeout -s ABRT $((seconds + 60))"; fi
 core=$(ls ../*.c | grep -v -e /wsgi -e /asgi -e /module)
 build() {
     # -w: GCC says of every fence that ThreadSanitizer does not model it.
@@ -26,7 +29,11 @@ for sanitizer in "$@"; do
     build -o "$out/stress" stress.c loop_app.c
     for mode in threads loop mixed; do
         for transport in shm socket; do
-            "$out/stress" "$transport" "$mode" "$seconds"
+            $limit "$out/stress" "$transport" "$mode" "$seconds" || {
+                code=$?
+                echo "stress $transport $mode with the $sanitizer sanitizer: exit $code (124: it hangs)" >&2
+                exit $code
+            }
         done
     done
 done
