@@ -36,6 +36,7 @@ import (
 	"github.com/guado-server/guado/internal/supervise"
 	"github.com/guado-server/guado/internal/upstream"
 	"github.com/guado-server/guado/internal/version"
+	"github.com/guado-server/guado/internal/websocket"
 	"github.com/guado-server/guado/python"
 )
 
@@ -58,28 +59,29 @@ type host struct {
 
 // base is what a running server has under every configuration.
 type base struct {
-	server    *Server
-	current   atomic.Pointer[host]
-	reloads   *reloads
-	log       *slog.Logger
-	instance  string
-	started   time.Time
-	stdout    *supervise.Lines
-	stderr    *supervise.Lines
-	spawner   *child.Spawner
-	spool     *pool.Spool
-	programs  *program.Set
-	held      sync.WaitGroup     // groups that wait for programs
-	unhold    context.CancelFunc // ends that wait
-	executors *executor.Hub
-	gate      *gate.Gate
-	edge      *edge.Server
-	watching  watching
-	manager   *service.Manager // nil: none has started us
-	journal   *admin.Journal
-	admin     atomic.Pointer[admin.Server] // nil: none
-	state     atomic.Value                 // State
-	end       func(cut bool)               // makes Run return
+	server     *Server
+	current    atomic.Pointer[host]
+	reloads    *reloads
+	log        *slog.Logger
+	instance   string
+	started    time.Time
+	stdout     *supervise.Lines
+	stderr     *supervise.Lines
+	spawner    *child.Spawner
+	spool      *pool.Spool
+	programs   *program.Set
+	held       sync.WaitGroup     // groups that wait for programs
+	unhold     context.CancelFunc // ends that wait
+	executors  *executor.Hub
+	gate       *gate.Gate
+	websockets *websocket.Server
+	edge       *edge.Server
+	watching   watching
+	manager    *service.Manager // nil: none has started us
+	journal    *admin.Journal
+	admin      atomic.Pointer[admin.Server] // nil: none
+	state      atomic.Value                 // State
+	end        func(cut bool)               // makes Run return
 }
 
 // now is the host that serves. What may be called at any time begins with it.
@@ -106,6 +108,7 @@ func newHost(ctx context.Context, s *Server) (h *host, err error) {
 	h.log = slog.New(h.journal.Handler(s.Log.Handler()))
 	h.state.Store(Starting)
 	h.spool = pool.NewSpool(spoolOptions(c))
+	h.websockets = websocket.New(websocket.Options{Log: h.log})
 	h.spawner = child.NewSpawner(child.Options{Instance: h.instance, Log: s.Log})
 	defer func(h *host) { // as it is now: an error returns nil
 		if err != nil {

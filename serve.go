@@ -130,6 +130,7 @@ func (h *host) stop(cut context.Context) error {
 	defer cancel()
 	// Before all else, so that nobody waits for what a pause holds.
 	h.gate.Stop()
+	h.endSockets()
 	// 1. No new connections; idle ones close; requests under way finish, and so does
 	// what the applications do behind their answers.
 	if h.edge.Drain(graceful) != nil {
@@ -153,6 +154,7 @@ func (h *host) stop(cut context.Context) error {
 	}
 	cancelSoon()
 	err := h.edge.Close()
+	h.websockets.Close()
 	// 3. Workers: lifespan shutdown, atexit, then signals. Then the programs that they
 	// may need until then.
 	h.unhold()

@@ -46,33 +46,34 @@ type Config struct {
 
 // Server is the host's own part.
 type Server struct {
-	Listen          []string `toml:"listen" default:"127.0.0.1:8000" doc:"Where to listen: \"HOST:PORT\", \"unix:PATH\" (\"unix:PATH?mode=0660\"), \"fd://N\" for an inherited socket, \"systemd\" for all that systemd passed, or \"systemd:NAME\" for one of them. Without a port, $PORT or 8000. The prefix \"http://\" keeps an address plain when [server.tls] is set."`
-	TLS             TLS      `toml:"tls" doc:"Certificate of the TCP listeners. The files are read again when they change."`
-	HTTP2           bool     `toml:"http2" default:"true" doc:"Offer HTTP/2 on TLS listeners."`
-	H2C             bool     `toml:"h2c" default:"false" doc:"Speak HTTP/2 without TLS (prior knowledge) on plain listeners."`
-	TrustedProxies  []string `toml:"trusted_proxies" doc:"Addresses and networks (CIDR) whose Forwarded and X-Forwarded-* fields are believed and who may send the PROXY protocol; \"unix\" means whoever connects over a Unix socket."`
-	Forwarded       string   `toml:"forwarded" default:"auto" enum:"auto,x-forwarded,forwarded,off" doc:"Which fields of a trusted proxy tell of its client: X-Forwarded-* and X-Real-IP, or Forwarded (RFC 7239); auto takes X-Forwarded-* when there are any, else Forwarded; off reads none and drops them all."`
-	ProxyProtocol   bool     `toml:"proxy_protocol" default:"false" doc:"Require a PROXY protocol header (v1 or v2) on each connection; only trusted_proxies may connect then."`
-	AllowHosts      []string `toml:"allow_hosts" doc:"Host names that are answered (\"example.org\", \"*.example.org\"); others get 421. Empty: all."`
-	AllowHeaders    []string `toml:"allow_headers" doc:"Request fields with an underscore or a dot in their name that are let through; all others of that kind are dropped, because X_Foo and X-Foo are the same to WSGI."`
-	ExposeRequestID bool     `toml:"expose_request_id" default:"false" doc:"Answers carry X-Request-ID."`
-	HSTS            Duration `toml:"hsts" default:"0" min:"0" doc:"max-age of Strict-Transport-Security on answers to https requests: \"8760h\" is a year. 0: none, the application's own if it sets one."`
-	AccessLog       string   `toml:"access_log" path:"file" doc:"A file for the access log, \"-\" for standard output, empty for none."`
-	AccessLogFormat string   `toml:"access_log_format" default:"combined" enum:"combined,extended,json" doc:"Form of an access log line: that of Apache and nginx; the same with request id, app, worker and times behind it; or one object of all that."`
-	LogLevel        string   `toml:"log_level" default:"info" enum:"debug,info,warn,error" doc:"Least level that is logged."`
-	LogFormat       string   `toml:"log_format" default:"console" enum:"console,json" doc:"Form of the log on standard error."`
-	Compression     []string `toml:"compression" enum:"gzip,zstd" doc:"Codings offered for answers, in order of preference; never used for event streams."`
-	CompressionMin  Size     `toml:"compression_min" default:"1KiB" min:"0" doc:"Smaller answers are sent as they are."`
-	RequestTimeout  Duration `toml:"request_timeout" default:"0" min:"0" doc:"Time from the head of the request to the head of its answer, without the upload of a body that is spooled, waiting for a worker included; over it the client gets 504. 0: none."`
-	GracefulTimeout Duration `toml:"graceful_timeout" default:"25s" min:"0" doc:"How long a stop waits for requests under way, and for work behind their answers, before it cuts them."`
-	ExitTimeout     Duration `toml:"exit_timeout" default:"5s" min:"0" doc:"How long a worker may then take to end what was cut, for lifespan shutdown and for atexit before it is killed."`
-	Transport       string   `toml:"transport" default:"auto" enum:"auto,shm,socket" doc:"How the host talks to workers: shared memory (Linux) or a Unix socket; auto takes shared memory where there is one."`
-	Ring            Size     `toml:"ring" default:"1MiB" min:"64KiB" doc:"Size of each shared memory ring, a power of two."`
-	StateDir        string   `toml:"state_dir" path:"dir" doc:"What must survive a restart. Empty: $XDG_STATE_HOME/guado."`
-	CacheDir        string   `toml:"cache_dir" path:"dir" doc:"The unpacked worker package and compiled extensions. Empty: $GUADO_CACHE_DIR, else $XDG_CACHE_HOME/guado."`
-	Limits          Limits   `toml:"limits" doc:"What a client may send."`
-	Timeouts        Timeouts `toml:"timeouts" doc:"How long a client may take. Idle times are of progress: each byte that moves starts them again."`
-	Spool           Spool    `toml:"spool" doc:"Request bodies of WSGI apps are collected before a thread is taken: first in memory, then on disk, then 503."`
+	Listen          []string  `toml:"listen" default:"127.0.0.1:8000" doc:"Where to listen: \"HOST:PORT\", \"unix:PATH\" (\"unix:PATH?mode=0660\"), \"fd://N\" for an inherited socket, \"systemd\" for all that systemd passed, or \"systemd:NAME\" for one of them. Without a port, $PORT or 8000. The prefix \"http://\" keeps an address plain when [server.tls] is set."`
+	TLS             TLS       `toml:"tls" doc:"Certificate of the TCP listeners. The files are read again when they change."`
+	HTTP2           bool      `toml:"http2" default:"true" doc:"Offer HTTP/2 on TLS listeners."`
+	H2C             bool      `toml:"h2c" default:"false" doc:"Speak HTTP/2 without TLS (prior knowledge) on plain listeners."`
+	TrustedProxies  []string  `toml:"trusted_proxies" doc:"Addresses and networks (CIDR) whose Forwarded and X-Forwarded-* fields are believed and who may send the PROXY protocol; \"unix\" means whoever connects over a Unix socket."`
+	Forwarded       string    `toml:"forwarded" default:"auto" enum:"auto,x-forwarded,forwarded,off" doc:"Which fields of a trusted proxy tell of its client: X-Forwarded-* and X-Real-IP, or Forwarded (RFC 7239); auto takes X-Forwarded-* when there are any, else Forwarded; off reads none and drops them all."`
+	ProxyProtocol   bool      `toml:"proxy_protocol" default:"false" doc:"Require a PROXY protocol header (v1 or v2) on each connection; only trusted_proxies may connect then."`
+	AllowHosts      []string  `toml:"allow_hosts" doc:"Host names that are answered (\"example.org\", \"*.example.org\"); others get 421. Empty: all."`
+	AllowHeaders    []string  `toml:"allow_headers" doc:"Request fields with an underscore or a dot in their name that are let through; all others of that kind are dropped, because X_Foo and X-Foo are the same to WSGI."`
+	ExposeRequestID bool      `toml:"expose_request_id" default:"false" doc:"Answers carry X-Request-ID."`
+	HSTS            Duration  `toml:"hsts" default:"0" min:"0" doc:"max-age of Strict-Transport-Security on answers to https requests: \"8760h\" is a year. 0: none, the application's own if it sets one."`
+	AccessLog       string    `toml:"access_log" path:"file" doc:"A file for the access log, \"-\" for standard output, empty for none."`
+	AccessLogFormat string    `toml:"access_log_format" default:"combined" enum:"combined,extended,json" doc:"Form of an access log line: that of Apache and nginx; the same with request id, app, worker and times behind it; or one object of all that."`
+	LogLevel        string    `toml:"log_level" default:"info" enum:"debug,info,warn,error" doc:"Least level that is logged."`
+	LogFormat       string    `toml:"log_format" default:"console" enum:"console,json" doc:"Form of the log on standard error."`
+	Compression     []string  `toml:"compression" enum:"gzip,zstd" doc:"Codings offered for answers, in order of preference; never used for event streams."`
+	CompressionMin  Size      `toml:"compression_min" default:"1KiB" min:"0" doc:"Smaller answers are sent as they are."`
+	RequestTimeout  Duration  `toml:"request_timeout" default:"0" min:"0" doc:"Time from the head of the request to the head of its answer, without the upload of a body that is spooled, waiting for a worker included; over it the client gets 504. 0: none."`
+	GracefulTimeout Duration  `toml:"graceful_timeout" default:"25s" min:"0" doc:"How long a stop waits for requests under way, and for work behind their answers, before it cuts them."`
+	ExitTimeout     Duration  `toml:"exit_timeout" default:"5s" min:"0" doc:"How long a worker may then take to end what was cut, for lifespan shutdown and for atexit before it is killed."`
+	Transport       string    `toml:"transport" default:"auto" enum:"auto,shm,socket" doc:"How the host talks to workers: shared memory (Linux) or a Unix socket; auto takes shared memory where there is one."`
+	Ring            Size      `toml:"ring" default:"1MiB" min:"64KiB" doc:"Size of each shared memory ring, a power of two."`
+	StateDir        string    `toml:"state_dir" path:"dir" doc:"What must survive a restart. Empty: $XDG_STATE_HOME/guado."`
+	CacheDir        string    `toml:"cache_dir" path:"dir" doc:"The unpacked worker package and compiled extensions. Empty: $GUADO_CACHE_DIR, else $XDG_CACHE_HOME/guado."`
+	Limits          Limits    `toml:"limits" doc:"What a client may send."`
+	Timeouts        Timeouts  `toml:"timeouts" doc:"How long a client may take. Idle times are of progress: each byte that moves starts them again."`
+	WebSocket       WebSocket `toml:"websocket" doc:"WebSockets of ASGI applications. Origin is checked for the upgrades of every mount."`
+	Spool           Spool     `toml:"spool" doc:"Request bodies of WSGI apps are collected before a thread is taken: first in memory, then on disk, then 503."`
 
 	ServerPolicy
 }

@@ -31,6 +31,8 @@ type MountPolicy struct {
 	ReadIdle       *Duration `toml:"read_idle" min:"0" doc:"Request body without progress, in place of server.timeouts.read_idle. 0: no limit."`
 	WriteIdle      *Duration `toml:"write_idle" min:"0" doc:"Answer without progress, in place of server.timeouts.write_idle. 0: no limit."`
 
+	WebSocketOrigins []string `toml:"websocket_origins" doc:"Whose pages may open WebSockets here, in place of server.websocket.origins."`
+
 	SetHeaders    map[string]string `toml:"set_headers" doc:"Fields of answers, in place of those of the same name that the answer has."`
 	AddHeaders    map[string]string `toml:"add_headers" doc:"Fields of answers, beside those of the same name."`
 	RemoveHeaders []string          `toml:"remove_headers" doc:"Fields that are taken off answers."`
@@ -144,6 +146,7 @@ func (r *resolver) checkMountPolicy(m *Mount, path string) {
 		r.wrong(path+".satisfy", path+".satisfy", p.Satisfy, "nobody would be asked for the password: name in allow or deny who is let in without one")
 	}
 	r.checkRate(path, p.RateLimit, p.RateBurst, p.RateExempt)
+	r.checkOrigins(path+".websocket_origins", path+".websocket_origins", p.WebSocketOrigins)
 	r.checkHeaders(p, path)
 	if p.RequestTimeout != nil && m.Kind() != MountApp {
 		r.wrong(path+".request_timeout", path+".request_timeout", p.RequestTimeout.String(), "is for app mounts only; an upstream has answer_timeout")

@@ -56,6 +56,7 @@ func (r *resolver) checkServerPolicy() {
 	if host := strings.ToLower(s.CanonicalHost); host != "" && (strings.HasPrefix(host, "*") || !hostForm.MatchString(host)) {
 		r.wrong("server.canonical_host", "server.canonical_host", s.CanonicalHost, "must be a host name without scheme or port, as \"www.example.org\"")
 	}
+	r.checkOrigins("server.websocket.origins", "server.websocket.origins", r.Server.WebSocket.Origins)
 	r.checkRate("server", s.RateLimit, s.RateBurst, s.RateExempt)
 	r.checkAddresses("server.maintenance.allow", s.Maintenance.Allow)
 	if s.Maintenance.Page != "" {

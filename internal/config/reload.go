@@ -58,6 +58,7 @@ var classes = map[string]Class{
 	"server.pause.*":           Live,
 	"server.timeouts.*":        Live,
 	"server.spool.*":           Live,
+	"server.websocket.*":       Live,
 	"metrics.enabled":          Restart,
 	"metrics.listen":           Live,
 	"health.*":                 Live,

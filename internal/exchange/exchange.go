@@ -219,6 +219,8 @@ type Exchange struct {
 	User    string        // whose password was right, for logs
 	Timeout time.Duration // to the head of the answer, in place of the app's; 0: it does not, negative: none
 
+	Upgrader Upgrader // of a request whose Upgrade is "websocket"; nil: it cannot become one
+
 	// Set on the road, read by the access log, the figures and the trace.
 	Worker  string        // slot that answered: "p01"
 	Waited  time.Duration // in the admission queue
@@ -243,7 +245,7 @@ func (x *Exchange) Reset() {
 	x.Request = Request{Fields: fields}
 	x.Answer, x.Root, x.App, x.Meter = nil, nil, "", nil
 	x.Worker, x.Waited, x.Worked, x.Problem, x.Trace = "", 0, 0, nil, Trace{}
-	x.User, x.Timeout = "", 0
+	x.User, x.Timeout, x.Upgrader = "", 0, nil
 	x.gone.Store(uint32(Present))
 	select {
 	case <-x.bell:

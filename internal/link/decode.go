@@ -39,6 +39,11 @@ func skipField(p []byte, at int) (int, bool) {
 	return skip(p, at+8, name+value)
 }
 
+// Accepts reports whether a COMMIT is that of an accepted WebSocket.
+func Accepts(payload []byte) bool {
+	return len(payload) > 1 && binary.LittleEndian.Uint16(payload) == 101
+}
+
 // DecodeHead reads the payload of a COMMIT or INFORMATIONAL frame: the head, and the
 // body bytes that came with it. Fields are appended to fields[:0] and, like body,
 // point into payload. An error means that the worker broke the protocol: hand it to

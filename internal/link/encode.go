@@ -14,6 +14,7 @@ const (
 	requestExpect   = 2
 	requestTrailers = 4
 	requestHead     = 8
+	requestSocket   = 16
 )
 
 // AppendRequest appends the REQUEST payload of x to dst: everything ready to use by
@@ -23,7 +24,7 @@ const (
 func AppendRequest(dst []byte, x *exchange.Exchange, app uint16, wsgi bool, inline ...[]byte) []byte {
 	le := binary.LittleEndian
 	dst = append(dst, byte(x.Version), 0)
-	dst = le.AppendUint16(dst, requestFlags(x))
+	dst = le.AppendUint16(dst, requestFlags(x, wsgi))
 	dst = le.AppendUint16(dst, app)
 	countAt := len(dst)
 	dst = le.AppendUint16(dst, 0)
@@ -75,7 +76,7 @@ func AppendRequest(dst []byte, x *exchange.Exchange, app uint16, wsgi bool, inli
 	return dst
 }
 
-func requestFlags(x *exchange.Exchange) (f uint16) {
+func requestFlags(x *exchange.Exchange, wsgi bool) (f uint16) {
 	if x.Length < 0 {
 		f |= requestNoLength
 	}
@@ -87,6 +88,9 @@ func requestFlags(x *exchange.Exchange) (f uint16) {
 	}
 	if x.Method == "HEAD" {
 		f |= requestHead
+	}
+	if x.Upgrader != nil && !wsgi {
+		f |= requestSocket
 	}
 	return f
 }
@@ -214,6 +218,12 @@ func appendHeaders(dst []byte, x *exchange.Exchange) ([]byte, uint16) {
 	if !lengthSent && x.Length > 0 { // a body of unknown length that was spooled
 		dst = appendLength(dst, "content-length", x.Length)
 		count++
+	}
+	if x.Upgrader != nil {
+		// They speak of the connection and were taken out, but applications ask for them.
+		dst = appendField(dst, "connection", "Upgrade")
+		dst = appendField(dst, "upgrade", "websocket")
+		count += 2
 	}
 	if x.ID != "" {
 		dst = appendField(dst, "x-request-id", x.ID)

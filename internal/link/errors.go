@@ -19,6 +19,10 @@ func corrupt(format string, args ...any) error {
 	return fmt.Errorf("%w: "+format, append([]any{ErrCorrupt}, args...)...)
 }
 
+// Corrupt is an [ErrCorrupt] for [Stream.Refuse]: what a frame says that the link itself
+// cannot judge.
+func Corrupt(format string, args ...any) error { return corrupt(format, args...) }
+
 // BootError is the worker's FAILED: it could not boot and exits.
 type BootError struct {
 	Stage     string `json:"stage"` // import, factory, kind, lifespan, handshake, environment

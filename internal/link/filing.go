@@ -66,7 +66,7 @@ func (s *Stream) file(h header, p shared) error {
 		s.mu.Unlock()
 		return nil // stale: its stream ended while the frame was under way
 	}
-	next, err := s.life.after(h)
+	next, err := s.life.after(h, s.socket)
 	if err == nil && (s.revoked || !s.requested) {
 		err = corrupt("%v for a request that the worker does not have", h.kind)
 	}
@@ -111,6 +111,42 @@ func (s *Stream) cut(id uint32, excess string) {
 	}
 }
 
+// maxCloseReason is what a close frame holds.
+const maxCloseReason = 123
+
+// costOf is what a frame of MESSAGE takes of the credit.
+func costOf(h header, n int) (int, error) {
+	switch {
+	case h.arg != MessageText && h.arg != MessageBinary:
+		return 0, corrupt("MESSAGE of kind %d", h.arg)
+	case h.flags&More == 0:
+		return n + MessageCost, nil
+	case n == 0:
+		return 0, corrupt("MESSAGE that goes on after nothing")
+	}
+	return n, nil
+}
+
+// message files a message, or a part of one behind what is here of it. Under mu.
+func (s *Stream) message(r record, p shared) error {
+	cost, err := costOf(header{flags: r.flags, arg: r.arg}, r.n)
+	if err == nil {
+		err = s.charge(cost)
+	}
+	if err != nil {
+		return err
+	}
+	in := s.in
+	p.appendTo(&in.mem)
+	if k := len(in.recs); k > 0 && in.recs[k-1].kind == KindMessageUp && in.recs[k-1].flags&More != 0 {
+		in.recs[k-1].n += r.n
+		in.recs[k-1].flags = r.flags
+		return nil
+	}
+	in.recs = append(in.recs, r)
+	return nil
+}
+
 // chargeFile counts a file against the credit. Under mu.
 func (s *Stream) chargeFile() error {
 	if s.files.allow == 0 {
@@ -139,7 +175,7 @@ func (s *Stream) keep(h header, p shared) error {
 		return corrupt("%v between fragments of COMMIT", h.kind)
 	}
 	r := record{kind: h.kind, flags: h.flags, arg: h.arg, at: len(in.mem.b), n: p.len()}
-	if len(in.recs) >= maxRecords && h.kind != KindResponseBody {
+	if len(in.recs) >= maxRecords && h.kind != KindResponseBody && h.kind != KindMessageUp {
 		s.excess = "too many frames that the client has not taken"
 		return nil
 	}
@@ -157,6 +193,13 @@ func (s *Stream) keep(h header, p shared) error {
 		}
 	case KindCommit:
 		return s.commit(r, p)
+	case KindMessageUp:
+		return s.message(r, p)
+	case KindClose:
+		if r.n > maxCloseReason {
+			return corrupt("CLOSE with a reason of %d bytes", r.n)
+		}
+		p.appendTo(&in.mem)
 	case KindInformational:
 		if r.at+r.n > maxHead+int(s.l.o.ResponseCredit) {
 			s.excess = "too many early hints that the client has not taken"
@@ -255,6 +298,10 @@ func (s *Stream) discard(h header, p shared, next life) (back grants, err error)
 		}
 		n = len(b) - at - 4
 		scratch.reset()
+	case KindMessageUp:
+		if n, err = costOf(h, p.len()); err != nil {
+			return back, err
+		}
 	case KindFile:
 		if err := s.chargeFile(); err != nil {
 			return back, err

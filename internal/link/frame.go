@@ -18,11 +18,14 @@ const (
 	KindBody      Kind = 0x03
 	KindCancel    Kind = 0x04
 	KindInterrupt Kind = 0x05
-	KindFileGrant Kind = 0x0c // FILE_CREDIT
-	KindGrant     Kind = 0x0d // CREDIT of the host
-	KindDrain     Kind = 0x0e
-	KindPing      Kind = 0x0f
-	KindReply     Kind = 0x10
+	// Of a WebSocket. MESSAGE has the same form in both directions.
+	KindMessage    Kind = 0x06
+	KindDisconnect Kind = 0x07
+	KindFileGrant  Kind = 0x0c // FILE_CREDIT
+	KindGrant      Kind = 0x0d // CREDIT of the host
+	KindDrain      Kind = 0x0e
+	KindPing       Kind = 0x0f
+	KindReply      Kind = 0x10
 )
 
 // Frames from the worker to the host.
@@ -43,6 +46,8 @@ const (
 	KindDone          Kind = 0x4e
 	KindCall          Kind = 0x4f
 	KindCallCancel    Kind = 0x50
+	KindMessageUp     Kind = 0x51 // MESSAGE of the worker
+	KindClose         Kind = 0x52
 )
 
 // KindPad fills the rest of a ring before it starts again.
@@ -51,6 +56,7 @@ const KindPad Kind = 0x7f
 var kindNames = map[Kind]string{
 	KindHello: "HELLO", KindRequest: "REQUEST", KindBody: "BODY", KindCancel: "CANCEL",
 	KindInterrupt: "INTERRUPT", KindFileGrant: "FILE_CREDIT", KindGrant: "CREDIT", KindDrain: "DRAIN", KindPing: "PING",
+	KindMessage: "MESSAGE", KindDisconnect: "DISCONNECT", KindMessageUp: "MESSAGE", KindClose: "CLOSE",
 	KindReady: "READY", KindCommit: "COMMIT", KindStarted: "STARTED",
 	KindInformational: "INFORMATIONAL", KindResponseBody: "RESPONSE_BODY",
 	KindTrailers: "TRAILERS", KindFile: "FILE", KindCredit: "CREDIT", KindPong: "PONG",
@@ -92,6 +98,16 @@ const (
 	AbortProtocol  uint32 = 2
 	AbortCancelled uint32 = 3
 )
+
+// Arg of MESSAGE.
+const (
+	MessageText   uint32 = 1
+	MessageBinary uint32 = 2
+)
+
+// MessageCost is what a message costs of the credit beside its bytes, so that empty
+// ones are bounded too. It is paid with the frame that completes it.
+const MessageCost = 64
 
 const (
 	headerSize = 16

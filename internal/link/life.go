@@ -24,17 +24,19 @@ var moves = [...]map[Kind]life{
 }
 
 // after gives the part of the life that a frame leads to.
-func (l life) after(h header) (life, error) {
-	next, ok := move(l, h.kind)
+func (l life) after(h header, socket bool) (life, error) {
+	next, ok := move(l, h.kind, socket)
 	switch {
 	case !ok:
 		return l, corrupt("%v %v", h.kind, l)
-	case h.flags&More != 0 && (h.kind != KindCommit || h.flags&(End|Busy) != 0):
+	case h.flags&More != 0 && (h.kind != KindCommit && h.kind != KindMessageUp || h.flags&(End|Busy) != 0):
 		return l, corrupt("%v with flags 0x%02x", h.kind, uint8(h.flags))
 	case h.flags&More != 0:
 		return l, nil
-	case h.kind == KindTrailers && h.flags&End == 0:
-		return l, corrupt("TRAILERS without END")
+	case (h.kind == KindTrailers || h.kind == KindClose) && h.flags&End == 0:
+		return l, corrupt("%v without END", h.kind)
+	case h.kind == KindMessageUp && h.flags&End != 0:
+		return l, corrupt("MESSAGE with END")
 	case h.flags&End == 0 && h.flags&Busy != 0:
 		return l, corrupt("%v with BUSY and without END", h.kind)
 	case next != lifeBody || h.flags&End == 0:
@@ -47,10 +49,13 @@ func (l life) after(h header) (life, error) {
 }
 
 // move looks the table up without the cost of a map on the hot path.
-func move(l life, k Kind) (life, bool) {
+func move(l life, k Kind, socket bool) (life, bool) {
 	switch {
 	case l == lifeHead && k == KindCommit, l == lifeBody && k == KindResponseBody:
 		return lifeBody, true
+	case k == KindMessageUp, k == KindClose:
+		// Whether the head was one of 101 is known to who takes the frames.
+		return lifeBody, socket && l == lifeBody
 	}
 	next, ok := moves[l][k]
 	return next, ok

@@ -61,7 +61,7 @@ func (o *outbox) request(s *Stream, id uint32, p []byte, end bool) error {
 
 // body sends p whole or, when limit bytes of the stream wait already, not at all: a
 // worker that gives credit and does not read must not fill the host.
-func (o *outbox) body(s *Stream, flags Flags, id, arg uint32, p []byte, limit int) (bool, error) {
+func (o *outbox) body(s *Stream, kind Kind, flags Flags, id, arg uint32, p []byte, limit int) (bool, error) {
 	o.mu.Lock()
 	if o.closed {
 		o.mu.Unlock()
@@ -72,7 +72,7 @@ func (o *outbox) body(s *Stream, flags Flags, id, arg uint32, p []byte, limit in
 		o.mu.Unlock()
 		return false, nil
 	}
-	return true, o.finish(&s.line, KindBody, flags, id, arg, p)
+	return true, o.finish(&s.line, kind, flags, id, arg, p)
 }
 
 // finish sends a message, leaves mu, and only then wakes the worker.
@@ -248,4 +248,14 @@ func (o *outbox) close(open []*Stream, exact bool) {
 	}
 	o.first, o.last = nil, nil
 	o.linked.Store(false)
+}
+
+// end sends a last frame of a stream.
+func (o *outbox) end(s *Stream, kind Kind, id, arg uint32, p []byte) error {
+	o.mu.Lock()
+	if o.closed {
+		o.mu.Unlock()
+		return ErrClosed
+	}
+	return o.finish(&s.line, kind, End, id, arg, p)
 }

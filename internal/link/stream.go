@@ -52,6 +52,7 @@ type Stream struct {
 	wantCredit bool       // ring when it grows
 	bytes      allowance  // of the answer's body
 	files      allowance  // of the answer
+	socket     bool       // the request asks for a WebSocket
 	requested  bool       // Request was called
 	sentEnd    bool       // the request's END left
 	cancelled  uint32     // reasons that were sent, as bits
@@ -129,7 +130,7 @@ func (s *Stream) Body(p []byte, f BodyFlag) (int, error) {
 	if n == 0 && flags == 0 {
 		return 0, s.Err()
 	}
-	took, err := s.l.out.body(s, flags, s.id.Load(), arg, p[:n], int(s.l.o.RequestCredit))
+	took, err := s.l.out.body(s, KindBody, flags, s.id.Load(), arg, p[:n], int(s.l.o.RequestCredit))
 	if took && err == nil {
 		return n, nil
 	}
@@ -361,7 +362,7 @@ func (s *Stream) begin(id uint32, b Bell) {
 	s.credit, s.wantCredit = int64(s.l.o.RequestCredit), false
 	s.bytes.reset(s.l.o.ResponseCredit)
 	s.files.reset(s.l.o.FileCredit)
-	s.requested, s.sentEnd, s.cancelled = false, false, 0
+	s.requested, s.sentEnd, s.cancelled, s.socket = false, false, 0, false
 	s.dropping, s.abandoned, s.revoked, s.ended = false, false, false, false
 	s.excess = ""
 	s.started.Store(false)

@@ -18,7 +18,7 @@ func (f *flight) attend(s *link.Stream, x *exchange.Exchange) (verdict, *exchang
 		ended := s.Err() // before Take: frames that came before the end are still there
 		f.frames = s.Take(f.frames[:0])
 		for i := range f.frames {
-			v, problem, done := f.deliver(s, x, &f.frames[i])
+			v, problem, done := f.deliver(s, x, &f.frames[i], f.frames[i+1:])
 			if done {
 				f.dropFrames(i + 1)
 				return v, problem
@@ -50,13 +50,20 @@ func (f *flight) attend(s *link.Stream, x *exchange.Exchange) (verdict, *exchang
 }
 
 // deliver passes one frame on to the client. done: the exchange is over for it.
-func (f *flight) deliver(s *link.Stream, x *exchange.Exchange, fr *link.Frame) (v verdict, problem *exchange.Problem, done bool) {
+func (f *flight) deliver(s *link.Stream, x *exchange.Exchange, fr *link.Frame, rest []link.Frame) (v verdict, problem *exchange.Problem, done bool) {
 	var err error
 	if fr.Arg != 0 && (fr.Kind == link.KindCommit || fr.Kind == link.KindResponseBody || fr.Kind == link.KindTrailers) {
 		x.Worked = time.Duration(fr.Arg) * time.Microsecond
 	}
 	switch fr.Kind {
 	case link.KindCommit:
+		if head := (exchange.Head{}); link.Accepts(fr.Payload) {
+			if head, err = f.acceptance(s, fr); err == nil {
+				v, problem = f.upgrade(s, x, &head, rest)
+				return v, problem, true
+			}
+			break
+		}
 		err = f.commit(s, x, fr.Payload)
 	case link.KindResponseBody:
 		err = f.write(s, x, fr.Payload)
@@ -72,6 +79,8 @@ func (f *flight) deliver(s *link.Stream, x *exchange.Exchange, fr *link.Frame) (
 			break
 		}
 		err = x.Answer.Trailers(f.fields)
+	case link.KindMessageUp, link.KindClose:
+		err = refuse(s, link.Corrupt("%v of a WebSocket that was not accepted", fr.Kind))
 	case link.KindAbort:
 		return landed, f.aborted(s, x, fr), true
 	case link.KindDone:
@@ -108,6 +117,22 @@ func (f *flight) commit(s *link.Stream, x *exchange.Exchange, payload []byte) er
 		return nil
 	}
 	return f.write(s, x, body)
+}
+
+// acceptance is a head of 101: the application accepts a WebSocket.
+func (f *flight) acceptance(s *link.Stream, fr *link.Frame) (exchange.Head, error) {
+	head, body, err := link.DecodeHead(fr.Payload, f.fields)
+	switch {
+	case err != nil:
+	case !f.socket:
+		err = link.Corrupt("an answer of 101 to what was no request for a WebSocket")
+	case len(body) > 0 || fr.Flags&link.End != 0:
+		err = link.Corrupt("an answer of 101 with a body or an end")
+	}
+	if err != nil {
+		return head, refuse(s, err)
+	}
+	return head, nil
 }
 
 func (f *flight) write(s *link.Stream, x *exchange.Exchange, p []byte) error {
@@ -238,6 +263,10 @@ func (f *flight) watchClient(s *link.Stream, x *exchange.Exchange) (v verdict, p
 		v, problem = f.depart(s, link.CancelGone, clientProblem(exchange.ErrClientGone))
 		return v, problem, true
 	case exchange.HalfClosed:
+		if f.socket {
+			v, problem = f.depart(s, link.CancelGone, clientProblem(exchange.ErrClientGone))
+			return v, problem, true
+		}
 		if !f.halfTold {
 			f.halfTold = true
 			s.Cancel(link.CancelHalfClosed)

@@ -35,8 +35,6 @@ func (p *Pool) App(o AppOptions) *App {
 	return a
 }
 
-var errWebSocket = errors.New("the websocket scope is not served yet")
-
 // Serve answers x with the application.
 func (a *App) Serve(x *exchange.Exchange) {
 	f := newFlight(a, x)

@@ -28,6 +28,7 @@ const (
 	newsMove     // a free worker waits for it
 	newsRequeue  // its worker stands still
 	newsStopping // the pool is cut
+	newsRestart  // a WebSocket must leave its worker
 )
 
 // flight is one exchange on its way through the pool. It belongs to the goroutine
@@ -39,12 +40,13 @@ type flight struct {
 	kind kind
 	id   string // of the request
 
-	x      atomic.Pointer[exchange.Exchange] // whom ring wakes; nil: nobody
-	pump   atomic.Pointer[pump]              // rung as well
-	stream atomic.Pointer[link.Stream]       // once REQUEST was sent
-	number atomic.Uint32                     // of that stream, for log messages
-	news   atomic.Uint32
-	begun  atomic.Bool // answered: its deadline is no more
+	x       atomic.Pointer[exchange.Exchange] // whom ring wakes; nil: nobody
+	pump    atomic.Pointer[pump]              // rung as well
+	stream  atomic.Pointer[link.Stream]       // once REQUEST was sent
+	session atomic.Pointer[session]           // once a WebSocket was accepted
+	number  atomic.Uint32                     // of that stream, for log messages
+	news    atomic.Uint32
+	begun   atomic.Bool // answered: its deadline is no more
 
 	timed    bool // deadline is set
 	deadline time.Time
@@ -67,13 +69,15 @@ type flight struct {
 	body      held
 	bodySent  int64
 	streaming bool // the body goes on as it comes
+	socket    bool // a WebSocket is asked for
 	retried   bool
 	halfTold  bool
 	sent      time.Time // to the worker, the last time
 	fields    []exchange.Field
 	frames    []link.Frame
 	request   []byte
-	landing   func() // release and free, made once
+	upgraded  *session // that is to begin
+	landing   func()   // release and free, made once
 }
 
 var flights = sync.Pool{New: func() any { return &flight{} }}
@@ -109,6 +113,8 @@ func (f *flight) free() {
 	f.pool, f.app, f.kind = nil, nil, 0
 	f.timed = false
 	f.place, f.seat, f.target, f.refusal, f.again, f.ahead = placeNone, nil, nil, nil, false, false
+	f.session.Store(nil)
+	f.socket = false
 	f.bodySent, f.streaming, f.retried, f.halfTold, f.sent = 0, false, false, false, time.Time{}
 	clear(f.fields[:cap(f.fields)]) // they point into memory of the link
 	clear(f.frames[:cap(f.frames)])
@@ -130,6 +136,8 @@ func (f *flight) Ring() {
 func (f *flight) ring() {
 	if x := f.x.Load(); x != nil {
 		x.Ring()
+	} else if k := f.session.Load(); k != nil {
+		k.Ring()
 	}
 }
 
@@ -161,8 +169,10 @@ func (f *flight) run() (problem *exchange.Problem, owned bool) {
 	if problem := f.learnKind(x); problem != nil {
 		return problem, false
 	}
-	if x.Upgrade == "websocket" && f.kind == asgi {
-		return &exchange.Problem{Status: 501, Code: "websocket_unsupported", Err: errWebSocket}, false
+	if f.socket = x.Upgrader != nil && f.kind == asgi; f.socket {
+		if problem := x.Upgrader.Check(x); problem != nil {
+			return problem, false
+		}
 	}
 	began := time.Now()
 	if problem := f.prepare(x); problem != nil {
@@ -182,7 +192,7 @@ func (f *flight) run() (problem *exchange.Problem, owned bool) {
 		switch verdict, problem := f.fly(x); verdict {
 		case landed:
 			return problem, false
-		case handedOver:
+		case handedOver, upgraded:
 			return problem, true
 		case flyAgain:
 			f.again = true
@@ -264,6 +274,7 @@ const (
 	handedOver                // the same, and the worker is not through with it
 	flyAgain                  // no seat any more: queue up again, in front
 	flyMoved                  // seated on another worker
+	upgraded                  // a session has it
 )
 
 var errWorkerDied = errors.New("the worker died while it handled the request")
@@ -312,6 +323,8 @@ func (f *flight) fly(x *exchange.Exchange) (verdict, *exchange.Problem) {
 		s.Abandon(f.landing)
 	case flyMoved:
 		s.Close()
+	case upgraded:
+		f.upgraded.begin() // the flight is another's from here on
 	default:
 		f.pool.release(f, v == landed)
 		s.Close()
@@ -338,7 +351,10 @@ func (f *flight) send(s *link.Stream, x *exchange.Exchange) error {
 		inline = f.body.first() // a longer one would be copied twice for nothing
 	}
 	f.bodySent = int64(len(inline))
-	end := !f.streaming && f.bodySent == f.body.size
+	end := !f.streaming && f.bodySent == f.body.size && !f.socket
+	if f.socket {
+		s.BeSocket()
+	}
 	f.request = link.AppendRequest(f.request[:0], x, f.app.index, f.kind == wsgi, inline)
 	if err := s.Request(f.request, end); err != nil {
 		return err

@@ -25,11 +25,17 @@ func (p *Pool) Idle(ctx context.Context) error {
 	}
 }
 
-// underWay counts the exchanges of the workers that are attached. Called with p.mu held.
+// underWay counts the exchanges of the workers that are attached, without the
+// WebSockets that are open: those end when somebody ends them. Called with p.mu held.
 func (p *Pool) underWay() (n int) {
 	for _, w := range p.workers {
 		for k := range w.sides {
 			n += w.sides[k].flights.n
+		}
+		for f := w.sides[asgi].flights.first; f != nil; f = f.next {
+			if f.session.Load() != nil {
+				n--
+			}
 		}
 	}
 	return n

@@ -199,6 +199,7 @@ func (p *Pool) Cordon(l *link.Link) {
 				}
 			}
 		}
+		w.endSockets()
 	}
 }
 

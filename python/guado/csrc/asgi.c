@@ -104,6 +104,8 @@ static void begin_exchange(gd_asgi_server *sv, gd_stream *stream) {
         refuse(sv, stream);
         return;
     }
+    if (x->socket)
+        gd_stream_forget_request(stream);
     gd_stream_set_owner(stream, x);
     link_exchange(sv, x);
     PyObject *task = new_task(sv, x);
@@ -371,7 +373,7 @@ static PyType_Spec server_spec = {
 
 int gd_asgi_init(PyObject *module) {
     if (init_names() < 0 || gd_asgi_exchange_init(module) < 0 || gd_asgi_wait_init() < 0 ||
-        gd_asgi_receive_init() < 0 || gd_asgi_scope_init() < 0)
+        gd_asgi_receive_init() < 0 || gd_asgi_scope_init() < 0 || gd_asgi_socket_init() < 0)
         return -1;
     PyObject *type = PyType_FromSpec(&server_spec);
     int result = type == NULL ? -1 : PyModule_AddObjectRef(module, "AsgiServer", type);

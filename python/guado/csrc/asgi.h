@@ -5,8 +5,9 @@
  * Everything in asgi*.c runs in the thread of the event loop, holds the GIL and never
  * blocks. One file per noun: asgi.c the server of one loop, asgi_exchange.c one request
  * and its coroutine, asgi_scope.c its scope, asgi_receive.c and asgi_send.c the two
- * callables, asgi_head.c the fields of an answer, asgi_file.c files, asgi_wait.c what a
- * pending receive() or send() is.
+ * callables, asgi_head.c the fields of an answer, asgi_file.c files,
+ * asgi_websocket.c both callables of a WebSocket, asgi_wait.c what a pending receive() or
+ * send() is.
  */
 #ifndef GUADO_ASGI_H
 #define GUADO_ASGI_H
@@ -60,6 +61,19 @@
     X(ext_trailers, "http.response.trailers")                                                      \
     X(http_request, "http.request")                                                                \
     X(http_disconnect, "http.disconnect")                                                          \
+    X(websocket, "websocket")                                                                      \
+    X(ws, "ws")                                                                                    \
+    X(wss, "wss")                                                                                  \
+    X(subprotocol, "subprotocol")                                                                  \
+    X(subprotocols, "subprotocols")                                                                \
+    X(ws_connect, "websocket.connect")                                                             \
+    X(ws_receive, "websocket.receive")                                                             \
+    X(ws_disconnect, "websocket.disconnect")                                                       \
+    X(ext_denial, "websocket.http.response")                                                       \
+    X(code, "code")                                                                                \
+    X(reason, "reason")                                                                            \
+    X(bytes, "bytes")                                                                              \
+    X(text, "text")                                                                                \
     X(empty, "")                                                                                   \
     X(cancel, "cancel")                                                                            \
     X(close, "close")                                                                              \
@@ -118,6 +132,7 @@ enum gd_asgi_phase {
     GD_ASGI_HELD,     /* start came and is held until the first body */
     GD_ASGI_BODY,     /* the head has left */
     GD_ASGI_TRAILERS, /* the body is complete, http.response.trailers is owed */
+    GD_ASGI_SOCKET,   /* a WebSocket was accepted */
     GD_ASGI_COMPLETE  /* END was sent: what comes now is ignored */
 };
 
@@ -146,6 +161,10 @@ typedef struct gd_asgi_exchange {
     uint8_t bodiless;    /* HEAD, 204, 304: nothing of the body leaves */
     uint8_t trailers;    /* start announced trailers, and the client takes them */
     uint8_t cancelled;   /* the drain's deadline cancelled the task */
+    uint8_t socket;      /* a WebSocket */
+    uint8_t connected;   /* receive() gave websocket.connect */
+    uint16_t close_code; /* that the application closed with */
+    PyObject *disconnect; /* the last message of receive(), once it came */
     uint8_t unsent;      /* more is queued than send() lets pass without waiting */
 } gd_asgi_exchange;
 
@@ -207,6 +226,18 @@ int gd_asgi_end_of_body(gd_asgi_exchange *x);
 /* Refuses what does not fit the declared Content-Length; 0, or -1 with an exception. */
 int gd_asgi_count(gd_asgi_exchange *x, uint64_t n, int more);
 PyObject *gd_asgi_raise_gone(uint32_t why);
+
+/* http.response.start and .body; a WebSocket is denied by their twins. */
+PyObject *gd_asgi_start(gd_asgi_exchange *x, PyObject *message);
+PyObject *gd_asgi_body(gd_asgi_exchange *x, PyObject *message);
+
+/* asgi_websocket.c */
+int gd_asgi_socket_init(void);
+int gd_asgi_socket_receive(gd_asgi_exchange *x, PyObject **message);
+PyObject *gd_asgi_socket_send(gd_asgi_exchange *x, PyObject *message, const char *type,
+                              Py_ssize_t n);
+/* The application returned with its WebSocket open. */
+int gd_asgi_socket_returned(gd_asgi_exchange *x);
 
 /* asgi_file.c */
 PyObject *gd_asgi_pathsend(gd_asgi_exchange *x, PyObject *message);

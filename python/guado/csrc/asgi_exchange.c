@@ -65,12 +65,17 @@ static void report(gd_asgi_exchange *x, const char *what, PyObject *exception) {
 static void end_returned(gd_asgi_exchange *x) {
     if (x->phase == GD_ASGI_COMPLETE) {
         gd_done(x->stream);
+    } else if (x->phase == GD_ASGI_SOCKET && gd_stream_cancelled(x->stream) == 0 &&
+               gd_asgi_socket_returned(x)) {
+        /* its close frame says 1000 */
     } else if (gd_stream_cancelled(x->stream) != 0) {
         /* Half-closed too: an application that was told of a disconnect may just leave. */
         gd_abort(x->stream, 3, "", 0);
     } else {
         const char *what =
-            x->phase == GD_ASGI_IDLE   ? "the application returned without sending a response"
+            x->phase == GD_ASGI_IDLE && x->socket
+                ? "the application returned without accepting the WebSocket"
+            : x->phase == GD_ASGI_IDLE ? "the application returned without sending a response"
             : x->phase == GD_ASGI_HELD ? "the application returned without sending a body"
             : x->phase == GD_ASGI_BODY
                 ? "the application returned before the end of the body"
@@ -348,6 +353,7 @@ static void exchange_dealloc(PyObject *self) {
     drop_application(x);
     gd_asgi_held_free(x->held);
     Py_CLEAR(x->task);
+    Py_CLEAR(x->disconnect);
     Py_XDECREF((PyObject *)x->server);
     PyObject_Free(self);
     Py_DECREF(type);
@@ -386,6 +392,7 @@ gd_asgi_exchange *gd_asgi_exchange_new(gd_asgi_server *server, gd_stream *stream
     x->app = app;
     x->scope = scope;
     x->length = -1;
+    x->socket = (gd_stream_request(stream)->flags & GD_REQ_SOCKET) != 0;
     return x;
 }
 

@@ -72,6 +72,8 @@ static int read_first(gd_asgi_exchange *x, PyObject **message) {
 }
 
 int gd_asgi_receive_poll(gd_asgi_exchange *x, PyObject **message) {
+    if (x->socket)
+        return gd_asgi_socket_receive(x, message);
     *message = NULL;
     if (x->stream != NULL && x->phase != GD_ASGI_COMPLETE && !gd_asgi_gone(x)) {
         if (!x->body_ended && !x->body_cut) {

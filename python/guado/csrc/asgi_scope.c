@@ -8,7 +8,7 @@
 
 #include <string.h>
 
-static PyObject *scope_template, *asgi_template, *extensions_template, *tls_template;
+static PyObject *scope_template, *socket_template, *asgi_template, *extensions_template, *tls_template;
 static PyObject *methods[9]; /* in the order of known_methods */
 static const char *const known_methods[] = {"GET",   "POST",    "HEAD",  "PUT",    "DELETE",
                                             "PATCH", "OPTIONS", "TRACE", "CONNECT"};
@@ -45,8 +45,14 @@ int gd_asgi_scope_init(void) {
         Py_None, n->http_version, n->v1_1, n->method, Py_None, n->scheme, n->http, n->path, Py_None,
         n->raw_path, Py_None, n->query_string, Py_None, n->root_path, n->empty, n->headers, Py_None,
         n->client, Py_None, n->server, Py_None, n->state, Py_None, n->extensions, Py_None);
+    socket_template = Py_BuildValue(
+        "{O:O,O:O,O:O,O:O,O:O,O:O,O:O,O:O,O:O,O:O,O:O,O:O,O:O,O:O}", n->type, n->websocket,
+        n->asgi, Py_None, n->http_version, n->v1_1, n->scheme, n->ws, n->path, Py_None,
+        n->raw_path, Py_None, n->query_string, Py_None, n->root_path, n->empty, n->headers, Py_None,
+        n->client, Py_None, n->server, Py_None, n->subprotocols, Py_None, n->state, Py_None,
+        n->extensions, Py_None);
     return asgi_template == NULL || extensions_template == NULL || tls_template == NULL ||
-                   scope_template == NULL
+                   scope_template == NULL || socket_template == NULL
                ? -1
                : 0;
 }
@@ -167,7 +173,50 @@ static PyObject *tls(const gd_request *r) {
     return d;
 }
 
+static PyObject *socket_extensions(const gd_request *r) {
+    PyObject *d = PyDict_New();
+    if (d == NULL || put(d, gd_names.ext_denial, PyDict_New()) < 0 ||
+        (r->tls_version != 0 && put(d, gd_names.tls, tls(r)) < 0))
+        Py_CLEAR(d);
+    return d;
+}
+
+/* Appends the names of one field to the list. */
+static int split_names(PyObject *list, gd_str value) {
+    for (size_t at = 0; at <= value.len;) {
+        size_t end = at;
+        while (end < value.len && value.at[end] != ',')
+            end++;
+        size_t first = at, last = end;
+        while (first < last && (value.at[first] == ' ' || value.at[first] == '\t'))
+            first++;
+        while (last > first && (value.at[last - 1] == ' ' || value.at[last - 1] == '\t'))
+            last--;
+        PyObject *name =
+            PyUnicode_DecodeLatin1(value.at + first, (Py_ssize_t)(last - first), NULL);
+        int result = name == NULL ? -1 : last == first ? 0 : PyList_Append(list, name);
+        Py_XDECREF(name);
+        if (result < 0)
+            return -1;
+        at = end + 1;
+    }
+    return 0;
+}
+
+static PyObject *subprotocols(const gd_request *r) {
+    PyObject *list = PyList_New(0);
+    for (uint16_t i = 0; list != NULL && i < r->nfields; i++) {
+        gd_str name = r->fields[i].name;
+        if (name.len == 22 && memcmp(name.at, "sec-websocket-protocol", 22) == 0 &&
+            split_names(list, r->fields[i].value) < 0)
+            Py_CLEAR(list);
+    }
+    return list;
+}
+
 static PyObject *extensions(const gd_request *r) {
+    if (r->flags & GD_REQ_SOCKET)
+        return socket_extensions(r);
     PyObject *d = PyDict_Copy(extensions_template);
     if (d == NULL || put(d, gd_names.ext_pathsend, PyDict_New()) < 0 ||
         put(d, gd_names.ext_zerocopysend, PyDict_New()) < 0 ||
@@ -182,18 +231,22 @@ static PyObject *extensions(const gd_request *r) {
 static int fill(PyObject *scope, const gd_request *r, PyObject *state) {
     struct gd_asgi_names *n = &gd_names;
     if (put(scope, n->asgi, PyDict_Copy(asgi_template)) < 0 ||
-        put(scope, n->method, method(r->method)) < 0 || put(scope, n->path, text(r->path)) < 0 ||
+        put(scope, n->path, text(r->path)) < 0 ||
         put(scope, n->raw_path, bytes(r->raw_path)) < 0 ||
         put(scope, n->query_string, bytes(r->query)) < 0 ||
         put(scope, n->headers, headers(r)) < 0 || put(scope, n->server, server_address(r)) < 0 ||
         put(scope, n->state, PyDict_Copy(state)) < 0 ||
         put(scope, n->extensions, extensions(r)) < 0)
         return -1;
+    bool socket = r->flags & GD_REQ_SOCKET;
+    if (socket ? put(scope, n->subprotocols, subprotocols(r)) < 0
+               : put(scope, n->method, method(r->method)) < 0)
+        return -1;
     if (r->version != 11 &&
         PyDict_SetItem(scope, n->http_version, r->version == 10 ? n->v1_0 : n->v2) < 0)
         return -1;
     if (r->scheme.len == 5 && memcmp(r->scheme.at, "https", 5) == 0 &&
-        PyDict_SetItem(scope, n->scheme, n->https) < 0)
+        PyDict_SetItem(scope, n->scheme, socket ? n->wss : n->https) < 0)
         return -1;
     if (r->root.len > 0 && put(scope, n->root_path, text(r->root)) < 0)
         return -1;
@@ -204,7 +257,8 @@ static int fill(PyObject *scope, const gd_request *r, PyObject *state) {
 }
 
 PyObject *gd_asgi_scope(const gd_request *r, PyObject *state) {
-    PyObject *scope = PyDict_Copy(scope_template);
+    PyObject *scope =
+        PyDict_Copy(r->flags & GD_REQ_SOCKET ? socket_template : scope_template);
     if (scope != NULL && fill(scope, r, state) < 0)
         Py_CLEAR(scope);
     return scope;

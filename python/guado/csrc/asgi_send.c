@@ -151,7 +151,7 @@ PyObject *gd_asgi_put(gd_asgi_exchange *x, const void *data, size_t n, int more)
     return gd_asgi_sent(x, result);
 }
 
-static PyObject *start(gd_asgi_exchange *x, PyObject *message) {
+PyObject *gd_asgi_start(gd_asgi_exchange *x, PyObject *message) {
     if (x->phase != GD_ASGI_IDLE)
         return wrong_order("http.response.start", x->phase == GD_ASGI_TRAILERS
                                                       ? "http.response.trailers"
@@ -201,7 +201,7 @@ static PyObject *start(gd_asgi_exchange *x, PyObject *message) {
     return gd_asgi_done();
 }
 
-static PyObject *body(gd_asgi_exchange *x, PyObject *message) {
+PyObject *gd_asgi_body(gd_asgi_exchange *x, PyObject *message) {
     if (x->phase == GD_ASGI_IDLE)
         return wrong_order("http.response.body", "http.response.start");
     if (x->phase == GD_ASGI_TRAILERS)
@@ -301,8 +301,8 @@ static const struct {
     const char *type;
     PyObject *(*handle)(gd_asgi_exchange *, PyObject *);
 } messages[] = {
-    {"http.response.body", body},
-    {"http.response.start", start},
+    {"http.response.body", gd_asgi_body},
+    {"http.response.start", gd_asgi_start},
     {"http.response.pathsend", gd_asgi_pathsend},
     {"http.response.zerocopysend", gd_asgi_zerocopysend},
     {"http.response.trailers", send_trailers},
@@ -326,6 +326,8 @@ PyObject *gd_asgi_send(PyObject *exchange, PyObject *message) {
                          Py_TYPE(type));
         return NULL;
     }
+    if (x->socket)
+        return gd_asgi_socket_send(x, message, text, n);
     if (x->phase == GD_ASGI_COMPLETE)
         return gd_asgi_done();
     uint32_t gone = gd_asgi_gone(x);

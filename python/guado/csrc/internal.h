@@ -23,6 +23,7 @@ enum {
     GD_MAX_MESSAGE = 4 << 20,  /* a REQUEST after reassembly */
     GD_MAX_JSON = 256 << 10,   /* a JSON message after reassembly */
     GD_MAX_TEXT = 16 << 10,    /* a text in ABORT */
+    GD_MESSAGE_COST = 64,      /* of credit, beside a message's bytes */
     GD_KEEP_STREAMS = 256,     /* unused streams kept for the next requests */
     GD_KEEP_BUFFER = 32 << 10, /* largest buffer an unused stream keeps */
     /* An application is slow from here on. Threads that wait for each other's GIL make
@@ -43,6 +44,8 @@ enum gd_kind {
     GD_K_DRAIN = 0x0e,
     GD_K_PING = 0x0f,
     GD_K_REPLY = 0x10,
+    GD_K_MESSAGE = 0x06,
+    GD_K_DISCONNECT = 0x07,
     GD_K_READY = 0x41,
     GD_K_COMMIT = 0x42,
     GD_K_STARTED = 0x43,
@@ -59,6 +62,8 @@ enum gd_kind {
     GD_K_DONE = 0x4e,
     GD_K_CALL = 0x4f,
     GD_K_CALL_CANCEL = 0x50,
+    GD_K_MESSAGE_UP = 0x51,
+    GD_K_CLOSE = 0x52,
     GD_K_PAD = 0x7f
 };
 
@@ -128,6 +133,10 @@ uint8_t *gd_head_encode(uint8_t *p, const gd_head *h);
 typedef struct gd_chunk {
     struct gd_chunk *next;
     uint32_t len, off;
+    /* of a WebSocket's message or disconnect */
+    uint32_t arg;
+    uint8_t what;
+    bool more, paid;
     uint8_t data[];
 } gd_chunk;
 
@@ -193,6 +202,8 @@ struct gd_stream { /* [mu], but the decoded request: written before it is queued
     uint32_t fields_cap;
     gd_str rest; /* of the inline body */
     gd_chunk *body_head, *body_tail;
+    bool socket;          /* a WebSocket: the chunks are messages */
+    uint32_t messages;    /* complete ones, a disconnect included */
     size_t body_bytes;    /* in chunks */
     uint32_t body_credit; /* what the host may still send */
     uint32_t body_back;   /* read and not returned as credit yet */
@@ -406,6 +417,13 @@ void gd_pump(gd_link *l);                /* [mu] sends what has room and credit 
 ssize_t gd_post(gd_stream *s, gd_out *m, int wait);
 void gd_drop_out(gd_stream *s);       /* [mu] */
 bool gd_stream_unended(gd_stream *s); /* cancelled, and its END was dropped or never given */
+
+/* ---- message.c ------------------------------------------------------------------ */
+
+/* [claim], no lock held */
+int gd_message_file(gd_link *l, gd_stream *(*find)(gd_link *, uint32_t), const gd_frame_head *h);
+int gd_disconnect_file(gd_link *l, gd_stream *(*find)(gd_link *, uint32_t), const gd_frame_head *h);
+void gd_give_back(gd_stream *s, size_t n); /* [mu] request.c */
 
 /* ---- interrupt.c ------------------------------------------------------------------ */
 

@@ -63,7 +63,13 @@ typedef struct {
     gd_field *fields;
 } gd_request;
 
-enum { GD_REQ_NO_LENGTH = 1, GD_REQ_EXPECT = 2, GD_REQ_TRAILERS = 4, GD_REQ_HEAD = 8 };
+enum {
+    GD_REQ_NO_LENGTH = 1,
+    GD_REQ_EXPECT = 2,
+    GD_REQ_TRAILERS = 4,
+    GD_REQ_HEAD = 8,
+    GD_REQ_SOCKET = 16
+};
 
 /* Frame flags. */
 enum { GD_END = 1, GD_MORE = 2, GD_BUSY = 4 };
@@ -192,6 +198,32 @@ ssize_t gd_done(gd_stream *s);
 
 /* [nogil] Blocks until everything queued on the stream has left. */
 ssize_t gd_flush(gd_stream *s);
+
+/* ---- WebSocket (message.c) -------------------------------------------------
+ * A request with GD_REQ_SOCKET is accepted by gd_commit of status 101, without a body. */
+
+enum { GD_TEXT = 1, GD_BINARY = 2, GD_MAX_CLOSE_REASON = 123 };
+
+typedef struct {
+    bool text, disconnect;
+    uint16_t code; /* of disconnect; the message is its reason then */
+    size_t len;
+    struct gd_chunk *chunks;
+} gd_message;
+
+/* Takes the next message, or the client's disconnect, which is the last. GD_AGAIN: none
+ * yet; GD_GONE: cancelled. gd_message_free it. */
+int gd_message_take(gd_stream *s, gd_message *out);
+void gd_message_copy(const gd_message *m, void *to);
+const char *gd_message_whole(const gd_message *m); /* NULL: it has several parts */
+void gd_message_free(gd_message *m);
+
+/* As gd_body and its like with `wait` 0. The flags of a close are 0 or GD_BUSY. */
+ssize_t gd_message_send(gd_stream *s, bool text, const void *data, size_t n);
+ssize_t gd_message_close(gd_stream *s, uint16_t code, const char *reason, size_t n, int flags);
+
+/* Frees what the request takes, once nobody needs it: a WebSocket may stay for days. */
+void gd_stream_forget_request(gd_stream *s);
 
 /* ---- event loop ---------------------------------------------------------- */
 

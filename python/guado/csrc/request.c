@@ -59,7 +59,7 @@ void gd_stream_release(gd_stream *s) {
 /* ---- body ------------------------------------------------------------------- */
 
 /* Credit goes back in halves of the window: one small frame for many reads. */
-static void give_back(gd_stream *s, size_t n) {
+void gd_give_back(gd_stream *s, size_t n) {
     s->body_back += (uint32_t)n;
     if (!s->body_ended && s->body_back >= s->link->request_credit / 2)
         gd_due(s, GD_DUE_CREDIT);
@@ -88,7 +88,7 @@ static size_t take_body(gd_stream *s, uint8_t *to, size_t n) {
     }
     s->body_bytes -= got - inline_part;
     if (got > inline_part)
-        give_back(s, got - inline_part);
+        gd_give_back(s, got - inline_part);
     return got;
 }
 

@@ -71,6 +71,8 @@ static int emit_commit(gd_stream *s, gd_out *m) {
 }
 
 static bool lacks_credit(const gd_stream *s, const gd_out *m) {
+    if (m->kind == GD_K_MESSAGE_UP)
+        return m->body_len != m->body_off ? !s->credit : s->credit < GD_MESSAGE_COST;
     if (m->kind == GD_K_RESPONSE_BODY)
         return !s->credit && m->body_len != m->body_off;
     return m->kind == GD_K_FILE && !s->file_credit;
@@ -91,6 +93,26 @@ static int emit_body(gd_stream *s, gd_out *m) {
     bool all = n == left;
     finish(s, p, n, m->kind, all ? m->flags : 0, m->arg);
     return all ? SENT : MORE_LEFT;
+}
+
+/* A message goes in parts when neither frame nor credit hold it whole. */
+static int emit_message(gd_stream *s, gd_out *m) {
+    size_t left = m->body_len - m->body_off, cost = left + GD_MESSAGE_COST;
+    if (lacks_credit(s, m))
+        return NO_CREDIT;
+    size_t n = least(least(left, s->credit), most(s->link));
+    bool last = n == left && s->credit >= cost;
+    if (!last)
+        cost = n;
+    uint8_t *p = begin(s->link, n);
+    if (!p)
+        return GD_AGAIN;
+    if (n)
+        memcpy(p + GD_HEADER, m->body + m->body_off, n);
+    m->body_off += n;
+    s->credit -= cost;
+    finish(s, p, n, m->kind, last ? m->flags : GD_MORE, m->arg);
+    return last ? SENT : MORE_LEFT;
 }
 
 /* Texts and heads that cost no credit, and files, whose credit counts them; MORE where one frame
@@ -126,6 +148,8 @@ static int emit(gd_stream *s, gd_out *m) {
         return emit_commit(s, m);
     case GD_K_RESPONSE_BODY:
         return emit_body(s, m);
+    case GD_K_MESSAGE_UP:
+        return emit_message(s, m);
     default:
         return emit_free(s, m);
     }

@@ -214,8 +214,11 @@ static int file_request(gd_link *l, const gd_frame_head *h) {
     rc = gd_request_decode_into(s->buf, s->buf_len, &s->request, &s->fields_cap, &s->rest);
     if (rc != GD_OK || s->request.app >= l->napps)
         return rc != GD_OK ? rc : GD_CORRUPT;
+    if ((s->request.flags & GD_REQ_SOCKET) && l->kinds[s->request.app] != GD_ASGI)
+        return GD_CORRUPT;
     gd_lock(l);
     s->kind = l->kinds[s->request.app];
+    s->socket = s->request.flags & GD_REQ_SOCKET;
     s->assembled = true;
     s->body_ended = h->flags & GD_END;
     if (s->kind == GD_ASGI) {
@@ -241,7 +244,7 @@ static int file_body(gd_link *l, const gd_frame_head *h) {
     gd_lock(l);
     gd_stream *s = lookup(l, h->stream);
     int rc = GD_OK;
-    if (s && (!s->assembled || s->body_ended || n > s->body_credit)) {
+    if (s && (!s->assembled || s->socket || s->body_ended || n > s->body_credit)) {
         rc = GD_CORRUPT;
     } else if (s) {
         s->body_credit -= (uint32_t)n;
@@ -346,6 +349,10 @@ int gd_file_frame(gd_link *l, const gd_frame_head *h) {
         return file_request(l, h);
     case GD_K_BODY:
         return file_body(l, h);
+    case GD_K_MESSAGE:
+        return gd_message_file(l, lookup, h);
+    case GD_K_DISCONNECT:
+        return gd_disconnect_file(l, lookup, h);
     case GD_K_CANCEL:
     case GD_K_INTERRUPT:
         file_cancel(l, h);

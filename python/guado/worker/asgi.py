@@ -141,7 +141,7 @@ def _follows_disconnect(error: BaseException) -> bool:
     chain: BaseException | None = error
     while chain is not None and id(chain) not in seen:
         if isinstance(chain, _core.ClientDisconnected) or (
-            type(chain).__name__ == "ClientDisconnect"
+            type(chain).__name__ in ("ClientDisconnect", "WebSocketDisconnect")
         ):
             return True
         if isinstance(chain, BaseExceptionGroup):
