@@ -17,7 +17,7 @@ func (h *host) webSockets(m *config.Mount, next exchange.Handler) (exchange.Hand
 	p := websocket.Policy{Origins: w.Origins, Limits: websocket.Limits{
 		Message: int(w.MessageLimit.Bytes()), Fragments: w.FragmentLimit, Waiting: int(w.QueueLimit.Bytes()),
 		PingInterval: w.PingInterval.Std(), PingTimeout: w.PingTimeout.Std(), WriteIdle: s.Timeouts.WriteIdle.Std(),
-		Compression: w.Compression, Total: w.Connections, PerAddress: w.PerAddress,
+		Compression: w.Compression, CompressionMin: int(w.CompressionMin.Bytes()), Total: w.Connections, PerAddress: w.PerAddress,
 	}}
 	if len(m.WebSocketOrigins) > 0 {
 		p.Origins = m.WebSocketOrigins

@@ -14,9 +14,6 @@ import (
 	"github.com/guado-server/guado/internal/exchange"
 )
 
-// packFrom is the length from which on messages are compressed: shorter ones grow.
-const packFrom = 128
-
 // negotiate takes the first offer of permessage-deflate that can be kept, without
 // context takeover in either direction: a context is 40 KiB and more for each socket.
 // window is that of what is sent; 0: no offer was good.
@@ -58,24 +55,24 @@ func giveBack(b *bytes.Buffer) {
 	}
 }
 
-// pack compresses a message that is sent whole; nil: it goes as it is.
-func (k *Socket) pack(p []byte, fin bool) (*bytes.Buffer, error) {
-	if k.deflate == 0 || !fin || len(p) < packFrom {
-		return nil, nil
+// packs says whether the message that begins or goes on with n bytes is compressed.
+func (k *Socket) packs(n int, fin bool) bool {
+	if k.deflate == 0 {
+		return false
 	}
 	k.mu.Lock()
-	fragmented := k.fragmented
-	k.mu.Unlock()
-	if fragmented {
-		return nil, nil
+	defer k.mu.Unlock()
+	if !k.fragmented {
+		k.packing = !fin || n >= k.limits.CompressionMin
 	}
-	return pack(p, k.deflate)
+	return k.packing
 }
 
 // tail is what a flush ends with, and messages leave out (RFC 7692, 7.2.1).
 var tail = []byte{0, 0, 0xff, 0xff}
 
-func pack(p []byte, window int) (*bytes.Buffer, error) {
+// pack compresses a message, or a part of one, each by itself.
+func pack(p []byte, window int, fin bool) (*bytes.Buffer, error) {
 	b := packBuffers.Get().(*bytes.Buffer)
 	var err error
 	if window == 1<<15 {
@@ -86,11 +83,11 @@ func pack(p []byte, window int) (*bytes.Buffer, error) {
 	if err != nil {
 		return nil, fmt.Errorf("compress a message: %w", err)
 	}
-	if bytes.HasSuffix(b.Bytes(), tail) {
-		b.Truncate(b.Len() - len(tail))
-	} else {
-		// The final block of a stream would do as well; a flush always ends so.
+	if !bytes.HasSuffix(b.Bytes(), tail) {
 		return nil, errors.New("compress a message: the flush has no end")
+	}
+	if fin {
+		b.Truncate(b.Len() - len(tail))
 	}
 	return b, nil
 }

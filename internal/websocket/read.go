@@ -3,6 +3,7 @@ package websocket
 import (
 	"errors"
 	"io"
+	"slices"
 	"sync"
 	"unicode/utf8"
 
@@ -172,20 +173,21 @@ func (r *reader) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// readFull fills p, past the input where that has nothing.
+// some reads at least a byte into p, past the input where that has nothing.
+func (r *reader) some(p []byte) (int, error) {
+	if r.in != nil || len(r.early) > 0 || len(p) < inputSize {
+		return r.Read(p)
+	}
+	r.direct = p
+	err := r.fill()
+	r.direct = nil
+	return r.got, err
+}
+
+// readFull fills p.
 func (r *reader) readFull(p []byte) error {
 	for len(p) > 0 {
-		if r.in == nil && len(r.early) == 0 && len(p) >= inputSize {
-			r.direct = p
-			err := r.fill()
-			r.direct = nil
-			if err != nil {
-				return err
-			}
-			p = p[r.got:]
-			continue
-		}
-		n, err := r.Read(p)
+		n, err := r.some(p)
 		if err != nil {
 			return err
 		}
@@ -286,14 +288,22 @@ func (r *reader) data(h ws.Header) (exchange.SocketEnd, bool) {
 	for left, at := int(h.Length), 0; left > 0; {
 		n := min(left, growth)
 		start := len(r.message)
-		r.message = append(r.message, make([]byte, n)...)
+		r.message = slices.Grow(r.message, n)[:start+n]
 		p := r.message[start:]
-		if err := r.readFull(p); err != nil {
+		text := r.kind == ws.OpText && !r.packed
+		if text {
+			n, err := r.some(p) // wrong text is refused as soon as it is here
+			if err != nil {
+				return gone(err), true
+			}
+			p = p[:n]
+			r.message = r.message[:start+n]
+		} else if err := r.readFull(p); err != nil {
 			return gone(err), true
 		}
 		ws.Cipher(p, h.Mask, at)
-		at, left = at+n, left-n
-		if r.kind == ws.OpText && !r.packed && !r.valid(false) {
+		at, left = at+len(p), left-len(p)
+		if text && !r.valid(false) {
 			return r.k.fail(exchange.CloseInvalidData, "text that is not UTF-8"), true
 		}
 	}

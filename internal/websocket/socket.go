@@ -49,6 +49,7 @@ type Socket struct {
 	sendErr    error
 	sendFn     func(fd uintptr) bool
 	fragmented bool  // the message under way goes on
+	packing    bool  // compressed
 	closing    bool  // a close frame was sent, or need not be
 	over       bool  // nothing more is sent
 	shut       bool  // close the sending side once the queue has left

@@ -24,15 +24,16 @@ type Options struct {
 
 // Limits of the sockets of a mount.
 type Limits struct {
-	Message      int           // bytes of a message, also after it was unpacked
-	Fragments    int           // frames of a message
-	Waiting      int           // bytes that wait for a client that does not read
-	PingInterval time.Duration // silence after which a client is asked for a sign of life; 0: it is not
-	PingTimeout  time.Duration // how long it may take to give one
-	WriteIdle    time.Duration // how long it may read nothing of what waits for it
-	Compression  bool          // offer permessage-deflate
-	Total        int           // sockets at once; 0: no limit
-	PerAddress   int           // of one address, of one /64 of IPv6; 0: no limit
+	Message        int           // bytes of a message, also after it was unpacked
+	Fragments      int           // frames of a message
+	Waiting        int           // bytes that wait for a client that does not read
+	PingInterval   time.Duration // silence after which a client is asked for a sign of life; 0: it is not
+	PingTimeout    time.Duration // how long it may take to give one
+	WriteIdle      time.Duration // how long it may read nothing of what waits for it
+	Compression    bool          // offer permessage-deflate
+	CompressionMin int           // shorter messages go as they are
+	Total          int           // sockets at once; 0: no limit
+	PerAddress     int           // of one address, of one /64 of IPv6; 0: no limit
 }
 
 // closeTimeout is how long a client may take to answer a close frame and to end the

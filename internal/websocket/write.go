@@ -20,12 +20,11 @@ func (k *Socket) Send(text bool, p []byte, fin bool) (int, error) {
 	if text {
 		op = ws.OpText
 	}
-	packed, err := k.pack(p, fin)
-	if err != nil {
-		return 0, err
-	}
-	compressed := packed != nil
-	if compressed {
+	if k.packs(len(p), fin) {
+		packed, err := pack(p, k.deflate, fin)
+		if err != nil {
+			return 0, err
+		}
 		p = packed.Bytes()
 		defer giveBack(packed)
 	}
@@ -34,10 +33,11 @@ func (k *Socket) Send(text bool, p []byte, fin bool) (int, error) {
 	if k.closing {
 		return 0, exchange.ErrSocketClosed
 	}
+	compressed := k.packing
 	if k.fragmented {
-		op = ws.OpContinuation
+		op, compressed = ws.OpContinuation, false // the first frame says it
 	}
-	k.fragmented = !fin
+	k.fragmented, k.packing = !fin, k.packing && !fin
 	if err := k.frame(op, fin, compressed, p); err != nil {
 		return 0, err
 	}
@@ -185,8 +185,8 @@ func Prepare(text bool, p []byte, compress bool) (*Prepared, error) {
 		op = ws.OpText
 	}
 	m := &Prepared{plain: append(appendHeader(make([]byte, 0, len(p)+10), op, true, false, len(p)), p...)}
-	if compress && len(p) >= packFrom {
-		b, err := pack(p, 1<<15)
+	if compress {
+		b, err := pack(p, 1<<15, true)
 		if err != nil {
 			return nil, err
 		}

@@ -134,6 +134,10 @@ func (c *conn) run() {
 	c.rd.enter(reading, c.tick())
 	for c.await() && c.next() {
 	}
+	// CloseAll watches connections that are busy: a head that broke off left it so.
+	if old := c.rd.enter(readOver, c.tick()); old.watched() {
+		c.endWatch()
+	}
 	c.release()
 }
 
