@@ -4,6 +4,7 @@
 #   setup.sh genropy the GenroPy site of the tests, and a browser
 #   setup.sh browser Chromium by apt, when root and missing
 #   setup.sh tour    virtual environment of `make run`
+#   setup.sh conformance the Autobahn suite of WebSocket
 #   setup.sh lint    golangci-lint, ruff, mypy, clang-format
 #   setup.sh bench   the peers and the load generator
 #   setup.sh system  compiler and headers by apt, when root and missing
@@ -62,6 +63,12 @@ tour() {
   venv .cache/tour "$python" examples/tour/requirements.txt
 }
 
+conformance() {
+  system
+  read -r _ python < <(tools/pythons.sh newest)
+  venv .cache/conformance "$python" test/requirements-conformance.txt
+}
+
 lint() {
   system
   read -r _ python < <(tools/pythons.sh newest)
@@ -84,6 +91,6 @@ fuzz() { command -v clang >/dev/null || apt clang libclang-rt-14-dev; }
 
 case ${1:?what} in
   test) test_ ;;
-  tour|lint|bench|fuzz|system|genropy|browser) "$1" ;;
+  tour|lint|bench|conformance|fuzz|system|genropy|browser) "$1" ;;
   *) echo "setup.sh: unknown: $1" >&2; exit 2 ;;
 esac

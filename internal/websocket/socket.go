@@ -53,6 +53,7 @@ type Socket struct {
 	closing    bool  // a close frame was sent, or need not be
 	over       bool  // nothing more is sent
 	shut       bool  // close the sending side once the queue has left
+	clean      bool  // the client has said its last word: close the whole
 	cause      error // why it was cut
 	closeBy    time.Time
 }
@@ -97,7 +98,7 @@ func (k *Socket) run() {
 		e.Err = cause
 	}
 	k.handler.Closed(e)
-	k.linger()
+	k.linger(e.Err == nil)
 	k.reader.release()
 	k.server.leave(k)
 	k.server.closed.Add(1)
@@ -184,12 +185,12 @@ func (k *Socket) cutLocked(why error) {
 	_ = k.nc.Close()
 }
 
-// linger ends the connection so that the client gets what was sent: our side is closed
-// first, and what comes is thrown away for a bounded time, for a plain close would
-// reset the connection.
-func (k *Socket) linger() {
+// linger ends the connection so that the client gets what was sent. Of one that may
+// still be sending our side is closed first, and what comes is thrown away for a
+// bounded time: a plain close would reset the connection.
+func (k *Socket) linger(clean bool) {
 	k.mu.Lock()
-	k.closing, k.shut = true, true
+	k.closing, k.shut, k.clean = true, true, clean
 	k.closeBy = time.Now().Add(closeTimeout)
 	if !k.over && !k.writing {
 		k.shutLocked()
@@ -207,7 +208,7 @@ func (k *Socket) linger() {
 
 // shutLocked closes the sending side. Under mu.
 func (k *Socket) shutLocked() {
-	if half, ok := k.nc.(interface{ CloseWrite() error }); ok && half.CloseWrite() == nil {
+	if half, ok := k.nc.(interface{ CloseWrite() error }); ok && !k.clean && half.CloseWrite() == nil {
 		return
 	}
 	k.cutLocked(nil)

@@ -225,6 +225,11 @@ static PyObject *refuse(gd_asgi_exchange *x) {
 }
 
 static PyObject *send_close(gd_asgi_exchange *x, PyObject *message) {
+    if (x->phase == GD_ASGI_IDLE) { /* nobody hears code and reason, which may be anything */
+        PyObject *result = refuse(x);
+        gd_asgi_wake(x, GD_WAIT_RECEIVE);
+        return result;
+    }
     PyObject *value = gd_asgi_item(message, gd_names.code);
     long code = 1000;
     if (value != NULL && value != Py_None) {
@@ -245,11 +250,6 @@ static PyObject *send_close(gd_asgi_exchange *x, PyObject *message) {
         PyErr_Format(PyExc_ValueError, "the reason of 'websocket.close' has %zd bytes, at most %d fit",
                      n, GD_MAX_CLOSE_REASON);
         return NULL;
-    }
-    if (x->phase == GD_ASGI_IDLE) {
-        PyObject *result = refuse(x);
-        gd_asgi_wake(x, GD_WAIT_RECEIVE);
-        return result;
     }
     if (x->phase != GD_ASGI_SOCKET)
         return wrong("websocket.close", "after it began to deny");
