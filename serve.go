@@ -144,7 +144,7 @@ func (h *host) stop(cut context.Context) error {
 			h.log.Warn("work behind requests is cut", "group", g.config.Name, "because", whyCut(cut))
 		}
 	}
-	if h.sockets.Wait(graceful) != nil {
+	if h.websockets.Wait(graceful) != nil {
 		h.log.Debug("WebSockets are cut before their clients have closed", "because", whyCut(cut))
 	}
 	// 2. What is still there is told to stop; its answers are cut.
