@@ -1,6 +1,7 @@
 package link_test
 
 import (
+	"bytes"
 	"encoding/hex"
 	"errors"
 	"testing"
@@ -95,6 +96,9 @@ func FuzzFrames(f *testing.F) {
 	f.Add(linktest.AppendFrame(linktest.AppendFrame(nil, link.KindCommit, 0, id, 0, head), link.KindFile, link.End, id, 1, linktest.FilePayload(0, 1)))
 	f.Add(linktest.AppendFrame(linktest.AppendFrame(nil, link.KindLog, link.More, 0, 1, []byte("a")), link.KindPong, 0, 0, 1, nil))
 	f.Add(linktest.AppendFrame(nil, link.KindReady, 0, 0, 0, []byte("{}")))
+	accept := linktest.AppendFrame(nil, link.KindCommit, 0, id|1, 0, acceptHead)
+	f.Add(linktest.AppendFrame(bytes.Clone(accept), link.KindMessageUp, 0, id|1, link.MessageText, []byte("a")))
+	f.Add(linktest.AppendFrame(linktest.AppendFrame(accept, link.KindMessageUp, link.More, id|1, link.MessageBinary, []byte("a")), link.KindClose, link.End, id|1, 1000, nil))
 	f.Add(make([]byte, 16))
 	f.Fuzz(func(t *testing.T, raw []byte) {
 		for len(raw)%8 != 0 {
@@ -106,6 +110,9 @@ func FuzzFrames(f *testing.F) {
 		for _, transport := range transports() {
 			l, p := pair(t, link.Options{Transport: transport, Ring: 1 << 14, Slots: 4})
 			c := open(t, l).request(true)
+			socket := open(t, l)
+			socket.s.BeSocket()
+			socket.request(false)
 			if len(raw) > 0 {
 				if err := p.SendRaw(raw); err != nil {
 					t.Fatal(err)
@@ -121,6 +128,8 @@ func FuzzFrames(f *testing.F) {
 					_, _, _ = link.DecodeHead(fr.Payload, nil) // must not panic
 				}
 			}
+			socket.s.Take(nil)
+			socket.s.Close()
 			c.s.Close()
 			if err := l.Close(); err != nil {
 				t.Error(err)

@@ -193,6 +193,9 @@ func field(name, value string) exchange.Field {
 	return exchange.Field{Name: []byte(name), Value: []byte(value)}
 }
 
+// upgrader makes a request one for a WebSocket.
+type upgrader struct{ exchange.Upgrader }
+
 // vectorRequests are the requests of requests.txt.
 func vectorRequests() []struct {
 	name     string
@@ -243,6 +246,11 @@ func vectorRequests() []struct {
 	head.Client, head.RawPath, head.Target = client, []byte("/caf%C3%A9/%20%00/"), []byte("/caf%C3%A9/%20%00/")
 	mounted := request("GET", "/legacy/app//x")
 	mounted.Client, mounted.Root, mounted.Host = client, []byte("/legacy"), []byte("[::1]:8000")
+	socket := request("GET", "/socket")
+	socket.Client, socket.Upgrader = client, upgrader{}
+	socket.Fields = []exchange.Field{
+		field("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ=="), field("Sec-WebSocket-Version", "13"), field("Sec-WebSocket-Protocol", "chat, superchat"),
+	}
 	bare := request("GET", "/")
 	bare.Version, bare.Host, bare.ID = exchange.HTTP10, nil, ""
 	long := request("GET", "/long")
@@ -257,6 +265,7 @@ func vectorRequests() []struct {
 		{"chunked-spooled", true, true, "data", spooled}, {"http2-tls", false, true, "", h2},
 		{"unix-socket", true, true, "", unix}, {"head", true, true, "", head},
 		{"mounted-ipv6", true, true, "", mounted}, {"http10-bare", true, true, "", bare},
+		{"websocket", false, false, "", socket},
 		{"fragmented-request", true, true, strings.Repeat("0123456789", 60), long},
 	}
 }
@@ -344,6 +353,7 @@ func vectorHeads() []vector {
 		}},
 		{"commit", "connection-close", "OK", "last", 200, 4, link.End, []linktest.Field{{Name: "connection", Value: "close"}}},
 		{"commit", "length-of-terabytes", "OK", "", 200, 1 << 42, 0, nil},
+		{"commit", "accept", "", "", 101, -1, 0, []linktest.Field{{Name: "sec-websocket-protocol", Value: "chat"}}},
 		{"informational", "continue", "", "", 100, -1, 0, nil},
 		{"informational", "early-hints", "Early Hints", "", 103, -1, 0, []linktest.Field{{Name: "Link", Value: "</a.css>; rel=preload"}}},
 		{"commit", "fragmented-head", "OK", strings.Repeat("0123456789", 30), 200, 300, link.End, []linktest.Field{
@@ -458,6 +468,13 @@ func TestVectorsOfFrames(t *testing.T) {
 		{"call", link.KindCall, 0, 0, 7, "\x01\x00\x03\x00\xdc\x05\x00\x00cpuPICKLE"}, // of 1500 ms
 		{"call-cancel", link.KindCallCancel, 0, 0, 7, ""},
 		{"reply", link.KindReply, 0, 0, 7, "\xc8\x00\x00\x00\x00\x00\x00\x00PICKLE"},
+		{"message-text", link.KindMessage, 0, vectorStream, link.MessageText, "citt\u00e0"},
+		{"message-part", link.KindMessage, link.More, vectorStream, link.MessageBinary, "\x00\xff"},
+		{"disconnect", link.KindDisconnect, link.End, vectorStream, 1001, "going away"},
+		{"message-up-text", link.KindMessageUp, 0, vectorStream, link.MessageText, "hello"},
+		{"message-up-empty", link.KindMessageUp, 0, vectorStream, link.MessageBinary, ""},
+		{"close", link.KindClose, link.End | link.Busy, vectorStream, 4000, "done"},
+		{"close-without-code", link.KindClose, link.End, vectorStream, 1005, ""},
 		{"reply-refused", link.KindReply, 0, 0, 8, "\xf7\x01\x0a\x00\x00\x00\x00\x00queue_fullall processes work"},
 	} {
 		v := vector{kind: "frame", name: c.name}
