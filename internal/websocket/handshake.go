@@ -13,9 +13,11 @@ import (
 )
 
 var (
-	errStopping   = errors.New("the server is stopping")
-	errTotal      = errors.New("as many WebSockets are open as server.websocket.connections allows")
-	errPerAddress = errors.New("as many WebSockets are open from this address as server.websocket.connections_per_address allows")
+	errStopping    = errors.New("the server is stopping")
+	errNoHandshake = errors.New("a WebSocket begins with a GET of HTTP/1.1 without a body")
+	errKey         = errors.New("Sec-WebSocket-Key is not 16 bytes in base64")
+	errTotal       = errors.New("as many WebSockets are open as server.websocket.connections allows")
+	errPerAddress  = errors.New("as many WebSockets are open from this address as server.websocket.connections_per_address allows")
 )
 
 // Policy is what a mount asks of handshakes.
@@ -55,32 +57,28 @@ func (t *Step) Serve(x *exchange.Exchange) {
 		return
 	}
 	if o := x.Field("origin"); o != nil && !t.allows(string(o), x) {
-		x.Fail(refused(403, "origin_not_allowed",
-			"a page of %q may not open this WebSocket; allow it with websocket_origins on the mount, or server.websocket.origins", o))
+		x.Fail(&exchange.Problem{Status: 403, Code: "origin_not_allowed", Err: fmt.Errorf(
+			"a page of %q may not open this WebSocket; allow it with websocket_origins on the mount, or server.websocket.origins", o)})
 		return
 	}
 	x.Upgrader = t
 	t.next.Serve(x)
 }
 
-func refused(status int, code, format string, args ...any) *exchange.Problem {
-	return &exchange.Problem{Status: status, Code: code, Err: fmt.Errorf(format, args...)}
-}
-
 // Check is [exchange.Upgrader].
 func (t *Step) Check(x *exchange.Exchange) *exchange.Problem {
-	const bad = "bad_websocket"
 	if x.Method != "GET" || x.Version != exchange.HTTP11 || x.Length != 0 {
-		return refused(400, bad, "a WebSocket begins with a GET of HTTP/1.1 without a body")
+		return &exchange.Problem{Status: 400, Code: "bad_websocket", Err: errNoHandshake}
 	}
 	if v := string(x.Field("sec-websocket-version")); v != "13" {
-		p := refused(426, "websocket_version", "version %q of WebSocket is asked for", v)
-		p.Fields = []exchange.Field{{Name: []byte("Sec-WebSocket-Version"), Value: []byte("13")}}
-		return p
+		return &exchange.Problem{
+			Status: 426, Code: "websocket_version", Err: fmt.Errorf("version %q of WebSocket is asked for", v),
+			Fields: []exchange.Field{{Name: []byte("Sec-WebSocket-Version"), Value: []byte("13")}},
+		}
 	}
 	key, err := base64.StdEncoding.DecodeString(string(x.Field("sec-websocket-key")))
 	if err != nil || len(key) != 16 {
-		return refused(400, bad, "Sec-WebSocket-Key is not 16 bytes in base64")
+		return &exchange.Problem{Status: 400, Code: "bad_websocket", Err: errKey}
 	}
 	return t.server.full(&t.policy.Limits, addressOf(x))
 }
