@@ -19,6 +19,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from link_host import HOST_ASLEEP, UP_HEAD, MemoryWire, SocketWire, Wire, encode
 
@@ -26,12 +27,14 @@ HERE = Path(__file__).parent
 PACKAGE = HERE.parent
 
 HELLO, REQUEST, BODY, CANCEL, INTERRUPT = 0x01, 0x02, 0x03, 0x04, 0x05
+MESSAGE, DISCONNECT, MESSAGE_UP, CLOSE = 0x06, 0x07, 0x51, 0x52
+TEXT, BINARY, MESSAGE_COST = 1, 2, 64
 FILE_CREDIT, CREDIT_DOWN, DRAIN, PING = 0x0C, 0x0D, 0x0E, 0x0F
 READY, COMMIT, STARTED, INFORMATIONAL, RESPONSE_BODY = 0x41, 0x42, 0x43, 0x44, 0x45
 TRAILERS, FILE, CREDIT_UP, LOG, FAILED, ABORT, DONE = 0x46, 0x47, 0x48, 0x4A, 0x4C, 0x4D, 0x4E
 END, MORE, BUSY = 1, 2, 4
 GONE, HALF_CLOSED, DEADLINE, STOPPING = 1, 2, 3, 4
-NO_LENGTH, EXPECT, TAKES_TRAILERS, HEAD = 1, 2, 4, 8
+NO_LENGTH, EXPECT, TAKES_TRAILERS, HEAD, WEBSOCKET = 1, 2, 4, 8, 16
 
 LARGEST = 131072 - 16  # payload of one frame
 
@@ -89,6 +92,8 @@ class Answer:
     busy: bool = False
     done: bool = False
     abort: tuple[int, str] | None = None
+    messages: list[str | bytes] = field(default_factory=list)
+    close: tuple[int, str] | None = None
 
     @property
     def over(self) -> bool:
@@ -244,6 +249,19 @@ class Worker:
         self.until(lambda: answer.over)
         return answer
 
+    def socket(self, path: str, **options: Any) -> Answer:
+        """Asks for a WebSocket."""
+        return self.request(path=path, complete=False, length=0, flags=WEBSOCKET, **options)
+
+    def message(self, answer: Answer, data: str | bytes, *, more: bool = False) -> int:
+        """Sends a message, or a part of one; what it costs of the credit."""
+        raw, kind = (data.encode(), TEXT) if isinstance(data, str) else (data, BINARY)
+        self.send(MESSAGE, answer.stream, raw, flags=MORE if more else 0, arg=kind)
+        return len(raw) + (0 if more else MESSAGE_COST)
+
+    def disconnect(self, answer: Answer, code: int = 1006, reason: str = "") -> None:
+        self.send(DISCONNECT, answer.stream, reason.encode(), flags=END, arg=code)
+
     def body(self, answer: Answer, data: bytes, *, end: bool = False, cut: bool = False) -> None:
         self.send(BODY, answer.stream, data, flags=END if end or cut else 0, arg=int(cut))
 
@@ -263,6 +281,10 @@ class Worker:
     def await_signal(self, name: str) -> None:
         """Waits for an event of the test application."""
         assert self.get(f"/wait/{name}").body == name.encode()
+
+    def signal_http(self) -> None:
+        """Any HTTP request: it opens what test/apps/sockets.py waits for."""
+        assert self.get("/").body == b"http"
 
     def seen(self, name: str) -> object:
         """What the test application noted down."""
@@ -351,7 +373,10 @@ class Worker:
         return self._descriptors.pop(key)
 
     def _frame(self, kind: int, flags: int, stream: int, arg: int, payload: bytes) -> None:
-        if flags & MORE and kind in (COMMIT, LOG, READY, FAILED):
+        if kind == MESSAGE_UP and self.automatic_credit:
+            cost = len(payload) + (0 if flags & MORE else MESSAGE_COST)
+            self.send(CREDIT_DOWN, stream, arg=cost)
+        if flags & MORE and kind in (COMMIT, LOG, READY, FAILED, MESSAGE_UP):
             self._parts[stream, kind] = self._parts.get((stream, kind), b"") + payload
             return
         payload = self._parts.pop((stream, kind), b"") + payload
@@ -392,7 +417,11 @@ class Worker:
             a.abort = (arg, payload.decode())
         elif kind == DONE:
             a.done = True
-        if flags & END and kind in (COMMIT, RESPONSE_BODY, TRAILERS, FILE):
+        elif kind == MESSAGE_UP:
+            a.messages.append(payload.decode() if arg == TEXT else payload)
+        elif kind == CLOSE:
+            a.close = (arg, payload.decode())
+        if flags & END and kind in (COMMIT, RESPONSE_BODY, TRAILERS, FILE, CLOSE):
             a.ended = True
             a.busy = bool(flags & BUSY)
 
