@@ -305,18 +305,3 @@ func TestAClientThatClosesItsHalfStillGetsItsAnswer(t *testing.T) {
 		}
 	})
 }
-
-func TestAWebSocketUpgradeOfAnASGIAppIsRefusedCleanly(t *testing.T) {
-	r := newRig(t, pool.Options{}, pool.AppOptions{Name: "app"})
-	w := r.attach(link.SharedMemory, "asgi", 0, hello)
-	_, in := r.dial("GET /ws HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n" +
-		"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n")
-	res, err := http.ReadResponse(in, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	b, err := io.ReadAll(res.Body)
-	if err != nil || res.StatusCode != 501 || !strings.Contains(string(b), "websocket_unsupported") || w.started.Load() != 0 {
-		t.Errorf("%d %q %v, %d calls", res.StatusCode, b, err, w.started.Load())
-	}
-}

@@ -71,7 +71,10 @@ func newRigBehind(t testing.TB, e edge.Options, o pool.Options, a pool.AppOption
 	r.spool, o.Log = o.Spool, log
 	r.pool = pool.New(o)
 	r.app = r.pool.App(a)
-	e.Handler, e.Log = r.app, log
+	if e.Handler == nil {
+		e.Handler = r.app
+	}
+	e.Log = log
 	r.address = edgetest.Serve(t, e, func() error { r.pool.Stop(); return nil })
 	return r
 }

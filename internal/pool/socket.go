@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"github.com/guado-server/guado/internal/exchange"
 	"github.com/guado-server/guado/internal/link"
@@ -24,23 +25,33 @@ type session struct {
 	socket exchange.Socket
 	room   chan struct{} // there may be credit for a message, or nobody wants it
 
-	mu      sync.Mutex // guards the rest, and the use of the stream but for Take
-	s       *link.Stream
-	running bool // the worker's messages are being carried
-	over    bool // before it began
-	again   bool // and there are more
-	ended   bool // the stream is another's
-	gone    bool // client says how
-	client  exchange.SocketEnd
-	owed    int // credit for what waits for the client
+	// state is bits, and no lock: the link rings while it is being used under mu.
+	state atomic.Uint32
+
+	over bool // before it began
+
+	mu     sync.Mutex // guards the rest, and the use of the stream but for Take
+	s      *link.Stream
+	ended  bool // the stream is another's
+	gone   bool // client says how
+	client exchange.SocketEnd
+	owed   int // credit for what waits for the client
 
 	frames []link.Frame // the carrying goroutine's
 }
 
+// Bits of session.state.
+const (
+	carrying uint32 = 1 << iota // somebody looks at the news
+	unseen                      // and there are more
+	left                        // nobody will any more
+)
+
 // upgrade answers the client with 101 and goes on as a session. rest are frames behind
 // the head.
 func (f *flight) upgrade(s *link.Stream, x *exchange.Exchange, head *exchange.Head, rest []link.Frame) (verdict, *exchange.Problem) {
-	k := &session{f: f, s: s, room: make(chan struct{}, 1), running: true}
+	k := &session{f: f, s: s, room: make(chan struct{}, 1)}
+	k.state.Store(carrying | unseen) // nobody has looked since the head came
 	k.log = f.pool.opts.Log.With("request_id", x.ID, "app", f.app.opts.Load().Name, "worker", x.Worker)
 	socket, err := x.Upgrader.Upgrade(x, head.Fields, k)
 	if err != nil {
@@ -75,9 +86,6 @@ func (k *session) begin() {
 	}
 	f.pool.checkLeaving(f)
 	s.SetBell(k)
-	k.mu.Lock()
-	k.again = true // nobody has looked since the head came
-	k.mu.Unlock()
 	go k.carry()
 }
 
@@ -87,30 +95,32 @@ func (k *session) Ring() {
 	case k.room <- struct{}{}:
 	default:
 	}
-	k.mu.Lock()
-	start := !k.running && !k.ended
-	k.again = true
-	k.running = k.running || start
-	k.mu.Unlock()
-	if start {
-		go k.carry()
+	for {
+		old := k.state.Load()
+		if old&left != 0 || old == carrying|unseen {
+			return
+		}
+		if k.state.CompareAndSwap(old, carrying|unseen) {
+			if old&carrying == 0 {
+				go k.carry()
+			}
+			return
+		}
 	}
 }
 
 // carry looks at everything that has news until there are none. It never waits.
 func (k *session) carry() {
 	for {
+		k.state.Store(carrying)
 		k.mu.Lock()
-		if !k.again || k.ended {
-			k.running = false
-			k.mu.Unlock()
-			return
-		}
-		k.again = false
 		gone, client := k.gone, k.client
 		k.mu.Unlock()
 		if k.look(gone, client) {
 			k.end()
+			return
+		}
+		if k.state.CompareAndSwap(carrying, 0) {
 			return
 		}
 	}
@@ -156,7 +166,8 @@ func (k *session) disconnect(code uint16, reason string) {
 // end leaves the stream to the link, until the worker is through with it.
 func (k *session) end() {
 	k.mu.Lock()
-	k.ended, k.running = true, false
+	k.ended = true
+	k.state.Store(left)
 	s, landing := k.s, k.f.landing
 	k.mu.Unlock()
 	select {

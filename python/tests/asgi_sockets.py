@@ -1,9 +1,11 @@
-"""The application of the WebSocket tests, which the end-to-end tests share: test/apps/sockets.py."""
+"""The application of the WebSocket tests, which the end-to-end tests share: sockets.py of test/apps."""
 
 import sys
 from pathlib import Path
 
-sys.path.append(str(Path(__file__).parents[2] / "test" / "apps"))
+ROOT = Path(__file__).parents[2]
+# The sanitizers' copy of the tests has the applications at its top.
+sys.path.extend(str(folder) for folder in (ROOT / "test" / "apps", ROOT / "apps"))
 
 from sockets import app  # noqa: E402
 

@@ -29,6 +29,9 @@ type Request struct {
 	Inline []byte
 	End    bool // the body is complete in Inline
 
+	// Said are the frames of a WebSocket that came, and CANCEL.
+	Said chan Frame
+
 	peer *Peer
 	news chan struct{}
 
@@ -106,6 +109,11 @@ func (r *Request) Get(name string) string {
 func (r *Request) Reply(status int, body []byte, fields ...Field) error {
 	p := AppendCommit(nil, status, "", int64(len(body)), body, fields...)
 	return r.peer.Send(link.KindCommit, link.End, r.Stream, 0, p)
+}
+
+// Say sends a frame of a WebSocket.
+func (r *Request) Say(kind link.Kind, flags link.Flags, arg uint32, payload string) error {
+	return r.peer.Send(kind, flags, r.Stream, arg, []byte(payload))
 }
 
 // Head sends a head without END.
@@ -290,6 +298,10 @@ func (s *server) frame(f Frame) error {
 	if r == nil {
 		return nil
 	}
+	switch f.Kind {
+	case link.KindMessage, link.KindDisconnect, link.KindCancel:
+		r.Said <- f
+	}
 	r.tell(func() {
 		switch f.Kind {
 		case link.KindBody:
@@ -324,6 +336,7 @@ func (s *server) request(f Frame) error {
 		return err
 	}
 	r.open(s.p, f, s.hello)
+	r.Said = make(chan Frame, 1000)
 	if s.waiting != nil {
 		s.add(r)
 		s.waiting <- r
