@@ -17,6 +17,7 @@ import (
 	"github.com/guado-server/guado/internal/link/linktest"
 	"github.com/guado-server/guado/internal/pool"
 	"github.com/guado-server/guado/internal/websocket"
+	"github.com/guado-server/guado/test/harness"
 )
 
 // newSocketRig is a rig with the step in front that makes WebSockets.
@@ -74,7 +75,7 @@ func (r *rig) socket(t *testing.T) *end {
 
 func (e *end) want(op ws.OpCode, text string) {
 	e.t.Helper()
-	f, err := ws.ReadFrame(e.br)
+	f, err := harness.ReadFrame(e.br)
 	if err != nil || f.Header.OpCode != op || string(f.Payload) != text {
 		e.t.Fatalf("got %v %.100q %v, want %v %.100q", f.Header.OpCode, f.Payload, err, op, text)
 	}
@@ -83,7 +84,7 @@ func (e *end) want(op ws.OpCode, text string) {
 func (e *end) wantClose(code ws.StatusCode) {
 	e.t.Helper()
 	for {
-		f, err := ws.ReadFrame(e.br)
+		f, err := harness.ReadFrame(e.br)
 		if err != nil {
 			e.t.Fatalf("no close frame: %v", err)
 		}

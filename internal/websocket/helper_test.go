@@ -43,9 +43,8 @@ type rig struct {
 
 // session is the handler of one socket.
 type session struct {
-	r       *rig
-	k       exchange.Socket
-	drained chan struct{}
+	r *rig
+	k exchange.Socket
 }
 
 func (s *session) Message(text bool, p []byte) {
@@ -224,7 +223,7 @@ func (c *client) text(s string) { c.t.Helper(); c.write(ws.NewTextFrame([]byte(s
 
 func (c *client) read() ws.Frame {
 	c.t.Helper()
-	f, err := ws.ReadFrame(c.br)
+	f, err := harness.ReadFrame(c.br)
 	if err != nil {
 		c.t.Fatalf("reading a frame: %v", err)
 	}
@@ -242,7 +241,7 @@ func (c *client) want(s string) {
 func (c *client) wantClose(code int) {
 	c.t.Helper()
 	for {
-		f, err := ws.ReadFrame(c.br)
+		f, err := harness.ReadFrame(c.br)
 		if err != nil {
 			c.t.Fatalf("no close frame: %v", err)
 		}

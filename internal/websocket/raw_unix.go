@@ -15,7 +15,7 @@ func recvNow(fd uintptr, p []byte) (n int, again bool, err error) {
 		switch err {
 		case nil:
 			return n, false, nil
-		case syscall.EINTR:
+		case syscall.EINTR: //nolint:errorlint // bare errnos
 		case syscall.EAGAIN:
 			return 0, true, nil
 		default:
@@ -38,7 +38,7 @@ func sendNow(fd uintptr, a, b []byte) (n int, err error) {
 		switch err {
 		case nil:
 			return n, nil
-		case syscall.EINTR:
+		case syscall.EINTR: //nolint:errorlint // bare errnos
 		case syscall.EAGAIN:
 			return 0, nil
 		default:

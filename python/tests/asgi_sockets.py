@@ -1,4 +1,4 @@
-"""The application of the WebSocket tests, which the end-to-end tests share: sockets.py of test/apps."""
+"""The application of the WebSocket tests: sockets.py of test/apps, as in test/e2e."""
 
 import sys
 from pathlib import Path

@@ -42,7 +42,6 @@ type socket struct {
 	t *testing.T
 	net.Conn
 	br *bufio.Reader
-	hs ws.Handshake
 	// head are the fields of the answer to the handshake.
 	head http.Header
 }
@@ -113,7 +112,7 @@ func (c *socket) message() (ws.OpCode, string) {
 	var op ws.OpCode
 	var whole strings.Builder
 	for {
-		f, err := ws.ReadFrame(c.br)
+		f, err := harness.ReadFrame(c.br)
 		if err != nil {
 			c.t.Fatalf("reading a frame: %v", err)
 		}

@@ -151,21 +151,21 @@ typedef struct gd_asgi_exchange {
     int64_t length;            /* Content-Length of the answer; -1 not declared */
     int64_t sent;              /* body bytes of the answer so far */
     uint8_t phase;
-    uint8_t begun;       /* the application was called */
-    uint8_t stepping;    /* inside the coroutine right now */
-    uint8_t interrupted; /* past its deadline: the task was cancelled */
-    uint8_t told;        /* … or got an exception where it blocked the loop */
-    uint8_t pending;     /* … which is not raised yet, perhaps */
-    uint8_t body_ended;  /* receive() gave the last of the request body */
-    uint8_t body_cut;    /* the request body will never be complete */
-    uint8_t bodiless;    /* HEAD, 204, 304: nothing of the body leaves */
-    uint8_t trailers;    /* start announced trailers, and the client takes them */
-    uint8_t cancelled;   /* the drain's deadline cancelled the task */
-    uint8_t socket;      /* a WebSocket */
-    uint8_t connected;   /* receive() gave websocket.connect */
-    uint16_t close_code; /* that the application closed with */
+    uint8_t begun;        /* the application was called */
+    uint8_t stepping;     /* inside the coroutine right now */
+    uint8_t interrupted;  /* past its deadline: the task was cancelled */
+    uint8_t told;         /* … or got an exception where it blocked the loop */
+    uint8_t pending;      /* … which is not raised yet, perhaps */
+    uint8_t body_ended;   /* receive() gave the last of the request body */
+    uint8_t body_cut;     /* the request body will never be complete */
+    uint8_t bodiless;     /* HEAD, 204, 304: nothing of the body leaves */
+    uint8_t trailers;     /* start announced trailers, and the client takes them */
+    uint8_t cancelled;    /* the drain's deadline cancelled the task */
+    uint8_t socket;       /* a WebSocket */
+    uint8_t connected;    /* receive() gave websocket.connect */
+    uint16_t close_code;  /* that the application closed with */
     PyObject *disconnect; /* the last message of receive(), once it came */
-    uint8_t unsent;      /* more is queued than send() lets pass without waiting */
+    uint8_t unsent;       /* more is queued than send() lets pass without waiting */
 } gd_asgi_exchange;
 
 /* What a pending call waits for. */

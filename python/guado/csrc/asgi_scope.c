@@ -8,7 +8,8 @@
 
 #include <string.h>
 
-static PyObject *scope_template, *socket_template, *asgi_template, *extensions_template, *tls_template;
+static PyObject *scope_template, *socket_template, *asgi_template, *extensions_template,
+    *tls_template;
 static PyObject *methods[9]; /* in the order of known_methods */
 static const char *const known_methods[] = {"GET",   "POST",    "HEAD",  "PUT",    "DELETE",
                                             "PATCH", "OPTIONS", "TRACE", "CONNECT"};
@@ -46,11 +47,10 @@ int gd_asgi_scope_init(void) {
         n->raw_path, Py_None, n->query_string, Py_None, n->root_path, n->empty, n->headers, Py_None,
         n->client, Py_None, n->server, Py_None, n->state, Py_None, n->extensions, Py_None);
     socket_template = Py_BuildValue(
-        "{O:O,O:O,O:O,O:O,O:O,O:O,O:O,O:O,O:O,O:O,O:O,O:O,O:O,O:O}", n->type, n->websocket,
-        n->asgi, Py_None, n->http_version, n->v1_1, n->scheme, n->ws, n->path, Py_None,
-        n->raw_path, Py_None, n->query_string, Py_None, n->root_path, n->empty, n->headers, Py_None,
-        n->client, Py_None, n->server, Py_None, n->subprotocols, Py_None, n->state, Py_None,
-        n->extensions, Py_None);
+        "{O:O,O:O,O:O,O:O,O:O,O:O,O:O,O:O,O:O,O:O,O:O,O:O,O:O,O:O}", n->type, n->websocket, n->asgi,
+        Py_None, n->http_version, n->v1_1, n->scheme, n->ws, n->path, Py_None, n->raw_path, Py_None,
+        n->query_string, Py_None, n->root_path, n->empty, n->headers, Py_None, n->client, Py_None,
+        n->server, Py_None, n->subprotocols, Py_None, n->state, Py_None, n->extensions, Py_None);
     return asgi_template == NULL || extensions_template == NULL || tls_template == NULL ||
                    scope_template == NULL || socket_template == NULL
                ? -1
@@ -192,8 +192,7 @@ static int split_names(PyObject *list, gd_str value) {
             first++;
         while (last > first && (value.at[last - 1] == ' ' || value.at[last - 1] == '\t'))
             last--;
-        PyObject *name =
-            PyUnicode_DecodeLatin1(value.at + first, (Py_ssize_t)(last - first), NULL);
+        PyObject *name = PyUnicode_DecodeLatin1(value.at + first, (Py_ssize_t)(last - first), NULL);
         int result = name == NULL ? -1 : last == first ? 0 : PyList_Append(list, name);
         Py_XDECREF(name);
         if (result < 0)
@@ -231,8 +230,7 @@ static PyObject *extensions(const gd_request *r) {
 static int fill(PyObject *scope, const gd_request *r, PyObject *state) {
     struct gd_asgi_names *n = &gd_names;
     if (put(scope, n->asgi, PyDict_Copy(asgi_template)) < 0 ||
-        put(scope, n->path, text(r->path)) < 0 ||
-        put(scope, n->raw_path, bytes(r->raw_path)) < 0 ||
+        put(scope, n->path, text(r->path)) < 0 || put(scope, n->raw_path, bytes(r->raw_path)) < 0 ||
         put(scope, n->query_string, bytes(r->query)) < 0 ||
         put(scope, n->headers, headers(r)) < 0 || put(scope, n->server, server_address(r)) < 0 ||
         put(scope, n->state, PyDict_Copy(state)) < 0 ||
@@ -257,8 +255,7 @@ static int fill(PyObject *scope, const gd_request *r, PyObject *state) {
 }
 
 PyObject *gd_asgi_scope(const gd_request *r, PyObject *state) {
-    PyObject *scope =
-        PyDict_Copy(r->flags & GD_REQ_SOCKET ? socket_template : scope_template);
+    PyObject *scope = PyDict_Copy(r->flags & GD_REQ_SOCKET ? socket_template : scope_template);
     if (scope != NULL && fill(scope, r, state) < 0)
         Py_CLEAR(scope);
     return scope;

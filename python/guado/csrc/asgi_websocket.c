@@ -58,10 +58,10 @@ static PyObject *joined(const gd_message *m) {
 
 static PyObject *received(const gd_message *m) {
     PyObject *data = joined(m);
-    PyObject *message =
-        data != NULL ? Py_BuildValue("{O:O,O:O}", gd_names.type, gd_names.ws_receive,
-                                     m->text ? gd_names.text : gd_names.bytes, data)
-                     : NULL;
+    PyObject *message = data != NULL
+                            ? Py_BuildValue("{O:O,O:O}", gd_names.type, gd_names.ws_receive,
+                                            m->text ? gd_names.text : gd_names.bytes, data)
+                            : NULL;
     Py_XDECREF(data);
     return message;
 }
@@ -84,8 +84,8 @@ int gd_asgi_socket_receive(gd_asgi_exchange *x, PyObject **message) {
     int result = 1;
     if (m.disconnect) {
         const char *reason = gd_message_whole(&m);
-        x->disconnect = disconnected(
-            m.code, PyUnicode_DecodeUTF8(reason, (Py_ssize_t)m.len, "replace"));
+        x->disconnect =
+            disconnected(m.code, PyUnicode_DecodeUTF8(reason, (Py_ssize_t)m.len, "replace"));
         result = x->disconnect != NULL ? give_end(x, message) : -1;
     } else {
         *message = received(&m);
@@ -247,8 +247,9 @@ static PyObject *send_close(gd_asgi_exchange *x, PyObject *message) {
         return NULL;
     }
     if (n > GD_MAX_CLOSE_REASON) {
-        PyErr_Format(PyExc_ValueError, "the reason of 'websocket.close' has %zd bytes, at most %d fit",
-                     n, GD_MAX_CLOSE_REASON);
+        PyErr_Format(PyExc_ValueError,
+                     "the reason of 'websocket.close' has %zd bytes, at most %d fit", n,
+                     GD_MAX_CLOSE_REASON);
         return NULL;
     }
     if (x->phase != GD_ASGI_SOCKET)

@@ -161,10 +161,8 @@ const char *gd_message_whole(const gd_message *m) {
 }
 
 ssize_t gd_message_send(gd_stream *s, bool text, const void *data, size_t n) {
-    gd_out m = {.kind = GD_K_MESSAGE_UP,
-                .arg = text ? GD_TEXT : GD_BINARY,
-                .body = data,
-                .body_len = n};
+    gd_out m = {
+        .kind = GD_K_MESSAGE_UP, .arg = text ? GD_TEXT : GD_BINARY, .body = data, .body_len = n};
     return gd_post(s, &m, 0);
 }
 
