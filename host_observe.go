@@ -205,6 +205,11 @@ func (h *host) figures() observe.State {
 		SpoolMemory: spool.Memory, SpoolDisk: spool.Disk,
 		Ready: len(h.watching.health.Missing()) == 0, Reload: h.reloadFigures(),
 	}
+	sockets := h.websockets.Status()
+	st.WebSockets = observe.WebSockets{
+		Open: sockets.Open, Opened: sockets.Opened, Received: sockets.Received, Sent: sockets.Sent,
+		Slow: sockets.Slow, Silent: sockets.Silent, Refused: sockets.Refused,
+	}
 	for _, g := range h.groups {
 		st.Groups = append(st.Groups, groupFigures(g.config, g.pool.Status(), g.workers.Status()))
 	}

@@ -18,6 +18,7 @@ type State struct {
 	Programs    []Program
 	Executors   []Executor
 	Reload      *Reload // nil: there is no file to read again
+	WebSockets  WebSockets
 }
 
 // Group is a queue and its workers.
@@ -63,6 +64,23 @@ type Reload struct {
 	Applied, Failed uint64
 }
 
+// WebSockets are those that end in the host.
+type WebSockets struct {
+	Open                   int
+	Opened, Received, Sent uint64 // the last two: messages
+	Slow, Silent, Refused  uint64
+}
+
+func (w *WebSockets) collect(to chan<- prometheus.Metric) {
+	to <- gauge(socketsDesc, float64(w.Open))
+	to <- counter(socketsOpenedDesc, w.Opened)
+	to <- counter(messagesDesc, w.Received, "received")
+	to <- counter(messagesDesc, w.Sent, "sent")
+	to <- counter(socketsCutDesc, w.Slow, "slow")
+	to <- counter(socketsCutDesc, w.Silent, "silent")
+	to <- counter(socketsCutDesc, w.Refused, "refused")
+}
+
 // stateCollector makes metrics of the State.
 type stateCollector struct {
 	version string
@@ -79,6 +97,11 @@ var (
 	connectionsDesc = desc("connections", "Connections of clients that are open.")
 	acceptedDesc    = desc("connections_accepted_total", "Connections of clients, ever.")
 	spoolDesc       = desc("spool_bytes", "Request bodies that are collected.", "where")
+
+	socketsDesc       = desc("websockets", "WebSockets that are open.")
+	socketsOpenedDesc = desc("websockets_opened_total", "WebSockets that were accepted, ever.")
+	messagesDesc      = desc("websocket_messages_total", "Messages of WebSockets.", "direction")
+	socketsCutDesc    = desc("websockets_cut_total", "WebSockets that the host cut or refused.", "reason")
 
 	waitingDesc  = desc("queue_waiting", "Exchanges that wait for a worker.", "group")
 	eventsDesc   = desc("queue_events_total", "What happened to exchanges in the queue.", "group", "event")
@@ -107,7 +130,8 @@ var (
 // Describe is of prometheus.Collector.
 func (c *stateCollector) Describe(to chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
-		buildDesc, readyDesc, connectionsDesc, acceptedDesc, spoolDesc, waitingDesc, eventsDesc, workersDesc, restartsDesc,
+		buildDesc, readyDesc, connectionsDesc, acceptedDesc, spoolDesc,
+		socketsDesc, socketsOpenedDesc, messagesDesc, socketsCutDesc, waitingDesc, eventsDesc, workersDesc, restartsDesc,
 		flightDesc, doneDesc, gilWaitDesc, gilWaitsDesc, lagDesc, memoryDesc, cpuDesc, programDesc, programRestartsDesc,
 		tasksWaitingDesc, tasksDesc,
 		reloadOKDesc, reloadAtDesc, reloadsDesc,
@@ -125,6 +149,7 @@ func (c *stateCollector) Collect(to chan<- prometheus.Metric) {
 	to <- counter(acceptedDesc, st.Accepted)
 	to <- gauge(spoolDesc, float64(st.SpoolMemory), "memory")
 	to <- gauge(spoolDesc, float64(st.SpoolDisk), "disk")
+	st.WebSockets.collect(to)
 	for i := range st.Groups {
 		st.Groups[i].collect(to)
 	}
