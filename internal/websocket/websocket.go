@@ -194,6 +194,9 @@ func (s *Server) Close() {
 		k.cut(errStopping)
 	}
 	_ = s.Wait(context.Background()) // this context does not end
+	s.mu.Lock()
+	s.wheel.stopped = true
+	s.mu.Unlock()
 	s.wheel.stop()
 }
 

@@ -167,10 +167,10 @@ func TestEveryKindOfMountAnswersBesideTheOthers(t *testing.T) {
 			upgrade(t, s, path)
 		}
 	})
-	t.Run("an ASGI application is not yet given WebSockets", func(t *testing.T) {
+	t.Run("an ASGI application that has no such WebSocket refuses it", func(t *testing.T) {
 		res, body := get(t, c, s.URL+"/star/", "Connection", "Upgrade", "Upgrade", "websocket",
 			"Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ==", "Sec-WebSocket-Version", "13")
-		want(t, res, body, 501, "websocket_unsupported")
+		want(t, res, body, 403, "")
 	})
 	t.Run("an upstream that is down is a clean 502", func(t *testing.T) {
 		down.Close() // its listener and the idle connections to it
