@@ -1,0 +1,142 @@
+package push
+
+import (
+	"math"
+	"slices"
+)
+
+// calls are a client's requests that are being answered, and the replies that it has not
+// acknowledged: a client that asks again gets the same one.
+type calls struct {
+	running map[uint64]struct{}
+	kept    []kept // oldest first
+	bytes   int
+}
+
+type kept struct {
+	id uint64 // of the request
+	n  uint64 // of the frame that last carried the reply
+	Payload
+}
+
+func (s *Session) callsLocked() *calls {
+	if s.calls == nil {
+		s.calls = &calls{running: map[uint64]struct{}{}}
+	}
+	return s.calls
+}
+
+// dropCallsLocked gives the memory back once nothing is open.
+func (s *Session) dropCallsLocked() {
+	if s.calls != nil && len(s.calls.running) == 0 && len(s.calls.kept) == 0 {
+		s.calls = nil
+	}
+}
+
+// keep keeps a reply, within most bytes.
+func (c *calls) keep(id, n uint64, p Payload, most int) {
+	c.kept = append(c.kept, kept{id, n, p})
+	c.bytes += p.Len() + entryCost
+	for c.bytes > most && len(c.kept) > 1 {
+		c.bytes -= c.kept[0].Len() + entryCost
+		c.kept = slices.Delete(c.kept, 0, 1)
+	}
+}
+
+// acked forgets replies that the client has.
+func (c *calls) acked(n uint64) {
+	c.kept = slices.DeleteFunc(c.kept, func(k kept) bool {
+		if k.n <= n {
+			c.bytes -= k.Len() + entryCost
+			return true
+		}
+		return false
+	})
+}
+
+// withheld notes that the client got none of the replies that are kept: they wait until
+// it asks again, whatever it acknowledges meanwhile.
+func (c *calls) withheld() {
+	for i := range c.kept {
+		c.kept[i].n = never
+	}
+}
+
+// never is the number of a frame that no client acknowledges.
+const never = math.MaxUint64
+
+// Reply answers a request with JSON data.
+func (s *Session) Reply(r Ref, data []byte) error {
+	p, err := s.hub.replyPayload(r.ID, data)
+	if err != nil {
+		return err
+	}
+	return s.answer(r, p)
+}
+
+// Fail answers a request with an error.
+func (s *Session) Fail(r Ref, e *ReplyError) error { return s.answer(r, errorPayload(r.ID, e)) }
+
+func (s *Session) answer(r Ref, p Payload) error {
+	s.mu.Lock()
+	if err := s.openLocked(); err != nil {
+		s.mu.Unlock()
+		return err
+	}
+	if s.calls == nil || r.Instance != s.instance {
+		s.mu.Unlock()
+		return ErrNoCall
+	}
+	if _, open := s.calls.running[r.ID]; !open {
+		s.mu.Unlock()
+		return ErrNoCall
+	}
+	delete(s.calls.running, r.ID)
+	s.replyLocked(r.ID, p)
+	s.mu.Unlock()
+	s.tell()
+	return nil
+}
+
+// replyLocked sends a reply and keeps it until the client has it.
+func (s *Session) replyLocked(id uint64, p Payload) {
+	out := s.sendLocked(p)
+	s.told = max(s.told, id) // the reply says that the request came
+	s.callsLocked().keep(id, out.N, p, s.hub.opts.Replies)
+}
+
+// refuseMessage answers a message that the handler did not take. A message that is no
+// request is answered only then.
+func (s *Session) refuseMessage(m Message, e *ReplyError) {
+	if m.Request {
+		// An error says that it was answered meanwhile, or that nobody waits.
+		_ = s.Fail(m.Ref, e)
+		return
+	}
+	s.mu.Lock()
+	if s.openLocked() == nil && m.Instance == s.instance {
+		s.replyLocked(m.ID, errorPayload(m.ID, e))
+	}
+	s.mu.Unlock()
+	s.tell()
+}
+
+// againLocked answers a request that the client repeats: it started anew from a snapshot
+// and wants to know what became of it.
+func (s *Session) againLocked(id uint64) {
+	if s.calls != nil {
+		if _, open := s.calls.running[id]; open {
+			return
+		}
+		for i, k := range s.calls.kept {
+			if k.id != id {
+				continue
+			}
+			if k.n == never || k.n <= s.base { // not in the tail: it goes out once more
+				s.calls.kept[i].n = s.sendLocked(k.Payload).N
+			}
+			return
+		}
+	}
+	s.sendLocked(errorPayload(id, &ReplyError{Code: ReplyUnknown, Message: "the reply is no longer kept"}))
+}

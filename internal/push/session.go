@@ -1,0 +1,286 @@
+package push
+
+import (
+	"context"
+	"slices"
+	"sync"
+)
+
+// Owner is whose a page is. A connection (one browser) sees its own pages only.
+type Owner struct {
+	User       string
+	Connection string
+}
+
+// Session is the channel to the client of one page. It lives while the page lives,
+// whether a client is connected or not. Its methods may be called from any goroutine;
+// none waits for the client but Wait.
+type Session struct {
+	hub  *Hub
+	page string
+
+	// The registry's, guarded by Hub.mu.
+	owner              Owner
+	userNext, userPrev *Session
+	connNext, connPrev *Session
+
+	// The wheel's, guarded by wheel.mu.
+	next, prev *Session
+	due        tick
+
+	mu       sync.Mutex // guards the rest; held while a frame is handed to the transport
+	epoch    uint64
+	client   string // the instance of the page's client; empty: none came yet
+	instance uint32
+	attached *Attachment // nil: no client is connected
+	attaches uint32
+	ended    bool
+	frozen   bool // it was saved: nothing may change
+
+	last  uint64 // number of the last frame
+	base  uint64 // the tail holds base+1 to last
+	acked uint64 // the client has all up to here
+	tail  tail
+	got   uint64 // the client's messages up to here are taken
+	told  uint64 // and it knows so up to here
+	calls *calls // nil: no request is open, no reply kept
+
+	waiters []waiter
+	events  []event // for the handler
+	telling bool    // somebody is in it
+
+	wakeAt tick // when the wheel wakes it at the latest; 0: it does not
+	heard  tick // the last sign of life of the client
+	sent   tick // the last frame to it
+	left   tick // since when there is no client
+
+	value any
+}
+
+// waiter waits for an acknowledgement.
+type waiter struct {
+	n    uint64
+	done chan error
+}
+
+// Page is the page's id.
+func (s *Session) Page() string { return s.page }
+
+// Value is what SetValue put there: the host's page, for a Handler.
+func (s *Session) Value() any {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.value
+}
+
+// SetValue keeps something of the host's with the session.
+func (s *Session) SetValue(v any) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.value = v
+}
+
+// Owner tells whose the page is.
+func (s *Session) Owner() Owner {
+	s.hub.mu.RLock()
+	defer s.hub.mu.RUnlock()
+	return s.owner
+}
+
+// Pushed tells what became of a payload.
+type Pushed struct {
+	N         uint64 // its number; see [Session.Wait]
+	Connected bool   // a client is there, and it is on its way; otherwise it waits in the tail
+}
+
+// Push sends a message or snapshot, or keeps it for a client that comes back in time.
+func (s *Session) Push(p Payload) (Pushed, error) {
+	s.mu.Lock()
+	if err := s.openLocked(); err != nil {
+		s.mu.Unlock()
+		return Pushed{}, err
+	}
+	out := s.sendLocked(p)
+	s.mu.Unlock()
+	s.tell()
+	return out, nil
+}
+
+func (s *Session) openLocked() error {
+	switch {
+	case s.ended:
+		return ErrEnded
+	case s.frozen:
+		return ErrStopping
+	}
+	return nil
+}
+
+// sendLocked numbers a payload, keeps it and hands it to the transport.
+func (s *Session) sendLocked(p Payload) Pushed {
+	now := s.hub.wheel.clock()
+	s.last++
+	s.tail.add(p, now)
+	s.trimLocked(now)
+	if len(s.tail.entries) == 1 {
+		s.planLocked(now + ticks(s.hub.opts.TailAge))
+	}
+	if s.attached != nil {
+		b := buffers.Get().(*[]byte)
+		*b = appendNumbered((*b)[:0], s.last, p)
+		s.transmitLocked(*b, now)
+		giveBack(b)
+	}
+	return Pushed{N: s.last, Connected: s.attached != nil}
+}
+
+// transmitLocked hands a frame to the transport, and lets a client go that does not read.
+func (s *Session) transmitLocked(frame []byte, now tick) {
+	waiting, err := s.attached.transport.Send(frame)
+	s.sent = now
+	switch {
+	case err != nil:
+		s.detachLocked(0)
+	case waiting > s.hub.opts.Waiting:
+		s.hub.count.slow.Add(1)
+		s.detachLocked(CodeSlow)
+	}
+}
+
+// trimLocked holds the tail to its limits. A connected client is not cut for it: it can
+// only not resume any more, should its connection be lost now.
+func (s *Session) trimLocked(now tick) {
+	age := ticks(s.hub.opts.TailAge)
+	var oldest tick
+	if now > age {
+		oldest = now - age
+	}
+	if n := s.tail.over(s.hub.opts.TailBytes, oldest); n > 0 {
+		s.tail.drop(n)
+		s.base += uint64(n)
+		s.hub.count.trimmed.Add(uint64(n))
+	}
+}
+
+// ackLocked takes the client's word that it has all frames up to n.
+func (s *Session) ackLocked(n uint64) *Refusal {
+	if n > s.last {
+		return refuse(CodeProtocol, "the client acknowledges frame %d, and the last one is %d", n, s.last)
+	}
+	if n <= s.acked {
+		return nil
+	}
+	s.acked = n
+	if n > s.base {
+		s.tail.drop(int(n - s.base))
+		s.base = n
+	}
+	if s.calls != nil {
+		s.calls.acked(n)
+		s.dropCallsLocked()
+	}
+	s.waiters = slices.DeleteFunc(s.waiters, func(w waiter) bool {
+		if w.n > n {
+			return false
+		}
+		w.done <- nil
+		return true
+	})
+	if len(s.waiters) == 0 {
+		s.waiters = nil
+	}
+	return nil
+}
+
+// Wait waits until the client has acknowledged frame n. [ErrLost] says that it never
+// will, [ErrEnded] that the page has ended.
+func (s *Session) Wait(ctx context.Context, n uint64) error {
+	s.mu.Lock()
+	switch {
+	case n <= s.acked:
+		s.mu.Unlock()
+		return nil
+	case n > s.last:
+		s.mu.Unlock()
+		return ErrLost
+	}
+	if err := s.openLocked(); err != nil {
+		s.mu.Unlock()
+		return err
+	}
+	w := waiter{n, make(chan error, 1)}
+	s.waiters = append(s.waiters, w)
+	s.mu.Unlock()
+	select {
+	case err := <-w.done:
+		return err
+	case <-ctx.Done():
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.waiters = slices.DeleteFunc(s.waiters, func(o waiter) bool { return o.done == w.done })
+	return ctx.Err()
+}
+
+// failWaitersLocked ends all waits.
+func (s *Session) failWaitersLocked(err error) {
+	for _, w := range s.waiters {
+		w.done <- err
+	}
+	s.waiters = nil
+}
+
+// End ends the page: a connected client is told why, and nothing is kept.
+func (s *Session) End(why Code) {
+	s.mu.Lock()
+	if s.ended {
+		s.mu.Unlock()
+		return
+	}
+	s.endLocked(why)
+	s.mu.Unlock()
+	s.hub.forget(s)
+	s.tell()
+}
+
+func (s *Session) endLocked(why Code) {
+	s.detachLocked(why)
+	s.ended = true
+	s.tail = tail{}
+	s.calls = nil
+	s.failWaitersLocked(ErrEnded)
+	s.events = append(s.events, event{kind: eventEnded, code: why})
+	s.hub.count.ended.Add(1)
+}
+
+// Status is one session, as operators see it.
+type Status struct {
+	Page       string `json:"page"`
+	User       string `json:"user,omitempty"`
+	Connected  bool   `json:"connected"`
+	Last       uint64 `json:"last"`
+	Acked      uint64 `json:"acked"`
+	Tail       int    `json:"tail"`       // frames
+	TailBytes  int    `json:"tail_bytes"` // and their memory
+	Got        uint64 `json:"got"`        // messages of the client
+	Attached   uint32 `json:"attached"`   // times that a client connected
+	Requests   int    `json:"requests"`   // open
+	IdleMillis int64  `json:"idle_ms"`    // since the client's last sign of life
+}
+
+// Status tells how the session is now.
+func (s *Session) Status() Status {
+	owner := s.Owner()
+	now := s.hub.wheel.clock()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	out := Status{
+		Page: s.page, User: owner.User, Connected: s.attached != nil, Last: s.last, Acked: s.acked,
+		Tail: len(s.tail.entries), TailBytes: s.tail.bytes, Got: s.got, Attached: s.attaches,
+		IdleMillis: int64(now-s.heard) * tickLength.Milliseconds(),
+	}
+	if s.calls != nil {
+		out.Requests = len(s.calls.running)
+	}
+	return out
+}

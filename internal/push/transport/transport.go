@@ -1,0 +1,159 @@
+// Package transport carries push sessions over HTTP: a stream of server-sent events from
+// the host and POSTs from the client.
+// Before it: route, on the path of push. After it: push, which keeps the sessions.
+// Not here: what a session is; who a client is (Options.Connection says it).
+package transport
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/url"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/guado-server/guado/internal/exchange"
+	"github.com/guado-server/guado/internal/push"
+)
+
+// Options of a Server.
+type Options struct {
+	// Connection tells whose the client is, by its cookie: the id of its connection. The
+	// pages of others do not exist for it. A problem refuses it.
+	Connection func(x *exchange.Exchange) (string, *exchange.Problem)
+	// AllowOrigin reports whether a page of this origin may speak here. Nil: pages of the
+	// very host that is asked. It is not asked about clients without an Origin field:
+	// they are no browsers.
+	AllowOrigin func(origin string, x *exchange.Exchange) bool
+	Log         *slog.Logger
+}
+
+// Server is the step that answers on the path of push.
+type Server struct {
+	hub  *push.Hub
+	opts Options
+
+	mu       sync.Mutex // guards the rest
+	streams  map[*stream]struct{}
+	draining bool
+}
+
+// New makes the step.
+func New(hub *push.Hub, o Options) *Server {
+	if o.AllowOrigin == nil {
+		o.AllowOrigin = sameHost
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	return &Server{hub: hub, opts: o, streams: map[*stream]struct{}{}}
+}
+
+func sameHost(origin string, x *exchange.Exchange) bool {
+	u, err := url.Parse(origin)
+	return err == nil && u.Host != "" && strings.EqualFold(u.Host, string(x.Host))
+}
+
+// Serve takes a client's stream or a batch of its frames.
+func (s *Server) Serve(x *exchange.Exchange) {
+	if x.Method != "POST" {
+		x.Fail(&exchange.Problem{
+			Status: 405, Code: "method_not_allowed", Err: fmt.Errorf("%s on the path of push", x.Method),
+			Fields: []exchange.Field{{Name: []byte("Allow"), Value: []byte("POST")}},
+		})
+		return
+	}
+	if o := x.Field("origin"); o != nil && !s.opts.AllowOrigin(string(o), x) {
+		x.Fail(&exchange.Problem{Status: 403, Code: "origin_not_allowed", Err: fmt.Errorf("a page of %q may not use this server's push", o)})
+		return
+	}
+	connection, problem := s.opts.Connection(x)
+	if problem != nil {
+		x.Fail(problem)
+		return
+	}
+	body, problem := s.read(x)
+	if problem != nil {
+		x.Fail(problem)
+		return
+	}
+	if bytes.Contains(x.Field("accept"), []byte("text/event-stream")) {
+		s.stream(x, connection, body)
+		return
+	}
+	s.batch(x, connection, body)
+}
+
+// mostBatch is how many bytes of frames one POST may bring beside one largest message.
+const mostBatch = 256 << 10
+
+func (s *Server) read(x *exchange.Exchange) ([]byte, *exchange.Problem) {
+	most := s.hub.Options().Message + mostBatch
+	tooLarge := &exchange.Problem{Status: 413, Code: "body_too_large", Err: exchange.ErrBodyTooLarge}
+	if x.Length > int64(most) {
+		return nil, tooLarge
+	}
+	body, err := io.ReadAll(io.LimitReader(x.Body, int64(most)+1))
+	switch {
+	case len(body) > most, errors.Is(err, exchange.ErrBodyTooLarge):
+		return nil, tooLarge
+	case errors.Is(err, exchange.ErrSlowClient):
+		return nil, &exchange.Problem{Status: 408, Code: "slow_body", Err: err}
+	case err != nil:
+		return nil, &exchange.Problem{Status: 400, Code: "bad_body", Err: err}
+	}
+	return body, nil
+}
+
+// batch takes the frames of a POST: a line each, the first says whose they are.
+func (s *Server) batch(x *exchange.Exchange, connection string, body []byte) {
+	lines := slices.Collect(bytes.SplitSeq(bytes.TrimRight(body, "\n"), []byte("\n")))
+	on, refusal := push.DecodeOn(lines[0])
+	switch {
+	case refusal != nil:
+	case on.Bye:
+		refusal = s.hub.Bye(on, connection)
+	default:
+		var a *push.Attachment
+		a, refusal = s.hub.Attachment(on, connection)
+		for _, line := range lines[1:] {
+			if refusal != nil {
+				break
+			}
+			refusal = a.Receive(line)
+		}
+	}
+	if refusal == nil {
+		_ = x.Answer.Head(exchange.Head{Status: 204, Fields: noStore}) // the lane sees that the client left
+		return
+	}
+	s.opts.Log.Debug("push frames refused", "request_id", x.ID, "code", refusal.Code.Name(), "error", refusal)
+	text := push.CloseFrame(refusal.Code)
+	head := exchange.Head{Status: 409, Length: int64(len(text)), Fields: append([]exchange.Field{jsonType}, noStore...)}
+	if err := x.Answer.Head(head); err == nil {
+		_, _ = x.Answer.Write(text) // likewise
+	}
+}
+
+var (
+	jsonType = exchange.Field{Name: []byte("Content-Type"), Value: []byte("application/json")}
+	noStore  = []exchange.Field{{Name: []byte("Cache-Control"), Value: []byte("no-store")}}
+)
+
+// Drain ends all streams; new ones are refused. Their clients were told why, if the hub
+// was closed before.
+func (s *Server) Drain() {
+	s.mu.Lock()
+	s.draining = true
+	all := make([]*stream, 0, len(s.streams))
+	for t := range s.streams {
+		all = append(all, t)
+	}
+	s.mu.Unlock()
+	for _, t := range all {
+		t.Close(push.CodeRestart)
+	}
+}

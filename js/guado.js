@@ -1,0 +1,530 @@
+/**
+ * Guado's client for the browser: one resumable channel between a page and its server.
+ * Messages come once and in order, over WebSocket or, where that does not pass, over
+ * server-sent events and POST. protocol/push.md is the wire; its twin is internal/push.
+ * @module guado
+ */
+
+/**
+ * @typedef {"connecting" | "open" | "waiting" | "paused" | "ended"} Status
+ *
+ * @typedef {object} State
+ * @property {Status} status
+ * @property {boolean} [resumed]  with "open": nothing was missed; otherwise a snapshot follows
+ * @property {"tail" | "epoch" | "client"} [why]  with "open" and not resumed
+ * @property {"websocket" | "sse"} [transport]  with "open"
+ * @property {number} [delay]  with "waiting": milliseconds until the next try
+ * @property {number} [code]  with "waiting" and "ended": why
+ * @property {string} [reason]
+ *
+ * @typedef {object} Options
+ * @property {string | (() => string | Promise<string>)} page  the page's id; a function is asked
+ *   for another one when the page has ended on the server
+ * @property {string} [url]  where push is; "/_guado/push"
+ * @property {"auto" | "websocket" | "sse"} [transport]
+ * @property {boolean} [beacon]  end the page on the server when its tab is closed; true
+ * @property {number} [queue]  messages that may wait, at most; 1000
+ *
+ * @typedef {object} Sending
+ * @property {string} [to]  what the message is for: a path of the application
+ * @property {AbortSignal} [signal]  cancels a request, or a message that has not left
+ *
+ * @typedef {object} Item  a message that waits: to leave, or for its reply
+ * @property {number} c  its number; 0 until it first leaves
+ * @property {string} body
+ * @property {boolean} request
+ * @property {boolean} again  ask again: the reply may have been lost
+ * @property {(value?: any) => void} resolve
+ * @property {(reason: any) => void} reject
+ *
+ * @typedef {object} Events  what a carrier tells
+ * @property {() => void} open
+ * @property {(text: string) => void} frame
+ * @property {(code: number, reason: string) => void} lost
+ *
+ * @typedef {object} Carrier
+ * @property {(text: string) => void} send
+ * @property {() => void} close
+ */
+
+const FINAL = 3500; // codes from here on: do not come back
+const RENEW = [3502, 3503, 3506, 3507]; // the page is over; another one may begin
+const PATIENCE = 10000; // for the host's hello
+const MOST_DELAY = 30000;
+const MOST_BYTES = 4 << 20; // of messages that wait
+
+/** A message was refused, failed, or may be lost; `code` says which. */
+export class PushError extends Error {
+  /** @param {string} code @param {string} [message] */
+  constructor(code, message) {
+    super(message || code);
+    this.name = "PushError";
+    this.code = code;
+  }
+}
+
+/**
+ * Opens the channel of a page.
+ * @param {Options} options
+ */
+export function connect(options) {
+  return new Page(options);
+}
+
+/** @param {URL} url @param {Events} on @returns {Carrier} */
+function overWebSocket(url, on) {
+  const address = new URL(url);
+  address.protocol = address.protocol.replace("http", "ws");
+  const socket = new WebSocket(address);
+  socket.onopen = () => on.open();
+  socket.onmessage = (e) => on.frame(e.data);
+  socket.onclose = (e) => on.lost(e.code, e.reason);
+  return {
+    send: (text) => socket.send(text),
+    close() {
+      socket.onopen = socket.onmessage = socket.onclose = null;
+      socket.close();
+    },
+  };
+}
+
+/** @param {URL} url @param {string} hello @param {string} page @param {Events} on @returns {Carrier} */
+function overSSE(url, hello, page, on) {
+  const abort = new AbortController();
+  /** @type {string[]} */
+  let lines = [];
+  let busy = false;
+  let id = 0;
+  /** @param {string} body @param {string} accept */
+  const post = (body, accept) =>
+    fetch(url, {
+      method: "POST",
+      headers: { "content-type": "application/json", accept },
+      body,
+      cache: "no-store",
+      signal: abort.signal,
+    });
+  const lost = (code = 0, reason = "") => {
+    if (!abort.signal.aborted) on.lost(code, reason);
+  };
+  const listen = async () => {
+    const answer = await post(hello, "text/event-stream");
+    if (!answer.ok || !answer.body) return;
+    const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
+    for (let rest = ""; ; ) {
+      const { done, value } = await reader.read();
+      if (done) return;
+      const events = (rest + value).split("\n\n");
+      rest = /** @type {string} */ (events.pop());
+      for (const event of events) {
+        if (abort.signal.aborted) return;
+        if (!event.startsWith("data: ")) continue;
+        const text = event.slice(6);
+        id ||= JSON.parse(text).id;
+        on.frame(text);
+      }
+    }
+  };
+  const flush = async () => {
+    busy = true;
+    await null; // what is sent in one turn of the loop leaves together
+    while (lines.length) {
+      let n = 1;
+      for (let size = lines[0].length; n < lines.length && (size += lines[n].length) < 65536; ) n++;
+      const body = [JSON.stringify({ t: "on", page, id }), ...lines.splice(0, n)].join("\n");
+      const answer = await post(body, "application/json");
+      if (!answer.ok) {
+        const why = await answer.json();
+        return lost(why.code, why.reason);
+      }
+    }
+    busy = false;
+  };
+  listen().then(() => lost(), () => lost());
+  return {
+    send(text) {
+      lines.push(text);
+      if (!busy) flush().catch(() => lost());
+    },
+    close: () => abort.abort(),
+  };
+}
+
+/** The channel of one page. Made by {@link connect}. */
+export class Page {
+  /** @type {Options} */ #options;
+  /** @type {URL} */ #url;
+  /** @type {Record<"message" | "snapshot" | "state", Set<(value: any) => void>>} */
+  #listeners = { message: new Set(), snapshot: new Set(), state: new Set() };
+  /** @type {State} */ #state = { status: "connecting" };
+  /** @type {string | undefined} */ #page;
+  #client = random();
+  /** @type {string | undefined} */ #epoch;
+  #at = 0; // the last frame that came
+  #sequence = 0; // the last message that left
+  /** @type {Item[]} */ #queue = [];
+  #bytes = 0;
+  /** @type {Carrier | undefined} */ #carrier;
+  /** @type {Partial<Record<"retry" | "hello" | "ack" | "probe" | "silence", any>>} */ #timers = {};
+  #sse = false;
+  #tries = 0;
+  #failures = 0; // without a hello, in this transport
+  #window = 1000;
+  #max = 1 << 20;
+  #heard = 0;
+  #unacked = 0; // bytes
+  #since = 0; // when the first of them came
+  /** @type {AbortController} */ #life = new AbortController();
+
+  /** @param {Options} options */
+  constructor(options) {
+    this.#options = options;
+    this.#sse = options.transport === "sse" || typeof WebSocket === "undefined";
+    this.#url = new URL(options.url || "/_guado/push", globalThis.location?.href);
+    if (typeof options.page === "string") this.#page = options.page;
+    if (typeof document !== "undefined") this.#watch();
+    // What the caller adds in this turn hears of everything.
+    queueMicrotask(() => this.#connect());
+  }
+
+  /** How the channel is now. */
+  get state() {
+    return this.#state;
+  }
+
+  /** Calls `listener` for each message; the function returned ends that.
+   * @param {(data: any) => void} listener */
+  onMessage(listener) {
+    return this.#listen("message", listener);
+  }
+
+  /** Calls `listener` with the state that takes the place of all that came before.
+   * @param {(data: any) => void} listener */
+  onSnapshot(listener) {
+    return this.#listen("snapshot", listener);
+  }
+
+  /** Calls `listener` when the state of the channel changes.
+   * @param {(state: State) => void} listener */
+  onState(listener) {
+    return this.#listen("state", listener);
+  }
+
+  /** Sends a message. The promise is kept once the server has it.
+   * @param {any} data @param {Sending} [sending] @returns {Promise<void>} */
+  send(data, sending) {
+    return this.#enqueue("m", data, sending);
+  }
+
+  /** Sends a request and gives its reply.
+   * @param {any} data @param {Sending} [sending] @returns {Promise<any>} */
+  request(data, sending) {
+    return this.#enqueue("q", data, sending);
+  }
+
+  /** Ends the page, here and on the server. */
+  close() {
+    if (this.#state.status === "ended") return;
+    this.#bye();
+    this.#end(3507, "ended");
+  }
+
+  /** @param {"message" | "snapshot" | "state"} kind @param {(value: any) => void} listener */
+  #listen(kind, listener) {
+    this.#listeners[kind].add(listener);
+    return () => this.#listeners[kind].delete(listener);
+  }
+
+  /** @param {"message" | "snapshot" | "state"} kind @param {any} value */
+  #emit(kind, value) {
+    for (const listener of this.#listeners[kind]) {
+      try {
+        listener(value);
+      } catch (e) {
+        // The application's own affair: the channel goes on.
+        setTimeout(() => {
+          throw e;
+        });
+      }
+    }
+  }
+
+  /** @param {State} state */
+  #set(state) {
+    this.#state = state;
+    this.#emit("state", state);
+  }
+
+  /** @param {"retry" | "hello" | "ack" | "probe" | "silence"} name @param {() => void} [call] @param {number} [ms] */
+  #timer(name, call, ms) {
+    clearTimeout(this.#timers[name]);
+    this.#timers[name] = call && setTimeout(() => {
+      this.#timers[name] = undefined;
+      call();
+    }, ms);
+  }
+
+  async #connect() {
+    if (this.#carrier || this.#state.status === "ended") return;
+    this.#timer("retry");
+    this.#set({ status: "connecting" });
+    if (!this.#page) {
+      try {
+        const { page } = this.#options;
+        this.#page = typeof page === "string" ? page : await page();
+      } catch {
+        return this.#retry(0, "no page");
+      }
+      if (this.#carrier || this.#state.status !== "connecting") return;
+    }
+    const page = this.#page;
+    const position = this.#epoch && { epoch: this.#epoch, at: this.#at };
+    const hello = JSON.stringify({ t: "hello", v: 1, page, client: this.#client, ...position });
+    /** @type {Events} */
+    const on = {
+      open: () => carrier.send(hello),
+      frame: (text) => carrier === this.#carrier && this.#frame(text),
+      lost: (code, reason) => carrier === this.#carrier && this.#lost(code, reason),
+    };
+    const carrier = this.#sse ? overSSE(this.#url, hello, page, on) : overWebSocket(this.#url, on);
+    this.#carrier = carrier;
+    this.#timer("hello", () => this.#lost(0, "no hello"), PATIENCE);
+  }
+
+  /** Lets the carrier go, whatever it is doing. */
+  #drop() {
+    this.#carrier?.close();
+    this.#carrier = undefined;
+    for (const name of /** @type {const} */ (["hello", "ack", "probe", "silence"])) this.#timer(name);
+  }
+
+  /** @param {number} code @param {string} reason */
+  #lost(code, reason) {
+    const opened = this.#state.status === "open";
+    this.#drop();
+    if (code >= FINAL && code < 4000) {
+      if (!RENEW.includes(code) || typeof this.#options.page === "string") return this.#end(code, reason);
+      // Another page takes its place; this one's client is not known there.
+      this.#page = this.#epoch = undefined;
+      this.#client = random();
+      this.#at = 0;
+      this.#forsake();
+    }
+    // Some proxies let no WebSocket pass: the other transport then has its turn.
+    if (opened || code >= 3000) this.#failures = 0;
+    else if (++this.#failures % 2 === 0 && (this.#options.transport || "auto") === "auto") {
+      this.#sse = !this.#sse || typeof WebSocket === "undefined";
+    }
+    this.#retry(code, reason);
+  }
+
+  /** @param {number} code @param {string} reason */
+  #retry(code, reason) {
+    const most = Math.max(this.#window, MOST_DELAY);
+    const delay = Math.random() * Math.min(this.#window * 2 ** this.#tries++, most);
+    this.#timer("retry", () => this.#connect(), delay);
+    this.#set({ status: "waiting", delay, code, reason });
+  }
+
+  /** @param {number} code @param {string} reason */
+  #end(code, reason) {
+    this.#drop();
+    this.#timer("retry");
+    this.#life.abort();
+    const queue = this.#queue;
+    this.#queue = [];
+    for (const item of queue) item.reject(new PushError(item.c ? "lost" : "ended", reason));
+    this.#set({ status: "ended", code, reason });
+  }
+
+  /** Gives up messages that left: the server that knew of them is gone. */
+  #forsake() {
+    for (const item of this.#queue) {
+      if (item.c) this.#settle(item, item.reject, new PushError("lost", "the server may have it, or not"));
+    }
+  }
+
+  /** @param {string} text */
+  #frame(text) {
+    let f;
+    try {
+      f = JSON.parse(text);
+    } catch {
+      return this.#lost(0, "malformed frame");
+    }
+    this.#heard = Date.now();
+    if (f.t === "close") return this.#lost(f.code, f.reason);
+    if (f.t === "hello") return this.#hello(f);
+    if (this.#state.status !== "open") return this.#lost(0, "no hello");
+    if (f.n) return this.#numbered(f, text.length);
+    if (f.g) return this.#got(f.g);
+    if (f.p) return this.#timer("probe");
+    if (f.t === "window") this.#window = f.ms;
+    else if (!f.t) this.#ack();
+  }
+
+  /** @param {any} f */
+  #hello(f) {
+    this.#timer("hello");
+    this.#tries = this.#failures = 0;
+    this.#window = f.window;
+    this.#max = f.max;
+    if (f.epoch !== this.#epoch) {
+      this.#forsake();
+      this.#sequence = f.got;
+    } else if (!f.resumed) {
+      for (const item of this.#queue) item.again ||= item.request && item.c > 0;
+    }
+    this.#epoch = f.epoch;
+    this.#at = f.at;
+    this.#unacked = this.#since = 0;
+    const { resumed, why } = f;
+    this.#set({ status: "open", resumed, ...(why && { why }), transport: this.#sse ? "sse" : "websocket" });
+    this.#got(f.got);
+    this.#listenOn(f.beat);
+    for (const item of [...this.#queue]) {
+      if (!item.c || item.c > f.got || item.again) this.#transmit(item);
+    }
+  }
+
+  /** Looks whether the host still gives signs of life. @param {number} beat */
+  #listenOn(beat) {
+    this.#timer("silence", () => {
+      if (Date.now() - this.#heard > 2 * beat) this.#lost(0, "silent");
+      else this.#listenOn(beat);
+    }, beat);
+  }
+
+  /** @param {any} f @param {number} size */
+  #numbered(f, size) {
+    if (f.n !== this.#at + 1) return this.#lost(0, "gap"); // the host decides what is missing
+    this.#at = f.n;
+    this.#unacked += size;
+    this.#since ||= Date.now();
+    if ("m" in f) this.#emit("message", f.m);
+    else if ("s" in f) this.#emit("snapshot", f.s);
+    else if (f.r) this.#reply(f);
+    if (!this.#since || this.#state.status !== "open") return;
+    // Timers of hidden pages sleep for a minute: the next frame then takes their place.
+    if (f.w || this.#unacked > 32768 || Date.now() - this.#since > 5000) this.#ack();
+    else if (!this.#timers.ack) this.#timer("ack", () => this.#ack(), this.#sse ? 3000 : 1000);
+  }
+
+  #ack() {
+    this.#post("");
+  }
+
+  /** Sends a frame, and with it what came. @param {string} body */
+  #post(body) {
+    this.#timer("ack");
+    this.#unacked = this.#since = 0;
+    this.#carrier?.send(`{"a":${this.#at}${body && "," + body}}`);
+  }
+
+  /** Messages up to this one have arrived. @param {number} got */
+  #got(got) {
+    for (const item of this.#queue.filter((i) => i.c && i.c <= got && !i.request)) this.#settle(item, item.resolve);
+  }
+
+  /** @param {any} f */
+  #reply(f) {
+    const item = this.#queue.find((i) => i.c === f.r);
+    if (item) {
+      if (f.e) this.#settle(item, item.reject, new PushError(f.e.code, f.e.message));
+      else this.#settle(item, item.resolve, f.d);
+    }
+    this.#got(f.r);
+  }
+
+  /** @param {Item} item @param {(value?: any) => void} call @param {any} [value] */
+  #settle(item, call, value) {
+    this.#queue = this.#queue.filter((i) => i !== item);
+    this.#bytes -= item.body.length;
+    call(value);
+  }
+
+  /** @param {"m" | "q"} kind @param {any} data @param {Sending} [sending] @returns {Promise<any>} */
+  #enqueue(kind, data, { to, signal } = {}) {
+    return new Promise((resolve, reject) => {
+      const { status, reason } = this.#state;
+      const text = JSON.stringify(data) ?? "null";
+      const body = (to ? `"to":${JSON.stringify(to)},` : "") + `"${kind}":${text}`;
+      signal?.throwIfAborted();
+      if (status === "ended") throw new PushError("ended", reason);
+      if (text.length * 3 > this.#max && new TextEncoder().encode(text).length > this.#max) throw new PushError("too_big");
+      if (this.#queue.length >= (this.#options.queue ?? 1000) || this.#bytes + body.length > MOST_BYTES) {
+        throw new PushError("full", "too many messages wait");
+      }
+      const item = this.#add(body, kind === "q", resolve, reject);
+      signal?.addEventListener("abort", () => this.#cancel(item, signal.reason), { signal: this.#life.signal });
+    });
+  }
+
+  /** @param {string} body @param {boolean} request @param {(value?: any) => void} resolve @param {(reason: any) => void} reject */
+  #add(body, request, resolve, reject) {
+    const item = { c: 0, body, request, again: false, resolve, reject };
+    this.#queue.push(item);
+    this.#bytes += body.length;
+    if (this.#state.status === "open") this.#transmit(item);
+    return item;
+  }
+
+  /** @param {Item} item */
+  #transmit(item) {
+    item.c ||= ++this.#sequence;
+    this.#post(`"c":${item.c},${item.body}`);
+  }
+
+  /** @param {Item} item @param {any} reason */
+  #cancel(item, reason) {
+    if (!this.#queue.includes(item)) return;
+    if (!item.c) return this.#settle(item, item.reject, reason);
+    if (!item.request) return;
+    // It stays in its place until the host has counted it, and nobody waits for it.
+    item.request = false;
+    item.reject(reason);
+    const nothing = () => {};
+    this.#add(`"x":${item.c}`, false, nothing, nothing);
+  }
+
+  /** Follows the life of the tab. */
+  #watch() {
+    const { signal } = this.#life;
+    const wake = () => {
+      if (this.#state.status === "waiting") this.#connect();
+      else if (this.#state.status === "open" && !this.#timers.probe) {
+        this.#timer("probe", () => this.#lost(0, "no answer"), 5000);
+        this.#carrier?.send('{"p":1}');
+      }
+    };
+    addEventListener("online", wake, { signal });
+    document.addEventListener("visibilitychange", () => document.visibilityState === "visible" && wake(), { signal });
+    document.addEventListener("resume", wake, { signal });
+    addEventListener("pagehide", (e) => {
+      if (!e.persisted) return void (this.#options.beacon !== false && this.close());
+      // The tab may come back as it is: nothing is lost, and no socket stays open meanwhile.
+      this.#drop();
+      this.#timer("retry");
+      this.#set({ status: "paused" });
+    }, { signal });
+    addEventListener("pageshow", (e) => {
+      if (e.persisted && this.#state.status === "paused") this.#connect();
+    }, { signal });
+  }
+
+  /** Tells the host that the page is closed. */
+  #bye() {
+    if (!this.#page || !this.#epoch) return;
+    const text = JSON.stringify({ t: "bye", page: this.#page, client: this.#client });
+    const body = new Blob([text], { type: "application/json" });
+    if (!globalThis.navigator?.sendBeacon?.(this.#url.href, body)) {
+      fetch(this.#url, { method: "POST", body, keepalive: true }).catch(() => {});
+    }
+  }
+}
+
+/** 22 characters from a cryptographic source. */
+function random() {
+  const bytes = crypto.getRandomValues(new Uint8Array(22));
+  return Array.from(bytes, (b) => "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ-_"[b & 63]).join("");
+}
