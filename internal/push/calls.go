@@ -45,13 +45,7 @@ func (c *calls) keep(id, n uint64, p Payload, most int) {
 
 // acked forgets replies that the client has.
 func (c *calls) acked(n uint64) {
-	c.kept = slices.DeleteFunc(c.kept, func(k kept) bool {
-		if k.n <= n {
-			c.bytes -= k.Len() + entryCost
-			return true
-		}
-		return false
-	})
+	c.forget(func(k kept) bool { return k.n <= n })
 }
 
 // withheld notes that the client got none of the replies that are kept: they wait until
@@ -60,6 +54,22 @@ func (c *calls) withheld() {
 	for i := range c.kept {
 		c.kept[i].n = never
 	}
+}
+
+// unasked forgets replies for which the client has not asked again: it does so before it
+// sends anything new.
+func (c *calls) unasked() {
+	c.forget(func(k kept) bool { return k.n == never })
+}
+
+func (c *calls) forget(which func(k kept) bool) {
+	c.kept = slices.DeleteFunc(c.kept, func(k kept) bool {
+		if which(k) {
+			c.bytes -= k.Len() + entryCost
+			return true
+		}
+		return false
+	})
 }
 
 // never is the number of a frame that no client acknowledges.

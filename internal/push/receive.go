@@ -66,6 +66,10 @@ func (s *Session) takeLocked(f *frame) *Refusal {
 		return nil
 	}
 	s.got = f.id
+	if s.calls != nil {
+		s.calls.unasked()
+		s.dropCallsLocked()
+	}
 	s.hub.count.received.Add(1)
 	ref := Ref{s.instance, f.id}
 	switch {
