@@ -42,6 +42,9 @@ func (t *stream) Close(code push.Code) {
 	if t.closed {
 		return
 	}
+	if code == push.CodeSlow {
+		t.queue = nil // it would wait for it in vain; what is missing comes when it is back
+	}
 	if code != 0 {
 		t.queueLocked(push.CloseFrame(code))
 	}

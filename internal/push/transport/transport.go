@@ -1,6 +1,7 @@
-// Package transport carries push sessions over HTTP: a stream of server-sent events from
-// the host and POSTs from the client.
-// Before it: route, on the path of push. After it: push, which keeps the sessions.
+// Package transport carries push sessions: over WebSocket, or over a stream of
+// server-sent events from the host and POSTs from the client.
+// Before it: route, on the path of push, and the step that checks handshakes of
+// WebSockets. After it: push, which keeps the sessions.
 // Not here: what a session is; who a client is (Options.Connection says it).
 package transport
 
@@ -57,8 +58,12 @@ func sameHost(origin string, x *exchange.Exchange) bool {
 	return err == nil && u.Host != "" && strings.EqualFold(u.Host, string(x.Host))
 }
 
-// Serve takes a client's stream or a batch of its frames.
+// Serve takes a client's WebSocket, its stream, or a batch of its frames.
 func (s *Server) Serve(x *exchange.Exchange) {
+	if x.Upgrade == "websocket" {
+		s.upgrade(x)
+		return
+	}
 	if x.Method != "POST" {
 		x.Fail(&exchange.Problem{
 			Status: 405, Code: "method_not_allowed", Err: fmt.Errorf("%s on the path of push", x.Method),
