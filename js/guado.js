@@ -242,9 +242,7 @@ export class Page {
         listener(value);
       } catch (e) {
         // The application's own affair: the channel goes on.
-        setTimeout(() => {
-          throw e;
-        });
+        (globalThis.reportError || console.error)(e);
       }
     }
   }
@@ -257,7 +255,7 @@ export class Page {
 
   /** @param {"retry" | "hello" | "ack" | "probe" | "silence"} name @param {() => void} [call] @param {number} [ms] */
   #timer(name, call, ms) {
-    clearTimeout(this.#timers[name]);
+    if (this.#timers[name]) clearTimeout(this.#timers[name]);
     this.#timers[name] = call && setTimeout(() => {
       this.#timers[name] = undefined;
       call();
@@ -445,7 +443,7 @@ export class Page {
 
   /** @param {"m" | "q"} kind @param {any} data @param {Sending} [sending] @returns {Promise<any>} */
   #enqueue(kind, data, { to, signal } = {}) {
-    return new Promise((resolve, reject) => {
+    const promise = new Promise((resolve, reject) => {
       const { status, reason } = this.#state;
       const text = JSON.stringify(data) ?? "null";
       const body = (to ? `"to":${JSON.stringify(to)},` : "") + `"${kind}":${text}`;
@@ -458,6 +456,9 @@ export class Page {
       const item = this.#add(body, kind === "q", resolve, reject);
       signal?.addEventListener("abort", () => this.#cancel(item, signal.reason), { signal: this.#life.signal });
     });
+    // Who sends and does not look gets no error of the page at its end.
+    promise.catch(() => {});
+    return promise;
   }
 
   /** @param {string} body @param {boolean} request @param {(value?: any) => void} resolve @param {(reason: any) => void} reject */
