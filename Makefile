@@ -6,7 +6,7 @@ OLDEST = $(shell tools/pythons.sh oldest | cut -d' ' -f2)
 NEWEST = $(shell tools/pythons.sh newest | cut -d' ' -f1)
 SOURCES = $(wildcard $(shell git ls-files -co --exclude-standard '*.go' '*.py' '*.c' '*.h' 'go.*' 2>/dev/null))
 
-.PHONY: build ext run test check lint bench soak conformance fuzz wheel clean test-go test-python test-sanitize test-e2e
+.PHONY: build ext run test check lint bench soak conformance fuzz wheel clean test-go test-js test-python test-sanitize test-e2e
 
 build: bin/guado
 
@@ -34,10 +34,14 @@ test: build
 	tools/setup.sh genropy
 	$(GO) vet ./...
 	GOOS=darwin $(GO) vet ./...
-	$(MAKE) test-go test-python test-sanitize test-e2e
+	tools/setup.sh js
+	$(MAKE) test-go test-js test-python test-sanitize test-e2e
 
 test-go:
 	$(GO) test -race ./internal/... ./cmd/... .
+
+test-js:
+	node --test js/test/*.test.js
 
 test-python:
 	tools/test-python.sh

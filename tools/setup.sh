@@ -7,6 +7,7 @@
 #   setup.sh conformance the Autobahn suite of WebSocket
 #   setup.sh lint    golangci-lint, ruff, mypy, clang-format
 #   setup.sh bench   the peers and the load generator
+#   setup.sh js      Node by apt, when root and missing; what the client's tests use
 #   setup.sh system  compiler and headers by apt, when root and missing
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -85,6 +86,17 @@ bench() {
   command -v wrk >/dev/null || apt wrk
   read -r _ python < <(tools/pythons.sh oldest)
   venv .cache/bench "$python" bench/requirements.txt
+}
+
+js() { # what js/package-lock.json pins: only tests use it
+  command -v npm >/dev/null || apt nodejs npm
+  local want
+  want=$(cat js/package.json js/package-lock.json | cksum; node --version)
+  [ "$(cat .cache/stamp/js 2>/dev/null)" = "$want" ] && return 0
+  mkdir -p .cache/js
+  cp js/package.json js/package-lock.json .cache/js
+  npm ci --prefix .cache/js --ignore-scripts --no-audit --no-fund --loglevel=error
+  printf '%s' "$want" > .cache/stamp/js
 }
 
 fuzz() { command -v clang >/dev/null || apt clang libclang-rt-14-dev; }

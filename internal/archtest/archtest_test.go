@@ -52,6 +52,10 @@ var allowed = map[string][]string{
 	"internal/upstream":  {"internal/exchange"},
 	"internal/websocket": {"internal/exchange"},
 
+	// Push beside the road: the engine knows nothing of HTTP; what carries it is a step.
+	"internal/push":           {},
+	"internal/push/transport": {"internal/exchange", "internal/push"},
+
 	"internal/admin":         {},
 	"internal/guard":         {},
 	"internal/child":         {"internal/guard"},

@@ -43,10 +43,11 @@ func (s *Server) upgrade(x *exchange.Exchange) {
 	k := &socket{server: s, connection: connection, id: x.ID}
 	wire, err := x.Upgrader.Upgrade(x, nil, k)
 	if err != nil {
-		if !errors.As(err, &problem) {
-			problem = &exchange.Problem{Status: 500, Code: "upgrade_failed", Err: err}
+		if errors.As(err, &problem) {
+			x.Fail(problem)
+		} else {
+			x.Answer.Abort(err)
 		}
-		x.Fail(problem)
 		return
 	}
 	k.wire = wire

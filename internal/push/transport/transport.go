@@ -106,9 +106,9 @@ func (s *Server) read(x *exchange.Exchange) ([]byte, *exchange.Problem) {
 	case len(body) > most, errors.Is(err, exchange.ErrBodyTooLarge):
 		return nil, tooLarge
 	case errors.Is(err, exchange.ErrSlowClient):
-		return nil, &exchange.Problem{Status: 408, Code: "slow_body", Err: err}
+		return nil, &exchange.Problem{Status: 408, Code: "slow_client", Err: err}
 	case err != nil:
-		return nil, &exchange.Problem{Status: 400, Code: "bad_body", Err: err}
+		return nil, &exchange.Problem{Status: 400, Code: "malformed_body", Err: err}
 	}
 	return body, nil
 }
