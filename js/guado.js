@@ -79,10 +79,11 @@ function overWebSocket(url, on) {
   socket.onopen = () => on.open();
   socket.onmessage = (e) => on.frame(e.data);
   socket.onclose = (e) => on.lost(e.code, e.reason);
+  socket.onerror = () => on.lost(1006, ""); // not every runtime closes after it
   return {
     send: (text) => socket.send(text),
     close() {
-      socket.onopen = socket.onmessage = socket.onclose = null;
+      socket.onopen = socket.onmessage = socket.onclose = socket.onerror = null;
       socket.close();
     },
   };

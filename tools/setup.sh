@@ -95,7 +95,7 @@ js() { # what js/package-lock.json pins: only tests use it
   [ "$(cat .cache/stamp/js 2>/dev/null)" = "$want" ] && return 0
   mkdir -p .cache/js
   cp js/package.json js/package-lock.json .cache/js
-  npm ci --prefix .cache/js --ignore-scripts --no-audit --no-fund --loglevel=error
+  (cd .cache/js && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error)
   printf '%s' "$want" > .cache/stamp/js
 }
 
@@ -103,6 +103,6 @@ fuzz() { command -v clang >/dev/null || apt clang libclang-rt-14-dev; }
 
 case ${1:?what} in
   test) test_ ;;
-  tour|lint|bench|conformance|fuzz|system|genropy|browser) "$1" ;;
+  tour|lint|bench|conformance|fuzz|js|system|genropy|browser) "$1" ;;
   *) echo "setup.sh: unknown: $1" >&2; exit 2 ;;
 esac

@@ -72,6 +72,7 @@ var allowed = map[string][]string{
 	"internal/link/linktest": {"internal/link"},
 	"internal/archtest":      {},
 	"python":                 {},
+	"js":                     {},
 
 	"": {"internal/access", "internal/admin", "internal/address", "internal/basicauth", "internal/canonical", "internal/gate",
 		"internal/headers", "internal/limit", "internal/ratelimit", "internal/sendfile",
@@ -111,7 +112,7 @@ func sources(t *testing.T) []source {
 		t.Fatal(err)
 	}
 	var all []source
-	for _, top := range []string{".", "cmd", "internal", "python"} {
+	for _, top := range []string{".", "cmd", "internal", "js", "python"} {
 		err := filepath.WalkDir(filepath.Join(root, top), func(path string, d fs.DirEntry, err error) error {
 			switch {
 			case err != nil:

@@ -66,7 +66,7 @@ func (h *Hub) Restore(path string) ([]*Session, error) {
 	all := make([]*Session, 0, len(saved))
 	for _, v := range saved {
 		s := h.session(v)
-		if err := h.enter(s); err != nil {
+		if _, err := h.enter(s); err != nil {
 			return all, fmt.Errorf("restore page %q: %w", v.Page, err)
 		}
 		s.mu.Lock()

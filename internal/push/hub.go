@@ -23,7 +23,9 @@ type Hub struct {
 	pages       map[string]*Session
 	users       map[string]*Session // the first of a list
 	connections map[string]*Session
-	announced   int64 // ms; the window that clients were told last, when it is not the usual one
+	fresh       []*Session // the pages made last, a ring: those unclaimed are among them
+	oldest      int        // in it
+	announced   int64      // ms; the window that clients were told last, when it is not the usual one
 	closed      bool
 }
 
@@ -44,8 +46,12 @@ func (h *Hub) Open(page string, owner Owner) (*Session, error) {
 		return nil, fmt.Errorf("a page id of %d bytes: must be from 1 to %d", len(page), maxName)
 	}
 	s := &Session{hub: h, page: page, owner: owner, epoch: h.newEpoch(), left: h.wheel.clock()}
-	if err := h.enter(s); err != nil {
+	unclaimed, err := h.enter(s)
+	if err != nil {
 		return nil, err
+	}
+	if unclaimed != nil {
+		unclaimed.expire()
 	}
 	s.mu.Lock()
 	s.planLocked(s.left + ticks(s.lifeLocked()))
@@ -61,18 +67,43 @@ func (s *Session) lifeLocked() time.Duration {
 	return s.hub.opts.Away
 }
 
-func (h *Hub) enter(s *Session) error {
+// enter gives a session its places, and another one that must leave, if its client never
+// came: pages that nobody looks at, as robots ask for, take a bounded room.
+func (h *Hub) enter(s *Session) (leaves *Session, err error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.closed {
-		return ErrStopping
+		return nil, ErrStopping
 	}
 	if _, there := h.pages[s.page]; there {
-		return ErrExists
+		return nil, ErrExists
 	}
 	h.pages[s.page] = s
 	h.linkLocked(s)
-	return nil
+	if len(h.fresh) < h.opts.NewPages {
+		s.place = len(h.fresh)
+		h.fresh = append(h.fresh, s)
+		return nil, nil
+	}
+	s.place = h.oldest
+	h.oldest = (h.oldest + 1) % len(h.fresh)
+	leaves, h.fresh[s.place] = h.fresh[s.place], s
+	return leaves, nil
+}
+
+// expire ends the page unless its client has come.
+func (s *Session) expire() {
+	s.mu.Lock()
+	leave := !s.ended && !s.frozen && s.client == ""
+	if leave {
+		s.endLocked(CodeEvicted)
+		s.hub.count.expired.Add(1)
+	}
+	s.mu.Unlock()
+	if leave {
+		s.hub.forget(s)
+		s.tell()
+	}
 }
 
 // linkLocked puts the session into the lists of its owner.
@@ -125,6 +156,9 @@ func (h *Hub) forget(s *Session) {
 	if h.pages[s.page] == s {
 		delete(h.pages, s.page)
 		h.unlinkLocked(s)
+		if h.fresh[s.place] == s {
+			h.fresh[s.place] = nil
+		}
 	}
 	h.mu.Unlock()
 	h.wheel.remove(s)
@@ -285,8 +319,8 @@ func (h *Hub) Announce(window time.Duration) {
 	}
 }
 
-// Detach lets all clients go, a few at a time so that they do not come back all at once,
-// and takes no new ones. Sessions stay: what is pushed now waits in their tails.
+// Detach lets all clients go and takes no new ones; the window spreads their coming
+// back. Sessions stay: what is pushed now waits in their tails.
 func (h *Hub) Detach(code Code) {
 	h.mu.Lock()
 	h.closed = true

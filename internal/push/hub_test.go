@@ -35,6 +35,23 @@ func TestPagesAreFoundByUserAndConnectionAlsoAfterALogin(t *testing.T) {
 	}
 }
 
+func TestPagesWhoseClientNeverCameTakeABoundedRoom(t *testing.T) {
+	seen := &told{}
+	h := New(Options{NewPages: 10}, seen)
+	defer h.Close()
+	opened(t, h, "p", Owner{})
+	joined(t, h, Hello{Page: "p", Client: "c"})
+	for i := range 1000 {
+		opened(t, h, fmt.Sprint("robot", i), Owner{User: fmt.Sprint(i), Connection: fmt.Sprint(i)})
+	}
+	if n := len(h.Sessions()); n != 11 || h.Page("p") == nil || h.Page("robot999") == nil {
+		t.Errorf("%d pages", n)
+	}
+	if len(h.users) != 10 || len(h.connections) != 10 || h.wheel.count != 11 {
+		t.Errorf("%d users, %d connections, %d in the wheel", len(h.users), len(h.connections), h.wheel.count)
+	}
+}
+
 func TestABroadcastIsEncodedOnceAndReachesEverybody(t *testing.T) {
 	h := New(Options{}, &told{})
 	defer h.Close()

@@ -23,6 +23,7 @@ type Session struct {
 	owner              Owner
 	userNext, userPrev *Session
 	connNext, connPrev *Session
+	place              int // in Hub.fresh
 
 	// The wheel's, guarded by wheel.mu.
 	next, prev *Session

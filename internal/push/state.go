@@ -57,7 +57,9 @@ func (h *Hub) save(w io.Writer) error {
 	var b bytes.Buffer
 	lines := json.NewEncoder(&b)
 	lines.SetEscapeHTML(false)
-	fmt.Fprintf(out, "%s %d %d\n", stateMagic, stateVersion, len(all))
+	if _, err := fmt.Fprintf(out, "%s %d %d\n", stateMagic, stateVersion, len(all)); err != nil {
+		return err
+	}
 	for _, s := range all {
 		b.Reset()
 		if err := lines.Encode(s.freeze()); err != nil {

@@ -156,7 +156,7 @@ func FuzzState(f *testing.F) {
 		defer h.Close()
 		for _, v := range all {
 			s := h.session(v)
-			if err := h.enter(s); err != nil {
+			if _, err := h.enter(s); err != nil {
 				continue
 			}
 			pushed(t, s, 1)

@@ -39,6 +39,7 @@ type rig struct {
 	sockets *websocket.Server
 	now     atomic.Pointer[host]
 	front   *front
+	blocked atomic.Bool // no WebSocket passes
 
 	mu     sync.Mutex
 	sent   []json.RawMessage
@@ -64,7 +65,13 @@ func start(t *testing.T, o push.Options) *rig {
 	addr := l.Addr().String()
 	s, err := edge.New(edge.Options{
 		Listeners: []net.Listener{l}, Log: slog.New(slog.DiscardHandler),
-		Handler: exchange.HandlerFunc(func(x *exchange.Exchange) { r.now.Load().step.Serve(x) }),
+		Handler: exchange.HandlerFunc(func(x *exchange.Exchange) {
+			if x.Upgrade != "" && r.blocked.Load() {
+				x.Fail(&exchange.Problem{Status: 403, Code: "blocked"})
+				return
+			}
+			r.now.Load().step.Serve(x)
+		}),
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -132,3 +132,23 @@ func TestTheBrowserClientDoesNotNoticeThatTheHostStopsAndStarts(t *testing.T) {
 		})
 	}
 }
+
+func TestTheBrowserClientTakesTheOtherTransportWhereNoWebSocketPasses(t *testing.T) {
+	r := start(t, push.Options{Window: 20 * time.Millisecond})
+	r.open("live", push.Owner{})
+	r.blocked.Store(true)
+	p := plan{Page: "live", Transport: "auto", Messages: 100, Sends: 20, Requests: 20}
+	wait := r.client(p)
+	r.await("opened live")
+	for i := range p.Messages {
+		r.push("live", i)
+		if i == 50 {
+			r.front.cut()
+			r.await("opened live")
+		}
+	}
+	if o := wait(); !slices.Equal(o.Transports, []string{"sse"}) || o.Opened < 2 {
+		t.Errorf("%+v", o)
+	}
+	r.sentInOrder(p.Sends)
+}
