@@ -368,3 +368,25 @@ func TestDataThatIsNoJSONIsRefusedAndLineEndsLeave(t *testing.T) {
 		t.Errorf("%s, %v", p.body, err)
 	}
 }
+
+func TestAClientThatHasMoreThanWasEverSentBeginsAnewInAnotherEpoch(t *testing.T) {
+	inBubble(t, Options{}, func(t *testing.T, h *Hub, _ *told) {
+		s := opened(t, h, "p", Owner{})
+		a, w := joined(t, h, visitor)
+		before := greeted(t, w)
+		received(t, a, `{"c":1,"q":0}`)
+		a.Lost()
+		_, w = joined(t, h, again(before, 5))
+		g := greeted(t, w)
+		if g.Resumed || g.Why != WhyEpoch || g.Epoch == before.Epoch || g.At != 0 || g.Got != 1 {
+			t.Errorf("%+v", g)
+		}
+		if err := s.Reply(Ref{1, 1}, []byte("1")); !errors.Is(err, ErrNoCall) {
+			t.Errorf("a reply to what the client takes for lost: %v", err)
+		}
+		_, w = joined(t, h, again(g, 0))
+		if g := greeted(t, w); !g.Resumed {
+			t.Errorf("%+v", g)
+		}
+	})
+}
