@@ -428,7 +428,12 @@ export class Page {
   /** @param {any} f */
   #reply(f) {
     const item = this.#queue.find((i) => i.c === f.r);
-    if (item) {
+    if (item && f.k) {
+      // Cookies come over HTTP only: first they, then the reply.
+      const body = JSON.stringify({ t: "cookies", page: this.#page, k: f.k });
+      const give = () => this.#settle(item, item.resolve, f.d);
+      fetch(this.#url, { method: "POST", body }).then(give, give);
+    } else if (item) {
       if (f.e) this.#settle(item, item.reject, new PushError(f.e.code, f.e.message));
       else this.#settle(item, item.resolve, f.d);
     }

@@ -76,8 +76,13 @@ func (c *calls) forget(which func(k kept) bool) {
 const never = math.MaxUint64
 
 // Reply answers a request with JSON data.
-func (s *Session) Reply(r Ref, data []byte) error {
-	p, err := s.hub.replyPayload(r.ID, data)
+func (s *Session) Reply(r Ref, data []byte) error { return s.ReplyWithCookies(r, data, "") }
+
+// ReplyWithCookies answers a request whose answer sets cookies, which no frame can: the
+// client fetches them over HTTP with this token, letters and digits, before it gives the
+// reply away. See the option Cookies of the transport.
+func (s *Session) ReplyWithCookies(r Ref, data []byte, token string) error {
+	p, err := s.hub.replyPayload(r.ID, data, token)
 	if err != nil {
 		return err
 	}

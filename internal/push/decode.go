@@ -25,6 +25,7 @@ type On struct {
 	Client string // of a bye
 	ID     uint32 // the attachment, from the host's hello
 	Bye    bool   // the page is closed, whatever it is attached by
+	Token  string // for the cookies of a reply, which are wanted
 }
 
 const (
@@ -52,6 +53,7 @@ type frame struct {
 	at          uint64
 	version     uint64
 	attachment  uint64
+	token       string
 	hasData     bool
 	hasPosition bool
 }
@@ -121,6 +123,8 @@ func (f *frame) set(key string, v []byte) (err error) {
 		f.hasPosition = true
 	case "v":
 		f.version, err = number(v, 1)
+	case "k":
+		f.token, err = text(v, 64)
 	case "id":
 		f.attachment, err = number(v, 1)
 	}
@@ -179,6 +183,8 @@ func DecodeOn(p []byte) (On, *Refusal) {
 		return On{Page: f.page, ID: uint32(f.attachment)}, nil
 	case f.typ == "bye" && f.page != "" && f.client != "":
 		return On{Page: f.page, Client: f.client, Bye: true}, nil
+	case f.typ == "cookies" && f.page != "" && f.token != "":
+		return On{Page: f.page, Token: f.token}, nil
 	}
 	return On{}, refuse(CodeProtocol, "%w: the first line does not say whose the frames are", errMalformed)
 }

@@ -22,8 +22,8 @@ const (
 	eventEnded
 )
 
-// mostEvents is how much may wait for a handler that is behind. More messages are
-// refused as busy.
+// mostEvents is how much may wait for a handler that is behind, beside Options.Waiting
+// bytes. More messages are refused as busy.
 const mostEvents = 256
 
 // tell tells the handler what waits. Whoever finds somebody at it leaves it to him.
@@ -35,7 +35,7 @@ func (s *Session) tell() {
 	}
 	for len(s.events) > 0 {
 		todo := s.events
-		s.events, s.telling = nil, true
+		s.events, s.waiting, s.telling = nil, 0, true
 		s.mu.Unlock()
 		for i := range todo {
 			s.tellOne(&todo[i])

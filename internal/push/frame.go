@@ -48,8 +48,12 @@ func (h *Hub) payload(head string, data []byte) (Payload, error) {
 	return Payload{body}, nil
 }
 
-func (h *Hub) replyPayload(id uint64, data []byte) (Payload, error) {
-	return h.payload(`"r":`+strconv.FormatUint(id, 10)+`,"d":`, data)
+func (h *Hub) replyPayload(id uint64, data []byte, cookies string) (Payload, error) {
+	head := `"r":` + strconv.FormatUint(id, 10)
+	if cookies != "" {
+		head += `,"k":"` + cookies + `"`
+	}
+	return h.payload(head+`,"d":`, data)
 }
 
 func errorPayload(id uint64, e *ReplyError) Payload {

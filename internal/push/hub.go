@@ -261,6 +261,12 @@ func (h *Hub) Attachment(on On, connection string) (*Attachment, *Refusal) {
 	return s.attached, nil
 }
 
+// Knows refuses a page that is not this connection's.
+func (h *Hub) Knows(page, connection string) *Refusal {
+	_, refusal := h.find(page, connection)
+	return refusal
+}
+
 // Bye ends the page because its tab was closed.
 func (h *Hub) Bye(on On, connection string) *Refusal {
 	s, refusal := h.find(on.Page, connection)

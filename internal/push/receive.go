@@ -75,7 +75,8 @@ func (s *Session) takeLocked(f *frame) *Refusal {
 	switch {
 	case f.cancel != 0:
 		s.cancelLocked(f.cancel)
-	case f.request && s.calls != nil && len(s.calls.running) >= s.hub.opts.Calls, len(s.events) >= mostEvents:
+	case f.request && s.calls != nil && len(s.calls.running) >= s.hub.opts.Calls, len(s.events) >= mostEvents,
+		s.waiting > 0 && s.waiting+len(f.data) > s.hub.opts.Waiting:
 		s.replyLocked(f.id, errorPayload(f.id, &ReplyError{Code: ReplyBusy, Message: "too many messages wait"}))
 		return nil
 	default:
@@ -83,6 +84,7 @@ func (s *Session) takeLocked(f *frame) *Refusal {
 			s.callsLocked().running[f.id] = struct{}{}
 		}
 		data := append([]byte(nil), f.data...)
+		s.waiting += len(data)
 		s.events = append(s.events, event{kind: eventMessage, message: Message{ref, f.request, f.to, data}})
 	}
 	if !f.request {

@@ -49,6 +49,7 @@ type Session struct {
 	waiters []waiter
 	events  []event // for the handler
 	telling bool    // somebody is in it
+	waiting int     // bytes of messages in events
 
 	wakeAt tick // when the wheel wakes it at the latest; 0: it does not
 	heard  tick // the last sign of life of the client

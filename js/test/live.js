@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { connect } from "../guado.js";
 
-/** @type {{url: string, page: string, transport: any, messages: number, sends: number, requests: number, lost: boolean, anew: boolean}} */
+/** @type {{url: string, page: string, transport: any, messages: number, sends: number, requests: number, to?: string, lost: boolean, anew: boolean}} */
 const plan = JSON.parse(process.argv[2]);
 const page = connect({ page: plan.page, url: plan.url, transport: plan.transport });
 const seen = { opened: 0, anew: 0, lost: 0, transports: new Set(), reasons: new Set() };
@@ -44,7 +44,7 @@ async function requests() {
   for (let i = 0; i < plan.requests; i++) {
     const data = { i, text: "é".repeat(i % 50) };
     try {
-      assert.deepEqual(await page.request(data), data);
+      assert.deepEqual(await page.request(data, { to: plan.to }), data);
     } catch (e) {
       // What the host was answering when it stopped: it says so, never nothing.
       if (!plan.lost || e.code !== "lost") throw e;

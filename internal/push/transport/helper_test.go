@@ -107,6 +107,9 @@ func (r *rig) newHost() *host {
 	h := &host{hub: push.New(r.opts, r)}
 	h.push = transport.New(h.hub, transport.Options{Connection: func(x *exchange.Exchange) (string, *exchange.Problem) {
 		return strings.TrimPrefix(string(x.Field("cookie")), "id="), nil
+	}, Cookies: func(page, token string) []string {
+		r.event("cookies %s %s", page, token)
+		return []string{"a=1; Path=/", "b=2"}
 	}})
 	step, err := websocket.NewStep(r.sockets, h.push, websocket.Policy{Limits: websocket.Limits{
 		Message: 2 << 20, Fragments: 1000, Waiting: 4 << 20, WriteIdle: time.Minute,
@@ -204,6 +207,9 @@ func (r *rig) Opened(s *push.Session, o push.Opening) {
 }
 
 func (r *rig) Message(s *push.Session, m push.Message) error {
+	if m.To == "/login" {
+		return s.ReplyWithCookies(m.Ref, m.Data, "token1")
+	}
 	if m.Request {
 		return s.Reply(m.Ref, m.Data)
 	}

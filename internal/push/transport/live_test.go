@@ -24,6 +24,7 @@ type plan struct {
 	Messages  int    `json:"messages"`
 	Sends     int    `json:"sends"`
 	Requests  int    `json:"requests"`
+	To        string `json:"to,omitempty"`
 	Lost      bool   `json:"lost"` // a request may be lost, if the client is told
 }
 

@@ -29,7 +29,10 @@ type Options struct {
 	// very host that is asked. It is not asked about clients without an Origin field:
 	// they are no browsers.
 	AllowOrigin func(origin string, x *exchange.Exchange) bool
-	Log         *slog.Logger
+	// Cookies gives, once, the values of Set-Cookie that a reply came with, by its token
+	// ([push.Session.ReplyWithCookies]). Nil: there never are any.
+	Cookies func(page, token string) []string
+	Log     *slog.Logger
 }
 
 // Server is the step that answers on the path of push.
@@ -117,8 +120,13 @@ func (s *Server) read(x *exchange.Exchange) ([]byte, *exchange.Problem) {
 func (s *Server) batch(x *exchange.Exchange, connection string, body []byte) {
 	lines := slices.Collect(bytes.SplitSeq(bytes.TrimRight(body, "\n"), []byte("\n")))
 	on, refusal := push.DecodeOn(lines[0])
+	head := exchange.Head{Status: 204, Fields: noStore}
 	switch {
 	case refusal != nil:
+	case on.Token != "":
+		if refusal = s.hub.Knows(on.Page, connection); refusal == nil {
+			head.Fields = s.cookies(on)
+		}
 	case on.Bye:
 		refusal = s.hub.Bye(on, connection)
 	default:
@@ -132,15 +140,25 @@ func (s *Server) batch(x *exchange.Exchange, connection string, body []byte) {
 		}
 	}
 	if refusal == nil {
-		_ = x.Answer.Head(exchange.Head{Status: 204, Fields: noStore}) // the lane sees that the client left
+		_ = x.Answer.Head(head) // the lane sees that the client left
 		return
 	}
 	s.opts.Log.Debug("push frames refused", "request_id", x.ID, "code", refusal.Code.Name(), "error", refusal)
 	text := push.CloseFrame(refusal.Code)
-	head := exchange.Head{Status: 409, Length: int64(len(text)), Fields: append([]exchange.Field{jsonType}, noStore...)}
+	head = exchange.Head{Status: 409, Length: int64(len(text)), Fields: append([]exchange.Field{jsonType}, noStore...)}
 	if err := x.Answer.Head(head); err == nil {
 		_, _ = x.Answer.Write(text) // likewise
 	}
+}
+
+func (s *Server) cookies(on push.On) []exchange.Field {
+	fields := slices.Clone(noStore)
+	if s.opts.Cookies != nil {
+		for _, value := range s.opts.Cookies(on.Page, on.Token) {
+			fields = append(fields, exchange.Field{Name: []byte("Set-Cookie"), Value: []byte(value)})
+		}
+	}
+	return fields
 }
 
 var (

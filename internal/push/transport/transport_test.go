@@ -330,6 +330,30 @@ func TestABeaconEndsThePage(t *testing.T) {
 	e.want(`"code":3507,"reason":"ended"`)
 }
 
+func TestCookiesOfAReplyAreFetchedOverHTTPBeforeTheReplyIsGiven(t *testing.T) {
+	r := start(t, push.Options{})
+	r.open("p", push.Owner{Connection: "k"})
+	c := r.socket("k")
+	write(t, c, hello("p", ""))
+	read(t, c, `"hello"`)
+	write(t, c, `{"c":1,"to":"/login","q":"me"}`)
+	read(t, c, `{"n":1,"r":1,"k":"token1","d":"me"}`)
+	line := `{"t":"cookies","page":"p","k":"token1"}`
+	answer, body := r.request(t.Context(), map[string]string{"Cookie": "id=k"}, line)
+	defer body.Close()
+	if got := answer.Header.Values("Set-Cookie"); answer.StatusCode != 204 || strings.Join(got, "|") != "a=1; Path=/|b=2" {
+		t.Errorf("%s, %q", answer.Status, got)
+	}
+	if status, _ := r.post("other", line); status != 409 {
+		t.Errorf("another browser: %d", status)
+	}
+
+	r.open("live", push.Owner{})
+	o := r.client(plan{Page: "live", Transport: "websocket", Requests: 1, To: "/login"})
+	r.await("cookies live token1")
+	o()
+}
+
 func TestABodyOverTheLimitIsRefused(t *testing.T) {
 	r := start(t, push.Options{Message: 1000})
 	big := bytes.Repeat([]byte("x"), 300<<10)
