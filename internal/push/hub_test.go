@@ -52,6 +52,33 @@ func TestPagesWhoseClientNeverCameTakeABoundedRoom(t *testing.T) {
 	}
 }
 
+func TestAUserWithTooManyPagesLosesTheOneThatIsAwayLongest(t *testing.T) {
+	inBubble(t, Options{UserPages: 3}, func(t *testing.T, h *Hub, _ *told) {
+		open := func(page string) (*Attachment, *wire) {
+			opened(t, h, page, Owner{User: "ada"})
+			pass(time.Second)
+			return joined(t, h, Hello{Page: page, Client: "c"})
+		}
+		_, first := open("first")
+		away, _ := open("away")
+		open("third")
+		opened(t, h, "p", Owner{User: "ben"})
+		away.Lost()
+		pass(time.Second)
+		open("fourth")
+		if h.Page("away") != nil || len(h.User("ada")) != 3 {
+			t.Error("the page without a client was not the one to go")
+		}
+		open("fifth")
+		if h.Page("first") != nil || len(first.codes) != 1 || first.codes[0] != CodeEvicted {
+			t.Errorf("of pages with a client the oldest goes, and is told: %v", first.codes)
+		}
+		if h.Page("p") == nil {
+			t.Error("another user's page went")
+		}
+	})
+}
+
 func TestABroadcastIsEncodedOnceAndReachesEverybody(t *testing.T) {
 	h := New(Options{}, &told{})
 	defer h.Close()

@@ -26,6 +26,7 @@ type Options struct {
 	Away      time.Duration // how long a page without a connection lives; 30 minutes
 	Unclaimed time.Duration // and one whose client never came; 60 s
 	NewPages  int           // how many of those there may be; the oldest go first; 10,000
+	UserPages int           // pages of one user; the one whose client is away longest makes room; 200
 	Hello     time.Duration // how long a connection may take to say whose it is; 10 s
 	Window    time.Duration // in which clients come back, at least; 1 s
 	Rate      int           // reconnections a second for which the window is made; 500
@@ -52,6 +53,7 @@ func (o Options) withDefaults() Options {
 	setTime(&o.Beat, 20*time.Second)
 	setTime(&o.Away, 30*time.Minute)
 	setTime(&o.Unclaimed, time.Minute)
+	setInt(&o.UserPages, 200)
 	setInt(&o.NewPages, 10000)
 	setTime(&o.Hello, 10*time.Second)
 	setTime(&o.Window, time.Second)

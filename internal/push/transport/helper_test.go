@@ -32,14 +32,16 @@ const patience = 30 * time.Second
 // rig is an edge with push behind it, and the application of the page: it answers a
 // request with what came, and keeps what was sent.
 type rig struct {
-	t       *testing.T
+	t       testing.TB
 	url     string
+	addr    string // without the network that can be cut
 	dir     string
 	opts    push.Options
 	sockets *websocket.Server
 	now     atomic.Pointer[host]
 	front   *front
 	blocked atomic.Bool // no WebSocket passes
+	client2 *http.Client
 
 	mu     sync.Mutex
 	sent   []json.RawMessage
@@ -54,7 +56,7 @@ type host struct {
 	push *transport.Server
 }
 
-func start(t *testing.T, o push.Options) *rig {
+func start(t testing.TB, o push.Options) *rig {
 	t.Helper()
 	r := &rig{t: t, opts: o, dir: t.TempDir(), events: make(chan string, 1000), sockets: websocket.New(websocket.Options{})}
 	r.now.Store(r.newHost())
@@ -63,8 +65,9 @@ func start(t *testing.T, o push.Options) *rig {
 		t.Fatal(err)
 	}
 	addr := l.Addr().String()
+	r.addr = addr
 	s, err := edge.New(edge.Options{
-		Listeners: []net.Listener{l}, Log: slog.New(slog.DiscardHandler),
+		Listeners: []net.Listener{l}, H2C: true, Log: slog.New(slog.DiscardHandler),
 		Handler: exchange.HandlerFunc(func(x *exchange.Exchange) {
 			if x.Upgrade != "" && r.blocked.Load() {
 				x.Fail(&exchange.Problem{Status: 403, Code: "blocked"})
@@ -78,6 +81,9 @@ func start(t *testing.T, o push.Options) *rig {
 	}
 	served := make(chan error, 1)
 	go func() { served <- s.Serve() }()
+	var h2 http.Protocols
+	h2.SetUnencryptedHTTP2(true)
+	r.client2 = &http.Client{Transport: &http.Transport{Protocols: &h2}}
 	r.front = newFront(t, addr)
 	r.url = "http://" + r.front.addr() + "/_guado/push"
 	t.Cleanup(func() {
@@ -99,6 +105,7 @@ func start(t *testing.T, o push.Options) *rig {
 		}
 		r.hub().Close()
 		http.DefaultClient.CloseIdleConnections()
+		r.client2.CloseIdleConnections()
 	})
 	return r
 }
@@ -228,7 +235,7 @@ func (r *rig) Ended(s *push.Session, why push.Code) { r.event("ended %s %s", s.P
 
 // front is a network between clients and the edge that can be cut.
 type front struct {
-	t      *testing.T
+	t      testing.TB
 	l      net.Listener
 	target string
 	mu     sync.Mutex
@@ -237,7 +244,7 @@ type front struct {
 	busy   sync.WaitGroup
 }
 
-func newFront(t *testing.T, target string) *front {
+func newFront(t testing.TB, target string) *front {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

@@ -45,7 +45,11 @@ func (r *rig) request(ctx context.Context, fields map[string]string, body string
 	for name, value := range fields {
 		req.Header.Set(name, value)
 	}
-	answer, err := http.DefaultClient.Do(req)
+	client := http.DefaultClient
+	if fields["Lane"] == "2" {
+		client = r.client2
+	}
+	answer, err := client.Do(req)
 	if err != nil {
 		r.t.Fatal(err)
 	}
@@ -54,15 +58,21 @@ func (r *rig) request(ctx context.Context, fields map[string]string, body string
 
 // events is a stream of server-sent events.
 type events struct {
-	t    *testing.T
+	t    testing.TB
 	in   *bufio.Reader
 	stop func()
 }
 
 func (r *rig) stream(cookie, hello string) *events {
 	r.t.Helper()
+	return r.streamIn("1", cookie, hello)
+}
+
+// streamIn opens a stream in HTTP/1.1 or 2.
+func (r *rig) streamIn(lane, cookie, hello string) *events {
+	r.t.Helper()
 	ctx, cancel := context.WithTimeout(r.t.Context(), patience)
-	answer, body := r.request(ctx, map[string]string{"Cookie": "id=" + cookie, "Accept": "text/event-stream"}, hello)
+	answer, body := r.request(ctx, map[string]string{"Cookie": "id=" + cookie, "Accept": "text/event-stream", "Lane": lane}, hello)
 	if answer.StatusCode != 200 || answer.Header.Get("Content-Type") != "text/event-stream" {
 		r.t.Fatalf("%s, %v", answer.Status, answer.Header)
 	}
@@ -121,6 +131,16 @@ func (r *rig) dial(cookie, origin string) (net.Conn, error) {
 	}
 	r.t.Cleanup(func() { _ = c.Close() })
 	return c, c.SetDeadline(time.Now().Add(patience))
+}
+
+// direct opens a WebSocket without a network between.
+func (r *rig) direct() net.Conn {
+	r.t.Helper()
+	c, _, _, err := ws.Dial(r.t.Context(), "ws://"+r.addr+"/_guado/push")
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return c
 }
 
 func (r *rig) socket(cookie string) net.Conn {
@@ -363,13 +383,19 @@ func TestABodyOverTheLimitIsRefused(t *testing.T) {
 }
 
 func TestAStreamWhoseClientLeavesIsNoticed(t *testing.T) {
-	r := start(t, push.Options{})
-	s := r.open("p", push.Owner{})
-	e := r.stream("", hello("p", ""))
-	e.want(`"hello"`)
-	e.stop()
-	r.await("away p")
-	if s.Status().Connected {
-		t.Error("it counts as connected")
+	for _, lane := range []string{"1", "2"} {
+		t.Run("HTTP/"+lane, func(t *testing.T) {
+			r := start(t, push.Options{})
+			s := r.open("p", push.Owner{})
+			e := r.streamIn(lane, "", hello("p", ""))
+			e.want(`"hello"`)
+			r.push("p", "at once")
+			e.want(`{"n":1,"m":"at once"}`)
+			e.stop()
+			r.await("away p")
+			if s.Status().Connected {
+				t.Error("it counts as connected")
+			}
+		})
 	}
 }
