@@ -73,7 +73,7 @@ func start(t testing.TB, o push.Options) *rig {
 				x.Fail(&exchange.Problem{Status: 403, Code: "blocked"})
 				return
 			}
-			r.now.Load().step.Serve(x)
+			site(r.now.Load().step).Serve(x)
 		}),
 	})
 	if err != nil {
