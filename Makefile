@@ -25,9 +25,14 @@ run: python/guado/_core.abi3.so
 # The inner loop: two minutes.
 check: build
 	tools/setup.sh test
+	$(MAKE) -j2 check-go check-python
+
+check-go:
 	$(GO) vet ./...
 	$(GO) test -short ./internal/... ./cmd/... .
-	.cache/venv-$(NEWEST)/bin/python -m pytest -q -x python/tests
+
+check-python:
+	.cache/venv-$(NEWEST)/bin/python -m pytest -q -x --quick python/tests
 
 test: build
 	tools/setup.sh test

@@ -390,6 +390,9 @@ func TestACancelledTaskThatRunsGoesOnAndHoldsItsProcess(t *testing.T) {
 }
 
 func TestATaskMayComputeForLongerThanARequestMayHang(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes long: make test runs it")
+	}
 	s, _ := calls(t, "auto", "wsgi", func(a *guado.App) {
 		a.PingTimeout, a.HangTimeout, a.SlowRequest = guado.Duration(3*time.Second), guado.Duration(time.Second), guado.Duration(time.Second)
 		a.RequestTimeout = nil

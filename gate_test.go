@@ -15,6 +15,9 @@ import (
 )
 
 func TestMaintenanceAnswers503ButForThoseWhoPass(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes long: make test runs it")
+	}
 	dir := t.TempDir()
 	flag := filepath.Join(dir, "closed")
 	page := write(t, dir, "page.html", "<h1>Back at noon</h1>")

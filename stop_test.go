@@ -85,6 +85,9 @@ func TestABrokenApplicationAmongOthersOfItsGroupDoesNotEndTheServer(t *testing.T
 }
 
 func TestAStopWaitsForWorkBehindAnAnswerAsForARequest(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes long: make test runs it")
+	}
 	onEachKind(t, func(t *testing.T, transport, kind string) {
 		const exit = 1500 * time.Millisecond // lifespan shutdown takes half a second
 		s := newStopping(t, transport, kind, func(c *guado.Config) { c.Server.ExitTimeout = guado.Duration(exit) })
@@ -112,6 +115,9 @@ func TestAStopWaitsForWorkBehindAnAnswerAsForARequest(t *testing.T) {
 }
 
 func TestWhatDoesNotEndKeepsNeitherLifespanShutdownNorAtexitFromRunning(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes long: make test runs it")
+	}
 	onEachKind(t, func(t *testing.T, transport, kind string) {
 		s := newStopping(t, transport, kind, func(c *guado.Config) { c.Server.GracefulTimeout = guado.Duration(200 * time.Millisecond) })
 		answered := make(chan int, 1)
@@ -133,6 +139,9 @@ func TestWhatDoesNotEndKeepsNeitherLifespanShutdownNorAtexitFromRunning(t *testi
 }
 
 func TestAStuckThreadAndALongLifespanShutdownLeaveTimeForAtexit(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes long: make test runs it")
+	}
 	// With a fixed time for each, one behind the other, this would take six seconds of five.
 	const shutdown, exit = 2500 * time.Millisecond, 5 * time.Second
 	s := newStopping(t, "auto", "asgi", func(c *guado.Config) {

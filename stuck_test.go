@@ -49,6 +49,9 @@ func (s *stopping) timesOut(path string) {
 // How the application was interrupted, or what the log shows of one that could not be.
 // More kinds of work are in python/tests/test_interrupt.py.
 func TestAtItsDeadlineARequestIsInterruptedAndItsWorkerReplaced(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes long: make test runs it")
+	}
 	for _, c := range []struct{ kind, path, event, log string }{
 		{"wsgi", "/loop", "RequestTimeout", "interrupted at its deadline"},
 		{"wsgi", "/sleep", "", "time.sleep(600)"},

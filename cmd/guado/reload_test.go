@@ -489,6 +489,9 @@ func TestExecutorsComeAndGoAndChangeWithTheConfiguration(t *testing.T) {
 // stay open, while good and bad files are taken: what is live, other workers, other
 // applications, other programs' mistakes.
 func TestNoRequestIsLostInTwentyReloads(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes long: make test runs it")
+	}
 	r := newReloadable(t, oneApp)
 	var asked atomic.Int64
 	stop := make(chan struct{})

@@ -304,6 +304,9 @@ func startHost(t *testing.T) (host *exec.Cmd, say func() string, worker int) {
 }
 
 func TestAHostThatStoodStillDoesNotBlameItsWorkers(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes long: make test runs it")
+	}
 	host, say, worker := startHost(t)
 	defer func() {
 		_ = host.Process.Kill()
