@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/guado-server/guado/internal/admin"
+	"github.com/guado-server/guado/internal/calls"
 	"github.com/guado-server/guado/internal/child"
 	"github.com/guado-server/guado/internal/config"
 	"github.com/guado-server/guado/internal/edge"
@@ -73,6 +74,7 @@ type base struct {
 	held       sync.WaitGroup     // groups that wait for programs
 	unhold     context.CancelFunc // ends that wait
 	executors  *executor.Hub
+	calls      *calls.Mux // what workers ask of the host itself
 	gate       *gate.Gate
 	websockets *websocket.Server
 	edge       *edge.Server
@@ -102,7 +104,7 @@ type group struct {
 func newHost(ctx context.Context, s *Server) (h *host, err error) {
 	c := s.config
 	h = &host{config: c, apps: map[string]exchange.Handler{}, tasks: map[string]exchange.Handler{}, base: &base{
-		server: s, instance: rand.Text(), started: time.Now(), journal: admin.NewJournal(), reloads: newReloads(),
+		server: s, instance: rand.Text(), started: time.Now(), journal: admin.NewJournal(), reloads: newReloads(), calls: calls.New(),
 	}}
 	h.current.Store(h)
 	h.log = slog.New(h.journal.Handler(s.Log.Handler()))
@@ -228,7 +230,7 @@ func (h *host) newGroup(g *config.Group, in *runtime.Interpreter, cache *runtime
 		transport = ""
 	}
 	return made, supervise.Options{
-		Name: g.Name, Hello: made.hello, Calls: h.callee, Command: command,
+		Name: g.Name, Hello: made.hello, Calls: h.callees(g.Name), Command: command,
 		Link:    link.Options{Transport: transport, Ring: int(h.config.Server.Ring.Bytes()), Slots: linkSlots(g), Log: h.log, KeepErrors: h.config.Dev},
 		Spawner: h.spawner, Stdout: h.stdout, Stderr: h.stderr, Log: h.log,
 		BootTimeout: g.BootTimeout.Std(), PingTimeout: g.PingTimeout.Std(),

@@ -59,6 +59,3 @@ func (h *host) executorOptions() (list []executor.Options) {
 	}
 	return list
 }
-
-// callee answers the calls of a worker.
-func (h *host) callee(l *link.Link) link.Callee { return h.executors.Callee(l) }

@@ -164,6 +164,7 @@ func (h *host) stop(cut context.Context) error {
 	h.held.Wait()
 	h.drainWorkers(cut)
 	h.executors.Wait()
+	h.calls.Wait()
 	h.programs.Stop(cut)
 	// 4. Folders, idle upstream connections, the thread that started processes.
 	err = errors.Join(err, h.road.close(), h.reloads.closeRoads())

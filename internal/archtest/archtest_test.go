@@ -63,6 +63,7 @@ var allowed = map[string][]string{
 	"internal/program":       {"internal/child", "internal/supervise"},
 	"internal/observe":       {"internal/exchange"},
 	"internal/executor":      {"internal/exchange", "internal/link"},
+	"internal/calls":         {"internal/link"},
 	"internal/config":        {},
 	"internal/runtime":       {},
 	"internal/watch":         {},
@@ -74,7 +75,7 @@ var allowed = map[string][]string{
 	"python":                 {},
 	"js":                     {},
 
-	"": {"internal/access", "internal/admin", "internal/address", "internal/basicauth", "internal/canonical", "internal/gate",
+	"": {"internal/access", "internal/admin", "internal/address", "internal/basicauth", "internal/calls", "internal/canonical", "internal/gate",
 		"internal/headers", "internal/limit", "internal/ratelimit", "internal/sendfile",
 		"internal/child", "internal/config", "internal/edge", "internal/edge/compress", "internal/edge/http2", "internal/edge/lane",
 		"internal/exchange", "internal/executor", "internal/gohandler", "internal/link", "internal/observe", "internal/pool", "internal/program", "internal/redirect",

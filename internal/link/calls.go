@@ -22,8 +22,11 @@ type Call struct {
 	TooLarge  bool // Data was dropped
 }
 
-// CallExecute is the call that runs something on an executor.
-const CallExecute = 1
+// What a worker may call.
+const (
+	CallExecute = 1 // runs something on an executor
+	CallHost    = 2 // asks the host itself
+)
 
 // maxCall bounds a CALL after reassembly.
 const maxCall = 64 << 20

@@ -47,8 +47,8 @@ type Options struct {
 	Log     *slog.Logger
 	// RequestID names the request on a worker's stream, for its log messages.
 	RequestID func(l *link.Link, stream uint32) string
-	// Calls gives who answers the calls of a worker; nil: nobody does.
-	Calls func(l *link.Link) link.Callee
+	// Calls gives who answers the calls of a worker in a slot; nil: nobody does.
+	Calls func(l *link.Link, slot string) link.Callee
 
 	BootTimeout time.Duration // to READY; 0: none
 	PingTimeout time.Duration // without a pulse; 0: never killed for it

@@ -50,7 +50,7 @@ func startProcess(o *Options, slot, code string, environ []string, j *journal) (
 	}
 	l.Logs(name, func(m link.LogMessage) { o.log(slot, m) })
 	if o.Calls != nil {
-		l.Calls(o.Calls(l))
+		l.Calls(o.Calls(l, slot))
 	}
 	files, env := l.Child()
 	c := o.Command.Child

@@ -1,0 +1,235 @@
+package calls
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/guado-server/guado/internal/link"
+)
+
+type reply func(id uint32, status uint16, code string, data []byte) error
+
+// caller is a worker that calls.
+type caller struct {
+	mux       *Mux
+	reply     reply
+	name      Caller
+	executors link.Callee
+	ctx       context.Context // ends with the worker
+	over      context.CancelFunc
+
+	mu      sync.Mutex // guards all below
+	calls   map[uint32]*call
+	bytes   int
+	queue   []*call // those that are answered in order
+	running bool    // a goroutine takes them from the queue
+	ended   bool
+}
+
+// call is one on its way.
+type call struct {
+	id     uint32
+	verb   *verb
+	data   []byte
+	cancel context.CancelFunc // of a verb that waits
+}
+
+var errTwice = errors.New("a call with this number is under way")
+
+// Call answers, now or later.
+func (w *caller) Call(id uint32, c link.Call) {
+	if c.What != link.CallHost {
+		w.executors.Call(id, c)
+		return
+	}
+	v := w.mux.verbs[c.Name]
+	switch {
+	case v == nil:
+		w.refuse(id, unknown(c.Name))
+		return
+	case c.TooLarge:
+		w.refuse(id, Errorf(413, "call_too_large", "%s with more than %d MiB", c.Name, maxBytes>>20))
+		return
+	}
+	one := &call{id: id, verb: v, data: c.Data}
+	ctx := w.ctx
+	if v.waiting {
+		ctx, one.cancel = w.patience(c.TimeoutMS)
+	}
+	start, err := w.enter(one)
+	switch {
+	case err != nil:
+		if one.cancel != nil {
+			one.cancel()
+		}
+		w.refuse(id, Errorf(503, "queue_full", "%s: %v", c.Name, err))
+	case v.waiting:
+		w.mux.wait.Go(func() {
+			defer one.cancel()
+			w.answer(ctx, one)
+		})
+	case start:
+		w.mux.wait.Go(w.drain)
+	}
+}
+
+// patience is the context of a call that may wait.
+func (w *caller) patience(ms uint32) (context.Context, context.CancelFunc) {
+	if ms == 0 {
+		return context.WithCancel(w.ctx)
+	}
+	return context.WithTimeout(w.ctx, time.Duration(ms)*time.Millisecond)
+}
+
+// enter counts a call; start: there is a queue again and nobody who takes from it.
+func (w *caller) enter(one *call) (start bool, err error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	switch {
+	case w.ended:
+		return false, link.ErrClosed
+	case w.calls[one.id] != nil:
+		return false, errTwice
+	case len(w.calls) >= maxCalls:
+		return false, fmt.Errorf("this worker has %d calls under way already", maxCalls)
+	case w.bytes+len(one.data) > maxBytes:
+		return false, fmt.Errorf("the calls of this worker hold %d MiB already", w.bytes>>20)
+	}
+	w.calls[one.id] = one
+	w.bytes += len(one.data)
+	if one.verb.waiting {
+		return false, nil
+	}
+	w.queue = append(w.queue, one)
+	start, w.running = !w.running, true
+	return start, nil
+}
+
+// leave forgets a call; false when that was done already.
+func (w *caller) leave(one *call) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.leaveLocked(one)
+}
+
+func (w *caller) leaveLocked(one *call) bool {
+	if w.calls[one.id] != one {
+		return false
+	}
+	delete(w.calls, one.id)
+	w.bytes -= len(one.data)
+	return true
+}
+
+// drain answers what is queued, and ends with the queue.
+func (w *caller) drain() {
+	for {
+		w.mu.Lock()
+		if len(w.queue) == 0 {
+			w.running, w.queue = false, nil
+			ended := w.ended
+			w.mu.Unlock()
+			if ended {
+				w.tellEnd()
+			}
+			return
+		}
+		one := w.queue[0]
+		w.queue[0] = nil
+		w.queue = w.queue[1:]
+		under := w.calls[one.id] == one
+		w.mu.Unlock()
+		if under { // else it was cancelled
+			w.answer(w.ctx, one)
+		}
+	}
+}
+
+// answer runs a call and sends what came of it, unless nobody waits any more.
+func (w *caller) answer(ctx context.Context, one *call) {
+	result, err := one.verb.run(ctx, w.name, one.data)
+	var data []byte
+	if err == nil {
+		data, err = encode(result)
+	}
+	if !w.leave(one) {
+		return
+	}
+	if err != nil {
+		w.refuse(one.id, reason(ctx, err))
+		return
+	}
+	_ = w.reply(one.id, 200, "", data) // a link that has ended needs no answer
+}
+
+func encode(result any) ([]byte, error) {
+	if result == nil {
+		return []byte("{}"), nil
+	}
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false)
+	if err := e.Encode(result); err != nil {
+		return nil, fmt.Errorf("the result of a call as JSON: %w", err)
+	}
+	return bytes.TrimSuffix(b.Bytes(), []byte("\n")), nil
+}
+
+// reason is what a caller is told of an error.
+func reason(ctx context.Context, err error) *Error {
+	e := (*Error)(nil)
+	switch {
+	case errors.As(err, &e):
+		return e
+	case errors.Is(err, context.DeadlineExceeded) && ctx.Err() != nil:
+		return Errorf(504, "deadline", "not within the time of the call")
+	}
+	return Errorf(500, "failed", "%v", err)
+}
+
+// refuse answers without a result. A link that has ended needs no answer.
+func (w *caller) refuse(id uint32, e *Error) {
+	_ = w.reply(id, uint16(e.Status), e.Code, []byte(e.Text))
+}
+
+// Cancel ends a call that nobody waits for any more: one that is queued is never run.
+func (w *caller) Cancel(id uint32) {
+	w.mu.Lock()
+	one := w.calls[id]
+	if one != nil {
+		w.leaveLocked(one)
+	}
+	w.mu.Unlock()
+	switch {
+	case one == nil:
+		w.executors.Cancel(id)
+	case one.cancel != nil:
+		one.cancel()
+	}
+}
+
+// End ends all calls of a worker that has ended, and then what it declared.
+func (w *caller) End() {
+	w.over()
+	w.mu.Lock()
+	first := !w.ended
+	w.ended = true
+	w.calls, w.queue, w.bytes = map[uint32]*call{}, nil, 0
+	running := w.running
+	w.mu.Unlock()
+	w.executors.End()
+	if first && !running {
+		w.mux.wait.Go(w.tellEnd)
+	}
+}
+
+func (w *caller) tellEnd() {
+	for _, f := range w.mux.ended {
+		f(w.name)
+	}
+}

@@ -1,0 +1,149 @@
+// Package calls answers what workers ask of the host itself: who a client is, a push to a
+// page, an event. Each verb belongs to the part of the host that registers it.
+// Before it: link, which brings the calls. After it: identity, pages and the bus, as
+// functions that the root package registers.
+// Not here: executors, whose calls go on to their own callee; what a verb means.
+package calls
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"sync"
+	"sync/atomic"
+
+	"github.com/guado-server/guado/internal/link"
+)
+
+// Bounds of what one worker can make the host keep.
+const (
+	maxCalls = 4096
+	maxBytes = 64 << 20 // of data
+)
+
+// Caller is the worker that asks.
+type Caller struct {
+	Group string
+	Slot  string
+	// Worker numbers the process: its successor in the same slot has another one.
+	Worker uint64
+}
+
+// Func answers a verb. Its result goes back as JSON; nil is an empty object. An error
+// that is an [*Error] reaches the caller as it says, any other with the code "failed".
+// The context ends with the worker, and for a verb that waits also when the call is
+// cancelled or its time is over.
+type Func func(ctx context.Context, c Caller, data []byte) (any, error)
+
+// Error is why a call has no result.
+type Error struct {
+	Status int
+	Code   string
+	Text   string // for people
+}
+
+func (e *Error) Error() string { return e.Text }
+
+// Errorf makes an [*Error].
+func Errorf(status int, code, format string, args ...any) *Error {
+	return &Error{Status: status, Code: code, Text: fmt.Sprintf(format, args...)}
+}
+
+// Decode reads the data of a call.
+func Decode(data []byte, into any) error {
+	if err := json.Unmarshal(data, into); err != nil {
+		return Errorf(400, "bad_call", "the data of the call cannot be read: %v", err)
+	}
+	return nil
+}
+
+// Mux knows the verbs. Register all of them before the first worker starts.
+type Mux struct {
+	wait   sync.WaitGroup
+	serial atomic.Uint64
+	verbs  map[string]*verb
+	ended  []func(Caller)
+}
+
+type verb struct {
+	name    string
+	waiting bool
+	all     []Func
+}
+
+// New makes a mux that knows no verb.
+func New() *Mux { return &Mux{verbs: map[string]*verb{}} }
+
+// Handle registers a verb. The calls of one worker are answered one after the other, in
+// the order in which it made them, so f must not wait. Where several register a verb, all
+// of them hear of a call: the first error ends it, else the last result is answered.
+func (m *Mux) Handle(name string, f Func) { m.register(name, false, f) }
+
+// HandleWaiting registers a verb that may wait: its calls run beside each other and beside
+// the others.
+func (m *Mux) HandleWaiting(name string, f Func) { m.register(name, true, f) }
+
+func (m *Mux) register(name string, waiting bool, f Func) {
+	v := m.verbs[name]
+	if v == nil {
+		v = &verb{name: name, waiting: waiting}
+		m.verbs[name] = v
+	}
+	if v.waiting != waiting {
+		panic(fmt.Sprintf("calls: the verb %q is registered both as one that waits and as one that does not", name))
+	}
+	v.all = append(v.all, f)
+}
+
+// HandleEnd registers what is to be done when the link of a worker has ended: what it
+// declared is forgotten. It comes after the last of its calls that are answered in order.
+func (m *Mux) HandleEnd(f func(Caller)) { m.ended = append(m.ended, f) }
+
+// Verbs are the names of what can be called.
+func (m *Mux) Verbs() []string {
+	names := make([]string, 0, len(m.verbs))
+	for name := range m.verbs {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	return names
+}
+
+// Do answers a call that did not come over a link, as the worker's own would be.
+func (m *Mux) Do(ctx context.Context, c Caller, name string, data []byte) (any, error) {
+	v := m.verbs[name]
+	if v == nil {
+		return nil, unknown(name)
+	}
+	return v.run(ctx, c, data)
+}
+
+func unknown(name string) *Error {
+	return Errorf(404, "unknown_call", "the host knows no call %q", name)
+}
+
+func (v *verb) run(ctx context.Context, c Caller, data []byte) (result any, err error) {
+	for _, f := range v.all {
+		if result, err = f(ctx, c, data); err != nil {
+			return nil, err
+		}
+	}
+	return result, nil
+}
+
+// Wait returns when no call is under way. Nothing may call any more.
+func (m *Mux) Wait() { m.wait.Wait() }
+
+// Callee answers the calls that come over a link: those of verbs here, the tasks of
+// executors there.
+func (m *Mux) Callee(l *link.Link, c Caller, executors link.Callee) link.Callee {
+	return m.caller(l.Reply, c, executors)
+}
+
+func (m *Mux) caller(reply reply, c Caller, executors link.Callee) *caller {
+	c.Worker = m.serial.Add(1)
+	w := &caller{mux: m, reply: reply, name: c, executors: executors, calls: map[uint32]*call{}}
+	w.ctx, w.over = context.WithCancel(context.Background())
+	return w
+}
