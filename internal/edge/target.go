@@ -15,6 +15,10 @@ var (
 	errDots       = errors.New("path has a \".\" or \"..\" segment")
 )
 
+// SplitTarget does for an exchange that the host makes itself what is done for requests:
+// Target becomes RawPath, Query and Path, or is refused.
+func SplitTarget(x *exchange.Exchange) *exchange.Problem { return splitTarget(x) }
+
 // splitTarget fills RawPath, Query and Path. The path is decoded once, here, and route
 // and application see the same bytes:
 //
