@@ -9,6 +9,7 @@ import (
 	"github.com/guado-server/guado/internal/pool"
 	"github.com/guado-server/guado/internal/supervise"
 	"github.com/guado-server/guado/internal/version"
+	"github.com/guado-server/guado/internal/websocket"
 )
 
 // Status is a running server as the admin API, the command line and the dashboard
@@ -23,6 +24,7 @@ type Status struct {
 	Admin       string           `json:"admin,omitempty"`  // the socket
 	Listen      []string         `json:"listen"`           // URLs, or "unix:PATH"
 	Connections int              `json:"connections"`
+	WebSockets  WebSocketStatus  `json:"websockets"` // that end here, and no longer count as connections
 	Spool       pool.SpoolStatus `json:"spool"`
 	Groups      []GroupStatus    `json:"groups"`
 	Programs    []ProgramStatus  `json:"programs,omitempty"`
@@ -41,6 +43,9 @@ const (
 	Serving  State = "serving"
 	Stopping State = "stopping"
 )
+
+// WebSocketStatus is the WebSockets that end in the host.
+type WebSocketStatus = websocket.Status
 
 // GroupStatus is a group: its queue and its workers.
 type GroupStatus struct {
@@ -63,7 +68,7 @@ func (h *host) status() Status {
 	st := Status{
 		Version: version.Version, State: h.state.Load().(State), Instance: h.instance, PID: os.Getpid(),
 		Started: h.started, Config: h.config.File, Admin: h.adminPath(),
-		Connections: h.edge.Connections(), Spool: h.spool.Status(),
+		Connections: h.edge.Connections(), WebSockets: h.websockets.Status(), Spool: h.spool.Status(),
 	}
 	st.Listen = h.urls()
 	st.Mounts, st.Gate = h.mounts(), h.gate.Status()
