@@ -6,7 +6,7 @@ OLDEST = $(shell tools/pythons.sh oldest | cut -d' ' -f2)
 NEWEST = $(shell tools/pythons.sh newest | cut -d' ' -f1)
 SOURCES = $(wildcard $(shell git ls-files -co --exclude-standard '*.go' '*.py' '*.c' '*.h' 'go.*' 2>/dev/null))
 
-.PHONY: build ext run test check lint bench soak conformance fuzz wheel clean test-go test-js test-python test-sanitize test-e2e
+.PHONY: build ext run test check lint bench bench-ws soak conformance fuzz wheel clean test-go test-js test-python test-sanitize test-e2e
 
 build: bin/guado
 
@@ -68,6 +68,10 @@ bench: build
 	.cache/bench/bin/python bench/cancel.py
 	.cache/bench/bin/python bench/overhead.py
 	GUADO_BENCH=1 $(GO) test -count=1 -v -run GenroPy ./test/genropy
+
+bench-ws: build
+	tools/setup.sh bench
+	.cache/bench/bin/python bench/ws.py
 
 soak: build
 	tools/setup.sh test

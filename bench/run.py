@@ -102,23 +102,35 @@ LOADS = {
 }
 
 
-def tree_cpu(root: int) -> float:
-    """Seconds of CPU that the process and its descendants have used."""
-    stats: dict[int, tuple[int, int]] = {}
+def stats() -> dict[int, list[str]]:
+    """The fields of each process, from its state on."""
+    out: dict[int, list[str]] = {}
     for entry in os.listdir("/proc"):
         if entry.isdigit():
             try:
                 text = Path(f"/proc/{entry}/stat").read_text()
             except OSError:
                 continue
-            rest = text.rpartition(")")[2].split()
-            stats[int(entry)] = (int(rest[1]), sum(map(int, rest[11:15])))
+            out[int(entry)] = text.rpartition(")")[2].split()
+    return out
+
+
+def tree(root: int, known: dict[int, list[str]] | None = None) -> set[int]:
+    """The process and its descendants."""
+    known = stats() if known is None else known
     mine, grew = {root}, True
     while grew:
-        more = {pid for pid, (parent, _) in stats.items() if parent in mine} - mine
+        more = {pid for pid, rest in known.items() if int(rest[1]) in mine} - mine
         grew = bool(more)
         mine |= more
-    return sum(stats[pid][1] for pid in mine if pid in stats) / TICK
+    return mine
+
+
+def tree_cpu(root: int) -> float:
+    """Seconds of CPU that the process and its descendants have used."""
+    known = stats()
+    mine = tree(root, known)
+    return sum(sum(map(int, known[pid][11:15])) for pid in mine if pid in known) / TICK
 
 
 class Server:
