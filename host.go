@@ -38,6 +38,7 @@ import (
 	"github.com/guado-server/guado/internal/upstream"
 	"github.com/guado-server/guado/internal/version"
 	"github.com/guado-server/guado/internal/websocket"
+	"github.com/guado-server/guado/internal/wsx"
 	"github.com/guado-server/guado/python"
 )
 
@@ -55,7 +56,8 @@ type host struct {
 	apps    map[string]exchange.Handler
 	closers []io.Closer
 	road    *road
-	slots   int // the highest number that a slot has had
+	first   exchange.Handler // what a request meets first
+	slots   int              // the highest number that a slot has had
 }
 
 // base is what a running server has under every configuration.
@@ -77,6 +79,7 @@ type base struct {
 	calls      *calls.Mux // what workers ask of the host itself
 	gate       *gate.Gate
 	websockets *websocket.Server
+	wsx        wsx.Hub
 	edge       *edge.Server
 	watching   watching
 	manager    *service.Manager // nil: none has started us
@@ -136,14 +139,13 @@ func newHost(ctx context.Context, s *Server) (h *host, err error) {
 		return nil, err
 	}
 	h.road = newRoad(h, table)
-	road, _, err := h.front(h.road)
-	if err != nil {
+	if h.first, _, err = h.front(h.road); err != nil {
 		return nil, err
 	}
 	if err := h.open(nil); err != nil {
 		return nil, err
 	}
-	options, err := h.edgeOptions(h.probes(road))
+	options, err := h.edgeOptions(h.probes(h.first))
 	if err == nil {
 		h.edge, err = edge.New(options)
 	}

@@ -174,7 +174,7 @@ func (t *transaction) run(ctx context.Context) error {
 		return err
 	}
 	h.road = newRoad(h, table)
-	front, behind, err := h.front(h.road)
+	first, behind, err := h.front(h.road)
 	if err != nil {
 		return err
 	}
@@ -186,7 +186,8 @@ func (t *transaction) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	options, err := h.edgeOptions(h.probes(front))
+	h.first = first
+	options, err := h.edgeOptions(h.probes(first))
 	if err != nil {
 		return err
 	}

@@ -12,6 +12,7 @@ func (h *host) webSockets(m *config.Mount, next exchange.Handler) (exchange.Hand
 	case config.MountStatic, config.MountRedirect:
 		return next, nil
 	}
+	next = h.speakWSX(m, next)
 	s := &h.config.Server
 	w := &s.WebSocket
 	p := websocket.Policy{Origins: w.Origins, Limits: websocket.Limits{

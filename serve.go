@@ -158,6 +158,7 @@ func (h *host) stop(cut context.Context) error {
 	cancelSoon()
 	err := h.edge.Close()
 	h.websockets.Close()
+	h.wsx.Wait()
 	// 3. Workers: lifespan shutdown, atexit, then signals. Then the programs that they
 	// may need until then.
 	h.unhold()

@@ -51,6 +51,7 @@ var allowed = map[string][]string{
 	"internal/static":    {"internal/exchange"},
 	"internal/upstream":  {"internal/exchange"},
 	"internal/websocket": {"internal/exchange"},
+	"internal/wsx":       {"internal/exchange"},
 
 	// Push beside the road: the engine knows nothing of HTTP; what carries it is a step.
 	"internal/push":           {},
@@ -80,7 +81,7 @@ var allowed = map[string][]string{
 		"internal/child", "internal/config", "internal/edge", "internal/edge/compress", "internal/edge/http2", "internal/edge/lane",
 		"internal/exchange", "internal/executor", "internal/gohandler", "internal/link", "internal/observe", "internal/pool", "internal/program", "internal/redirect",
 		"internal/route", "internal/runtime", "internal/service", "internal/static", "internal/supervise", "internal/upstream",
-		"internal/version", "internal/websocket", "python"},
+		"internal/version", "internal/websocket", "internal/wsx", "python"},
 	// The command loads, checks and shows a configuration and hands it to the library;
 	// `guado check` boots a worker as the supervisor would.
 	"cmd/guado": {"internal/adopt", "", "internal/admin", "internal/config", "internal/doctor", "internal/link", "internal/program", "internal/runtime", "internal/service", "internal/supervise",

@@ -174,6 +174,7 @@ type Mount struct {
 
 	Prefix   string `toml:"prefix" enum:",strip,keep" doc:"strip: path is taken off and told as SCRIPT_NAME or root_path; keep: what answers sees the whole path and an empty one. Empty: strip for apps, folders and redirects, keep for upstreams."`
 	RootPath string `toml:"root_path" doc:"Prefix that a proxy in front has already taken off (apps only)."`
+	WSX      bool   `toml:"wsx" default:"false" doc:"Speak WSX on WebSockets at /_wsx and /websocket below path: the messages of GenroPy's newest clients become requests (apps only; protocol/wsx.md)."`
 
 	Index         []string `toml:"index" default:"index.html" doc:"Static: files tried for a folder."`
 	TryFiles      []string `toml:"try_files" doc:"Static: what is tried in order for a path that is no file, with {path} in place of it: [\"{path}.html\", \"/404.html\"]."`

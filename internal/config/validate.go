@@ -342,7 +342,7 @@ func checkUpstream(text string) error {
 
 // mountKeys are the keys that mean something for one kind of mount only.
 var mountKeys = map[string]string{
-	"root_path": MountApp,
+	"root_path": MountApp, "wsx": MountApp,
 	"index":     MountStatic, "try_files": MountStatic, "fallback": MountStatic,
 	"precompressed": MountStatic, "cache_control": MountStatic, "hidden": MountStatic,
 	"code": MountRedirect, "keep_path": MountRedirect,

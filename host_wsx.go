@@ -1,0 +1,21 @@
+package guado
+
+import (
+	"github.com/guado-server/guado/internal/config"
+	"github.com/guado-server/guado/internal/edge"
+	"github.com/guado-server/guado/internal/exchange"
+	"github.com/guado-server/guado/internal/wsx"
+)
+
+// speakWSX takes the sockets of GenroPy's clients where a mount asks for it. Their calls
+// go the way of requests, from the first step of the road on.
+func (h *host) speakWSX(m *config.Mount, next exchange.Handler) exchange.Handler {
+	if !m.WSX {
+		return next
+	}
+	return h.wsx.NewStep(next, wsx.Options{
+		Road:  exchange.HandlerFunc(func(x *exchange.Exchange) { h.now().first.Serve(x) }),
+		Split: edge.SplitTarget, Path: m.Path, RootPath: m.RootPath,
+		Message: int(h.config.Server.WebSocket.MessageLimit.Bytes()), Log: h.log,
+	})
+}
