@@ -11,7 +11,8 @@
  * @typedef {object} State
  * @property {Status} status
  * @property {boolean} [resumed]  with "open": nothing was missed; otherwise a snapshot follows
- * @property {"tail" | "epoch" | "client"} [why]  with "open" and not resumed
+ * @property {"tail" | "epoch" | "client" | "page"} [why]  with "open" and not resumed; "page": it is
+ *   another page, which begins with what its handler says when it opens
  * @property {"websocket" | "sse"} [transport]  with "open"
  * @property {number} [delay]  with "waiting": milliseconds until the next try
  * @property {number} [code]  with "waiting" and "ended": why
@@ -24,6 +25,9 @@
  * @property {"auto" | "websocket" | "sse"} [transport]
  * @property {boolean} [beacon]  end the page on the server when its tab is closed; true
  * @property {number} [queue]  messages that may wait, at most; 1000
+ *
+ * @typedef {Omit<Options, "page"> & {page?: string}} Opening  `page`: one that the document has
+ *   from the server; another one takes its place when it has ended
  *
  * @typedef {object} Sending
  * @property {string} [to]  what the message is for: a path of the application
@@ -49,6 +53,8 @@
 
 const FINAL = 3500; // codes from here on: do not come back
 const RENEW = [3502, 3503, 3506, 3507]; // the page is over; another one may begin
+const FINAL_STATUS = [400, 403, 404, 405, 413, 422]; // there will never be such a page
+const PUSH = "/_guado/push";
 const PATIENCE = 10000; // for the host's hello
 const MOST_DELAY = 30000;
 const MOST_BYTES = 4 << 20; // of messages that wait
@@ -69,6 +75,35 @@ export class PushError extends Error {
  */
 export function connect(options) {
   return new Page(options);
+}
+
+/**
+ * Opens a page of this document on the server, of a page class or of none, and its channel.
+ * When the page has ended there, another one takes its place.
+ * @param {string} [name]  of the page class
+ * @param {object} [args]  what its handlers find as self.args
+ * @param {Opening} [options]
+ */
+export function open(name, args, { page, ...options } = {}) {
+  let first = page;
+  return connect({
+    ...options,
+    async page() {
+      const known = first;
+      first = undefined;
+      if (known) return known;
+      const answer = await fetch(new URL("page", new URL(options.url || PUSH, location.href)), {
+        method: "POST",
+        headers: { "content-type": "application/json", accept: "application/json" },
+        body: JSON.stringify({ path: location.pathname, class: name, args }),
+        cache: "no-store",
+      });
+      const { page: id, code, message } = await answer.json();
+      // Others pass: no network, a server that starts.
+      if (FINAL_STATUS.includes(answer.status)) throw Object.assign(new PushError(code, message), { status: answer.status });
+      return id;
+    },
+  });
 }
 
 /** @param {URL} url @param {Events} on @returns {Carrier} */
@@ -161,6 +196,7 @@ export class Page {
   /** @type {string | undefined} */ #page;
   #client = random();
   /** @type {string | undefined} */ #epoch;
+  #another = false; // page than the one that was open before
   #at = 0; // the last frame that came
   #sequence = 0; // the last message that left
   /** @type {Item[]} */ #queue = [];
@@ -181,11 +217,16 @@ export class Page {
   constructor(options) {
     this.#options = options;
     this.#sse = options.transport === "sse" || typeof WebSocket === "undefined";
-    this.#url = new URL(options.url || "/_guado/push", globalThis.location?.href);
+    this.#url = new URL(options.url || PUSH, globalThis.location?.href);
     if (typeof options.page === "string") this.#page = options.page;
     if (typeof document !== "undefined") this.#watch();
     // What the caller adds in this turn hears of everything.
     queueMicrotask(() => this.#connect());
+  }
+
+  /** The page's id, once there is one: what a request says in its field Guado-Page. */
+  get id() {
+    return this.#page;
   }
 
   /** How the channel is now. */
@@ -271,9 +312,10 @@ export class Page {
       try {
         const { page } = this.#options;
         this.#page = typeof page === "string" ? page : await page();
-      } catch {
-        return this.#retry(0, "no page");
+      } catch (e) {
+        if (e instanceof PushError) return this.#end(/** @type {any} */ (e).status || FINAL, e.code);
       }
+      if (!this.#page) return this.#retry(0, "no page");
       if (this.#carrier || this.#state.status !== "connecting") return;
     }
     const page = this.#page;
@@ -307,6 +349,7 @@ export class Page {
       this.#page = this.#epoch = undefined;
       this.#client = random();
       this.#at = 0;
+      this.#another = true;
       this.#forsake();
     }
     // Some proxies let no WebSocket pass: the other transport then has its turn.
@@ -377,7 +420,8 @@ export class Page {
     this.#epoch = f.epoch;
     this.#at = f.at;
     this.#unacked = this.#since = 0;
-    const { resumed, why } = f;
+    const { resumed, why } = this.#another ? { resumed: false, why: "page" } : f;
+    this.#another = false;
     this.#set({ status: "open", resumed, ...(why && { why }), transport: this.#sse ? "sse" : "websocket" });
     this.#got(f.got);
     this.#listenOn(f.beat);

@@ -1,7 +1,7 @@
 // The client in its tab: when it comes back, what it keeps, how it ends.
 import assert from "node:assert/strict";
 import { afterEach, beforeEach, describe, it, mock } from "node:test";
-import { PushError, connect } from "../guado.js";
+import { PushError, connect, open as openPage } from "../guado.js";
 import { Socket, asBrowser, greeting, url } from "./browser.js";
 
 let browser;
@@ -157,6 +157,90 @@ describe("coming back", () => {
     mock.timers.tick(500);
     await open(page);
     assert.equal(page.state.status, "open");
+  });
+});
+
+describe("a page that the client opens", () => {
+  let asked, answers;
+
+  beforeEach(() => {
+    asked = [];
+    answers = [];
+    globalThis.location = new URL("http://example.test/rooms/7?x=1");
+    mock.method(globalThis, "fetch", async (to, init) => {
+      asked.push({ to: String(to), method: init.method, body: JSON.parse(init.body) });
+      const [status, body] = await answers.shift();
+      return new Response(JSON.stringify(body), { status });
+    });
+  });
+
+  afterEach(() => {
+    delete globalThis.location;
+  });
+
+  function board(options) {
+    const page = openPage("Board", { room: 7 }, { url, ...options });
+    pages.push(page);
+    return page;
+  }
+
+  it("is asked for with its class, and speaks at once", async () => {
+    answers.push([200, { page: "p1" }]);
+    const page = board();
+    page.send("before there is a page");
+    const socket = await open(page);
+    assert.deepEqual(asked, [{
+      to: "http://example.test/_guado/page", method: "POST", body: { path: "/rooms/7", class: "Board", args: { room: 7 } },
+    }]);
+    assert.equal(socket.hello.page, "p1");
+    assert.equal(page.id, "p1");
+    assert.equal(page.state.resumed, true);
+    assert.deepEqual(JSON.parse(socket.sent[0]), { a: 0, c: 1, m: "before there is a page" });
+  });
+
+  it("is the document's own as long as there is that one, and says when another takes its place", async () => {
+    for (const gone of [3502, 3503, 3506, 3507]) {
+      const page = board({ page: "html" });
+      const socket = await open(page);
+      assert.equal(socket.hello.page, "html");
+      assert.equal(asked.length, 0);
+      socket.end(1006);
+      browser.fire(browser.window, "online");
+      const again = await open(page, { id: 2 });
+      assert.equal(again.hello.page, "html");
+      answers.push([200, { page: "other" }]);
+      again.end(gone, "over");
+      assert.equal(page.state.code, gone);
+      browser.fire(browser.window, "online");
+      const other = await open(page, { epoch: "e2" });
+      assert.equal(other.hello.page, "other");
+      assert.notEqual(other.hello.client, socket.hello.client);
+      assert.deepEqual([page.state.resumed, page.state.why], [false, "page"]);
+      other.end(1006);
+      browser.fire(browser.window, "online");
+      await open(page, { id: 2, epoch: "e2" });
+      assert.deepEqual([page.state.resumed, page.state.why], [true, undefined]);
+      page.close();
+      asked.length = 0;
+    }
+  });
+
+  it("is asked for again while the server cannot say, and not when there will be none", async () => {
+    answers.push(Promise.reject(new TypeError("offline")), [503, { code: "queue_full" }], [404, { code: "no_class" }]);
+    const page = board();
+    for (let i = 1; i <= 2; i++) {
+      while (page.state.status === "connecting") await flush();
+      assert.deepEqual([page.state.status, asked.length], ["waiting", i]);
+      browser.fire(browser.window, "online");
+    }
+    while (page.state.status === "connecting") await flush();
+    assert.deepEqual(page.state, { status: "ended", code: 404, reason: "no_class" });
+  });
+
+  it("ends when the user logs in or out: the document is another one then", async () => {
+    const page = board({ page: "html" });
+    (await open(page)).end(3504, "identity");
+    assert.equal(page.state.status, "ended");
   });
 });
 
