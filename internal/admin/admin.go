@@ -1,5 +1,6 @@
 // Package admin is the interface by which operators see and steer a host: versioned
-// JSON over HTTP on a Unix socket that only the host's own account and root can open.
+// JSON over HTTP on a Unix socket that only the host's own account and root can open;
+// and a second one for programs, which have tokens and may do little.
 // Before it: the command line, the dashboard. After it: what the assembly gives it to
 // show and to do (readings and actions), and the journal of what was logged.
 // Not here: what a reading says or an action does; the road of a request.
@@ -29,6 +30,11 @@ type Action struct {
 	// Do may take its time: its context does not end when the client leaves, which
 	// must not break off a reload in the middle, but with the server.
 	Do func(context.Context, Call) (any, error)
+	// Brief actions come often, and end when their client leaves. Those that went well
+	// are logged for who looks closely.
+	Brief bool
+	// Largest bounds the body, where the usual bound is too small.
+	Largest int64
 }
 
 // Options of a server.
@@ -49,7 +55,12 @@ type Options struct {
 	// nothing has it; nil: every name means itself.
 	Sources  func(name string) ([]string, error)
 	Handlers map[string]http.Handler
-	Log      *slog.Logger
+	// Tokens makes it the interface for programs: who shows one of them is let in,
+	// whoever else would be. It has actions only.
+	Tokens *Tokens
+	// Shared lets other accounts connect: programs may run as one.
+	Shared bool
+	Log    *slog.Logger
 }
 
 // Server listens on the socket.
@@ -79,7 +90,7 @@ func New(o Options) (*Server, error) {
 	if o.Host == 0 {
 		o.Host = os.Getpid()
 	}
-	sock, err := listen(o.Socket, o.Beside)
+	sock, err := listen(o.Socket, o.Beside, o.Shared)
 	if err != nil {
 		return nil, fmt.Errorf("admin socket %s: %w", o.Socket, err)
 	}

@@ -43,15 +43,27 @@ const limit = 30 * time.Second
 
 // ask sends one request over a connection of its own.
 func ask(socket, method, path, body string) (status int, answer string, err error) {
-	t := &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+	return askWith(socket, method, path, body, "")
+}
+
+func dialer(socket string) *http.Transport {
+	return &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 		return (&net.Dialer{}).DialContext(ctx, "unix", socket)
 	}}
+}
+
+// askWith shows a token as well.
+func askWith(socket, method, path, body, token string) (status int, answer string, err error) {
+	t := dialer(socket)
 	defer t.CloseIdleConnections()
 	ctx, cancel := context.WithTimeout(context.Background(), limit)
 	defer cancel()
 	q, err := http.NewRequestWithContext(ctx, method, "http://guado/v1/"+path, strings.NewReader(body))
 	if err != nil {
 		return 0, "", err
+	}
+	if token != "" {
+		q.Header.Set("Authorization", "Bearer "+token)
 	}
 	res, err := t.RoundTrip(q)
 	if err != nil {

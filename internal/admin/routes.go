@@ -27,6 +27,22 @@ type Call struct {
 	request *http.Request
 }
 
+// Holder is whose token it came with; empty where none is asked for.
+func (c Call) Holder() string { return holderOf(c.request) }
+
+type holderKey struct{}
+
+func holderOf(q *http.Request) string {
+	name, _ := q.Context().Value(holderKey{}).(string)
+	return name
+}
+
+// PID is the process that asks; 0: it is not known.
+func (c Call) PID() int { return visitorOf(c.request.Context()).peer.PID }
+
+// Raw is the body as it came.
+func (c Call) Raw() ([]byte, error) { return io.ReadAll(c.request.Body) }
+
 // Name is what stands for {name} of the path.
 func (c Call) Name(name string) string { return c.request.PathValue(name) }
 
@@ -97,6 +113,9 @@ func (s *Server) routes(ctx context.Context) http.Handler {
 	for path, h := range s.options.Handlers {
 		mux.Handle("GET "+version+path, h)
 	}
+	if s.options.Tokens != nil {
+		return s.guard(mux)
+	}
 	mux.HandleFunc("GET "+version+"logs", s.logs)
 	mux.HandleFunc("GET "+version+"openapi.yaml", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "application/yaml")
@@ -116,7 +135,15 @@ func (s *Server) guard(mux *http.ServeMux) http.Handler {
 			s.tell(w, nil, &Refusal{Status: http.StatusForbidden, Code: "forbidden", Message: "this process is refused: " + v.err.Error()})
 			return
 		}
-		q.Body = http.MaxBytesReader(w, q.Body, largestBody)
+		if s.options.Tokens != nil {
+			holder, ok := s.options.Tokens.holder(bearer(q))
+			if !ok {
+				s.options.Log.Warn("a program without a valid token was refused", "path", q.URL.Path, "pid", v.peer.PID, "command", v.peer.Command)
+				s.tell(w, nil, &Refusal{Status: http.StatusUnauthorized, Code: "bad_token", Message: "the token (GUADO_PUSH_TOKEN) is not valid, or not any more: each start of a program has its own"})
+				return
+			}
+			q = q.WithContext(context.WithValue(q.Context(), holderKey{}, holder))
+		}
 		_, pattern := mux.Handler(q)
 		switch {
 		case pattern != "":
@@ -148,11 +175,21 @@ func (s *Server) act(ctx context.Context, w http.ResponseWriter, q *http.Request
 	}
 	defer s.acting.Done()
 	began := time.Now()
+	q.Body = http.MaxBytesReader(w, q.Body, max(a.Largest, largestBody))
+	if a.Brief {
+		ctx = q.Context()
+	}
 	answer, err := a.Do(ctx, Call{q})
 	peer := visitorOf(q.Context()).peer
 	attrs := []any{"action", strings.TrimPrefix(q.URL.Path, version), "uid", peer.UID, "user", peer.User,
 		"pid", peer.PID, "command", peer.Command, "seconds", time.Since(began).Seconds()}
+	if holder := holderOf(q); holder != "" {
+		attrs = append(attrs, "program", holder)
+	}
 	level := slog.LevelInfo
+	if a.Brief {
+		level = slog.LevelDebug
+	}
 	if err != nil {
 		level, attrs = slog.LevelWarn, append(attrs, "error", err.Error())
 	}

@@ -22,13 +22,17 @@ type socket struct {
 
 var errInUse = errors.New("another process listens there; stop it, or name another socket (admin.socket)")
 
-// listen opens the socket at path with mode 0600. A file that a dead process left
-// there is replaced. When a living one listens there, and beside says so, it takes a
-// name beside it.
-func listen(path string, beside bool) (*socket, error) {
+// listen opens the socket at path with mode 0600, or for every account. A file that a
+// dead process left there is replaced. When a living one listens there, and beside says
+// so, it takes a name beside it.
+func listen(path string, beside, shared bool) (*socket, error) {
 	dir := filepath.Dir(path)
-	if err := makeFolder(dir, beside); err != nil {
+	if err := makeFolder(dir, beside, shared); err != nil {
 		return nil, err
+	}
+	mode := os.FileMode(0o600)
+	if shared {
+		mode = 0o666
 	}
 	// Between bind and chmod a socket has the mode that the umask leaves it, and a
 	// process cannot change that for one thread. So it is made under a name that nobody
@@ -40,7 +44,7 @@ func listen(path string, beside bool) (*socket, error) {
 	}
 	listener.SetUnlinkOnClose(false) // by its first name
 	s := &socket{listener: listener, path: path}
-	err = os.Chmod(hidden, 0o600)
+	err = os.Chmod(hidden, mode)
 	if err == nil {
 		s.file, err = os.Lstat(hidden)
 	}
@@ -81,8 +85,12 @@ func (s *socket) name(hidden string, beside bool) error {
 
 // makeFolder makes the folder of the socket. One that we have chosen ourselves may lie
 // where everybody can write: it must be ours, and nobody else's to change.
-func makeFolder(dir string, chosen bool) error {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+func makeFolder(dir string, chosen, shared bool) error {
+	mode := os.FileMode(0o700)
+	if shared {
+		mode = 0o711 // to be passed through
+	}
+	if err := os.MkdirAll(dir, mode); err != nil {
 		return err
 	}
 	info, err := os.Lstat(dir)

@@ -11,7 +11,7 @@ import (
 
 func mustListen(t *testing.T, path string, beside bool) *socket {
 	t.Helper()
-	s, err := listen(path, beside)
+	s, err := listen(path, beside, false)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -60,7 +60,7 @@ func TestASocketThatADeadHostLeftIsReplaced(t *testing.T) {
 func TestALivingHostKeepsItsSocket(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "admin.sock")
 	mustListen(t, path, false)
-	if _, err := listen(path, false); !errors.Is(err, errInUse) {
+	if _, err := listen(path, false, false); !errors.Is(err, errInUse) {
 		t.Errorf("a named socket was taken: %v", err)
 	}
 	second := mustListen(t, path, true)
@@ -77,7 +77,7 @@ func TestWhatIsNoSocketIsLeftAlone(t *testing.T) {
 	if err := os.WriteFile(path, []byte("precious"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := listen(path, true); err == nil || !strings.Contains(err.Error(), "no socket") {
+	if _, err := listen(path, true, false); err == nil || !strings.Contains(err.Error(), "no socket") {
 		t.Errorf("error %v", err)
 	}
 	if text, err := os.ReadFile(path); err != nil || string(text) != "precious" {
@@ -93,7 +93,7 @@ func TestAFolderThatOthersCanWriteIsNotChosen(t *testing.T) {
 	if err := os.Chmod(dir, 0o777); err != nil { //nolint:gosec // that is the point
 		t.Fatal(err)
 	}
-	if _, err := listen(filepath.Join(dir, "admin.sock"), true); err == nil || !strings.Contains(err.Error(), "not this account's alone") {
+	if _, err := listen(filepath.Join(dir, "admin.sock"), true, false); err == nil || !strings.Contains(err.Error(), "not this account's alone") {
 		t.Errorf("error %v", err)
 	}
 	mustListen(t, filepath.Join(dir, "admin.sock"), false) // the operator named it
