@@ -343,7 +343,7 @@ func checkUpstream(text string) error {
 // mountKeys are the keys that mean something for one kind of mount only.
 var mountKeys = map[string]string{
 	"root_path": MountApp, "wsx": MountApp,
-	"index":     MountStatic, "try_files": MountStatic, "fallback": MountStatic,
+	"index": MountStatic, "try_files": MountStatic, "fallback": MountStatic,
 	"precompressed": MountStatic, "cache_control": MountStatic, "hidden": MountStatic,
 	"code": MountRedirect, "keep_path": MountRedirect,
 	"keep_host": MountUpstream, "connect_timeout": MountUpstream, "answer_timeout": MountUpstream,

@@ -70,12 +70,20 @@ func (a *answer) Head(h exchange.Head) error {
 
 func (o *Options) apply(room, fields []exchange.Field) []exchange.Field {
 	for _, f := range fields {
-		removed := slices.ContainsFunc(o.Remove, f.Is)
-		if !removed && !slices.ContainsFunc(o.Set, func(s exchange.Field) bool { return f.Is(string(s.Name)) }) {
+		if !slices.ContainsFunc(o.Remove, f.Is) && !o.sets(f) {
 			room = append(room, f)
 		}
 	}
 	return append(append(room, o.Set...), o.Add...)
+}
+
+func (o *Options) sets(f exchange.Field) bool {
+	for i := range o.Set {
+		if name := o.Set[i].Name; len(name) == len(f.Name) && f.Is(string(name)) {
+			return true
+		}
+	}
+	return false
 }
 
 // pageFields are those that an error page has already, and that describe it.

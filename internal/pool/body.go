@@ -11,13 +11,10 @@ import (
 // the application: it travels in the REQUEST frame and costs no further ones.
 const inlineMost = 32 << 10
 
-// prepare decides how the body reaches the worker, and collects it where that comes
-// before a thread is taken.
+// prepare decides how the body, if there is one, reaches the worker, and collects it where
+// that comes before a thread is taken.
 func (f *flight) prepare(x *exchange.Exchange) *exchange.Problem {
-	switch {
-	case x.Length == 0:
-		return nil
-	case f.streams(x):
+	if f.streams(x) {
 		f.streaming = true
 		return nil
 	}

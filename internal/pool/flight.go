@@ -73,6 +73,7 @@ type flight struct {
 	retried   bool
 	halfTold  bool
 	sent      time.Time // to the worker, the last time
+	clock     time.Time // as it was read, while nothing was waited for since; zero otherwise
 	fields    []exchange.Field
 	frames    []link.Frame
 	request   []byte
@@ -115,7 +116,8 @@ func (f *flight) free() {
 	f.place, f.seat, f.target, f.refusal, f.again, f.ahead = placeNone, nil, nil, nil, false, false
 	f.session.Store(nil)
 	f.socket = false
-	f.bodySent, f.streaming, f.retried, f.halfTold, f.sent = 0, false, false, false, time.Time{}
+	f.bodySent, f.streaming, f.retried, f.halfTold = 0, false, false, false
+	f.sent, f.clock = time.Time{}, time.Time{}
 	clear(f.fields[:cap(f.fields)]) // they point into memory of the link
 	clear(f.frames[:cap(f.frames)])
 	f.fields, f.frames = f.fields[:0], f.frames[:0]
@@ -163,8 +165,9 @@ func (f *flight) over(now time.Time) bool { return f.timed && now.After(f.deadli
 // worker is not through with the exchange: it must not be touched any more.
 func (f *flight) run() (problem *exchange.Problem, owned bool) {
 	x := f.x.Load()
+	f.clock = time.Now()
 	if t := cmp.Or(x.Timeout, f.app.opts.Load().Timeout); t > 0 {
-		f.timed, f.deadline = true, time.Now().Add(t)
+		f.timed, f.deadline = true, f.clock.Add(t)
 	}
 	if problem := f.learnKind(x); problem != nil {
 		return problem, false
@@ -174,14 +177,15 @@ func (f *flight) run() (problem *exchange.Problem, owned bool) {
 			return problem, false
 		}
 	}
-	began := time.Now()
-	if problem := f.prepare(x); problem != nil {
-		return problem, false
-	}
-	if f.timed {
+	if x.Length != 0 {
+		began := time.Now()
+		if problem := f.prepare(x); problem != nil {
+			return problem, false
+		}
 		// How long the client takes to send a body that is spooled is bounded by the
 		// lane, and is not the application's.
-		f.deadline = f.deadline.Add(time.Since(began))
+		f.clock = time.Now()
+		f.deadline = f.deadline.Add(f.clock.Sub(began))
 	}
 	for {
 		if f.seat == nil {
@@ -211,6 +215,7 @@ func (f *flight) learnKind(x *exchange.Exchange) *exchange.Problem {
 			return problem
 		}
 		if early {
+			f.clock = time.Time{}
 			if problem := f.await(x); problem != nil {
 				return problem
 			}
@@ -224,6 +229,7 @@ func (f *flight) learnKind(x *exchange.Exchange) *exchange.Problem {
 func (f *flight) takeSeat(x *exchange.Exchange) *exchange.Problem {
 	queued, problem := f.pool.admit(f)
 	if queued {
+		f.clock = time.Time{}
 		problem = f.await(x)
 	}
 	return problem
@@ -287,7 +293,10 @@ func (f *flight) fly(x *exchange.Exchange) (verdict, *exchange.Problem) {
 	s, err := w.link.Open(f)
 	if err == nil {
 		f.number.Store(s.ID()) // first: the worker may log before send is back
-		f.sent = time.Now()
+		if f.sent = f.clock; f.sent.IsZero() {
+			f.sent = time.Now()
+		}
+		f.clock = time.Time{}
 		err = f.send(s, x)
 		if err != nil {
 			s.Close()

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"net/http"
 	"os"
+	"sync"
 	"syscall"
 
 	"github.com/guado-server/guado/internal/exchange"
@@ -20,22 +21,32 @@ type answer struct {
 
 // Serve calls the application, and then sends the file that it has named, if it has.
 func (h *Handler) Serve(x *exchange.Exchange) {
-	a := &answer{Around: exchange.Around{Answer: x.Answer}}
-	x.Answer = a
-	h.call(x, a)
-	if a.order == nil {
+	order, aborted := h.call(x)
+	if order == nil {
 		return
 	}
-	if a.aborted != nil {
-		refuse(x, a.aborted)
+	if aborted != nil {
+		refuse(x, aborted)
 		return
 	}
-	h.wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { h.send(w, r, x, a.order) })).Serve(x)
+	h.wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { h.send(w, r, x, order) })).Serve(x)
 }
 
-func (h *Handler) call(x *exchange.Exchange, a *answer) {
-	defer func() { x.Answer = a.Answer }() // also after a panic
+var answers = sync.Pool{New: func() any { return &answer{} }}
+
+// call lends x another Answer for as long as the application works.
+func (h *Handler) call(x *exchange.Exchange) (order *order, aborted error) {
+	a := answers.Get().(*answer)
+	a.Answer = x.Answer
+	x.Answer = a
+	defer func() { // also after a panic
+		x.Answer = a.Answer
+		order, aborted = a.order, a.aborted
+		*a = answer{}
+		answers.Put(a)
+	}()
 	h.next.Serve(x)
+	return nil, nil // what it is, the deferred function says
 }
 
 // refuse answers for an application that failed behind its head, none of which has left.
