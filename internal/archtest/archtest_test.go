@@ -45,6 +45,7 @@ var allowed = map[string][]string{
 	"internal/canonical": {"internal/exchange"},
 	"internal/gate":      {"internal/exchange", "internal/address"},
 	"internal/headers":   {"internal/exchange"},
+	"internal/identity":  {"internal/exchange"},
 	"internal/limit":     {"internal/exchange"},
 	"internal/ratelimit": {"internal/exchange", "internal/address"},
 	"internal/sendfile":  {"internal/exchange"},

@@ -31,6 +31,10 @@ type Config struct {
 	Health  Health  `toml:"health" doc:"How load balancers and orchestrators see the host."`
 	Trace   Trace   `toml:"trace" doc:"Traces of exchanges, for OpenTelemetry."`
 
+	Identity Identity `toml:"identity" doc:"Users and connections, which the server knows from phase 3 on."`
+	Cookie   Cookie   `toml:"cookie" doc:"The cookie by which a connection is known."`
+	Page     Page     `toml:"page" doc:"Pages: the tabs of browsers."`
+
 	Executors []Executor `toml:"executor" doc:"A pool of processes that run functions for the workers: guado.executor(\"name\").submit(function, argument)."`
 
 	// File is where it was read from; empty when it was made from flags or by a program.
@@ -68,7 +72,8 @@ type Server struct {
 	ExitTimeout     Duration  `toml:"exit_timeout" default:"5s" min:"0" doc:"How long a worker may then take to end what was cut, for lifespan shutdown and for atexit before it is killed."`
 	Transport       string    `toml:"transport" default:"auto" enum:"auto,shm,socket" doc:"How the host talks to workers: shared memory (Linux) or a Unix socket; auto takes shared memory where there is one."`
 	Ring            Size      `toml:"ring" default:"1MiB" min:"64KiB" doc:"Size of each shared memory ring, a power of two."`
-	StateDir        string    `toml:"state_dir" path:"dir" doc:"What must survive a restart. Empty: $XDG_STATE_HOME/guado."`
+	Phase           int       `toml:"phase" default:"0" enum:"0,3" doc:"How far the server looks after the state of pages. 0: not at all. 3: it knows users, connections and pages, and pushes to them; applications go on as they are."`
+	StateDir        string    `toml:"state_dir" path:"dir" doc:"What must survive a restart: keys, and from a graceful stop to the next start connections and push sessions. Empty: from phase 3 on $STATE_DIRECTORY, else .guado beside the configuration file; before, $XDG_STATE_HOME/guado."`
 	CacheDir        string    `toml:"cache_dir" path:"dir" doc:"The unpacked worker package and compiled extensions. Empty: $GUADO_CACHE_DIR, else $XDG_CACHE_HOME/guado."`
 	Limits          Limits    `toml:"limits" doc:"What a client may send."`
 	Timeouts        Timeouts  `toml:"timeouts" doc:"How long a client may take. Idle times are of progress: each byte that moves starts them again."`
@@ -134,6 +139,7 @@ type Process struct {
 	Queue       int               `toml:"queue" default:"2048" min:"0" doc:"Requests that may wait for a worker; more get 503 with Retry-After."`
 	QueueWait   Duration          `toml:"queue_wait" default:"30s" min:"0" doc:"How long a request may wait for a worker before 503. 0: no limit."`
 	BootTimeout Duration          `toml:"boot_timeout" default:"60s" min:"1ms" doc:"Time for a worker to import its applications and run lifespan startup."`
+	State       bool              `toml:"state" default:"false" doc:"From phase 3 on: this group has users, connections and pages. Exactly one has, with one worker; where there is one group it need not be said."`
 	After       []string          `toml:"after" doc:"Programs that must be ready (once programs: have ended well) before the workers start, as a migration or a daemon."`
 	DrainMax    Duration          `toml:"drain_max" default:"30s" min:"0" doc:"How long a worker that is recycled may take to finish the requests that it has; it gets no new ones."`
 	Care

@@ -33,6 +33,8 @@ type MountPolicy struct {
 
 	WebSocketOrigins []string `toml:"websocket_origins" doc:"Whose pages may open WebSockets here, in place of server.websocket.origins."`
 
+	Identity bool `toml:"identity" default:"false" doc:"From phase 3 on: a field Guado-User in an answer of the app logs its client in under that name (empty: out). Apps only."`
+
 	SetHeaders    map[string]string `toml:"set_headers" doc:"Fields of answers, in place of those of the same name that the answer has."`
 	AddHeaders    map[string]string `toml:"add_headers" doc:"Fields of answers, beside those of the same name."`
 	RemoveHeaders []string          `toml:"remove_headers" doc:"Fields that are taken off answers."`
@@ -152,6 +154,7 @@ func (r *resolver) checkMountPolicy(m *Mount, path string) {
 		r.wrong(path+".request_timeout", path+".request_timeout", p.RequestTimeout.String(), "is for app mounts only; an upstream has answer_timeout")
 	}
 	r.checkSendfile(m, path)
+	r.checkMountIdentity(m, path)
 }
 
 func (r *resolver) checkAddresses(path string, list []string) {

@@ -30,6 +30,7 @@ func (c *Config) Resolve(environ []string) error {
 	r.observe()
 	r.folders()
 	r.groups()
+	r.stateGroup()
 	r.mounts()
 	if c.Dev {
 		r.dev()
@@ -144,6 +145,7 @@ func (r *resolver) folders() {
 	place("server.state_dir", &r.Server.StateDir, "", "XDG_STATE_HOME", ".local/state")
 	place("server.cache_dir", &r.Server.CacheDir, "GUADO_CACHE_DIR", "XDG_CACHE_HOME", ".cache")
 	r.adminSocket(own)
+	r.stateFolder(own)
 }
 
 // canMake reports whether a folder is there and can be written to, or could be made.

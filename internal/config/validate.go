@@ -33,6 +33,7 @@ func (r *resolver) validate() {
 	r.checkMounts()
 	r.checkPrograms()
 	r.checkExecutors()
+	r.checkIdentity()
 }
 
 func (r *resolver) checkServer() {

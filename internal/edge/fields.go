@@ -23,6 +23,7 @@ type seen struct {
 	forwarded  bool // a Forwarded field was kept
 	xForwarded bool // an X-Forwarded-For, -Proto, -Host or -Port field was kept
 	realIP     []byte
+	page       []byte   // Guado-Page
 	states     int      // tracestate fields kept
 	strange    []byte   // X-Forwarded-Proto of somebody who is no trusted proxy
 	named      [][]byte // Connection fields that name others
@@ -140,6 +141,9 @@ func classify(f exchange.Field, trusted bool, s *seen) verdict {
 			return dropIf(!believed)
 		}
 	case 'g':
+		if f.Is("guado-page") {
+			s.page = f.Value
+		}
 		return dropIf(hasPrefixFold(f.Name, "guado-"))
 	case 'h':
 		if f.Is("host") {

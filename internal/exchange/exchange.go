@@ -6,6 +6,7 @@ package exchange
 
 import (
 	"bytes"
+	"io"
 	"net"
 	"net/netip"
 	"sync/atomic"
@@ -95,6 +96,12 @@ type Request struct {
 	Unix        bool           // the listener is a Unix socket
 	TraceParent []byte         // W3C trace context sent on to the application
 	Received    time.Time
+
+	// GuadoPage is the client's field Guado-Page, which is not in Fields: the page that
+	// it says the request is of.
+	GuadoPage []byte
+	// Proxied: a trusted proxy sent it.
+	Proxied bool
 }
 
 // Field gives the value of the first field with this name; nil when there is none.
@@ -217,7 +224,16 @@ type Exchange struct {
 
 	// Set by what stands in front of a mount.
 	User    string        // whose password was right, for logs
+	Who     *Who          // the client, as far as it is known; nil: nobody looks
 	Timeout time.Duration // to the head of the answer, in place of the app's; 0: it does not, negative: none
+
+	// Collected is told of a body, of Length bytes, that is here as a whole before an
+	// application is called. What it gives refuses the exchange. nil: nobody wants to know.
+	Collected func(x *Exchange, body io.ReaderAt) *Problem
+
+	// Set by who makes an exchange of a message that came over the session of a page.
+	Carried string // the connection that the session belongs to
+	Message bool
 
 	Upgrader Upgrader // of a request whose Upgrade is "websocket"; nil: it cannot become one
 
@@ -246,6 +262,7 @@ func (x *Exchange) Reset() {
 	x.Answer, x.Root, x.App, x.Meter = nil, nil, "", nil
 	x.Worker, x.Waited, x.Worked, x.Problem, x.Trace = "", 0, 0, nil, Trace{}
 	x.User, x.Timeout, x.Upgrader = "", 0, nil
+	x.Who, x.Collected, x.Carried, x.Message = nil, nil, "", false
 	x.gone.Store(uint32(Present))
 	select {
 	case <-x.bell:

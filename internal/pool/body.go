@@ -23,6 +23,9 @@ func (f *flight) prepare(x *exchange.Exchange) *exchange.Problem {
 	}
 	// The application sees a complete body of known length, whatever framed it.
 	x.Length, x.Expect = f.body.size, false
+	if x.Collected != nil {
+		return x.Collected(x, &f.body)
+	}
 	return nil
 }
 

@@ -183,6 +183,22 @@ func (h *held) first() []byte {
 	return c[:min(int64(len(c)), h.size)]
 }
 
+// ReadAt gives what is held, as io.ReaderAt.
+func (h *held) ReadAt(p []byte, off int64) (n int, err error) {
+	for n < len(p) && off < h.size {
+		part, err := h.at(off, p[n:])
+		if err != nil {
+			return n, err
+		}
+		done := copy(p[n:], part) // onto itself, where it came from the file
+		n, off = n+done, off+int64(done)
+	}
+	if n < len(p) {
+		return n, io.EOF
+	}
+	return n, nil
+}
+
 // at gives held bytes from an offset, those of one chunk: the bytes in memory
 // themselves, or those of the file, read into scratch.
 func (h *held) at(off int64, scratch []byte) ([]byte, error) {
