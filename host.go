@@ -25,6 +25,7 @@ import (
 	"github.com/guado-server/guado/internal/executor"
 	"github.com/guado-server/guado/internal/gate"
 	"github.com/guado-server/guado/internal/gohandler"
+	"github.com/guado-server/guado/internal/identity"
 	"github.com/guado-server/guado/internal/link"
 	"github.com/guado-server/guado/internal/observe"
 	"github.com/guado-server/guado/internal/pool"
@@ -76,7 +77,9 @@ type base struct {
 	held       sync.WaitGroup     // groups that wait for programs
 	unhold     context.CancelFunc // ends that wait
 	executors  *executor.Hub
-	calls      *calls.Mux // what workers ask of the host itself
+	calls      *calls.Mux       // what workers ask of the host itself
+	identity   *identity.Server // nil: phase 0
+	pageIndex  pageIndex
 	gate       *gate.Gate
 	websockets *websocket.Server
 	wsx        wsx.Hub
@@ -118,10 +121,14 @@ func newHost(ctx context.Context, s *Server) (h *host, err error) {
 	defer func(h *host) { // as it is now: an error returns nil
 		if err != nil {
 			h.spawner.Close()
+			_ = h.closeIdentity()
 			_ = closeAll(h.closers) // the first error is the one to tell
 			_ = h.unwatch(context.Background())
 		}
 	}(h)
+	if err := h.openIdentity(); err != nil {
+		return nil, err
+	}
 	h.stdout = supervise.NewLines(s.Stdout, func(source, line string) { h.journal.Line(source, "stdout", line) })
 	h.stderr = supervise.NewLines(s.Stderr, func(source, line string) { h.journal.Line(source, "stderr", line) })
 	if err := h.addGroups(ctx, func(g *group, _ supervise.Options) *group { return g }); err != nil {

@@ -91,6 +91,12 @@ func (h *host) readings() []admin.Reading {
 		{Path: "executors", Read: func(admin.Call) (any, error) {
 			return map[string]any{"executors": h.executors.Status()}, nil
 		}},
+		{Path: "users", Read: func(admin.Call) (any, error) {
+			return map[string]any{"users": h.users()}, nil
+		}},
+		{Path: "connections", Read: func(admin.Call) (any, error) {
+			return map[string]any{"connections": h.connections()}, nil
+		}},
 		{Path: "mounts", Read: func(admin.Call) (any, error) {
 			return map[string]any{"mounts": h.mounts()}, nil
 		}},

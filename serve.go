@@ -170,6 +170,7 @@ func (h *host) stop(cut context.Context) error {
 	// 4. Folders, idle upstream connections, the thread that started processes.
 	err = errors.Join(err, h.road.close(), h.reloads.closeRoads())
 	h.spawner.Close()
+	err = errors.Join(err, h.closeIdentity())
 	// 5. What all of that could be watched by.
 	return errors.Join(err, h.unwatch(cut), h.closeAdmin())
 }

@@ -30,6 +30,7 @@ type Status struct {
 	Programs    []ProgramStatus  `json:"programs,omitempty"`
 	Mounts      []MountStatus    `json:"mounts"`
 	Executors   []ExecutorStatus `json:"executors,omitempty"`
+	Identity    *IdentityStatus  `json:"identity,omitempty"` // from phase 3 on
 	Gate        GateStatus       `json:"gate"`
 	Reloads     ReloadStatus     `json:"reloads"`
 }
@@ -78,6 +79,7 @@ func (h *host) status() Status {
 		})
 	}
 	st.Programs, st.Executors = h.programs.Status(0), h.executors.Status()
+	st.Identity = h.identityStatus()
 	st.Reloads = h.reloads.status()
 	return st
 }

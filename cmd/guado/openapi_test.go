@@ -37,6 +37,8 @@ var questions = []struct {
 	{"POST", "/v1/programs/nobody/restart", "", 404},
 	{"GET", "/v1/executors", "", 200},
 	{"GET", "/v1/mounts", "", 200},
+	{"GET", "/v1/users", "", 200},
+	{"GET", "/v1/connections", "", 200},
 	{"GET", "/v1/config", "", 200},
 	{"GET", "/v1/logs?tail=1", "", 200},
 	{"GET", "/v1/metrics", "", 200},

@@ -1,0 +1,185 @@
+package guado
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"strconv"
+
+	"github.com/guado-server/guado/internal/calls"
+	"github.com/guado-server/guado/internal/config"
+	"github.com/guado-server/guado/internal/exchange"
+	"github.com/guado-server/guado/internal/identity"
+)
+
+// IdentityStatus is who is known.
+type IdentityStatus = identity.Status
+
+// pageIndex is what identity asks of the pages, and tells them. It is set before the
+// server serves.
+type pageIndex struct {
+	owner   func(page string) (connection string, ok bool)
+	live    func(connection string) bool
+	changed func(connection, before, after string)
+}
+
+// openIdentity begins to know clients, where the phase wants it. All configurations have it
+// in common.
+func (h *host) openIdentity() (err error) {
+	c := h.config
+	if c.Server.Phase == 0 {
+		return nil
+	}
+	o := identity.Options{
+		Dir: c.Server.StateDir, Log: h.log, MaxConnections: c.Identity.MaxConnections,
+		TTL: c.Identity.TTL.Std(), GuestTTL: c.Identity.GuestTTL.Std(),
+		Cookie: identity.Cookie{Name: c.Cookie.Name, Domain: c.Cookie.Domain},
+		Owner: func(page string) (string, bool) {
+			if h.pageIndex.owner == nil {
+				return "", false
+			}
+			return h.pageIndex.owner(page)
+		},
+		Live: func(connection string) bool { return h.pageIndex.live != nil && h.pageIndex.live(connection) },
+		Changed: func(connection, before, after string) {
+			if h.pageIndex.changed != nil {
+				h.pageIndex.changed(connection, before, after)
+			}
+		},
+	}
+	o.UserHeader, o.UserCookie = c.Identity.UserSource()
+	if h.identity, err = identity.New(o); err != nil {
+		return err
+	}
+	if err := h.identity.Restore(); err != nil {
+		h.log.Error("connections of before the stop", "error", err)
+	}
+	h.calls.Handle("touch", h.callTouch)
+	h.calls.Handle("login", h.callLogin)
+	h.calls.Handle("logout", h.callLogout)
+	return nil
+}
+
+// closeIdentity keeps what is known for the next start.
+func (h *host) closeIdentity() error {
+	if h.identity == nil {
+		return nil
+	}
+	err := h.identity.Save()
+	h.identity.Close()
+	return err
+}
+
+// identify finds out who the clients of an application are.
+func (h *host) identify(m *config.Mount, next exchange.Handler) exchange.Handler {
+	if h.identity == nil || m.Kind() != config.MountApp {
+		return next
+	}
+	return h.identity.Step(identity.Policy{TrustUser: m.Identity, PageFrom: h.config.Page.From}, next)
+}
+
+func (h *host) identityStatus() *IdentityStatus {
+	if h.identity == nil {
+		return nil
+	}
+	st := h.identity.Status()
+	return &st
+}
+
+// users lists who are logged in, connections from where.
+func (h *host) users() []identity.User {
+	if h.identity == nil {
+		return []identity.User{}
+	}
+	return h.identity.Users()
+}
+
+func (h *host) connections() []identity.Connection {
+	if h.identity == nil {
+		return []identity.Connection{}
+	}
+	return h.identity.Connections()
+}
+
+// exchangeKey is the number of an exchange as a worker has it: the value of a field.
+type exchangeKey uint64
+
+// UnmarshalJSON takes the number as text, too.
+func (k *exchangeKey) UnmarshalJSON(text []byte) error {
+	n, err := strconv.ParseUint(string(bytes.Trim(text, `"`)), 10, 64)
+	*k = exchangeKey(n)
+	return err
+}
+
+// whose is what is asked about an exchange.
+type whose struct {
+	Exchange exchangeKey `json:"exchange"`
+	User     string      `json:"user"`
+	Flag     string      `json:"flag"`
+}
+
+// told is who the client of an exchange is.
+type told struct {
+	Connection string `json:"connection"`
+	User       string `json:"user"`
+}
+
+// visit finds the exchange that a call is about.
+func (h *host) visit(data []byte) (*identity.Visit, whose, error) {
+	var ask whose
+	if err := calls.Decode(data, &ask); err != nil {
+		return nil, ask, err
+	}
+	v := h.identity.Visit(uint64(ask.Exchange))
+	if v == nil {
+		return nil, ask, identityError(identity.ErrOver)
+	}
+	return v, ask, nil
+}
+
+func (h *host) callTouch(_ context.Context, _ calls.Caller, data []byte) (any, error) {
+	v, _, err := h.visit(data)
+	if err != nil {
+		return nil, err
+	}
+	c, err := v.Touch()
+	return told{c.ID, c.User}, identityError(err)
+}
+
+func (h *host) callLogin(_ context.Context, _ calls.Caller, data []byte) (any, error) {
+	v, ask, err := h.visit(data)
+	if err != nil {
+		return nil, err
+	}
+	c, err := v.Login(ask.User, ask.Flag)
+	return told{c.ID, c.User}, identityError(err)
+}
+
+func (h *host) callLogout(_ context.Context, _ calls.Caller, data []byte) (any, error) {
+	v, _, err := h.visit(data)
+	if err != nil {
+		return nil, err
+	}
+	return json.RawMessage("{}"), identityError(v.Logout())
+}
+
+// identityError is how a worker is told what it did wrong.
+func identityError(err error) error {
+	for _, k := range []struct {
+		is     error
+		status int
+		code   string
+	}{
+		{identity.ErrOver, 404, "no_exchange"},
+		{identity.ErrHeadSent, 409, "head_sent"},
+		{identity.ErrUser, 400, "bad_user"},
+		{identity.ErrFull, 503, "connections_full"},
+		{identity.ErrStopping, 503, "stopping"},
+	} {
+		if errors.Is(err, k.is) {
+			return calls.Errorf(k.status, k.code, "%v", err)
+		}
+	}
+	return err
+}
