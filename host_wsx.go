@@ -13,9 +13,22 @@ func (h *host) speakWSX(m *config.Mount, next exchange.Handler) exchange.Handler
 	if !m.WSX {
 		return next
 	}
-	return h.wsx.NewStep(next, wsx.Options{
+	o := wsx.Options{
 		Road:  exchange.HandlerFunc(func(x *exchange.Exchange) { h.now().first.Serve(x) }),
 		Split: edge.SplitTarget, Path: m.Path, RootPath: m.RootPath,
 		Message: int(h.config.Server.WebSocket.MessageLimit.Bytes()), Log: h.log,
-	})
+	}
+	if h.identity != nil {
+		o.Connection = func(x *exchange.Exchange) string {
+			connection, _, _ := h.identity.Known(x) // a stranger has none, and no pages
+			return connection
+		}
+		o.Owner = func(page string) (string, bool) {
+			if h.pageIndex.owner == nil {
+				return "", false
+			}
+			return h.pageIndex.owner(page)
+		}
+	}
+	return h.wsx.NewStep(next, o)
 }

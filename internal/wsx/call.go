@@ -50,8 +50,9 @@ func (k *session) newCall(e *envelope) (*call, int, error) {
 	c.size = len(body)
 	k.serial++ // the socket's goroutine is the only one here
 	x := c.x
-	x.Answer = c.answer
+	x.Answer, x.Message = c.answer, true
 	x.Request = k.template
+	x.GuadoPage = []byte(e.PageID)
 	x.ID = fmt.Sprintf("%s-%d", k.template.ID, k.serial)
 	x.Target = []byte(e.Path)
 	x.Fields = append(slices.Clone(k.template.Fields),
@@ -177,7 +178,7 @@ var notCarried = []string{
 func copyRequest(r *exchange.Request) exchange.Request {
 	c := exchange.Request{
 		ID: r.ID, Method: "POST", Version: exchange.HTTP11, Scheme: r.Scheme, Host: slices.Clone(r.Host),
-		Peer: r.Peer, Client: r.Client, LocalName: r.LocalName, LocalPort: r.LocalPort, Unix: r.Unix,
+		Peer: r.Peer, Client: r.Client, LocalName: r.LocalName, LocalPort: r.LocalPort, Unix: r.Unix, Proxied: r.Proxied,
 	}
 	if r.TLS != nil {
 		tls := *r.TLS

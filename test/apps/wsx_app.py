@@ -57,7 +57,7 @@ def app(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[byt
         raise ValueError("the secret reason")
     else:
         keys = ("REQUEST_METHOD", "SCRIPT_NAME", "PATH_INFO", "QUERY_STRING", "CONTENT_TYPE", "HTTP_COOKIE", "HTTP_ORIGIN",
-                "HTTP_HOST", "REMOTE_ADDR", "HTTP_GUADO_MESSAGE", "HTTP_SEC_WEBSOCKET_KEY", "wsgi.url_scheme", "HTTP_ACCEPT_ENCODING")
+                "HTTP_HOST", "REMOTE_ADDR", "HTTP_GUADO_MESSAGE", "HTTP_GUADO_EXCHANGE", "HTTP_SEC_WEBSOCKET_KEY", "wsgi.url_scheme", "HTTP_ACCEPT_ENCODING")
         answer = json.dumps({k: environ.get(k) for k in keys} | {"body": body.decode()})
     start_response(status, fields)
     return [answer.encode()]

@@ -272,3 +272,15 @@ func TestCallsOfAClientThatLeftAreCancelled(t *testing.T) {
 		t.Error("a call that waited was done for nobody")
 	}
 }
+
+func TestACallCarriesItsPageAndWhoItsClientIs(t *testing.T) {
+	s := wsxServer(t, "phase = 3\nstate_dir = "+fmt.Sprintf("%q", t.TempDir())+"\n")
+	c := openSocket(t, s, "/shop/_wsx")
+	c.ask("open", "/_wsx/openchannel", "P1", "{}")
+	c.wantReply("open", 200, `"open"`)
+	c.ask("look", "/shop/look", "P1", "{}")
+	r := c.reply()
+	if r.Status != 200 || !strings.Contains(r.Data, `"HTTP_GUADO_MESSAGE": "1"`) || strings.Contains(r.Data, `"HTTP_GUADO_EXCHANGE": null`) {
+		t.Error(r)
+	}
+}
