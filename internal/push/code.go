@@ -22,6 +22,7 @@ const (
 	CodeTooBig    Code = 3505
 	CodeEvicted   Code = 3506
 	CodeEnded     Code = 3507
+	CodeRefused   Code = 3508
 )
 
 // firstFinal is the first code after which a client does not come back.
@@ -34,6 +35,7 @@ var Codes = map[Code]string{
 	CodeHello: "hello_timeout", CodeStale: "stale", CodeBusy: "busy", CodeMoved: "moved",
 	CodeProtocol: "protocol", CodeVersion: "version", CodeGone: "gone", CodeDuplicate: "duplicate",
 	CodeIdentity: "identity", CodeTooBig: "too_big", CodeEvicted: "evicted", CodeEnded: "ended",
+	CodeRefused: "refused",
 }
 
 // Name is the stable word for a code.

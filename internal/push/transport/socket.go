@@ -16,6 +16,7 @@ type socket struct {
 	id         string // of the request, for the log
 	wire       exchange.Socket
 	late       *time.Timer // no hello came; nil once one did
+	client     any         // see Options.Client; until the hello
 
 	mu       sync.Mutex // guards the rest
 	attached *push.Attachment
@@ -40,7 +41,7 @@ func (s *Server) upgrade(x *exchange.Exchange) {
 		x.Fail(problem)
 		return
 	}
-	k := &socket{server: s, connection: connection, id: x.ID}
+	k := &socket{server: s, connection: connection, id: x.ID, client: s.opts.Client(x)}
 	wire, err := x.Upgrader.Upgrade(x, nil, k)
 	if err != nil {
 		if errors.As(err, &problem) {
@@ -79,6 +80,8 @@ func (k *socket) hello(p []byte) {
 	if refusal == nil {
 		var a *push.Attachment
 		if a, refusal = k.server.hub.Attach(hello, k.connection, k); refusal == nil {
+			k.server.opts.Met(a.Session(), k.client)
+			k.client = nil
 			k.mu.Lock()
 			k.attached = a
 			over := k.over

@@ -99,6 +99,7 @@ func (s *Server) stream(x *exchange.Exchange, connection string, body []byte) {
 		t.Close(refusal.Code)
 	} else {
 		defer a.Lost()
+		s.opts.Met(a.Session(), s.opts.Client(x)) // before the client hears that it is there
 	}
 	if err := x.Answer.Head(exchange.Head{Status: 200, Fields: eventStream, Length: -1}); err != nil {
 		return

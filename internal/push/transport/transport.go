@@ -32,7 +32,11 @@ type Options struct {
 	// Cookies gives, once, the values of Set-Cookie that a reply came with, by its token
 	// ([push.Session.ReplyWithCookies]). Nil: there never are any.
 	Cookies func(page, token string) []string
-	Log     *slog.Logger
+	// Client takes from a request what is to be known of the client that sends it, and Met
+	// gives that to the session, with each connection and each POST. Nil: nothing is.
+	Client func(x *exchange.Exchange) any
+	Met    func(s *push.Session, client any)
+	Log    *slog.Logger
 }
 
 // Server is the step that answers on the path of push.
@@ -49,6 +53,10 @@ type Server struct {
 func New(hub *push.Hub, o Options) *Server {
 	if o.AllowOrigin == nil {
 		o.AllowOrigin = sameHost
+	}
+	if o.Client == nil || o.Met == nil {
+		o.Client = func(*exchange.Exchange) any { return nil }
+		o.Met = func(*push.Session, any) {}
 	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
@@ -131,7 +139,9 @@ func (s *Server) batch(x *exchange.Exchange, connection string, body []byte) {
 		refusal = s.hub.Bye(on, connection)
 	default:
 		var a *push.Attachment
-		a, refusal = s.hub.Attachment(on, connection)
+		if a, refusal = s.hub.Attachment(on, connection); refusal == nil {
+			s.opts.Met(a.Session(), s.opts.Client(x))
+		}
 		for _, line := range lines[1:] {
 			if refusal != nil {
 				break

@@ -1,0 +1,96 @@
+package pages
+
+import (
+	"slices"
+
+	"github.com/guado-server/guado/internal/push"
+)
+
+// line runs jobs in their order, some at once. Its goroutines live while there are jobs.
+// Its page's lock guards it.
+type line struct {
+	width   int
+	running int
+	waiting []*job
+	under   []*job
+}
+
+// job is something that a page has to do.
+type job struct {
+	ref    push.Ref        // of the client's message; zero: it is the host's own
+	do     *turn           // a turn of a handler; nil: a request
+	to     string          // of a request
+	data   []byte          // of the message
+	reply  bool            // somebody waits for what comes of it
+	done   func(o outcome) // hears what came of it; nil: nobody does
+	cancel func()          // ends it while it runs; nil: it does not, or has ended
+	gone   bool            // nobody waits for it any more
+	undone bool            // it was not begun before the host stopped
+}
+
+// add puts a job into a line; false: it is full. Jobs of the host always find a place.
+func (pg *page) add(l **line, width int, j *job) bool {
+	pg.mu.Lock()
+	defer pg.mu.Unlock()
+	return pg.addLocked(l, width, j)
+}
+
+func (pg *page) addLocked(at **line, width int, j *job) bool {
+	if *at == nil {
+		*at = &line{width: width}
+	}
+	l := *at
+	if l.running < l.width && pg.pages.work.begin(func() { pg.run(at, l, j) }) {
+		l.running++
+		l.under = append(l.under, j)
+		return true
+	}
+	if len(l.waiting) >= mostWaiting && j.ref.ID != 0 {
+		return false
+	}
+	l.waiting = append(l.waiting, j)
+	return true
+}
+
+// run does a job and then those that wait.
+func (pg *page) run(at **line, l *line, j *job) {
+	for {
+		pg.do(j)
+		pg.mu.Lock()
+		l.under = slices.DeleteFunc(l.under, func(o *job) bool { return o == j })
+		if j.undone {
+			l.waiting = slices.Insert(l.waiting, 0, j)
+		}
+		if len(l.waiting) == 0 || pg.pages.stopping() {
+			l.running--
+			if l.running == 0 && len(l.waiting) == 0 {
+				*at = nil // an idle page pays nothing for it
+			}
+			pg.mu.Unlock()
+			return
+		}
+		j = l.waiting[0]
+		l.waiting[0] = nil
+		l.waiting = l.waiting[1:]
+		l.under = append(l.under, j)
+		pg.mu.Unlock()
+	}
+}
+
+// find looks for a client's message.
+func (l *line) find(ref push.Ref) *job {
+	if l == nil {
+		return nil
+	}
+	for _, list := range [][]*job{l.under, l.waiting} {
+		if i := slices.IndexFunc(list, func(j *job) bool { return j.ref == ref }); i >= 0 {
+			return list[i]
+		}
+	}
+	return nil
+}
+
+// has reports whether a turn of this kind waits.
+func (l *line) has(do string) bool {
+	return l != nil && slices.ContainsFunc(l.waiting, func(j *job) bool { return j.do != nil && j.do.do == do })
+}

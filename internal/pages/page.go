@@ -1,0 +1,241 @@
+package pages
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"sync"
+
+	"github.com/guado-server/guado/internal/exchange"
+	"github.com/guado-server/guado/internal/push"
+)
+
+// page is one page. It is the value of its session.
+type page struct {
+	pages   *Pages
+	session *push.Session
+	id      string
+	app     string
+	class   string
+	args    json.RawMessage
+	path    string
+
+	mu       sync.Mutex // guards the rest
+	from     From
+	opened   bool  // its class's on_open has succeeded once
+	owed     bool  // its client waits for a snapshot
+	mailbox  *line // turns, one at a time
+	beside   *line // turns of concurrent handlers, and requests
+	messages *line // messages to paths that want no reply, one at a time
+	cookies  map[string][]string
+	ended    bool
+}
+
+func pageOf(s *push.Session) *page {
+	pg, _ := s.Value().(*page)
+	return pg
+}
+
+// ---- push.Handler ------------------------------------------------------------------
+
+// Opened see [push.Handler].
+func (p *Pages) Opened(s *push.Session, o push.Opening) {
+	pg := pageOf(s)
+	if pg == nil {
+		return
+	}
+	if pg.class == "" {
+		// It has no state that a snapshot could be made of, and its client is told so.
+		if !o.Resumed {
+			_ = pg.pushSnapshot([]byte("null")) // which is JSON, and short
+		}
+		return
+	}
+	pg.mu.Lock()
+	defer pg.mu.Unlock()
+	pg.owed = pg.owed || !o.Resumed
+	if !pg.opened && !pg.mailbox.has(doOpen) {
+		pg.addLocked(&pg.mailbox, 1, &job{do: &turn{do: doOpen}})
+	}
+	if pg.owed && !pg.mailbox.has(doSnapshot) {
+		pg.addLocked(&pg.mailbox, 1, &job{do: &turn{do: doSnapshot}})
+	}
+}
+
+// pushSnapshot sends one, unless the page has ended.
+func (pg *page) pushSnapshot(data []byte) error {
+	payload, err := pg.pages.hub.NewSnapshot(data)
+	if err == nil {
+		_, err = pg.session.Push(payload)
+	}
+	if errors.Is(err, push.ErrEnded) || errors.Is(err, push.ErrStopping) {
+		return nil
+	}
+	return err
+}
+
+var errBusy = &push.ReplyError{Code: push.ReplyBusy, Message: "too many messages wait for this page"}
+
+// Message see [push.Handler].
+func (p *Pages) Message(s *push.Session, m push.Message) error {
+	pg := pageOf(s)
+	if pg == nil {
+		return &push.ReplyError{Code: push.ReplyFailed, Message: "the page is not there yet"}
+	}
+	j := &job{ref: m.Ref, data: m.Data, reply: m.Request, to: m.To}
+	at, width := &pg.mailbox, 1
+	switch {
+	case m.To == "" && pg.class != "":
+		j.do = &turn{do: doMessage, data: m.Data}
+		if m.Request {
+			j.do.do = doRequest
+		}
+		if pg.concurrent(handlerOf[j.do.do]) {
+			at, width = &pg.beside, mostAtOnce
+		}
+	case m.Request:
+		at, width = &pg.beside, mostAtOnce
+	default:
+		at = &pg.messages
+	}
+	if !pg.add(at, width, j) {
+		p.count.busy.Add(1)
+		return errBusy
+	}
+	return nil
+}
+
+// concurrent reports whether a handler of the page needs no turn. The first one does: it
+// makes the object.
+func (pg *page) concurrent(handler string) bool {
+	pg.mu.Lock()
+	opened := pg.opened
+	pg.mu.Unlock()
+	return opened && pg.pages.class(pg.class).concurrent[handler]
+}
+
+// Cancelled see [push.Handler].
+func (p *Pages) Cancelled(s *push.Session, r push.Ref) {
+	pg := pageOf(s)
+	if pg == nil {
+		return
+	}
+	pg.mu.Lock()
+	defer pg.mu.Unlock()
+	for _, l := range []*line{pg.mailbox, pg.beside} {
+		if j := l.find(r); j != nil {
+			j.gone = true
+			if j.cancel != nil {
+				j.cancel()
+			}
+		}
+	}
+}
+
+// Away see [push.Handler].
+func (p *Pages) Away(*push.Session) {}
+
+// Ended see [push.Handler].
+func (p *Pages) Ended(s *push.Session, why push.Code) {
+	pg := pageOf(s)
+	if pg == nil {
+		return
+	}
+	p.opts.Log.Debug("page ended", "page", pg.id, "why", why.Name())
+	pg.mu.Lock()
+	pg.ended = true
+	pg.cookies = nil
+	if pg.class != "" && (pg.opened || pg.mailbox != nil) {
+		pg.addLocked(&pg.mailbox, 1, &job{do: &turn{do: doClose, why: why.Name()}})
+	}
+	pg.mu.Unlock()
+	if p.opts.Ended != nil {
+		p.opts.Ended(pg.id)
+	}
+}
+
+// Listens reports whether the page's class has a handler of events.
+func (p *Pages) Listens(id string) bool {
+	pg := p.page(id)
+	return pg != nil && pg.class != "" && p.class(pg.class).events
+}
+
+// Event runs the page's handler of events in its turn and waits for its end.
+func (p *Pages) Event(ctx context.Context, id, topic string, data json.RawMessage) error {
+	pg := p.page(id)
+	if pg == nil {
+		return ErrNoPage
+	}
+	at, width := &pg.mailbox, 1
+	if pg.concurrent(handlerOf[doEvent]) {
+		at, width = &pg.beside, mostAtOnce
+	}
+	done := make(chan outcome, 1)
+	j := &job{do: &turn{do: doEvent, topic: topic, data: data}, done: func(o outcome) { done <- o }}
+	if !pg.add(at, width, j) {
+		return push.ErrStopping
+	}
+	select {
+	case out := <-done:
+		if out.err != nil {
+			return out.err
+		}
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (p *Pages) page(id string) *page {
+	if s := p.hub.Page(id); s != nil {
+		return pageOf(s)
+	}
+	return nil
+}
+
+// reopen has the page's object made anew.
+func (pg *page) reopen() {
+	pg.mu.Lock()
+	defer pg.mu.Unlock()
+	if pg.opened && !pg.ended && !pg.mailbox.has(doOpen) {
+		pg.addLocked(&pg.mailbox, 1, &job{do: &turn{do: doOpen}})
+	}
+}
+
+// Met says with which surroundings the client of a page came now.
+func (p *Pages) Met(s *push.Session, f From) {
+	if pg := pageOf(s); pg != nil {
+		pg.mu.Lock()
+		pg.from = f
+		pg.mu.Unlock()
+	}
+}
+
+var _ push.Handler = (*Pages)(nil)
+
+// do does a job.
+func (pg *page) do(j *job) {
+	if j.do != nil {
+		pg.turn(j)
+		return
+	}
+	pg.request(j)
+}
+
+// begin notes how a job that begins now is cancelled; false: nobody waits for it.
+func (pg *page) begin(j *job, x *exchange.Exchange) bool {
+	pg.mu.Lock()
+	defer pg.mu.Unlock()
+	if j.gone {
+		return false
+	}
+	j.cancel = func() { x.SetGone(exchange.Closed) }
+	return true
+}
+
+// ends forgets how: the exchange is over.
+func (pg *page) ends(j *job) {
+	pg.mu.Lock()
+	defer pg.mu.Unlock()
+	j.cancel = nil
+}

@@ -1,0 +1,249 @@
+// Package pages is what a page is for the host, beside its session: its application and
+// class, the turns of its handlers, and the requests that its client sends as messages.
+// Before it: push, whose Handler it is, and the paths below /_guado/. After it: what runs
+// the page classes of an application, and the host's own road, as exchange.Handlers.
+// Not here: frames and resuming (push); who a client is (identity); events (bus).
+package pages
+
+import (
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/guado-server/guado/internal/exchange"
+	"github.com/guado-server/guado/internal/push"
+)
+
+// Bounds of one page, and of all.
+const (
+	mostWaiting = 64  // turns, or requests, that wait
+	mostAtOnce  = 16  // requests, and turns of concurrent handlers, under way
+	mostTurns   = 256 // turns of all pages that are with the workers' queue
+	mostTo      = 2048
+	mostArgs    = 64 << 10
+)
+
+// Options of the pages of a host.
+type Options struct {
+	Push push.Options
+	// App runs the turns of an application's page classes; nil: it has none.
+	App func(app string) exchange.Handler
+	// Road answers the requests that clients send as messages.
+	Road func() exchange.Handler
+	// Target takes a request target apart, as it was done with every other request.
+	Target func(x *exchange.Exchange) *exchange.Problem
+	// Carry tells identity whose a request is, which came with no cookie of its own.
+	Carry func(x *exchange.Exchange, page, connection string)
+	// Observe counts an exchange that no lane has brought; nil: nobody counts.
+	Observe func(x *exchange.Exchange, o exchange.Outcome)
+	// Ended hears of the end of a page.
+	Ended func(page string)
+	// NewID makes the id of a page.
+	NewID func() string
+	Log   *slog.Logger
+}
+
+// Pages are the pages of a host. Its methods may be called from any goroutine.
+type Pages struct {
+	opts  Options
+	hub   *push.Hub
+	turns chan struct{} // a place for each that is under way
+	over  chan struct{} // closed when nothing waits any more for its turn
+	work  work
+	count counters
+
+	mu      sync.Mutex // guards the rest
+	classes map[string]declared
+}
+
+// declared is a page class, as a worker has declared it.
+type declared struct {
+	worker     uint64
+	app        string
+	concurrent map[string]bool
+	events     bool
+}
+
+// work counts the goroutines. Nothing begins once it is closed.
+type work struct {
+	wait sync.WaitGroup
+
+	mu     sync.Mutex // guards closed, and a begin against it
+	closed bool
+}
+
+// begin runs f, unless the host is stopping.
+func (w *work) begin(f func()) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.closed {
+		return false
+	}
+	w.wait.Go(f)
+	return true
+}
+
+func (w *work) close() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.closed = true
+}
+
+type counters struct {
+	turns, failed, lost, again, busy atomic.Uint64
+	requests                         atomic.Uint64
+}
+
+// New makes the pages and the hub of their sessions. [Pages.Close] must be called.
+func New(o Options) *Pages {
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.NewID == nil {
+		o.NewID = newID
+	}
+	p := &Pages{opts: o, turns: make(chan struct{}, mostTurns), over: make(chan struct{}), classes: map[string]declared{}}
+	p.hub = push.New(o.Push, p)
+	return p
+}
+
+const alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_"
+
+func newID() string {
+	id := make([]byte, 0, 22)
+	for len(id) < 22 {
+		var b [32]byte
+		_, _ = rand.Read(b[:]) // never fails
+		for _, c := range b {
+			if c &= 63; c < 63 && len(id) < 22 {
+				id = append(id, alphabet[c])
+			}
+		}
+	}
+	return string(id)
+}
+
+// Hub keeps the sessions.
+func (p *Pages) Hub() *push.Hub { return p.hub }
+
+// Class is a page class that a worker has.
+type Class struct {
+	Name       string   `json:"name"`
+	App        string   `json:"app,omitempty"` // whose it is; empty: that of the page's path
+	Concurrent []string `json:"concurrent,omitempty"`
+	Events     bool     `json:"events,omitempty"` // it has on_event
+}
+
+// Declare says which classes a worker has, of which a number is known that no other worker
+// ever had.
+func (p *Pages) Declare(worker uint64, list []Class) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, c := range list {
+		d := declared{worker: worker, app: c.App, events: c.Events, concurrent: map[string]bool{}}
+		for _, name := range c.Concurrent {
+			d.concurrent[name] = true
+		}
+		p.classes[c.Name] = d
+	}
+}
+
+// WorkerEnded forgets what a worker declared. Objects of pages that it had are gone: those
+// whose client is there are made anew, the others when somebody needs them.
+func (p *Pages) WorkerEnded(worker uint64) {
+	p.mu.Lock()
+	for name, d := range p.classes {
+		if d.worker == worker {
+			delete(p.classes, name)
+		}
+	}
+	p.mu.Unlock()
+	p.work.begin(func() {
+		for _, s := range p.hub.Sessions() {
+			if pg := pageOf(s); pg != nil && pg.class != "" && s.Status().Connected {
+				pg.reopen()
+			}
+		}
+	})
+}
+
+func (p *Pages) class(name string) declared {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.classes[name]
+}
+
+// AppOf is the application that declared a class; empty: none has, or did not say.
+func (p *Pages) AppOf(class string) string { return p.class(class).app }
+
+// Opening is a page that is to be.
+type Opening struct {
+	Connection, User string
+	App              string          // whose page it is
+	Class            string          // empty: it has none
+	Args             json.RawMessage // of the class; a JSON object
+	Path             string          // where its messages go that say nothing else
+	From             From
+}
+
+// Errors of Open and Push.
+var (
+	ErrNoPage = errors.New("there is no such page")
+	ErrArgs   = fmt.Errorf("the arguments of a page are a JSON object of at most %d KiB", mostArgs>>10)
+	ErrOwner  = errors.New("a page needs a connection")
+)
+
+// Open makes a page and gives its id. Nothing of the application runs before the page's
+// client comes: pages that robots ask for cost nothing.
+func (p *Pages) Open(o Opening) (string, error) {
+	if o.Connection == "" {
+		return "", ErrOwner
+	}
+	if len(o.Args) > mostArgs || len(o.Args) > 0 && (o.Args[0] != '{' || !json.Valid(o.Args)) {
+		return "", ErrArgs
+	}
+	pg := &page{pages: p, id: p.opts.NewID(), app: o.App, class: o.Class, args: o.Args, path: o.Path, from: o.From}
+	s, err := p.hub.Open(pg.id, push.Owner{User: o.User, Connection: o.Connection})
+	if err != nil {
+		return "", fmt.Errorf("open a page: %w", err)
+	}
+	pg.session = s
+	s.SetValue(pg)
+	return pg.id, nil
+}
+
+// End ends a page; false: there is none.
+func (p *Pages) End(page string) bool {
+	s := p.hub.Page(page)
+	if s == nil {
+		return false
+	}
+	s.End(push.CodeEnded)
+	return true
+}
+
+// LoggedIn gives the pages of a connection to another user. Their clients come back at
+// once, with the cookies that they have now.
+func (p *Pages) LoggedIn(connection, user string) {
+	for _, s := range p.hub.Connection(connection) {
+		p.hub.Relabel(s, push.Owner{User: user, Connection: connection})
+		s.Detach(push.CodeStale)
+	}
+}
+
+// LoggedOut ends the pages of a connection: they are another's.
+func (p *Pages) LoggedOut(connection string) {
+	for _, s := range p.hub.Connection(connection) {
+		s.End(push.CodeIdentity)
+	}
+}
+
+// retryDelay is how long a turn that no worker could take waits before it is tried again.
+func retryDelay(try int) time.Duration {
+	return min(100*time.Millisecond<<min(try, 5), 2*time.Second)
+}
