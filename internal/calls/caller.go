@@ -36,7 +36,9 @@ type call struct {
 	id     uint32
 	verb   *verb
 	data   []byte
+	ms     uint32
 	cancel context.CancelFunc // of a verb that waits
+	mark   chan struct{}      // no call: closed when its turn comes
 }
 
 var errTwice = errors.New("a call with this number is under way")
@@ -56,7 +58,7 @@ func (w *caller) Call(id uint32, c link.Call) {
 		w.refuse(id, Errorf(413, "call_too_large", "%s with more than %d MiB", c.Name, maxBytes>>20))
 		return
 	}
-	one := &call{id: id, verb: v, data: c.Data}
+	one := &call{id: id, verb: v, data: c.Data, ms: c.TimeoutMS}
 	ctx := w.ctx
 	if v.waiting {
 		ctx, one.cancel = w.patience(c.TimeoutMS)
@@ -144,6 +146,10 @@ func (w *caller) drain() {
 		w.queue = w.queue[1:]
 		under := w.calls[one.id] == one
 		w.mu.Unlock()
+		if one.mark != nil {
+			close(one.mark)
+			continue
+		}
 		if under { // else it was cancelled
 			w.answer(w.ctx, one)
 		}
@@ -153,6 +159,48 @@ func (w *caller) drain() {
 // answer runs a call and sends what came of it, unless nobody waits any more.
 func (w *caller) answer(ctx context.Context, one *call) {
 	result, err := one.verb.run(ctx, w.name, one.data)
+	if later, ok := result.(Later); ok && err == nil {
+		w.wait(one, later)
+		return
+	}
+	w.finish(ctx, one, result, err)
+}
+
+// wait lets a call that has been run in its order wait for its result.
+func (w *caller) wait(one *call, later Later) {
+	ctx, cancel := w.patience(one.ms)
+	w.mu.Lock()
+	if w.calls[one.id] != one { // cancelled meanwhile
+		w.mu.Unlock()
+		cancel()
+		return
+	}
+	one.cancel = cancel
+	w.mu.Unlock()
+	w.mux.wait.Go(func() {
+		defer cancel()
+		result, err := later(ctx)
+		w.finish(ctx, one, result, err)
+	})
+}
+
+// settle waits for the calls that are queued.
+func (w *caller) settle() {
+	w.mu.Lock()
+	if !w.running || w.ended {
+		w.mu.Unlock()
+		return
+	}
+	one := &call{mark: make(chan struct{})}
+	w.queue = append(w.queue, one)
+	w.mu.Unlock()
+	select {
+	case <-one.mark:
+	case <-w.ctx.Done():
+	}
+}
+
+func (w *caller) finish(ctx context.Context, one *call, result any, err error) {
 	var data []byte
 	if err == nil {
 		data, err = encode(result)
@@ -201,21 +249,24 @@ func (w *caller) refuse(id uint32, e *Error) {
 func (w *caller) Cancel(id uint32) {
 	w.mu.Lock()
 	one := w.calls[id]
+	var cancel context.CancelFunc
 	if one != nil {
 		w.leaveLocked(one)
+		cancel = one.cancel
 	}
 	w.mu.Unlock()
 	switch {
 	case one == nil:
 		w.executors.Cancel(id)
-	case one.cancel != nil:
-		one.cancel()
+	case cancel != nil:
+		cancel()
 	}
 }
 
 // End ends all calls of a worker that has ended, and then what it declared.
 func (w *caller) End() {
 	w.over()
+	w.mux.forget(w)
 	w.mu.Lock()
 	first := !w.ended
 	w.ended = true

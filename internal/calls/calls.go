@@ -36,6 +36,11 @@ type Caller struct {
 // cancelled or its time is over.
 type Func func(ctx context.Context, c Caller, data []byte) (any, error)
 
+// Later is a result that is still to come: what had to be done in the order of the calls is
+// done, and what is left waits beside the others. Its context also ends when the call is
+// cancelled or its time is over.
+type Later func(ctx context.Context) (any, error)
+
 // Error is why a call has no result.
 type Error struct {
 	Status int
@@ -64,6 +69,9 @@ type Mux struct {
 	serial atomic.Uint64
 	verbs  map[string]*verb
 	ended  []func(Caller)
+
+	mu      sync.Mutex           // guards callers
+	callers map[string][]*caller // whose link is there, by their slots
 }
 
 type verb struct {
@@ -73,7 +81,7 @@ type verb struct {
 }
 
 // New makes a mux that knows no verb.
-func New() *Mux { return &Mux{verbs: map[string]*verb{}} }
+func New() *Mux { return &Mux{verbs: map[string]*verb{}, callers: map[string][]*caller{}} }
 
 // Handle registers a verb. The calls of one worker are answered one after the other, in
 // the order in which it made them, so f must not wait. Where several register a verb, all
@@ -116,7 +124,11 @@ func (m *Mux) Do(ctx context.Context, c Caller, name string, data []byte) (any, 
 	if v == nil {
 		return nil, unknown(name)
 	}
-	return v.run(ctx, c, data)
+	result, err := v.run(ctx, c, data)
+	if later, ok := result.(Later); ok && err == nil {
+		return later(ctx)
+	}
+	return result, err
 }
 
 func unknown(name string) *Error {
@@ -132,6 +144,17 @@ func (v *verb) run(ctx context.Context, c Caller, data []byte) (result any, err 
 	return result, nil
 }
 
+// Settle returns when the calls that the worker of a slot has made so far, and that are
+// answered in order, are answered: what it says by other ways then comes behind them.
+func (m *Mux) Settle(slot string) {
+	m.mu.Lock()
+	all := slices.Clone(m.callers[slot])
+	m.mu.Unlock()
+	for _, w := range all {
+		w.settle()
+	}
+}
+
 // Wait returns when no call is under way. Nothing may call any more.
 func (m *Mux) Wait() { m.wait.Wait() }
 
@@ -145,5 +168,17 @@ func (m *Mux) caller(reply reply, c Caller, executors link.Callee) *caller {
 	c.Worker = m.serial.Add(1)
 	w := &caller{mux: m, reply: reply, name: c, executors: executors, calls: map[uint32]*call{}}
 	w.ctx, w.over = context.WithCancel(context.Background())
+	m.mu.Lock()
+	m.callers[c.Slot] = append(m.callers[c.Slot], w)
+	m.mu.Unlock()
 	return w
+}
+
+func (m *Mux) forget(w *caller) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	slot := w.name.Slot
+	if m.callers[slot] = slices.DeleteFunc(m.callers[slot], func(o *caller) bool { return o == w }); len(m.callers[slot]) == 0 {
+		delete(m.callers, slot)
+	}
 }

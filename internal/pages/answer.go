@@ -1,109 +1,16 @@
 package pages
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"strings"
-	"time"
 	"unicode/utf8"
 
 	"github.com/guado-server/guado/internal/exchange"
 	"github.com/guado-server/guado/internal/push"
 )
-
-// answer collects the answer to an exchange of the host's own.
-type answer struct {
-	most    int
-	head    exchange.Head
-	begun   bool
-	body    []byte
-	problem *exchange.Problem
-	failure error
-}
-
-var errTooLong = errors.New("the answer is longer than a message may be")
-
-// Informational is for browsers.
-func (a *answer) Informational(int, []exchange.Field) error { return nil }
-
-// Head keeps a copy: the fields are the worker's.
-func (a *answer) Head(h exchange.Head) error {
-	a.begun, a.head = true, h
-	a.head.Fields = make([]exchange.Field, len(h.Fields))
-	for i, f := range h.Fields {
-		a.head.Fields[i] = exchange.Field{Name: bytes.Clone(f.Name), Value: bytes.Clone(f.Value)}
-	}
-	return nil
-}
-
-func (a *answer) Write(p []byte) (int, error) {
-	if err := a.grow(len(p)); err != nil {
-		return 0, err
-	}
-	a.body = append(a.body, p...)
-	return len(p), nil
-}
-
-func (a *answer) grow(n int) error {
-	if a.failure == nil && len(a.body)+n > a.most {
-		a.failure = errTooLong
-	}
-	if a.failure != nil {
-		return fmt.Errorf("%w: %w", exchange.ErrClientGone, a.failure)
-	}
-	return nil
-}
-
-// File reads it.
-func (a *answer) File(f exchange.File, offset, count int64) error {
-	if count > int64(a.most) {
-		count = int64(a.most) + 1
-	}
-	if err := a.grow(int(count)); err != nil {
-		return err
-	}
-	data := make([]byte, count)
-	n, err := f.ReadAt(data, offset)
-	a.body = append(a.body, data[:n]...)
-	if err != nil && (int64(n) < count || !errors.Is(err, io.EOF)) {
-		a.failure = err
-		return err
-	}
-	return nil
-}
-
-// Trailers are for browsers.
-func (a *answer) Trailers([]exchange.Field) error { return nil }
-
-// Flush has nothing to do: an answer is given as a whole.
-func (a *answer) Flush() error { return nil }
-
-// Abort ends an answer that is not complete.
-func (a *answer) Abort(err error) {
-	if p := (*exchange.Problem)(nil); errors.As(err, &p) && a.problem == nil {
-		a.problem = p
-	}
-	if a.failure == nil {
-		a.failure = err
-	}
-}
-
-// Problem is the host's own answer.
-func (a *answer) Problem(_ *exchange.Exchange, p *exchange.Problem) {
-	a.problem = p
-	a.head.Status = p.Status
-}
-
-func (a *answer) Begun() bool { return a.begun }
-
-// ended is how it was, for the figures.
-func (a *answer) ended() exchange.Outcome {
-	return exchange.Outcome{Status: a.head.Status, BytesOut: int64(len(a.body)), Err: a.failure, At: time.Now()}
-}
 
 // refusals are codes of problems after which nothing was done.
 var refusals = map[string]bool{
@@ -123,25 +30,34 @@ func hosts(p *exchange.Problem) outcome {
 	return outcome{err: &push.ReplyError{Code: fmt.Sprintf("http_%d", p.Status), Message: p.Code}}
 }
 
-// turn reads the answer to a turn.
-func (a *answer) turn() outcome {
+// unfit tells of an answer that is none of the application's, or not complete.
+func unfit(a *exchange.Collected) (outcome, bool) {
+	p := a.Refused
 	switch {
-	case a.problem != nil:
-		return hosts(a.problem)
-	case a.failure != nil && errors.Is(a.failure, errTooLong):
-		return outcome{err: &push.ReplyError{Code: "too_big", Message: errTooLong.Error()}}
-	case a.failure != nil:
-		return outcome{lost: true, err: &push.ReplyError{Code: push.ReplyLost, Message: "the answer was cut"}}
+	case p != nil, errors.As(a.Err, &p):
+		return hosts(p), true
+	case errors.Is(a.Err, exchange.ErrAnswerTooLarge):
+		return outcome{err: &push.ReplyError{Code: "too_big", Message: "the answer is longer than a message may be"}}, true
+	case a.Err != nil:
+		return outcome{lost: true, err: &push.ReplyError{Code: push.ReplyLost, Message: "the answer was cut"}}, true
+	}
+	return outcome{}, false
+}
+
+// ofTurn reads the answer to a turn.
+func ofTurn(a *exchange.Collected) outcome {
+	if out, is := unfit(a); is {
+		return out
 	}
 	var said struct {
 		Data    json.RawMessage `json:"data"`
 		Code    string          `json:"code"`
 		Message string          `json:"message"`
 	}
-	if err := json.Unmarshal(a.body, &said); err != nil {
+	if err := json.Unmarshal(a.Body, &said); err != nil {
 		return outcome{err: &push.ReplyError{Code: push.ReplyFailed, Message: "the handler's answer cannot be read"}}
 	}
-	if a.head.Status == 200 {
+	if a.Status == 200 {
 		return outcome{data: said.Data}
 	}
 	if said.Code == "" {
@@ -150,69 +66,34 @@ func (a *answer) turn() outcome {
 	return outcome{err: &push.ReplyError{Code: said.Code, Message: said.Message}}
 }
 
-// field gives a field of the head.
-func (a *answer) field(name string) string {
-	for _, f := range a.head.Fields {
-		if f.Is(name) {
-			return string(f.Value)
-		}
-	}
-	return ""
-}
-
 // mostText is how much of an error's text a client is told.
 const mostText = 2 << 10
 
-// request reads the answer to a message that was made a request.
-func (a *answer) request() outcome {
-	switch {
-	case a.problem != nil:
-		return hosts(a.problem)
-	case errors.Is(a.failure, errTooLong):
-		return outcome{err: &push.ReplyError{Code: "too_big", Message: errTooLong.Error()}}
-	case a.failure != nil:
-		return outcome{lost: true, err: &push.ReplyError{Code: push.ReplyLost, Message: "the answer was cut"}}
+// ofRequest reads the answer to a message that was made a request.
+func ofRequest(a *exchange.Collected) outcome {
+	if out, is := unfit(a); is {
+		return out
 	}
-	kind, _, _ := strings.Cut(strings.ToLower(a.field("content-type")), ";")
+	kind, _, _ := strings.Cut(strings.ToLower(string(a.Field("content-type"))), ";")
 	kind = strings.TrimSpace(kind)
 	isJSON := kind == "application/json" || strings.HasSuffix(kind, "+json")
-	status := a.head.Status
+	status := a.Status
 	switch {
 	case status < 200 || status > 299:
 		text := http.StatusText(status)
-		if (isJSON || strings.HasPrefix(kind, "text/plain")) && len(a.body) > 0 && utf8.Valid(a.body) {
-			text = string(a.body[:min(len(a.body), mostText)])
+		if (isJSON || strings.HasPrefix(kind, "text/plain")) && len(a.Body) > 0 && utf8.Valid(a.Body) {
+			text = string(a.Body[:min(len(a.Body), mostText)])
 		}
 		return outcome{err: &push.ReplyError{Code: fmt.Sprintf("http_%d", status), Message: strings.ToValidUTF8(text, "")}}
-	case len(a.body) == 0:
+	case len(a.Body) == 0:
 		return outcome{}
 	case isJSON:
-		return outcome{data: a.body}
-	case (strings.HasPrefix(kind, "text/") || kind == "") && utf8.Valid(a.body):
-		text, err := json.Marshal(string(a.body))
+		return outcome{data: a.Body}
+	case (strings.HasPrefix(kind, "text/") || kind == "") && utf8.Valid(a.Body):
+		text, err := json.Marshal(string(a.Body))
 		if err == nil {
 			return outcome{data: text}
 		}
 	}
 	return outcome{err: &push.ReplyError{Code: push.ReplyFailed, Message: "the answer is neither JSON nor text in UTF-8"}}
 }
-
-// ---- exchange.Body --------------------------------------------------------------------
-
-// content is the body of an exchange of the host's own.
-type content struct {
-	data []byte
-	read int
-}
-
-func (c *content) Read(p []byte) (int, error) {
-	n := copy(p, c.data[c.read:])
-	c.read += n
-	if n == 0 && len(p) > 0 {
-		return 0, io.EOF
-	}
-	return n, nil
-}
-
-func (*content) Trailers() []exchange.Field { return nil }
-func (*content) Interrupt()                 {}

@@ -165,7 +165,7 @@ func (p *Pages) WorkerEnded(worker uint64) {
 	p.mu.Unlock()
 	p.work.begin(func() {
 		for _, s := range p.hub.Sessions() {
-			if pg := pageOf(s); pg != nil && pg.class != "" && s.Status().Connected {
+			if pg := pageOf(s); pg != nil && pg.class != "" && s.Connected() {
 				pg.reopen()
 			}
 		}

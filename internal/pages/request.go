@@ -108,7 +108,7 @@ func (pg *page) send(j *job) answered {
 	if p.opts.Carry != nil {
 		p.opts.Carry(x, pg.id, owner.Connection)
 	}
-	a := &answer{most: p.hub.Options().Message}
+	a := &exchange.Collected{Limit: int64(p.hub.Options().Message)}
 	x.Answer = a
 	if !pg.begin(j, x) {
 		return answered{outcome: outcome{err: errCancelled}}
@@ -117,10 +117,10 @@ func (pg *page) send(j *job) answered {
 	p.opts.Road().Serve(x)
 	pg.ends(j)
 	if p.opts.Observe != nil {
-		p.opts.Observe(x, a.ended())
+		p.opts.Observe(x, a.Outcome())
 	}
-	out := answered{outcome: a.request()}
-	for _, f := range a.head.Fields {
+	out := answered{outcome: ofRequest(a)}
+	for _, f := range a.Fields {
 		if f.Is("set-cookie") {
 			out.cookies = append(out.cookies, string(f.Value))
 		}

@@ -58,9 +58,6 @@ type outcome struct {
 	wait bool // it has not started: no worker could take it now
 }
 
-// codeNoHandler is what a worker answers when a class lacks the handler.
-const codeNoHandler = "no_handler"
-
 // mostPatience is how long a turn that nobody waits for is tried, while no worker takes it.
 const mostPatience = time.Minute
 
@@ -109,7 +106,7 @@ func (pg *page) owes() bool {
 
 // openedBy takes note of what came of on_open.
 func (pg *page) openedBy(out outcome) bool {
-	if out.err == nil || out.err.Code == codeNoHandler {
+	if out.err == nil {
 		pg.mu.Lock()
 		pg.opened = true
 		pg.mu.Unlock()
@@ -152,7 +149,7 @@ func (pg *page) snapshot(out outcome) {
 		data = []byte("null")
 	}
 	err := error(nil)
-	if out.err != nil && out.err.Code != codeNoHandler {
+	if out.err != nil {
 		err = out.err
 	} else {
 		pg.mu.Lock()
@@ -242,7 +239,7 @@ func (pg *page) once(j *job) outcome {
 		return outcome{err: &push.ReplyError{Code: push.ReplyFailed, Message: err.Error()}}
 	}
 	x := p.exchange("turn", body)
-	a := &answer{most: p.hub.Options().Message + mostArgs}
+	a := &exchange.Collected{Limit: int64(p.hub.Options().Message + mostArgs)}
 	x.Answer, x.App = a, pg.app
 	if !pg.begin(j, x) {
 		return outcome{err: errCancelled}
@@ -250,7 +247,7 @@ func (pg *page) once(j *job) outcome {
 	p.count.turns.Add(1)
 	p.Run(x, pg.app)
 	pg.ends(j)
-	return a.turn()
+	return ofTurn(a)
 }
 
 var errCancelled = &push.ReplyError{Code: push.ReplyFailed, Message: "cancelled"}
@@ -269,7 +266,7 @@ func (p *Pages) exchange(kind string, body []byte) *exchange.Exchange {
 			{Name: []byte("Content-Type"), Value: []byte("application/json")},
 			{Name: []byte("Content-Length"), Value: strconv.AppendInt(nil, int64(len(body)), 10)},
 		},
-		Length: int64(len(body)), Body: &content{data: body}, Peer: loopback, LocalName: "guado", Unix: true,
+		Length: int64(len(body)), Body: exchange.BodyOf(body), Peer: loopback, LocalName: "guado", Unix: true,
 		Received: time.Now(),
 	}
 	return x

@@ -286,3 +286,10 @@ func (s *Session) Status() Status {
 	}
 	return out
 }
+
+// Connected reports whether a client is there now.
+func (s *Session) Connected() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.attached != nil
+}

@@ -160,6 +160,14 @@ func (t *Table) Serve(x *exchange.Exchange) {
 	e.Handler.Serve(x)
 }
 
+// Mount gives the mount of a host and a decoded path; nil: there is none.
+func (t *Table) Mount(host, path []byte) *Mount {
+	if e := t.find(host, path); e != nil {
+		return &e.Mount
+	}
+	return nil
+}
+
 // find looks at the mounts of the host first, then at those of every host: a host
 // that has a mount for /api only still gets the rest from the common ones.
 func (t *Table) find(host, path []byte) *entry {

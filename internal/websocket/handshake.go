@@ -56,7 +56,7 @@ func (t *Step) Serve(x *exchange.Exchange) {
 		t.next.Serve(x)
 		return
 	}
-	if o := x.Field("origin"); o != nil && !t.allows(string(o), x) {
+	if o := x.Field("origin"); o != nil && !t.Allows(string(o), x) {
 		x.Fail(&exchange.Problem{Status: 403, Code: "origin_not_allowed", Err: fmt.Errorf(
 			"a page of %q may not open this WebSocket; allow it with websocket_origins on the mount, or server.websocket.origins", o)})
 		return
@@ -118,8 +118,8 @@ func parseOrigin(text string) (origin, error) {
 	return o, nil
 }
 
-// allows says whether a page of this origin may open a socket.
-func (t *Step) allows(text string, x *exchange.Exchange) bool {
+// Allows says whether a page of this origin may open a socket.
+func (t *Step) Allows(text string, x *exchange.Exchange) bool {
 	for _, o := range t.origins {
 		if o.any || o.scheme == "null" && text == "null" {
 			return true

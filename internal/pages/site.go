@@ -1,0 +1,165 @@
+package pages
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/guado-server/guado/internal/exchange"
+)
+
+// Site is the step that answers on the host's own paths, and lets all others pass.
+type Site struct {
+	Push    exchange.Handler // the sessions
+	Client  []byte           // the module for browsers
+	Open    *Opener
+	Next    exchange.Handler
+	version string
+}
+
+// NewSite makes the step.
+func NewSite(s Site) *Site {
+	sum := sha256.Sum256(s.Client)
+	s.version = `"` + hex.EncodeToString(sum[:8]) + `"`
+	return &s
+}
+
+// Serve see [exchange.Handler].
+func (s *Site) Serve(x *exchange.Exchange) {
+	if !bytes.HasPrefix(x.Path, []byte(OwnPaths)) {
+		s.Next.Serve(x)
+		return
+	}
+	switch string(x.Path[len(OwnPaths):]) {
+	case "push":
+		x.App = "push"
+		s.Push.Serve(x)
+	case "page":
+		x.App = "push"
+		s.Open.Serve(x)
+	case "client.js":
+		x.App = "push"
+		s.client(x)
+	default:
+		s.Next.Serve(x)
+	}
+}
+
+// client sends the module. Browsers ask each time whether it is still the same: a page and
+// its host speak one version.
+func (s *Site) client(x *exchange.Exchange) {
+	if x.Method != "GET" && x.Method != "HEAD" {
+		notAllowed(x, "GET, HEAD")
+		return
+	}
+	h := exchange.Head{Status: 200, Length: int64(len(s.Client)), Fields: []exchange.Field{
+		{Name: []byte("Content-Type"), Value: []byte("text/javascript; charset=utf-8")},
+		{Name: []byte("Cache-Control"), Value: []byte("no-cache")},
+		{Name: []byte("ETag"), Value: []byte(s.version)},
+		{Name: []byte("X-Content-Type-Options"), Value: []byte("nosniff")},
+	}}
+	if bytes.Contains(x.Field("if-none-match"), []byte(s.version)) {
+		h.Status, h.Length = 304, 0
+	}
+	if err := x.Answer.Head(h); err == nil && h.Status == 200 {
+		_, _ = x.Answer.Write(s.Client) // the lane sees that the client left
+	}
+}
+
+func notAllowed(x *exchange.Exchange, methods string) {
+	x.Fail(&exchange.Problem{
+		Status: 405, Code: "method_not_allowed", Err: fmt.Errorf("%s on a path of push", x.Method),
+		Fields: []exchange.Field{{Name: []byte("Allow"), Value: []byte(methods)}},
+	})
+}
+
+// Opener opens pages for browsers.
+type Opener struct {
+	Pages *Pages
+	// Origin reports whether a page of this origin may ask.
+	Origin func(origin string, x *exchange.Exchange) bool
+	// Touch gives the connection of the client, which is made when there is none, and the
+	// field that the answer sets; its name is nil when there is none.
+	Touch func(x *exchange.Exchange) (connection, user string, cookie exchange.Field, problem *exchange.Problem)
+	// App names the application of a path, and of a class, on the host of the exchange;
+	// false: there is none whose pages the host keeps.
+	App func(x *exchange.Exchange, path, class string) (app string, ok bool)
+}
+
+const mostOpening = 128 << 10
+
+// Serve opens a page: POST of {"path", "class", "args"}, answered with {"page"}.
+func (o *Opener) Serve(x *exchange.Exchange) {
+	if x.Method != "POST" {
+		notAllowed(x, "POST")
+		return
+	}
+	if origin := x.Field("origin"); origin != nil && !o.Origin(string(origin), x) {
+		x.Fail(&exchange.Problem{Status: 403, Code: "origin_not_allowed", Err: fmt.Errorf("a page of %q may not open pages here; allow it with push.origins", origin)})
+		return
+	}
+	body, err := io.ReadAll(io.LimitReader(x.Body, mostOpening+1))
+	switch {
+	case len(body) > mostOpening, errors.Is(err, exchange.ErrBodyTooLarge):
+		x.Fail(&exchange.Problem{Status: 413, Code: "body_too_large", Err: exchange.ErrBodyTooLarge})
+		return
+	case errors.Is(err, exchange.ErrSlowClient):
+		x.Fail(&exchange.Problem{Status: 408, Code: "slow_client", Err: err})
+		return
+	case err != nil:
+		x.Fail(&exchange.Problem{Status: 400, Code: "malformed_body", Err: err})
+		return
+	}
+	var want struct {
+		Path  string          `json:"path"`
+		Class string          `json:"class"`
+		Args  json.RawMessage `json:"args"`
+	}
+	if err := decode(body, &want); err != nil {
+		x.Fail(&exchange.Problem{Status: 400, Code: "bad_page", Err: err})
+		return
+	}
+	if want.Path != "" && (want.Path[0] != '/' || len(want.Path) > mostTo) {
+		x.Fail(&exchange.Problem{Status: 400, Code: "bad_page", Err: fmt.Errorf("path %.80q", want.Path)})
+		return
+	}
+	app, ok := o.App(x, want.Path, want.Class)
+	if !ok {
+		x.Fail(&exchange.Problem{Status: 404, Code: "no_page", Err: fmt.Errorf("no application keeps pages of class %q at path %.80q", want.Class, want.Path)})
+		return
+	}
+	connection, user, cookie, problem := o.Touch(x)
+	if problem != nil {
+		x.Fail(problem)
+		return
+	}
+	if string(want.Args) == "null" {
+		want.Args = nil
+	}
+	id, err := o.Pages.Open(Opening{
+		Connection: connection, User: user, App: app, Class: want.Class, Args: want.Args, Path: want.Path, From: FromExchange(x),
+	})
+	switch {
+	case errors.Is(err, ErrArgs):
+		x.Fail(&exchange.Problem{Status: 400, Code: "bad_page", Err: err})
+		return
+	case err != nil:
+		x.Fail(&exchange.Problem{Status: 503, Code: "stopping", RetryAfter: 1, Err: err})
+		return
+	}
+	text := []byte(`{"page":"` + id + `"}`)
+	head := exchange.Head{Status: 200, Length: int64(len(text)), Fields: []exchange.Field{
+		{Name: []byte("Content-Type"), Value: []byte("application/json")},
+		{Name: []byte("Cache-Control"), Value: []byte("no-store")},
+	}}
+	if len(cookie.Name) > 0 {
+		head.Fields = append(head.Fields, cookie)
+	}
+	if err := x.Answer.Head(head); err == nil {
+		_, _ = x.Answer.Write(text) // the lane sees that the client left
+	}
+}
