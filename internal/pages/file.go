@@ -74,9 +74,11 @@ func (p *Pages) stopping() bool {
 	}
 }
 
-// Save writes sessions and pages into two files of a folder. Nothing may call any more.
+// Save writes sessions and pages into two files of a folder, once nothing runs any more:
+// what did not end by itself has been cut, and nobody pushes.
 // topics gives what a page has subscribed to.
 func (p *Pages) Save(dir string, topics func(page string) []string) error {
+	p.work.wait.Wait()
 	all := p.hub.Sessions()
 	var b bytes.Buffer
 	fmt.Fprintf(&b, "%s %d\n", fileMagic, fileVersion)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"slices"
 	"sync"
 
 	"github.com/guado-server/guado/internal/exchange"
@@ -111,7 +112,8 @@ func (pg *page) concurrent(handler string) bool {
 	pg.mu.Lock()
 	opened := pg.opened
 	pg.mu.Unlock()
-	return opened && pg.pages.class(pg.class).concurrent[handler]
+	c, _ := pg.pages.class(pg.class)
+	return opened && slices.Contains(c.Concurrent, handler)
 }
 
 // Cancelled see [push.Handler].
@@ -157,7 +159,11 @@ func (p *Pages) Ended(s *push.Session, why push.Code) {
 // Listens reports whether the page's class has a handler of events.
 func (p *Pages) Listens(id string) bool {
 	pg := p.page(id)
-	return pg != nil && pg.class != "" && p.class(pg.class).events
+	if pg == nil || pg.class == "" {
+		return false
+	}
+	c, _ := p.class(pg.class)
+	return c.Events
 }
 
 // Event runs the page's handler of events in its turn and waits for its end.

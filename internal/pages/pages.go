@@ -31,8 +31,12 @@ const (
 // Options of the pages of a host.
 type Options struct {
 	Push push.Options
-	// App runs the turns of an application's page classes; nil: it has none.
-	App func(app string) exchange.Handler
+	// App runs the turns of an application's page classes; nil: it has none. Turns is the
+	// step where they begin their way; [Pages.Step] is where they leave it.
+	App   func(app string) exchange.Handler
+	Turns func() exchange.Handler
+	// Settle returns when what the worker of a slot has pushed so far has been pushed.
+	Settle func(slot string)
 	// Road answers the requests that clients send as messages.
 	Road func() exchange.Handler
 	// Target takes a request target apart, as it was done with every other request.
@@ -57,16 +61,7 @@ type Pages struct {
 	work  work
 	count counters
 
-	mu      sync.Mutex // guards the rest
-	classes map[string]declared
-}
-
-// declared is a page class, as a worker has declared it.
-type declared struct {
-	worker     uint64
-	app        string
-	concurrent map[string]bool
-	events     bool
+	classes atomic.Pointer[map[string]Class]
 }
 
 // work counts the goroutines. Nothing begins once it is closed.
@@ -104,10 +99,13 @@ func New(o Options) *Pages {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
+	if o.Settle == nil {
+		o.Settle = func(string) {}
+	}
 	if o.NewID == nil {
 		o.NewID = newID
 	}
-	p := &Pages{opts: o, turns: make(chan struct{}, mostTurns), over: make(chan struct{}), classes: map[string]declared{}}
+	p := &Pages{opts: o, turns: make(chan struct{}, mostTurns), over: make(chan struct{})}
 	p.hub = push.New(o.Push, p)
 	return p
 }
@@ -139,30 +137,36 @@ type Class struct {
 	Events     bool     `json:"events,omitempty"` // it has on_event
 }
 
-// Declare says which classes a worker has, of which a number is known that no other worker
-// ever had.
-func (p *Pages) Declare(worker uint64, list []Class) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
+// Declare says which classes a worker has, in place of what was said before.
+func (p *Pages) Declare(list []Class) {
+	all := make(map[string]Class, len(list))
 	for _, c := range list {
-		d := declared{worker: worker, app: c.App, events: c.Events, concurrent: map[string]bool{}}
-		for _, name := range c.Concurrent {
-			d.concurrent[name] = true
-		}
-		p.classes[c.Name] = d
+		all[c.Name] = c
 	}
+	p.classes.Store(&all)
 }
 
-// WorkerEnded forgets what a worker declared. Objects of pages that it had are gone: those
-// whose client is there are made anew, the others when somebody needs them.
-func (p *Pages) WorkerEnded(worker uint64) {
-	p.mu.Lock()
-	for name, d := range p.classes {
-		if d.worker == worker {
-			delete(p.classes, name)
-		}
+// class gives what was declared of one; false: nothing was. Before the first worker is
+// there everything may be.
+func (p *Pages) class(name string) (Class, bool) {
+	all := p.classes.Load()
+	if all == nil {
+		return Class{Name: name}, true
 	}
-	p.mu.Unlock()
+	c, ok := (*all)[name]
+	return c, ok
+}
+
+// AppOf is the application that declared a class; empty: it did not say. False: no worker
+// has such a class.
+func (p *Pages) AppOf(class string) (app string, ok bool) {
+	c, ok := p.class(class)
+	return c.App, ok
+}
+
+// Reopen is told that a worker has ended: objects of pages that it had are gone. Those
+// whose client is there are made anew now, the others when somebody needs them.
+func (p *Pages) Reopen() {
 	p.work.begin(func() {
 		for _, s := range p.hub.Sessions() {
 			if pg := pageOf(s); pg != nil && pg.class != "" && s.Connected() {
@@ -171,15 +175,6 @@ func (p *Pages) WorkerEnded(worker uint64) {
 		}
 	})
 }
-
-func (p *Pages) class(name string) declared {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.classes[name]
-}
-
-// AppOf is the application that declared a class; empty: none has, or did not say.
-func (p *Pages) AppOf(class string) string { return p.class(class).app }
 
 // Opening is a page that is to be.
 type Opening struct {

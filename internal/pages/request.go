@@ -116,6 +116,7 @@ func (pg *page) send(j *job) answered {
 	p.count.requests.Add(1)
 	p.opts.Road().Serve(x)
 	pg.ends(j)
+	p.opts.Settle(x.Worker) // what the application pushed comes before its answer
 	if p.opts.Observe != nil {
 		p.opts.Observe(x, a.Outcome())
 	}

@@ -3,6 +3,7 @@ package pages
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net/netip"
 	"strconv"
 	"time"
@@ -36,8 +37,8 @@ var handlerOf = map[string]string{
 	doClose: "on_close", doEvent: "on_event",
 }
 
-// call is a turn on its way to the worker.
-type call struct {
+// body is what the worker gets of a turn.
+type body struct {
 	Do         string          `json:"do"`
 	Page       string          `json:"page,omitempty"`
 	Class      string          `json:"class,omitempty"`
@@ -231,23 +232,24 @@ func (pg *page) once(j *job) outcome {
 		return stopped()
 	}
 	owner := pg.session.Owner()
-	body, err := json.Marshal(call{
+	text, err := json.Marshal(body{
 		Do: j.do.do, Page: pg.id, Class: pg.class, Args: pg.args, Opened: pg.hasOpened(),
 		User: owner.User, Connection: owner.Connection, Data: j.do.data, Topic: j.do.topic, Why: j.do.why,
 	})
 	if err != nil { // the parts are JSON already
 		return outcome{err: &push.ReplyError{Code: push.ReplyFailed, Message: err.Error()}}
 	}
-	x := p.exchange("turn", body)
-	a := &exchange.Collected{Limit: int64(p.hub.Options().Message + mostArgs)}
-	x.Answer, x.App = a, pg.app
+	x := p.exchange("turn", text)
+	c := &call{exchange.Collected{Limit: int64(p.hub.Options().Message + mostArgs)}, pg.app}
+	x.Answer, x.App = c, pg.app
 	if !pg.begin(j, x) {
 		return outcome{err: errCancelled}
 	}
 	p.count.turns.Add(1)
-	p.Run(x, pg.app)
+	p.opts.Turns().Serve(x)
 	pg.ends(j)
-	return ofTurn(a)
+	p.opts.Settle(x.Worker) // what the handler pushed comes before what it returned
+	return ofTurn(&c.Collected)
 }
 
 var errCancelled = &push.ReplyError{Code: push.ReplyFailed, Message: "cancelled"}
@@ -257,16 +259,16 @@ func stopped() outcome {
 }
 
 // exchange makes one that comes from no client's connection.
-func (p *Pages) exchange(kind string, body []byte) *exchange.Exchange {
+func (p *Pages) exchange(kind string, data []byte) *exchange.Exchange {
 	x := exchange.New()
 	x.Request = exchange.Request{
 		ID: kind + "-" + newID(), Method: "POST", Version: exchange.HTTP11, Scheme: "http",
 		Host: []byte("guado"), Target: []byte("/"), RawPath: []byte("/"), Path: []byte("/"),
 		Fields: []exchange.Field{
 			{Name: []byte("Content-Type"), Value: []byte("application/json")},
-			{Name: []byte("Content-Length"), Value: strconv.AppendInt(nil, int64(len(body)), 10)},
+			{Name: []byte("Content-Length"), Value: strconv.AppendInt(nil, int64(len(data)), 10)},
 		},
-		Length: int64(len(body)), Body: exchange.BodyOf(body), Peer: loopback, LocalName: "guado", Unix: true,
+		Length: int64(len(data)), Body: exchange.BodyOf(data), Peer: loopback, LocalName: "guado", Unix: true,
 		Received: time.Now(),
 	}
 	return x
@@ -274,12 +276,24 @@ func (p *Pages) exchange(kind string, body []byte) *exchange.Exchange {
 
 var loopback = netip.AddrFrom4([4]byte{127, 0, 0, 1})
 
-// Run runs a turn that was made into an exchange with what the application's page classes
-// run on. Events use it, too.
-func (p *Pages) Run(x *exchange.Exchange, app string) {
-	if h := p.opts.App(app); h != nil {
-		h.Serve(x)
-		return
-	}
-	x.Fail(&exchange.Problem{Status: 404, Code: "no_page_classes", Err: errors.New("the application " + strconv.Quote(app) + " has no page classes")})
+// call is a turn on its way: the answer of its exchange, by which it is known.
+type call struct {
+	exchange.Collected
+	app string
+}
+
+// Step sends turns to what runs them, and lets all other exchanges pass.
+func (p *Pages) Step(next exchange.Handler) exchange.Handler {
+	return exchange.HandlerFunc(func(x *exchange.Exchange) {
+		c, is := x.Answer.(*call)
+		if !is {
+			next.Serve(x)
+			return
+		}
+		if h := p.opts.App(c.app); h != nil {
+			h.Serve(x)
+			return
+		}
+		x.Fail(&exchange.Problem{Status: 404, Code: "no_class", Err: fmt.Errorf("the application %q has no page classes", c.app)})
+	})
 }

@@ -1,0 +1,206 @@
+package guado
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/guado-server/guado/internal/edge"
+	"github.com/guado-server/guado/internal/exchange"
+	"github.com/guado-server/guado/internal/identity"
+	"github.com/guado-server/guado/internal/pages"
+	"github.com/guado-server/guado/internal/push"
+	"github.com/guado-server/guado/internal/push/transport"
+	"github.com/guado-server/guado/internal/websocket"
+	"github.com/guado-server/guado/js"
+)
+
+// phasePush is the phase from which on the host pushes to pages.
+const phasePush = 3
+
+// pushes reports whether the host knows pages.
+func (b *base) pushes() bool { return b.pages != nil }
+
+// newPages makes what a server has of push, whatever becomes of its configuration.
+func (h *host) newPages() {
+	if h.config.Server.Phase < phasePush {
+		return
+	}
+	c := &h.config.Push
+	h.pages = pages.New(pages.Options{
+		Push: push.Options{
+			TailBytes: int(c.Tail.Bytes()), TailAge: c.TailAge.Std(), Waiting: int(c.Waiting.Bytes()), Message: int(c.Message.Bytes()),
+			Beat: c.Beat.Std(), Away: c.Away.Std(), Unclaimed: c.Unclaimed.Std(), NewPages: c.NewPages, UserPages: c.UserPages,
+			Window: c.Window.Std(), Rate: c.Rate, Calls: c.Calls, Replies: int(c.Replies.Bytes()), Log: h.log,
+		},
+		App:    func(app string) exchange.Handler { return h.now().turns[app] },
+		Turns:  func() exchange.Handler { return h.gate },
+		Road:   func() exchange.Handler { return h.now().entrance },
+		Target: edge.SplitTarget,
+		Carry: func(x *exchange.Exchange, page, connection string) {
+			x.GuadoPage, x.Carried, x.Message = []byte(page), connection, true
+		},
+		Observe: func(x *exchange.Exchange, o exchange.Outcome) {
+			if look := h.now().observer(); look != nil {
+				look(x, o)
+			}
+		},
+		Settle: h.calls.Settle, NewID: identity.NewID, Log: h.log,
+	})
+	h.hub = h.pages.Hub()
+	h.push = transport.New(h.hub, transport.Options{
+		Connection: func(x *exchange.Exchange) (string, *exchange.Problem) {
+			// Who has no cookie has no page: the hello is answered so.
+			connection, _, _ := h.identity.Known(x)
+			return connection, nil
+		},
+		AllowOrigin: func(origin string, x *exchange.Exchange) bool { return h.now().pushStep.Allows(origin, x) },
+		Cookies:     h.pages.Cookies,
+		Client:      func(x *exchange.Exchange) any { return pages.FromExchange(x) },
+		Met:         func(s *push.Session, client any) { h.pages.Met(s, client.(pages.From)) },
+		Log:         h.log,
+	})
+}
+
+// site puts the host's own paths in front of what is behind them on every host name.
+func (h *host) site(next exchange.Handler) (exchange.Handler, error) {
+	if !h.pushes() {
+		return next, nil
+	}
+	c, w := &h.config.Push, &h.config.Server.WebSocket
+	step, err := websocket.NewStep(h.websockets, h.push, websocket.Policy{Origins: c.Origins, Limits: websocket.Limits{
+		// A frame is some bytes longer than its message. The session looks at what waits
+		// long before the socket does, and gives the signs of life.
+		Message: int(c.Message.Bytes()) + 8<<10, Fragments: w.FragmentLimit, Waiting: 2*int(c.Waiting.Bytes()) + 4*int(c.Message.Bytes()),
+		WriteIdle: h.config.Server.Timeouts.WriteIdle.Std(), Compression: w.Compression, CompressionMin: int(w.CompressionMin.Bytes()),
+		Total: w.Connections, PerAddress: w.PerAddress,
+	}})
+	if err != nil {
+		return nil, err
+	}
+	h.pushStep = step
+	return pages.NewSite(pages.Site{
+		Push: step, Client: js.Client, Next: next,
+		Open: &pages.Opener{Pages: h.pages, Origin: step.Allows, Touch: h.touch, App: h.pageApp},
+	}), nil
+}
+
+// touch gives the connection of a browser that asks for a page.
+func (h *host) touch(x *exchange.Exchange) (connection, user string, cookie exchange.Field, problem *exchange.Problem) {
+	c, cookie, err := h.identity.Touch(x)
+	switch {
+	case errors.As(err, &problem):
+	case errors.Is(err, identity.ErrStopping):
+		problem = &exchange.Problem{Status: 503, Code: "stopping", RetryAfter: 1, Err: err}
+	case err != nil:
+		problem = &exchange.Problem{Status: 503, Code: "connections_full", RetryAfter: 1, Err: err}
+	}
+	return c.ID, c.User, cookie, problem
+}
+
+// pageApp names the application whose page is opened at a path: of pages with a class that
+// of the class.
+func (h *host) pageApp(x *exchange.Exchange, path, class string) (app string, ok bool) {
+	h = h.now()
+	app, ok = h.appAt(x, path)
+	if class == "" {
+		return app, ok
+	}
+	return h.classApp(class, app)
+}
+
+// appAt is the application that is mounted where a path leads on the host of x.
+func (h *host) appAt(x *exchange.Exchange, path string) (app string, ok bool) {
+	if path == "" {
+		return "", true
+	}
+	to := exchange.Exchange{Request: exchange.Request{Method: "POST", Target: []byte(path)}}
+	if edge.SplitTarget(&to) != nil {
+		return "", false
+	}
+	m := h.table.Mount(x.Host, to.Path)
+	if m == nil {
+		return "", false
+	}
+	return h.mountedApp(m.Host, m.Path), true
+}
+
+func (h *host) mountedApp(host, path string) string {
+	for i := range h.config.Mounts {
+		if m := &h.config.Mounts[i]; m.Host == host && m.Path == path {
+			return m.App
+		}
+	}
+	return ""
+}
+
+// classApp is the application of the state group that has a class: the one that declared
+// it, else the one that would be asked anyway, else the first.
+func (h *host) classApp(class, usual string) (app string, ok bool) {
+	declared, known := h.pages.AppOf(class)
+	if !known {
+		return "", false
+	}
+	state := h.config.StateGroup()
+	for _, name := range []string{declared, usual} {
+		if a := h.config.App(name); a != nil && a.Group == state {
+			return name, true
+		}
+	}
+	for i := range h.config.Apps {
+		if a := &h.config.Apps[i]; a.Group == state {
+			return a.Name, true
+		}
+	}
+	return "", false
+}
+
+// userChanged is told when a connection logged in or out. A guest's pages become the
+// user's; those of a user are nobody else's.
+func (h *host) userChanged(connection, before, after string) {
+	switch {
+	case !h.pushes():
+	case before == "":
+		h.pages.LoggedIn(connection, after)
+	default:
+		h.pages.LoggedOut(connection)
+	}
+}
+
+// restorePages takes back what a graceful stop has saved, before anybody can ask for it.
+func (h *host) restorePages() {
+	if !h.pushes() {
+		return
+	}
+	n, err := h.pages.Restore(h.config.Server.StateDir, nil)
+	if err != nil {
+		h.log.Error("pages of before", "error", err)
+	}
+	if n > 0 {
+		h.log.Info("pages of before are open again", "pages", n)
+	}
+}
+
+// detachPages tells clients to come back, spread over the time that the hub thinks right,
+// and lets what runs for their pages come to its end.
+func (h *host) detachPages(graceful context.Context) {
+	if !h.pushes() {
+		return
+	}
+	h.hub.Announce(stopWindow)
+	h.hub.Detach(push.CodeRestart)
+	h.push.Drain()
+	h.pages.Stop(graceful)
+}
+
+// stopWindow is the least time over which clients come back after a stop.
+const stopWindow = time.Second
+
+// savePages writes what must survive, once no worker can push any more.
+func (h *host) savePages() error {
+	if !h.pushes() {
+		return nil
+	}
+	defer h.pages.Close()
+	return h.pages.Save(h.config.Server.StateDir, nil)
+}

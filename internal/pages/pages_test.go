@@ -1,0 +1,543 @@
+package pages_test
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/guado-server/guado/internal/exchange"
+	"github.com/guado-server/guado/internal/pages"
+	"github.com/guado-server/guado/internal/push"
+)
+
+func TestAPageCostsTheApplicationNothingBeforeItsClientComes(t *testing.T) {
+	r := start(t, nil)
+	page, cookie := r.open("", `{"path":"/board","class":"Board","args":{"id":7}}`)
+	if cookie != "id=fresh; Path=/" {
+		t.Errorf("Set-Cookie of a new connection: %q", cookie)
+	}
+	r.set(func(r *rig) {
+		r.handle = func(c turn) (int, string) {
+			r.note("args %s class %s connection %s", c.Args, c.Class, c.Connection)
+			return 200, "{}"
+		}
+	})
+	if did := r.did(); len(did) > 0 {
+		t.Errorf("before the client came: %q", did)
+	}
+	r.connect(page, "id=fresh")
+	r.await(`args {"id":7} class Board connection fresh`, 1)
+	r.await("open opened=false", 1)
+}
+
+func TestAPageIsNotOpenedForAForeignOriginAnUnknownClassOrWhereNothingIsMounted(t *testing.T) {
+	r := start(t, nil)
+	for _, c := range []struct {
+		body, origin, code string
+		status             int
+	}{
+		{`{"path":"/"}`, "http://elsewhere.example", "origin_not_allowed", 403},
+		{`{"path":"/","class":"Unknown"}`, "", "no_page", 404},
+		{`{"path":"/nowhere"}`, "", "no_page", 404},
+		{`{"path":"nowhere"}`, "", "bad_page", 400},
+		{`[]`, "", "bad_page", 400},
+		{`{"path":"/","class":"Board","args":[1]}`, "", "bad_page", 400},
+	} {
+		status, text, _ := r.post("/_guado/page", "id=a", c.body, "Origin: "+c.origin, "Accept: application/json")
+		if c.origin == "" {
+			status, text, _ = r.post("/_guado/page", "id=a", c.body, "Accept: application/json")
+		}
+		if status != c.status || !strings.Contains(text, c.code) {
+			t.Errorf("%s: %d %s, want %d %s", c.body, status, text, c.status, c.code)
+		}
+	}
+}
+
+func TestMessagesReachTheClassInTheirOrderAndOneAtATime(t *testing.T) {
+	r := start(t, nil)
+	var inside atomic.Int32
+	r.handle = func(c turn) (int, string) {
+		if inside.Add(1) > 1 {
+			t.Error("two turns of a page at once")
+		}
+		defer inside.Add(-1)
+		if c.Do == "request" {
+			return 200, `{"data":` + string(c.Data) + `}`
+		}
+		return 200, "{}"
+	}
+	page, _ := r.open("id=a", `{"class":"Board"}`)
+	c := r.connect(page, "id=a")
+	for i := range 20 {
+		c.send("m", fmt.Sprint(i), "")
+	}
+	id := c.send("q", `{"sum":true}`, "")
+	if got, want := c.numbered(), fmt.Sprintf(`{"d":{"sum":true},"r":%d}`, id); got != want {
+		t.Errorf("reply %s, want %s", got, want)
+	}
+	var got []string
+	for _, what := range r.did() {
+		if strings.HasPrefix(what, "message") {
+			got = append(got, what)
+		}
+	}
+	for i := range 20 {
+		if want := fmt.Sprintf("message opened=true %d", i); i >= len(got) || got[i] != want {
+			t.Fatalf("messages came as %q", got)
+		}
+	}
+}
+
+func TestAConcurrentHandlerWaitsForNoTurn(t *testing.T) {
+	r := start(t, nil)
+	r.pages.Declare([]pages.Class{{Name: "Board", Concurrent: []string{"on_message"}}})
+	release := make(chan struct{})
+	page, _ := r.open("id=a", `{"class":"Board"}`)
+	c := r.connect(page, "id=a")
+	r.await("open opened=false", 1)
+	r.set(func(r *rig) {
+		r.handle = func(c turn) (int, string) {
+			if string(c.Data) == `"wait"` {
+				<-release
+			}
+			return 200, `{"data":` + string(c.Data) + `}`
+		}
+	})
+	first := c.send("q", `"wait"`, "")
+	second := c.send("q", `"now"`, "")
+	if got, want := c.numbered(), fmt.Sprintf(`{"d":"now","r":%d}`, second); got != want {
+		t.Errorf("first reply %s, want %s", got, want)
+	}
+	close(release)
+	if got, want := c.numbered(), fmt.Sprintf(`{"d":"wait","r":%d}`, first); got != want {
+		t.Errorf("second reply %s, want %s", got, want)
+	}
+}
+
+func TestAMailboxThatIsFullRefusesAndTheClientIsTold(t *testing.T) {
+	r := start(t, func(o *pages.Options) { o.Push.Calls = 1000 })
+	release := make(chan struct{})
+	entered := make(chan struct{}, 100)
+	r.handle = func(c turn) (int, string) {
+		if c.Do == "request" {
+			entered <- struct{}{}
+			<-release
+		}
+		return 200, "{}"
+	}
+	page, _ := r.open("id=a", `{"class":"Board"}`)
+	c := r.connect(page, "id=a")
+	c.send("q", "0", "")
+	<-entered
+	for range 64 {
+		c.send("q", "1", "")
+	}
+	over := c.send("q", "2", "")
+	want := fmt.Sprintf(`{"e":{"code":"busy","message":"too many messages wait for this page"},"r":%d}`, over)
+	if got := c.numbered(); got != want {
+		t.Errorf("reply %s, want %s", got, want)
+	}
+	close(release)
+	for range 65 {
+		c.numbered()
+	}
+}
+
+func TestAMessageIsARequestOfTheApplicationWithTheSurroundingsOfItsPage(t *testing.T) {
+	r := start(t, nil)
+	r.serve = func(x *exchange.Exchange) {
+		body := make([]byte, 100)
+		n, _ := x.Body.Read(body)
+		text, _ := json.Marshal(map[string]string{
+			"method": x.Method, "target": string(x.Target), "host": string(x.Host), "cookie": string(x.Field("cookie")),
+			"origin": string(x.Field("origin")), "message": string(x.Field("guado-message")), "agent": string(x.Field("user-agent")),
+			"type": string(x.Field("content-type")), "body": string(body[:n]),
+		})
+		r.answer(x, 200, "application/json", string(text))
+	}
+	page, _ := r.open("id=a; theme=old", `{"path":"/board/1"}`)
+	origin := "Origin: http://" + r.addr
+	c := r.connect(page, "id=a; theme=new", origin)
+	for to, target := range map[string]string{"": "/board/1", "/api/move?x=1": "/api/move?x=1"} {
+		c.send("q", `{"move":"e4"}`, to)
+		want := fmt.Sprintf(`{"agent":"test","body":"{\"move\":\"e4\"}","cookie":"id=a; theme=new","host":%q,"message":"1","method":"POST","origin":%q,"target":%q,"type":"application/json"}`,
+			r.addr, "http://"+r.addr, target)
+		if got := c.numbered(); got != fmt.Sprintf(`{"d":%s,"r":%d}`, want, c.sent) {
+			t.Errorf("the application saw\n%s, want\n%s", got, want)
+		}
+	}
+}
+
+func TestWhatAnApplicationAnswersBecomesAReplyOrAnError(t *testing.T) {
+	r := start(t, nil)
+	page, _ := r.open("id=a", `{"path":"/"}`)
+	c := r.connect(page, "id=a")
+	for _, one := range []struct {
+		status           int
+		kind, text, want string
+	}{
+		{200, "application/json", `{"a": 1}`, `"d":{"a":1}`},
+		{201, "application/problem+json; charset=utf-8", `[1]`, `"d":[1]`},
+		{200, "text/html; charset=utf-8", `<p>hé</p>`, `"d":"<p>hé</p>"`},
+		{204, "", ``, `"d":null`},
+		{200, "image/png", `x`, `"e":{"code":"failed","message":"the answer is neither JSON nor text in UTF-8"}`},
+		{200, "application/json", `{"a":`, `"e":{"code":"failed","message":"the reply is no JSON"}`},
+		{404, "text/html", `<h1>`, `"e":{"code":"http_404","message":"Not Found"}`},
+		{422, "text/plain", `no such move`, `"e":{"code":"http_422","message":"no such move"}`},
+		{0, "worker_died", ``, `"e":{"code":"lost","message":"its worker died: it may have been done, or not"}`},
+		{1, "queue_full", ``, `"e":{"code":"busy","message":"the server has no room now; nothing was done"}`},
+	} {
+		r.set(func(r *rig) {
+			r.serve = func(x *exchange.Exchange) {
+				if one.status < 100 {
+					x.Fail(&exchange.Problem{Status: 502 + one.status, Code: one.kind})
+					return
+				}
+				r.answer(x, one.status, one.kind, one.text)
+			}
+		})
+		id := c.send("q", "1", "/x")
+		if got, want := c.numbered(), fmt.Sprintf(`{%s,"r":%d}`, one.want, id); got != want {
+			t.Errorf("%d %s %s: %s, want %s", one.status, one.kind, one.text, got, want)
+		}
+	}
+	for to, code := range map[string]string{"//%zz": "bad_path", "/a/../b": "bad_path", "/_guado/push": "bad_path", "nowhere": "bad_path"} {
+		id := c.send("q", "1", to)
+		if got := c.numbered(); !strings.Contains(got, code) || !strings.Contains(got, fmt.Sprint(id)) {
+			t.Errorf("to %q: %s", to, got)
+		}
+	}
+}
+
+func TestCookiesOfAReplyAreFetchedOnceAndGoWithTheNextRequest(t *testing.T) {
+	r := start(t, nil)
+	page, _ := r.open("id=a", `{"path":"/"}`)
+	c := r.connect(page, "id=a; old=1")
+	r.set(func(r *rig) {
+		r.serve = func(x *exchange.Exchange) {
+			r.note("cookie %s", x.Field("cookie"))
+			r.answer(x, 200, "text/plain", "in", "Set-Cookie: session=s1; Path=/; HttpOnly", "Set-Cookie: old=; Max-Age=0")
+		}
+	})
+	id := c.send("q", `{}`, "/login")
+	f := c.next()
+	for f["r"] == nil {
+		f = c.next()
+	}
+	token, _ := f["k"].(string)
+	if f["r"] != float64(id) || f["d"] != "in" || token == "" {
+		t.Fatalf("reply %v", f)
+	}
+	fetch := fmt.Sprintf(`{"t":"cookies","page":%q,"k":%q}`, page, token)
+	if status, _, head := r.post("/_guado/push", "id=other", fetch); status == 204 || head.Get("Set-Cookie") != "" {
+		t.Errorf("another connection got the cookies: %d %v", status, head)
+	}
+	status, _, head := r.post("/_guado/push", "id=a", fetch)
+	if got := head.Values("Set-Cookie"); status != 204 || !slices.Equal(got, []string{"session=s1; Path=/; HttpOnly", "old=; Max-Age=0"}) {
+		t.Errorf("cookies: %d %q", status, got)
+	}
+	if _, _, head := r.post("/_guado/push", "id=a", fetch); len(head.Values("Set-Cookie")) > 0 {
+		t.Error("cookies were given twice")
+	}
+	c.send("q", `{}`, "/again")
+	c.numbered()
+	r.await("cookie id=a; old=1", 1)
+	r.await("cookie id=a; session=s1", 1)
+}
+
+func TestARequestWhoseWorkerDiedIsLostAndTheObjectIsMadeAnew(t *testing.T) {
+	r := start(t, nil)
+	page, _ := r.open("id=a", `{"class":"Board"}`)
+	c := r.connect(page, "id=a")
+	r.await("open opened=false", 1)
+	r.set(func(r *rig) { r.handle = func(turn) (int, string) { return 0, "" } })
+	id := c.send("q", "1", "")
+	if got, want := c.numbered(), fmt.Sprintf(`{"e":{"code":"lost","message":"its worker died: it may have been done, or not"},"r":%d}`, id); got != want {
+		t.Errorf("reply %s, want %s", got, want)
+	}
+	r.set(func(r *rig) { r.handle = nil })
+	r.pages.Reopen()
+	r.await("open opened=true", 1)
+}
+
+func TestAnApplicationThatRefusesAPageEndsIt(t *testing.T) {
+	r := start(t, nil)
+	r.handle = func(turn) (int, string) { return 400, `{"code":"forbidden","message":"not yours"}` }
+	page, _ := r.open("id=a", `{"class":"Board"}`)
+	c := r.connect(page, "id=a")
+	if f := c.next(); f["close"] != float64(push.CodeRefused) {
+		t.Errorf("the client got %v", f)
+	}
+}
+
+func TestAPageThatCouldNotBeOpenedIsTriedAgainByItsNextMessage(t *testing.T) {
+	r := start(t, nil)
+	r.handle = func(turn) (int, string) { return 500, `{"code":"failed","message":"the database is down"}` }
+	page, _ := r.open("id=a", `{"class":"Board"}`)
+	c := r.connect(page, "id=a")
+	r.await("open opened=false", 1)
+	id := c.send("q", "1", "")
+	if got, want := c.numbered(), fmt.Sprintf(`{"e":{"code":"failed","message":"the database is down"},"r":%d}`, id); got != want {
+		t.Errorf("reply %s, want %s", got, want)
+	}
+	r.set(func(r *rig) { r.handle = nil })
+	id = c.send("q", "2", "")
+	if got, want := c.numbered(), fmt.Sprintf(`{"d":null,"r":%d}`, id); got != want {
+		t.Errorf("reply %s, want %s", got, want)
+	}
+	r.await("request opened=true 2", 1)
+}
+
+func TestAClientThatStartsAnewGetsASnapshotAndNeverHalfAPage(t *testing.T) {
+	r := start(t, nil)
+	r.handle = func(c turn) (int, string) {
+		if c.Do == "snapshot" {
+			return 200, `{"data":{"all":1}}`
+		}
+		return 200, "{}"
+	}
+	page, _ := r.open("id=a", `{"class":"Board"}`)
+	c := r.connect(page, "id=a")
+	r.await("open opened=false", 1)
+	_ = c.conn.Close()
+	c.token, c.epoch, c.at, c.sent = "another", "", 0, 0
+	for { // the host may not have seen yet that the first one left
+		h := c.tryDial("id=a")
+		if h["close"] == float64(push.CodeDuplicate) {
+			continue
+		}
+		if h["resumed"] != false || h["why"] != "client" {
+			t.Fatalf("hello %v", h)
+		}
+		break
+	}
+	if got := c.numbered(); got != `{"s":{"all":1}}` {
+		t.Errorf("snapshot %s", got)
+	}
+	r.set(func(r *rig) { r.handle = func(turn) (int, string) { return 500, `{"code":"failed"}` } })
+	_ = c.conn.Close()
+	c.token, c.epoch, c.at, c.sent = "third", "", 0, 0
+	for f := c.tryDial("id=a"); ; f = c.next() {
+		switch f["close"] {
+		case nil:
+		case float64(push.CodeDuplicate):
+			f = c.tryDial("id=a")
+		case float64(push.CodeEnded):
+			return
+		default:
+			t.Fatalf("a page without a snapshot: %v", f)
+		}
+	}
+}
+
+func TestAMessageThatNoWorkerCanTakeNowWaits(t *testing.T) {
+	r := start(t, nil)
+	page, _ := r.open("id=a", `{"class":"Board"}`)
+	c := r.connect(page, "id=a")
+	r.await("open opened=false", 1)
+	r.set(func(r *rig) { r.problem = &exchange.Problem{Status: 503, Code: "queue_full"} })
+	c.send("m", "1", "")
+	r.await("refused message", 2)
+	r.set(func(r *rig) { r.problem = nil })
+	r.await("message opened=true 1", 1)
+}
+
+func TestACancelledRequestEndsItsExchange(t *testing.T) {
+	r := start(t, nil)
+	entered := make(chan struct{})
+	r.serve = func(x *exchange.Exchange) {
+		close(entered)
+		for x.Gone() == exchange.Present {
+			x.Wait()
+		}
+		r.note("gone")
+		x.Fail(&exchange.Problem{Status: 499, Code: "client_gone"})
+	}
+	page, _ := r.open("id=a", `{"path":"/"}`)
+	c := r.connect(page, "id=a")
+	id := c.send("q", "1", "/slow")
+	<-entered
+	c.sent++
+	c.write(fmt.Sprintf(`{"c":%d,"x":%d}`, c.sent, id))
+	r.await("gone", 1)
+}
+
+func TestTheEndOfAPageIsItsClassesLastTurn(t *testing.T) {
+	r := start(t, nil)
+	var why atomic.Value
+	r.handle = func(c turn) (int, string) {
+		if c.Do == "close" {
+			why.Store(c.Why)
+		}
+		return 200, "{}"
+	}
+	page, _ := r.open("id=a", `{"class":"Board"}`)
+	c := r.connect(page, "id=a")
+	c.send("m", "1", "")
+	c.write(`{"t":"bye"}`)
+	r.await("close opened=true", 1)
+	if did := r.did(); !slices.Equal(did, []string{"open opened=false", "message opened=true 1", "close opened=true"}) || why.Load() != "ended" {
+		t.Errorf("%q, because %v", did, why.Load())
+	}
+}
+
+func TestAStopInTheMiddleLosesNoMessageThatWasTaken(t *testing.T) {
+	r := start(t, nil)
+	entered, release := make(chan struct{}, 10), make(chan struct{})
+	r.handle = func(c turn) (int, string) {
+		if c.Do == "message" {
+			entered <- struct{}{}
+			<-release
+		}
+		return 200, "{}"
+	}
+	page, _ := r.open("id=a", `{"path":"/board","class":"Board","args":{"id":7}}`)
+	c := r.connect(page, "id=a; x=1", "Origin: http://"+r.addr)
+	for i := range 5 {
+		c.send("m", fmt.Sprint(i), "")
+	}
+	c.send("q", `"asked"`, "")
+	<-entered
+	patience, cancel := context.WithCancel(context.Background())
+	cancel()
+	// What runs is cut, which here is to let it end.
+	time.AfterFunc(50*time.Millisecond, func() { close(release) })
+	r.restart(patience)
+	r.await("restored 1", 1)
+	r.await("subscribed topic."+page, 1)
+	for i := range 5 {
+		r.await(fmt.Sprintf("message opened=true %d", i), 1)
+	}
+	if h := c.dial("id=a"); h["resumed"] != true {
+		t.Errorf("hello after the start: %v", h)
+	}
+	if got := c.numbered(); !strings.Contains(got, `"code":"lost"`) {
+		t.Errorf("the request that was open: %s", got)
+	}
+	var messages []string
+	for _, what := range r.did() {
+		if strings.HasPrefix(what, "message") {
+			messages = append(messages, what)
+		}
+	}
+	if len(messages) != 5 {
+		t.Errorf("each message once: %q", messages)
+	}
+	if all := r.pages.List(); len(all) != 1 || all[0].Class != "Board" || all[0].Path != "/board" || !all[0].Opened {
+		t.Errorf("the page after the start: %+v", all)
+	}
+}
+
+func TestADamagedFileIsPutAside(t *testing.T) {
+	r := start(t, nil)
+	r.open("id=a", `{"path":"/board","class":"Board"}`)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	r.pages.Hub().Detach(push.CodeRestart)
+	r.pages.Stop(ctx)
+	if err := r.pages.Save(r.dir, nil); err != nil {
+		t.Fatal(err)
+	}
+	r.pages.Close()
+	file := filepath.Join(r.dir, "pages")
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if info, err := os.Stat(file); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("%v %v", info.Mode(), err)
+	}
+	if err := os.WriteFile(file, []byte(strings.Replace(string(text), "Board", "Bored", 1)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	r.make()
+	if n, err := r.pages.Restore(r.dir, nil); err == nil || n != 0 {
+		t.Errorf("restored %d pages of a damaged file: %v", n, err)
+	}
+	if _, err := os.Stat(file + ".damaged"); err != nil {
+		t.Error(err)
+	}
+	if all := r.pages.Hub().Sessions(); len(all) != 0 {
+		t.Errorf("%d sessions without a page", len(all))
+	}
+}
+
+func TestAPushCountsItsPagesAndWaitsForThem(t *testing.T) {
+	r := start(t, nil)
+	page, _ := r.open("id=a", `{"path":"/"}`)
+	r.open("id=b", `{"path":"/"}`)
+	c := r.connect(page, "id=a")
+	sent, err := r.pages.Push(pages.Delivery{To: pages.To{All: true}, Data: []byte(`{"n": 1}`)})
+	if err != nil || sent.Pages != 2 || sent.Connected != 1 {
+		t.Errorf("%+v %v", sent, err)
+	}
+	if got := c.numbered(); got != `{"m":{"n":1}}` {
+		t.Errorf("message %s", got)
+	}
+	d := pages.Delivery{To: pages.To{Connection: "a"}, Data: []byte(`2`), Ack: true}
+	if sent, err = r.pages.Push(d); err != nil {
+		t.Fatal(err)
+	}
+	if got := c.numbered(); got != `{"m":2,"w":1}` {
+		t.Errorf("message %s", got)
+	}
+	if sent = r.pages.Wait(t.Context(), d, sent); sent.Acknowledged == nil || *sent.Acknowledged != 1 {
+		t.Errorf("%+v", sent)
+	}
+	for _, to := range []pages.To{{}, {All: true, Page: page}} {
+		if _, err := r.pages.Push(pages.Delivery{To: to, Data: []byte("1")}); err != pages.ErrTo { //nolint:errorlint // it is not wrapped
+			t.Errorf("to %+v: %v", to, err)
+		}
+	}
+	if _, err := r.pages.Push(pages.Delivery{To: pages.To{Page: "none"}, Data: []byte("1")}); err != pages.ErrNoPage { //nolint:errorlint // as above
+		t.Error(err)
+	}
+}
+
+func TestALoginKeepsTheSessionAndALogoutEndsIt(t *testing.T) {
+	r := start(t, nil)
+	page, _ := r.open("id=a", `{"path":"/"}`)
+	c := r.connect(page, "id=a; session=guest")
+	r.pages.LoggedIn("a", "anna")
+	if f := c.next(); f["close"] == nil || f["close"].(float64) >= 3500 {
+		t.Fatalf("after a login: %v", f)
+	}
+	if h := c.dial("id=a; session=anna"); h["resumed"] != true {
+		t.Errorf("hello %v", h)
+	}
+	r.set(func(r *rig) {
+		r.serve = func(x *exchange.Exchange) {
+			r.answer(x, 200, "text/plain", string(x.Field("cookie")))
+		}
+	})
+	c.send("q", "1", "/who")
+	if got := c.numbered(); !strings.Contains(got, "session=anna") {
+		t.Errorf("cookies after the login: %s", got)
+	}
+	if sent, err := r.pages.Push(pages.Delivery{To: pages.To{User: "anna"}, Data: []byte("1")}); err != nil || sent.Connected != 1 {
+		t.Errorf("%+v %v", sent, err)
+	}
+	c.numbered()
+	r.pages.LoggedOut("a")
+	if f := c.next(); f["close"] != float64(push.CodeIdentity) {
+		t.Errorf("after a logout: %v", f)
+	}
+}
+
+func TestTheClientIsServedWithItsVersion(t *testing.T) {
+	r := start(t, nil)
+	res := r.get("/_guado/client.js", "")
+	if res.StatusCode != 200 || res.Header.Get("Content-Type") != "text/javascript; charset=utf-8" {
+		t.Errorf("%d %v", res.StatusCode, res.Header)
+	}
+	if again := r.get("/_guado/client.js", res.Header.Get("ETag")); again.StatusCode != 304 {
+		t.Errorf("again: %d", again.StatusCode)
+	}
+}
