@@ -28,8 +28,11 @@ import (
 	"github.com/guado-server/guado/internal/identity"
 	"github.com/guado-server/guado/internal/link"
 	"github.com/guado-server/guado/internal/observe"
+	"github.com/guado-server/guado/internal/pages"
 	"github.com/guado-server/guado/internal/pool"
 	"github.com/guado-server/guado/internal/program"
+	"github.com/guado-server/guado/internal/push"
+	"github.com/guado-server/guado/internal/push/transport"
 	"github.com/guado-server/guado/internal/redirect"
 	"github.com/guado-server/guado/internal/route"
 	"github.com/guado-server/guado/internal/runtime"
@@ -57,6 +60,8 @@ type host struct {
 	apps    map[string]exchange.Handler
 	closers []io.Closer
 	road    *road
+	table   *route.Table     // of its mounts
+	origins *websocket.Step  // who may use push
 	first   exchange.Handler // what a request meets first
 	slots   int              // the highest number that a slot has had
 }
@@ -80,6 +85,9 @@ type base struct {
 	calls      *calls.Mux       // what workers ask of the host itself
 	identity   *identity.Server // nil: phase 0
 	pageIndex  pageIndex
+	pages      *pages.Pages      // nil: phase 0
+	hub        *push.Hub         // of the sessions of pages; nil likewise
+	push       *transport.Server // what carries them; nil likewise
 	gate       *gate.Gate
 	websockets *websocket.Server
 	wsx        wsx.Hub
@@ -121,6 +129,7 @@ func newHost(ctx context.Context, s *Server) (h *host, err error) {
 	defer func(h *host) { // as it is now: an error returns nil
 		if err != nil {
 			h.spawner.Close()
+			h.dropPages()
 			_ = h.closeIdentity()
 			_ = closeAll(h.closers) // the first error is the one to tell
 			_ = h.unwatch(context.Background())
@@ -129,6 +138,7 @@ func newHost(ctx context.Context, s *Server) (h *host, err error) {
 	if err := h.openIdentity(); err != nil {
 		return nil, err
 	}
+	h.openPages()
 	h.stdout = supervise.NewLines(s.Stdout, func(source, line string) { h.journal.Line(source, "stdout", line) })
 	h.stderr = supervise.NewLines(s.Stderr, func(source, line string) { h.journal.Line(source, "stderr", line) })
 	if err := h.addGroups(ctx, func(g *group, _ supervise.Options) *group { return g }); err != nil {
@@ -303,7 +313,7 @@ const bootstrap = "import importlib.util as u,os,sys;" +
 	"main()"
 
 // routes makes the mount table.
-func (h *host) routes() (*route.Table, error) {
+func (h *host) routes() (_ *route.Table, err error) {
 	var mounts []route.Mount
 	for i := range h.config.Mounts {
 		m := &h.config.Mounts[i]
@@ -319,7 +329,8 @@ func (h *host) routes() (*route.Table, error) {
 			AddSlash: m.Kind() == config.MountStatic && m.Strip(), Handler: handler, Meter: h.watching.meter(m.Name),
 		})
 	}
-	return route.New(mounts)
+	h.table, err = route.New(mounts)
+	return h.table, err
 }
 
 // handler makes what answers at a mount.

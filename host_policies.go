@@ -35,11 +35,15 @@ func (h *host) front(mounts exchange.Handler) (first exchange.Handler, apply fun
 		RetryAfter: int(s.Maintenance.RetryAfter.Std() / time.Second), Allow: pass, Except: s.Maintenance.Except,
 		Hold: gate.Hold{Requests: s.Pause.Requests, Wait: s.Pause.Wait.Std()}, Log: h.log,
 	}
+	mounts = h.turnsBefore(mounts)
 	if h.gate == nil {
 		h.gate = gate.New(mounts, o)
 	}
+	if first, err = h.site(h.gate); err != nil {
+		return nil, nil, err
+	}
 	requests, period := s.Rate()
-	if first, err = limitRate(h.gate, requests, period, s.RateBurst, s.RateExempt); err != nil {
+	if first, err = limitRate(first, requests, period, s.RateBurst, s.RateExempt); err != nil {
 		return nil, nil, err
 	}
 	if s.HTTPSRedirect || s.CanonicalHost != "" {

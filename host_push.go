@@ -21,8 +21,8 @@ const phasePush = 3
 // pushes reports whether the host knows pages.
 func (b *base) pushes() bool { return b.pages != nil }
 
-// newPages makes what a server has of push, whatever becomes of its configuration.
-func (h *host) newPages() {
+// openPages makes what a server has of push. All configurations have it in common.
+func (h *host) openPages() {
 	if h.config.Server.Phase < phasePush {
 		return
 	}
@@ -33,9 +33,9 @@ func (h *host) newPages() {
 			Beat: c.Beat.Std(), Away: c.Away.Std(), Unclaimed: c.Unclaimed.Std(), NewPages: c.NewPages, UserPages: c.UserPages,
 			Window: c.Window.Std(), Rate: c.Rate, Calls: c.Calls, Replies: int(c.Replies.Bytes()), Log: h.log,
 		},
-		App:    func(app string) exchange.Handler { return h.now().turns[app] },
+		App:    func(app string) exchange.Handler { return h.now().apps[app+".pages"] },
 		Turns:  func() exchange.Handler { return h.gate },
-		Road:   func() exchange.Handler { return h.now().entrance },
+		Road:   func() exchange.Handler { return h.now().first },
 		Target: edge.SplitTarget,
 		Carry: func(x *exchange.Exchange, page, connection string) {
 			x.GuadoPage, x.Carried, x.Message = []byte(page), connection, true
@@ -48,18 +48,31 @@ func (h *host) newPages() {
 		Settle: h.calls.Settle, NewID: identity.NewID, Log: h.log,
 	})
 	h.hub = h.pages.Hub()
+	h.pageIndex = pageIndex{
+		owner: h.pages.Owner, changed: h.userChanged,
+		live: func(connection string) bool { return h.hub.Has(connection) },
+	}
+	h.pageVerbs()
 	h.push = transport.New(h.hub, transport.Options{
 		Connection: func(x *exchange.Exchange) (string, *exchange.Problem) {
 			// Who has no cookie has no page: the hello is answered so.
 			connection, _, _ := h.identity.Known(x)
 			return connection, nil
 		},
-		AllowOrigin: func(origin string, x *exchange.Exchange) bool { return h.now().pushStep.Allows(origin, x) },
+		AllowOrigin: func(origin string, x *exchange.Exchange) bool { return h.now().origins.Allows(origin, x) },
 		Cookies:     h.pages.Cookies,
 		Client:      func(x *exchange.Exchange) any { return pages.FromExchange(x) },
 		Met:         func(s *push.Session, client any) { h.pages.Met(s, client.(pages.From)) },
 		Log:         h.log,
 	})
+}
+
+// turnsBefore lets turns leave the road where the mounts begin.
+func (h *host) turnsBefore(mounts exchange.Handler) exchange.Handler {
+	if !h.pushes() {
+		return mounts
+	}
+	return h.pages.Step(mounts)
 }
 
 // site puts the host's own paths in front of what is behind them on every host name.
@@ -78,7 +91,7 @@ func (h *host) site(next exchange.Handler) (exchange.Handler, error) {
 	if err != nil {
 		return nil, err
 	}
-	h.pushStep = step
+	h.origins = step
 	return pages.NewSite(pages.Site{
 		Push: step, Client: js.Client, Next: next,
 		Open: &pages.Opener{Pages: h.pages, Origin: step.Allows, Touch: h.touch, App: h.pageApp},
@@ -158,13 +171,11 @@ func (h *host) classApp(class, usual string) (app string, ok bool) {
 // userChanged is told when a connection logged in or out. A guest's pages become the
 // user's; those of a user are nobody else's.
 func (h *host) userChanged(connection, before, after string) {
-	switch {
-	case !h.pushes():
-	case before == "":
+	if before == "" {
 		h.pages.LoggedIn(connection, after)
-	default:
-		h.pages.LoggedOut(connection)
+		return
 	}
+	h.pages.LoggedOut(connection)
 }
 
 // restorePages takes back what a graceful stop has saved, before anybody can ask for it.
@@ -195,6 +206,13 @@ func (h *host) detachPages(graceful context.Context) {
 
 // stopWindow is the least time over which clients come back after a stop.
 const stopWindow = time.Second
+
+// dropPages ends what was never used.
+func (h *host) dropPages() {
+	if h.pushes() {
+		h.pages.Close()
+	}
+}
 
 // savePages writes what must survive, once no worker can push any more.
 func (h *host) savePages() error {

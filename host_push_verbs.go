@@ -81,7 +81,7 @@ func (h *host) pageVerbs() {
 // callOpen opens a page while its HTML is rendered.
 func (h *host) callOpen(_ context.Context, _ calls.Caller, data []byte) (any, error) {
 	var want struct {
-		Exchange uint64          `json:"exchange"`
+		Exchange exchangeKey     `json:"exchange"`
 		Class    string          `json:"class"`
 		Args     json.RawMessage `json:"args"`
 		Path     string          `json:"path"`
@@ -89,7 +89,7 @@ func (h *host) callOpen(_ context.Context, _ calls.Caller, data []byte) (any, er
 	if err := calls.Decode(data, &want); err != nil {
 		return nil, err
 	}
-	visit := h.identity.Visit(want.Exchange)
+	visit := h.identity.Visit(uint64(want.Exchange))
 	if visit == nil {
 		return nil, pageError(identity.ErrOver)
 	}

@@ -50,6 +50,7 @@ func (s *Server) Run(ctx context.Context) error {
 func (h *host) serve(ctx context.Context, s *Server) error {
 	var waiting context.Context
 	waiting, h.unhold = context.WithCancel(context.Background())
+	h.restorePages()
 	if err := errors.Join(h.listenMetrics(), h.openAdmin()); err != nil {
 		return errors.Join(err, h.stop(s.cut))
 	}
@@ -130,6 +131,7 @@ func (h *host) stop(cut context.Context) error {
 	defer cancel()
 	// Before all else, so that nobody waits for what a pause holds.
 	h.gate.Stop()
+	h.detachPages(graceful)
 	h.endSockets()
 	// 1. No new connections; idle ones close; requests under way finish, and so does
 	// what the applications do behind their answers.
@@ -170,7 +172,7 @@ func (h *host) stop(cut context.Context) error {
 	// 4. Folders, idle upstream connections, the thread that started processes.
 	err = errors.Join(err, h.road.close(), h.reloads.closeRoads())
 	h.spawner.Close()
-	err = errors.Join(err, h.closeIdentity())
+	err = errors.Join(err, h.savePages(), h.closeIdentity())
 	// 5. What all of that could be watched by.
 	return errors.Join(err, h.unwatch(cut), h.closeAdmin())
 }

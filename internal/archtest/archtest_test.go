@@ -57,6 +57,7 @@ var allowed = map[string][]string{
 	// Push beside the road: the engine knows nothing of HTTP; what carries it is a step.
 	"internal/push":           {},
 	"internal/push/transport": {"internal/exchange", "internal/push"},
+	"internal/pages":          {"internal/exchange", "internal/push"},
 
 	"internal/bus": {}, // beside the road, as push is
 
@@ -82,9 +83,9 @@ var allowed = map[string][]string{
 	"": {"internal/access", "internal/admin", "internal/address", "internal/basicauth", "internal/calls", "internal/canonical", "internal/gate",
 		"internal/headers", "internal/limit", "internal/ratelimit", "internal/sendfile",
 		"internal/child", "internal/config", "internal/edge", "internal/edge/compress", "internal/edge/http2", "internal/edge/lane",
-		"internal/exchange", "internal/executor", "internal/gohandler", "internal/identity", "internal/link", "internal/observe", "internal/pool", "internal/program", "internal/redirect",
+		"internal/exchange", "internal/executor", "internal/gohandler", "internal/identity", "internal/link", "internal/observe", "internal/pages", "internal/pool", "internal/program", "internal/push", "internal/push/transport", "internal/redirect",
 		"internal/route", "internal/runtime", "internal/service", "internal/static", "internal/supervise", "internal/upstream",
-		"internal/version", "internal/websocket", "internal/wsx", "python"},
+		"internal/version", "internal/websocket", "js", "internal/wsx", "python"},
 	// The command loads, checks and shows a configuration and hands it to the library;
 	// `guado check` boots a worker as the supervisor would.
 	"cmd/guado": {"internal/adopt", "", "internal/admin", "internal/config", "internal/doctor", "internal/link", "internal/program", "internal/runtime", "internal/service", "internal/supervise",
@@ -99,6 +100,7 @@ var speakHTTP = []string{
 	"internal/edge", "internal/edge/compress", "internal/edge/http2",
 	"internal/gohandler", "internal/sendfile", "internal/static", "internal/upstream",
 	"internal/observe", // beside the road
+	"internal/pages",   // Set-Cookie is read by net/http
 	"internal/admin", "internal/config", "",
 }
 

@@ -67,6 +67,8 @@ var classes = map[string]Class{
 	"identity.*":               Restart,
 	"cookie.*":                 Restart,
 	"page.*":                   Live,
+	"push.*":                   Restart,
+	"push.origins":             Live,
 	"group.*":                  Workers,
 	"group.queue":              Live,
 	"group.queue_wait":         Live,

@@ -34,6 +34,7 @@ func (r *resolver) validate() {
 	r.checkPrograms()
 	r.checkExecutors()
 	r.checkIdentity()
+	r.checkPush()
 }
 
 func (r *resolver) checkServer() {

@@ -230,6 +230,13 @@ func (h *Hub) Connection(connection string) []*Session {
 	return all
 }
 
+// Has reports whether a connection has pages.
+func (h *Hub) Has(connection string) bool {
+	h.mu.RLock()
+	defer h.mu.RUnlock()
+	return h.connections[connection] != nil
+}
+
 // Sessions gives all there are.
 func (h *Hub) Sessions() []*Session {
 	h.mu.RLock()
