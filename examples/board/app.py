@@ -6,6 +6,7 @@ server and start it again, and the tabs go on where they were.
 
 from __future__ import annotations
 
+import os
 import re
 import sqlite3
 import threading
@@ -96,7 +97,7 @@ class Store:
         return int(found.fetchone()["rev"])
 
 
-store = Store(HERE / "data" / "board.sqlite3")
+store = Store(Path(os.environ.get("BOARD_DATA", HERE / "data")) / "board.sqlite3")
 
 
 def topic(room: str) -> str:

@@ -46,6 +46,7 @@ def app(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[byt
         time.sleep(0.002)
         answer = json.dumps(json.loads(body))
     elif path == "/large":
+        _seen.append("large")
         answer = json.dumps("x" * int(environ["QUERY_STRING"]))
     elif path == "/bytes":
         start_response("200 OK", [("Content-Type", "image/png")])

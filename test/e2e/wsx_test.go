@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -282,5 +283,50 @@ func TestACallCarriesItsPageAndWhoItsClientIs(t *testing.T) {
 	r := c.reply()
 	if r.Status != 200 || !strings.Contains(r.Data, `"HTTP_GUADO_MESSAGE": "1"`) || strings.Contains(r.Data, `"HTTP_GUADO_EXCHANGE": null`) {
 		t.Error(r)
+	}
+}
+
+func TestAClientThatReadsSlowlyGetsAllItsAnswers(t *testing.T) {
+	s := wsxServer(t, "")
+	c := openSocket(t, s, "/shop/_wsx")
+	const n = 24
+	for i := range n {
+		c.ask(fmt.Sprint(i), "/shop/large?900000", "", "")
+	}
+	other := openSocket(t, s, "/shop/_wsx")
+	for deadline := time.Now().Add(time.Minute); ; {
+		other.ask("seen", "/shop/seen", "", "")
+		if strings.Count(other.reply().Data, "large") == n { // all are answered, and nothing was read
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("the calls were not done")
+		}
+	}
+	got := map[string]bool{}
+	for range n {
+		r := c.reply()
+		if got[r.ID] = true; r.Status != 200 || len(r.Data) != 900_002 {
+			t.Fatal(r.ID, r.Status, len(r.Data))
+		}
+	}
+	if len(got) != n {
+		t.Errorf("%d calls were answered", len(got))
+	}
+}
+
+func TestASocketOutlivesAReloadAndIsToldOfAStop(t *testing.T) {
+	s := wsxServer(t, "")
+	c := openSocket(t, s, "/shop/_wsx")
+	c.ask("open", "/_wsx/openchannel", "P1", `{"parameters":{"sequential":true}}`)
+	c.wantReply("open", 200, `"open"`)
+	s.Signal(syscall.SIGHUP)
+	s.WaitLog("reloaded: ", time.Minute)
+	c.ask("after", "/shop/slowly", "P1", `"still here"`)
+	c.wantReply("after", 200, `"still here"`)
+	s.Signal(syscall.SIGTERM)
+	c.wantClose(1012, "the server restarts")
+	if code := s.Wait(time.Minute); code != 0 {
+		t.Errorf("exit %d", code)
 	}
 }
