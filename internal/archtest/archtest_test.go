@@ -45,7 +45,7 @@ var allowed = map[string][]string{
 	"internal/canonical": {"internal/exchange"},
 	"internal/gate":      {"internal/exchange", "internal/address"},
 	"internal/headers":   {"internal/exchange"},
-	"internal/identity":  {"internal/exchange"},
+	"internal/identity":  {"internal/exchange", "internal/statefile"},
 	"internal/limit":     {"internal/exchange"},
 	"internal/ratelimit": {"internal/exchange", "internal/address"},
 	"internal/sendfile":  {"internal/exchange"},
@@ -55,9 +55,10 @@ var allowed = map[string][]string{
 	"internal/wsx":       {"internal/exchange"},
 
 	// Push beside the road: the engine knows nothing of HTTP; what carries it is a step.
-	"internal/push":           {},
+	"internal/push":           {"internal/statefile"},
+	"internal/statefile":      {},
 	"internal/push/transport": {"internal/exchange", "internal/push"},
-	"internal/pages":          {"internal/exchange", "internal/push"},
+	"internal/pages":          {"internal/exchange", "internal/push", "internal/statefile"},
 
 	"internal/bus": {}, // beside the road, as push is
 

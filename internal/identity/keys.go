@@ -5,12 +5,15 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/guado-server/guado/internal/statefile"
 )
 
 // Files of the state folder.
@@ -103,42 +106,8 @@ func makeKeys(path string) ([]byte, error) {
 		return nil, err
 	}
 	text = append(text, '\n')
-	return text, writeFile(path, func(f *os.File) error {
-		_, err := f.Write(text)
+	return text, statefile.Replace(path, func(w io.Writer) error {
+		_, err := w.Write(text)
 		return err
 	})
-}
-
-// writeFile makes a file (mode 0600) at once and whole or not at all.
-func writeFile(path string, write func(*os.File) error) (err error) {
-	dir := filepath.Dir(path)
-	f, err := os.CreateTemp(dir, "."+filepath.Base(path)+"-*")
-	if err != nil {
-		return err
-	}
-	defer func() {
-		if err != nil {
-			// The first error is the one that tells; what is left over is removed if it can be.
-			_ = f.Close()
-			_ = os.Remove(f.Name())
-		}
-	}()
-	for _, step := range []func() error{
-		func() error { return write(f) }, f.Sync, f.Close,
-		func() error { return os.Rename(f.Name(), path) },
-	} {
-		if err := step(); err != nil {
-			return err
-		}
-	}
-	return syncFolder(dir)
-}
-
-// syncFolder makes a new or removed name last.
-func syncFolder(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
 }

@@ -1,18 +1,14 @@
 package pages
 
 import (
-	"bytes"
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
-	"os"
 	"path/filepath"
 
 	"github.com/guado-server/guado/internal/push"
+	"github.com/guado-server/guado/internal/statefile"
 )
 
 // saved is a page in the file of pages: one line of JSON.
@@ -35,12 +31,8 @@ type waiting struct {
 	Data json.RawMessage `json:"data"`
 }
 
-const (
-	fileMagic   = "guado-pages"
-	fileVersion = 1
-)
-
-var errFile = errors.New("the file of pages is damaged")
+// file is the file of pages; a line has the messages that wait.
+var file = statefile.Kind{Name: "guado-pages", Version: 1, Line: 512 << 20}
 
 // Stop lets what runs come to its end until ctx ends. What waits then is begun no more: it
 // is saved. Sessions must have been detached.
@@ -79,28 +71,26 @@ func (p *Pages) stopping() bool {
 // topics gives what a page has subscribed to.
 func (p *Pages) Save(dir string, topics func(page string) []string) error {
 	p.work.wait.Wait()
-	all := p.hub.Sessions()
-	var b bytes.Buffer
-	fmt.Fprintf(&b, "%s %d\n", fileMagic, fileVersion)
-	lines := json.NewEncoder(&b)
-	lines.SetEscapeHTML(false)
-	for _, s := range all {
-		pg := pageOf(s)
-		if pg == nil {
-			continue
-		}
-		v := pg.save()
-		if topics != nil {
-			v.Topics = topics(pg.id)
-		}
-		if err := lines.Encode(v); err != nil {
-			return fmt.Errorf("save page %q: %w", pg.id, err)
+	var all []*page
+	for _, s := range p.hub.Sessions() {
+		if pg := pageOf(s); pg != nil {
+			all = append(all, pg)
 		}
 	}
-	sum := sha256.Sum256(b.Bytes())
-	fmt.Fprintf(&b, "sha256 %s\n", hex.EncodeToString(sum[:]))
-	if err := write(filepath.Join(dir, pagesFile), b.Bytes()); err != nil {
-		return fmt.Errorf("save pages: %w", err)
+	path := filepath.Join(dir, pagesFile)
+	err := file.Write(path, len(all), func(yield func(any) bool) {
+		for _, pg := range all {
+			v := pg.save()
+			if topics != nil {
+				v.Topics = topics(pg.id)
+			}
+			if !yield(v) {
+				return
+			}
+		}
+	})
+	if err != nil {
+		return fmt.Errorf("save pages to %s: %w", path, err)
 	}
 	return p.hub.Save(filepath.Join(dir, sessionsFile))
 }
@@ -133,34 +123,10 @@ func (pg *page) save() saved {
 	return v
 }
 
-// write writes a file at once and whole, mode 0600.
-func write(path string, data []byte) (err error) {
-	f, err := os.CreateTemp(filepath.Dir(path), ".pages-*")
-	if err != nil {
-		return err
-	}
-	defer func() {
-		if err != nil {
-			_ = f.Close() // the first error is the one that tells
-			_ = os.Remove(f.Name())
-		}
-	}()
-	if _, err = f.Write(data); err != nil {
-		return err
-	}
-	if err = f.Sync(); err != nil {
-		return err
-	}
-	if err = f.Close(); err != nil {
-		return err
-	}
-	return os.Rename(f.Name(), path)
-}
-
 // Restore takes sessions and pages back, and removes their files. A session without its
 // page ends: its client begins anew. subscribe hears of what a page had subscribed to.
 func (p *Pages) Restore(dir string, subscribe func(page, topic string)) (int, error) {
-	pages, err := readFile(filepath.Join(dir, pagesFile))
+	pages, err := take(filepath.Join(dir, pagesFile))
 	sessions, failed := p.hub.Restore(filepath.Join(dir, sessionsFile))
 	n := 0
 	for _, s := range sessions {
@@ -199,50 +165,16 @@ func (pg *page) again(i int, m waiting) {
 	pg.add(&pg.messages, 1, j)
 }
 
-// readFile checks the whole file before it gives anything of it, and removes it. A damaged
-// one is put aside.
-func readFile(path string) (map[string]saved, error) {
-	data, err := os.ReadFile(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, fmt.Errorf("restore pages: %w", err)
-	}
-	all, err := parse(data)
-	if err != nil {
-		if errors.Is(err, errFile) {
-			err = errors.Join(err, os.Rename(path, path+".damaged"))
-		}
-		return nil, fmt.Errorf("restore pages from %s: %w; pages that were open before begin anew", path, err)
-	}
-	if err := os.Remove(path); err != nil {
-		return nil, fmt.Errorf("restore pages: the file must be removed first: %w", err)
-	}
-	return all, nil
-}
-
-func parse(data []byte) (map[string]saved, error) {
-	end := bytes.LastIndex(bytes.TrimSuffix(data, []byte("\n")), []byte("\n")) + 1
-	sum := sha256.Sum256(data[:end])
-	if string(data[end:]) != "sha256 "+hex.EncodeToString(sum[:])+"\n" {
-		return nil, fmt.Errorf("%w: its checksum is wrong", errFile)
-	}
-	lines := bytes.Split(bytes.TrimSuffix(data[:end], []byte("\n")), []byte("\n"))
-	var version int
-	if _, err := fmt.Sscanf(string(lines[0]), fileMagic+" %d", &version); err != nil {
-		return nil, fmt.Errorf("%w: it does not begin as one", errFile)
-	}
-	if version != fileVersion {
-		return nil, fmt.Errorf("the file of pages has version %d, this Guado reads version %d", version, fileVersion)
-	}
+func take(path string) (map[string]saved, error) {
 	all := map[string]saved{}
-	for _, text := range lines[1:] {
+	err := file.Take(path, func(line []byte) error {
 		var v saved
-		if err := json.Unmarshal(text, &v); err != nil {
-			return nil, fmt.Errorf("%w: %w", errFile, err)
-		}
+		err := json.Unmarshal(line, &v)
 		all[v.Page] = v
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("restore pages: %w; those that were open before begin anew", err)
 	}
 	return all, nil
 }

@@ -1,18 +1,16 @@
 package push
 
 import (
-	"bufio"
-	"bytes"
-	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"math"
 	"strconv"
 	"strings"
 	"unicode/utf8"
+
+	"github.com/guado-server/guado/internal/statefile"
 )
 
 // savedSession is a session in the file of sessions: one line of JSON.
@@ -39,42 +37,8 @@ type savedReply struct {
 	Body string `json:"body"`
 }
 
-const (
-	stateMagic   = "guado-push"
-	stateVersion = 1
-	// mostState bounds a line: a tail, its newest frame, and the replies.
-	mostState = 16 << 20
-)
-
-var errState = errors.New("the file of push sessions is damaged")
-
-// save writes all sessions, which change no more from then on. What is written is
-// exactly what clients were told.
-func (h *Hub) save(w io.Writer) error {
-	sum := sha256.New()
-	out := bufio.NewWriter(io.MultiWriter(w, sum))
-	all := h.Sessions()
-	var b bytes.Buffer
-	lines := json.NewEncoder(&b)
-	lines.SetEscapeHTML(false)
-	if _, err := fmt.Fprintf(out, "%s %d %d\n", stateMagic, stateVersion, len(all)); err != nil {
-		return err
-	}
-	for _, s := range all {
-		b.Reset()
-		if err := lines.Encode(s.freeze()); err != nil {
-			return fmt.Errorf("write page %q: %w", s.page, err)
-		}
-		if _, err := out.Write(b.Bytes()); err != nil {
-			return err
-		}
-	}
-	if err := out.Flush(); err != nil {
-		return err
-	}
-	_, err := fmt.Fprintf(w, "sha256 %s\n", hex.EncodeToString(sum.Sum(nil)))
-	return err
-}
+// stateFile is the file of sessions; a line is a tail, its newest frame, and the replies.
+var stateFile = statefile.Kind{Name: "guado-push", Version: 1, Line: 16 << 20}
 
 // freeze ends all changes of a session and describes it.
 func (s *Session) freeze() *savedSession {
@@ -107,68 +71,15 @@ func (s *Session) freeze() *savedSession {
 	return out
 }
 
-// readState checks the whole file before it gives anything of it: never half a state.
-func readState(r io.Reader) ([]*savedSession, error) {
-	sum := sha256.New()
-	in := bufio.NewReaderSize(r, 64<<10)
-	line := func() ([]byte, error) {
-		var whole []byte
-		for {
-			part, err := in.ReadSlice('\n')
-			whole = append(whole, part...)
-			switch {
-			case err == nil:
-				return whole, nil
-			case !errors.Is(err, bufio.ErrBufferFull):
-				return nil, fmt.Errorf("%w: it ends early: %w", errState, err)
-			case len(whole) > mostState:
-				return nil, fmt.Errorf("%w: a line is longer than %d bytes", errState, mostState)
-			}
-		}
-	}
-	head, err := line()
-	if err != nil {
+func readSession(line []byte) (*savedSession, error) {
+	v := &savedSession{}
+	if err := json.Unmarshal(line, v); err != nil {
 		return nil, err
 	}
-	sum.Write(head)
-	words := strings.Fields(string(head))
-	if len(words) != 3 || words[0] != stateMagic {
-		return nil, fmt.Errorf("%w: it does not begin as one", errState)
+	if err := v.check(); err != nil {
+		return nil, fmt.Errorf("page %q: %w", v.Page, err)
 	}
-	if words[1] != strconv.Itoa(stateVersion) {
-		return nil, fmt.Errorf("the file of push sessions has version %s, this Guado reads version %d", words[1], stateVersion)
-	}
-	count, err := strconv.Atoi(words[2])
-	if err != nil || count < 0 {
-		return nil, fmt.Errorf("%w: %q sessions", errState, words[2])
-	}
-	var all []*savedSession
-	for range count {
-		text, err := line()
-		if err != nil {
-			return nil, err
-		}
-		sum.Write(text)
-		s := new(savedSession)
-		if err := json.Unmarshal(text, s); err != nil {
-			return nil, fmt.Errorf("%w: %w", errState, err)
-		}
-		if err := s.check(); err != nil {
-			return nil, fmt.Errorf("%w: page %q: %w", errState, s.Page, err)
-		}
-		all = append(all, s)
-	}
-	last, err := line()
-	if err != nil {
-		return nil, err
-	}
-	if want := "sha256 " + hex.EncodeToString(sum.Sum(nil)) + "\n"; string(last) != want {
-		return nil, fmt.Errorf("%w: its checksum is wrong", errState)
-	}
-	if _, err := in.ReadByte(); !errors.Is(err, io.EOF) {
-		return nil, fmt.Errorf("%w: something follows its end", errState)
-	}
-	return all, nil
+	return v, nil
 }
 
 // check wants a session that could have been.

@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/guado-server/guado/internal/statefile"
 )
 
 // saved writes a hub with some history and gives the file.
@@ -108,7 +110,7 @@ func TestADamagedFileIsPutAsideWhole(t *testing.T) {
 			h := New(Options{}, &told{})
 			defer h.Close()
 			all, err := h.Restore(file)
-			if !errors.Is(err, errState) || len(all) != 0 || len(h.Sessions()) != 0 {
+			if !errors.Is(err, statefile.ErrDamaged) || len(all) != 0 || len(h.Sessions()) != 0 {
 				t.Errorf("%d sessions, %v", len(all), err)
 			}
 			if _, err := os.Stat(file + ".damaged"); err != nil {
@@ -118,7 +120,7 @@ func TestADamagedFileIsPutAsideWhole(t *testing.T) {
 	}
 }
 
-func TestAFileOfAnotherVersionStaysWhereItIs(t *testing.T) {
+func TestAFileOfAnotherVersionIsPutAside(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "sessions")
 	text := bytes.Replace(saved(t, file), []byte("guado-push 1 "), []byte("guado-push 9 "), 1)
 	if err := os.WriteFile(file, text, 0o600); err != nil {
@@ -129,7 +131,7 @@ func TestAFileOfAnotherVersionStaysWhereItIs(t *testing.T) {
 	if _, err := h.Restore(file); err == nil || !strings.Contains(err.Error(), "version 9") {
 		t.Errorf("%v", err)
 	}
-	if _, err := os.Stat(file); err != nil {
+	if _, err := os.Stat(file + ".version-9"); err != nil {
 		t.Error(err)
 	}
 }
@@ -148,8 +150,12 @@ func FuzzState(f *testing.F) {
 	f.Add(saved(f, filepath.Join(f.TempDir(), "sessions")))
 	f.Add([]byte("guado-push 1 0\nsha256 " + strings.Repeat("0", 64) + "\n"))
 	f.Fuzz(func(t *testing.T, text []byte) {
-		all, err := readState(bytes.NewReader(text))
-		if err != nil {
+		var all []*savedSession
+		if stateFile.Decode(bytes.NewReader(text), func(line []byte) error {
+			v, err := readSession(line)
+			all = append(all, v)
+			return err
+		}) != nil {
 			return
 		}
 		h := New(Options{}, &told{})
