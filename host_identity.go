@@ -144,6 +144,11 @@ func (h *host) callTouch(_ context.Context, _ calls.Caller, data []byte) (any, e
 		return nil, err
 	}
 	c, err := v.Touch()
+	if errors.Is(err, identity.ErrUnderWay) {
+		// A guest of whom nothing is kept: the request was sent before the login, and its
+		// answer must not have a cookie.
+		c, err = identity.Connection{ID: identity.NewID()}, nil
+	}
 	return told{c.ID, c.User}, identityError(err)
 }
 
@@ -173,6 +178,7 @@ func identityError(err error) error {
 	}{
 		{identity.ErrOver, 404, "no_exchange"},
 		{identity.ErrHeadSent, 409, "head_sent"},
+		{identity.ErrUnderWay, 409, "login_under_way"},
 		{identity.ErrUser, 400, "bad_user"},
 		{identity.ErrFull, 503, "connections_full"},
 		{identity.ErrStopping, 503, "stopping"},

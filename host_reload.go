@@ -106,6 +106,9 @@ func (h *host) become(ctx context.Context, c *Config) (*Reload, error) {
 		return answer, nil
 	}
 	c.Keep(h.config)
+	if was, is := h.config.StateGroup(), c.StateGroup(); was != is {
+		return nil, fmt.Errorf("the group %s has users, connections and pages; it cannot go or give them away while the server runs: restart it", was)
+	}
 	t.to = &host{
 		base: h.base, config: c, slots: h.slots,
 		apps: map[string]exchange.Handler{}, tasks: map[string]exchange.Handler{},

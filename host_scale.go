@@ -15,6 +15,7 @@ import (
 var (
 	errNobody = errors.New("no such group or executor")
 	errAlone  = errors.New("guado dev runs one worker of each group")
+	errState  = errors.New("the group has users, connections and pages, and so one worker")
 )
 
 // scale gives a group, or an executor, another number of workers, as a reload would whose
@@ -37,6 +38,8 @@ func (h *host) scale(ctx context.Context, name string, workers int) (*Reload, er
 	c.Groups, c.Executors = slices.Clone(c.Groups), slices.Clone(c.Executors)
 	if g, e := c.Group(name), c.Executor(name); e != nil {
 		e.Processes = workers
+	} else if g != nil && g.Name == h.config.StateGroup() && workers != 1 {
+		return nil, fmt.Errorf("%w: %q", errState, name)
 	} else if g != nil {
 		g.Workers = workers
 	} else {

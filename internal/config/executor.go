@@ -47,7 +47,7 @@ func (c *Config) ExecutorGroup(e *Executor) Group {
 	if of := c.Group(e.Group); of != nil {
 		g.Process = of.Process
 	}
-	g.Workers, g.Threads, g.Concurrency = e.Processes, 1, 1
+	g.Workers, g.Threads, g.Concurrency, g.State = e.Processes, 1, 1, false
 	g.Queue, g.QueueWait, g.BootTimeout = e.Queue+e.Processes, 0, e.BootTimeout
 	g.MaxRequests, g.MaxRequestsJitter = e.MaxTasks, 0
 	g.HangTimeout, g.SlowRequest = 0, 0 // to take long, with the GIL too, is what it is for; task_timeout bounds it

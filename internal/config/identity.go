@@ -109,6 +109,25 @@ func (r *resolver) checkIdentity() {
 		}
 	}
 	r.checkStateGroup()
+	r.checkStateFolder()
+}
+
+// checkStateFolder refuses to serve the keys.
+func (r *resolver) checkStateFolder() {
+	if r.Server.Phase == 0 {
+		return
+	}
+	for i := range r.Mounts {
+		m := &r.Mounts[i]
+		below, err := filepath.Rel(m.Static, r.Server.StateDir)
+		if m.Kind() != MountStatic || err != nil || below == ".." || strings.HasPrefix(below, "../") {
+			continue
+		}
+		hidden := slices.ContainsFunc(strings.Split(below, "/"), func(s string) bool { return len(s) > 1 && s[0] == '.' })
+		if !hidden || m.Hidden {
+			r.wrong("server.state_dir", "server.state_dir", r.Server.StateDir, "lies in the folder that the mount %s%s serves: anybody could fetch the keys of cookies from it", m.Host, m.Path)
+		}
+	}
 }
 
 func (r *resolver) checkStateGroup() {

@@ -70,6 +70,7 @@ var classes = map[string]Class{
 	"push.*":                   Restart,
 	"push.origins":             Live,
 	"group.*":                  Workers,
+	"group.state":              Restart,
 	"group.queue":              Live,
 	"group.queue_wait":         Live,
 	"app.*":                    Workers,
@@ -235,6 +236,11 @@ func (c *Config) Keep(old *Config) {
 	for _, f := range fieldsOf(a.Type()) {
 		if kindOf(f.typ) == kindTable {
 			keep(f.key, a.FieldByIndex(f.index), b.FieldByIndex(f.index))
+		}
+	}
+	for i := range c.Groups {
+		if g := old.Group(c.Groups[i].Name); g != nil {
+			c.Groups[i].State = g.State
 		}
 	}
 }

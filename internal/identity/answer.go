@@ -79,16 +79,15 @@ func isOurs(f *exchange.Field) bool {
 // answerSays logs in whom the application names in its answer, or out.
 func (v *visit) answerSays(name string) {
 	v.mu.Lock()
-	var changed change
 	var err error
 	if name == "" {
-		changed, err = v.logoutLocked()
+		err = v.logoutLocked()
 	} else {
-		_, changed, err = v.loginLocked(name, "")
+		_, err = v.loginLocked(name, "")
 	}
 	app, id := v.x.App, v.x.ID
 	v.mu.Unlock()
-	v.server.changes.add(changed)
+	v.server.registry.changes.tellAll()
 	if err != nil && !errors.Is(err, ErrStopping) {
 		v.server.opts.Log.Error("the user that an answer names in Guado-User is not logged in", "app", app, "request_id", id, "error", err)
 	}

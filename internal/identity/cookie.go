@@ -73,18 +73,21 @@ func (s *Server) find(x *exchange.Exchange) (out found) {
 		if n++; n > mostTokens {
 			break
 		}
+		if f := s.registry.recall(value); f.id != "" {
+			return f
+		}
 		t, ok := s.keys.verify(value)
 		if !ok {
 			continue
 		}
 		f := s.registry.find(t)
-		if f.id != "" && !f.stale {
-			f.old = t.old
+		if f.id != "" {
+			if !f.old {
+				s.registry.remember(f.id, f.version, value)
+			}
 			return f
 		}
-		if out.id == "" {
-			out = f
-		}
+		out.stale = out.stale || f.stale
 	}
 	return out
 }

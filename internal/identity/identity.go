@@ -19,6 +19,9 @@ var (
 	ErrOver = errors.New("the request is over")
 	// ErrHeadSent: the head of the answer has left, and with it the place of the cookie.
 	ErrHeadSent = errors.New("the head of the answer has left; a cookie can no longer be set")
+	// ErrUnderWay: the request came with the cookie of before a login or logout, which opens
+	// nothing any more, and the new one is on its way to the browser.
+	ErrUnderWay = errors.New("the browser is being logged in or out by another request; try again")
 	// ErrFull: all connections that may be remembered have open pages.
 	ErrFull = errors.New("as many connections as identity.max_connections allows have open pages")
 	// ErrUser: what should be the name of a user is none.
@@ -60,7 +63,6 @@ type Server struct {
 	keys     *keyring
 	registry registry
 	visits   visits
-	changes  changes
 	unlock   func()
 }
 
@@ -102,7 +104,6 @@ func New(o Options) (*Server, error) {
 		return nil, err
 	}
 	s := &Server{opts: o, names: namesOf(o.Cookie), keys: keys, unlock: unlock}
-	s.changes.tell = o.Changed
 	s.registry.init(&s.opts)
 	s.visits.init()
 	return s, nil
@@ -140,16 +141,16 @@ func (s *Server) Connections() []Connection { return s.registry.all() }
 // Users gives all who are logged in, those seen last first.
 func (s *Server) Users() []User { return s.registry.users() }
 
-// Known tells whose cookie an exchange brings that no step has looked at. ok is false
-// without one. With a cookie of before the last login or logout, which is good for some
-// seconds, user is empty as for a guest.
+// Known tells whose cookie an exchange brings that no step has looked at; ok is false
+// without one.
 func (s *Server) Known(x *exchange.Exchange) (connection, user string, ok bool) {
-	found := s.find(x)
-	if found.id == "" {
-		return "", "", false
-	}
-	return found.id, found.user, true
+	f := s.find(x)
+	return f.id, f.user, f.id != ""
 }
+
+// UnderWay says that an exchange which is not [Server.Known] brings the cookie of before a
+// login or logout that has just been: its browser will have the new one in a moment.
+func (s *Server) UnderWay(x *exchange.Exchange) bool { return s.find(x).stale }
 
 // Touch gives the connection of an exchange that no step has looked at, and makes one
 // when there is none. cookie, unless it is empty, goes into the answer.

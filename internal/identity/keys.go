@@ -42,8 +42,16 @@ type savedKey struct {
 
 // openFolder makes the state folder and takes it for this server alone.
 func openFolder(dir string) (unlock func(), err error) {
+	_, err = os.Stat(dir)
+	isNew := errors.Is(err, fs.ErrNotExist)
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("server.state_dir: %w", err)
+	}
+	if isNew {
+		// It may lie in the working copy of a project, and holds secrets.
+		if err := os.WriteFile(filepath.Join(dir, ".gitignore"), []byte("*\n"), 0o600); err != nil {
+			return nil, fmt.Errorf("server.state_dir: %w", err)
+		}
 	}
 	f, err := os.OpenFile(filepath.Join(dir, lockFile), os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {

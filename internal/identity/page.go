@@ -54,9 +54,9 @@ func (p *pageSources) named(x *exchange.Exchange) (page string, problem *exchang
 // agree takes one more answer. What is no id is none: the name may well be the
 // application's own, for something else.
 func agree(page, answer string) (string, *exchange.Problem) {
-	base, _, err := ParseID(answer)
+	base, _, _ := ParseID(answer)
 	switch {
-	case err != nil || base == page:
+	case base == "" || base == page: // empty: it is none
 		return page, nil
 	case page == "":
 		return base, nil

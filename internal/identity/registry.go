@@ -1,15 +1,18 @@
 package identity
 
 import (
+	"bytes"
 	"cmp"
+	"crypto/subtle"
 	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 )
 
-// grace is how long the token of before a login or logout is good for what a guest may:
-// for requests that were under way meanwhile, which must not get a connection of their own.
+// grace is how long the token of before a login or logout is remembered. It opens nothing
+// any more; but a request that was under way meanwhile must not get a connection of its
+// own, whose cookie would take the place of the new one in the browser.
 const grace = 10 * time.Second
 
 // connection is one browser of a user.
@@ -21,15 +24,17 @@ type connection struct {
 	// Guarded by registry.mu.
 	user, flag string
 	version    uint32    // of its token
+	token      []byte    // the newest, when it was made or believed since the start
 	rotated    time.Time // when it became this version
 }
 
 // registry is all connections.
 type registry struct {
-	opts  *Options
-	stale atomic.Uint64
+	opts    *Options
+	stale   atomic.Uint64
+	changes changes
 
-	mu     sync.RWMutex // guards the rest, and of each connection what says so; taken alone
+	mu     sync.RWMutex // guards the rest, and of each connection what says so
 	byID   map[string]*connection
 	logins map[string]int // connections by user
 	timer  *time.Timer    // nil: there is nothing to look for
@@ -38,54 +43,82 @@ type registry struct {
 }
 
 func (r *registry) init(o *Options) {
-	r.opts = o
+	r.opts, r.changes.tell = o, o.Changed
 	r.byID, r.logins = map[string]*connection{}, map[string]int{}
 }
 
 // found is what a request's token leads to; the zero found: nowhere.
 type found struct {
-	id, user string // user: "" for a token that is stale
+	id, user string
 	version  uint32
-	stale    bool // it is the token of before
+	stale    bool // it is the token of before a login or logout: nothing else is said
 	old      bool // it is signed with the key of before
+}
+
+// recall gives the connection whose newest token this is, if it was seen before: to compare
+// costs a tenth of a signature.
+func (r *registry) recall(value []byte) found {
+	n := len(value) - macLength - 1
+	if n < idLength {
+		return found{}
+	}
+	r.mu.RLock()
+	c := r.byID[string(value[n-idLength:n])]
+	if c == nil || subtle.ConstantTimeCompare(c.token, value) != 1 {
+		r.mu.RUnlock()
+		return found{}
+	}
+	out := found{id: c.id, user: c.user, version: c.version}
+	r.mu.RUnlock()
+	return r.inUse(c, out)
+}
+
+// remember is told of the newest token of a connection.
+func (r *registry) remember(id string, version uint32, token []byte) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if c := r.byID[id]; c != nil && c.version == version {
+		c.token = bytes.Clone(token)
+	}
+}
+
+// inUse gives what was found unless it was idle for too long.
+func (r *registry) inUse(c *connection, f found) found {
+	now := time.Now()
+	if r.overdue(c, f.user == "", now) && !r.opts.Live(c.id) {
+		return found{}
+	}
+	c.see(now)
+	return f
 }
 
 // find gives the connection of a token.
 func (r *registry) find(t token) found {
-	return r.look(t.connection, func(c *connection, now time.Time) (stale, ok bool) {
-		if t.version == c.version {
-			return false, true
-		}
-		r.stale.Add(1)
-		return true, t.version == c.version-1 && now.Sub(c.rotated) < grace
-	})
-}
-
-// carried gives the connection of a session.
-func (r *registry) carried(id string) found {
-	return r.look(id, func(*connection, time.Time) (stale, ok bool) { return false, true })
-}
-
-func (r *registry) look(id string, good func(c *connection, now time.Time) (stale, ok bool)) found {
-	now := time.Now()
 	r.mu.RLock()
-	c := r.byID[id]
+	c := r.byID[t.connection]
 	if c == nil {
 		r.mu.RUnlock()
 		return found{}
 	}
-	stale, ok := good(c, now)
-	out := found{id: c.id, version: c.version, stale: stale}
-	guest := c.user == ""
-	if !stale {
-		out.user = c.user
-	}
+	out, rotated := found{id: c.id, user: c.user, version: c.version, old: t.old}, c.rotated
 	r.mu.RUnlock()
-	if !ok || r.overdue(c, guest, now) && !r.opts.Live(id) {
+	if t.version != out.version {
+		r.stale.Add(1)
+		return found{stale: t.version == out.version-1 && time.Since(rotated) < grace}
+	}
+	return r.inUse(c, out)
+}
+
+// carried gives the connection of a session.
+func (r *registry) carried(id string) found {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	c := r.byID[id]
+	if c == nil {
 		return found{}
 	}
-	c.see(now)
-	return out
+	c.see(time.Now())
+	return found{id: c.id, user: c.user, version: c.version}
 }
 
 // see notes that the connection is in use, to the second: most requests write nothing
@@ -166,7 +199,9 @@ func (r *registry) change(id string, version uint32, user, flag string) (before 
 		r.count.Logouts++
 	}
 	c.version++
+	c.token = nil
 	c.rotated = time.Now()
+	r.changes.note(change{c.id, before, user})
 	return before, true, nil
 }
 
@@ -238,33 +273,34 @@ func (r *registry) makeRoom() error {
 	}
 	leave := max(1, r.opts.MaxConnections/64)
 	for _, guests := range []bool{true, false} {
-		list := r.pick(func(c *connection) bool { return (c.user == "") == guests })
-		slices.SortFunc(list, func(a, b *connection) int { return cmp.Compare(a.seen.Load(), b.seen.Load()) })
-		for _, c := range list {
-			if leave == 0 {
-				break
-			}
-			if r.opts.Live(c.id) {
-				continue
-			}
-			r.mu.Lock()
-			if r.byID[c.id] == c && (c.user == "") == guests {
-				r.removeLocked(c)
-				r.count.Evicted++
-				leave--
-			}
-			r.mu.Unlock()
-		}
-		if leave == 0 || guests && leave < r.opts.MaxConnections/64 {
+		if r.evict(guests, leave) > 0 {
 			return nil
 		}
 	}
-	r.mu.RLock()
-	defer r.mu.RUnlock()
-	if len(r.byID) >= r.opts.MaxConnections {
-		return ErrFull
+	return ErrFull
+}
+
+// evict forgets some of the guests, or of the others, that were idle longest and have no
+// pages, and tells how many.
+func (r *registry) evict(guests bool, most int) (gone int) {
+	list := r.pick(func(c *connection) bool { return (c.user == "") == guests })
+	slices.SortFunc(list, func(a, b *connection) int { return cmp.Compare(a.seen.Load(), b.seen.Load()) })
+	for _, c := range list {
+		if gone == most {
+			break
+		}
+		if r.opts.Live(c.id) {
+			continue
+		}
+		r.mu.Lock()
+		if r.byID[c.id] == c && (c.user == "") == guests {
+			r.removeLocked(c)
+			r.count.Evicted++
+			gone++
+		}
+		r.mu.Unlock()
 	}
-	return nil
+	return gone
 }
 
 // view is a connection as others see it.
@@ -281,20 +317,19 @@ func (r *registry) get(id string) (Connection, bool) {
 	return Connection{}, false
 }
 
-// seenBy is the connection as one may see it who came with this token: as a guest's, once
-// it has another.
-func (r *registry) seenBy(f found) (Connection, bool) {
+// seenBy is the connection for one who came with this token; [ErrUnderWay] once it has
+// another.
+func (r *registry) seenBy(f found) (c Connection, there bool, err error) {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
-	c := r.byID[f.id]
-	if c == nil {
-		return Connection{}, false
+	k := r.byID[f.id]
+	switch {
+	case k == nil:
+		return c, false, nil
+	case k.version != f.version:
+		return c, true, ErrUnderWay
 	}
-	v := c.view()
-	if f.stale || c.version != f.version {
-		v.User, v.Flag = "", ""
-	}
-	return v, true
+	return k.view(), true, nil
 }
 
 func (r *registry) all() []Connection {

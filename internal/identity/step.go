@@ -65,7 +65,7 @@ func (v *visit) recognize(x *exchange.Exchange) *exchange.Problem {
 	f := s.find(x)
 	v.mu.Lock()
 	v.conn = f
-	v.give = f.old && !f.stale
+	v.give = f.old
 	v.who.Connection, v.who.User = f.id, f.user
 	v.mu.Unlock()
 	if s.opts.UserHeader != "" || s.opts.UserCookie != "" {
@@ -88,10 +88,9 @@ func (v *visit) recognize(x *exchange.Exchange) *exchange.Problem {
 	return nil
 }
 
-// owns says whether the page is this connection's. One who came with a token of before has
-// none: they may be another's by now.
+// owns says whether the page is this connection's.
 func (v *visit) owns(page string) bool {
-	if v.conn.id == "" || v.conn.stale {
+	if v.conn.id == "" {
 		return false
 	}
 	owner, ok := v.server.opts.Owner(page)
@@ -115,8 +114,8 @@ func (v *visit) believe(x *exchange.Exchange) *exchange.Problem {
 	if name != "" && !isUser(name) {
 		return &exchange.Problem{Status: 400, Code: "bad_user", Err: ErrUser}
 	}
-	changed, err := v.become(name)
-	v.server.changes.add(changed)
+	err := v.become(name)
+	v.server.registry.changes.tellAll()
 	if err != nil {
 		return &exchange.Problem{Status: 503, Code: "stopping", Err: err}
 	}
@@ -138,20 +137,17 @@ func (v *visit) named(x *exchange.Exchange) (name string, said bool) {
 }
 
 // become makes the connection, if there is one, that of a user.
-func (v *visit) become(name string) (changed change, err error) {
+func (v *visit) become(name string) (err error) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	switch {
 	case name == "":
-		changed, err = v.logoutLocked()
-	case v.conn.id == "":
-	case v.conn.stale:
-		v.conn, v.who.Connection = found{}, ""
-	case v.conn.user != name:
-		_, changed, err = v.loginLocked(name, "")
+		err = v.logoutLocked()
+	case v.conn.id != "" && v.conn.user != name:
+		_, err = v.loginLocked(name, "")
 	}
 	v.who.User = name
-	return changed, err
+	return err
 }
 
 var (

@@ -142,10 +142,12 @@ func (h *Visit) Touch() (c Connection, err error) {
 }
 
 func (v *visit) touchLocked() (Connection, error) {
-	r := &v.server.registry
+	if v.conn.stale {
+		return Connection{}, ErrUnderWay
+	}
 	if v.conn.id != "" {
-		if c, ok := r.seenBy(v.conn); ok {
-			return c, nil
+		if c, there, err := v.server.registry.seenBy(v.conn); there {
+			return c, err
 		}
 		v.conn = found{}
 	}
@@ -168,27 +170,26 @@ func (v *visit) createLocked(user, flag string) (Connection, error) {
 // Login gives the connection to a user; it makes one when there is none. The answer sets
 // another cookie: that of before is no longer good.
 func (h *Visit) Login(user, flag string) (c Connection, err error) {
-	var changed change
 	err = h.with(func(v *visit) error {
-		c, changed, err = v.loginLocked(user, flag)
+		c, err = v.loginLocked(user, flag)
 		return err
 	})
-	h.server.changes.add(changed)
+	h.server.registry.changes.tellAll()
 	return c, err
 }
 
-func (v *visit) loginLocked(user, flag string) (Connection, change, error) {
+func (v *visit) loginLocked(user, flag string) (Connection, error) {
 	if !isUser(user) {
-		return Connection{}, change{}, fmt.Errorf("%w, not %.300q", ErrUser, user)
+		return Connection{}, fmt.Errorf("%w, not %.300q", ErrUser, user)
 	}
 	if v.sent {
-		return Connection{}, change{}, ErrHeadSent
+		return Connection{}, ErrHeadSent
 	}
 	r := &v.server.registry
-	if v.conn.id != "" && !v.conn.stale {
+	if v.conn.id != "" {
 		before, ok, err := r.change(v.conn.id, v.conn.version, user, flag)
 		if err != nil {
-			return Connection{}, change{}, err
+			return Connection{}, err
 		}
 		if ok {
 			if before != user {
@@ -197,38 +198,33 @@ func (v *visit) loginLocked(user, flag string) (Connection, change, error) {
 			}
 			v.conn.user = user
 			c, _ := r.get(v.conn.id)
-			return c, change{v.conn.id, before, user}, nil
+			return c, nil
 		}
 	}
-	// Whoever comes with a token of before must not touch what is another's by now.
-	c, err := v.createLocked(user, flag)
-	return c, change{}, err
+	// Who came with a token of before must not touch what is another's by now.
+	return v.createLocked(user, flag)
 }
 
 // Logout makes a guest of the connection's user. It is done also when the answer can no
 // longer set the cookie: the browser is unknown then.
 func (h *Visit) Logout() error {
-	var changed change
-	err := h.with(func(v *visit) (err error) {
-		changed, err = v.logoutLocked()
-		return err
-	})
-	h.server.changes.add(changed)
+	err := h.with((*visit).logoutLocked)
+	h.server.registry.changes.tellAll()
 	return err
 }
 
-func (v *visit) logoutLocked() (change, error) {
-	if v.conn.id == "" || v.conn.stale || v.conn.user == "" {
-		return change{}, nil
+func (v *visit) logoutLocked() error {
+	if v.conn.user == "" {
+		return nil
 	}
 	before, ok, err := v.server.registry.change(v.conn.id, v.conn.version, "", "")
 	if err != nil || !ok || before == "" {
-		return change{}, err
+		return err
 	}
 	v.conn.version++
 	v.conn.user = ""
 	v.give = !v.sent
-	return change{v.conn.id, before, ""}, nil
+	return nil
 }
 
 const longestUser = 255
@@ -244,40 +240,7 @@ func (v *visit) cookieLocked() exchange.Field {
 	if !v.give {
 		return exchange.Field{}
 	}
-	return v.server.setCookie(v.x, v.server.keys.sign(v.conn.id, v.conn.version))
-}
-
-// change is news for Options.Changed.
-type change struct{ connection, before, after string }
-
-// changes are told one after the other, without a lock: what came later is told later.
-type changes struct {
-	tell func(connection, before, after string)
-
-	mu      sync.Mutex // guards the rest
-	waiting []change
-	telling bool
-}
-
-// add tells of a change, or leaves that to who tells of another one right now.
-func (c *changes) add(n change) {
-	if n.before == n.after {
-		return
-	}
-	c.mu.Lock()
-	c.waiting = append(c.waiting, n)
-	if c.telling {
-		c.mu.Unlock()
-		return
-	}
-	c.telling = true
-	for len(c.waiting) > 0 {
-		next := c.waiting[0]
-		c.waiting = c.waiting[1:]
-		c.mu.Unlock()
-		c.tell(next.connection, next.before, next.after)
-		c.mu.Lock()
-	}
-	c.telling, c.waiting = false, nil
-	c.mu.Unlock()
+	token := v.server.keys.sign(v.conn.id, v.conn.version)
+	v.server.registry.remember(v.conn.id, v.conn.version, token)
+	return v.server.setCookie(v.x, token)
 }

@@ -1,0 +1,40 @@
+package identity
+
+import "sync"
+
+// change is news for Options.Changed.
+type change struct{ connection, before, after string }
+
+// changes are told one after the other, without a lock, in the order in which they were.
+type changes struct {
+	tell func(connection, before, after string)
+
+	mu      sync.Mutex // guards the rest
+	waiting []change
+	telling bool
+}
+
+// note keeps a change until it is told. The registry calls it when it makes the change.
+func (c *changes) note(n change) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.waiting = append(c.waiting, n)
+}
+
+// tellAll tells what waits, or leaves that to who does so right now.
+func (c *changes) tellAll() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.telling {
+		return
+	}
+	c.telling = true
+	for len(c.waiting) > 0 {
+		next := c.waiting[0]
+		c.waiting = c.waiting[1:]
+		c.mu.Unlock()
+		c.tell(next.connection, next.before, next.after)
+		c.mu.Lock()
+	}
+	c.telling, c.waiting = false, nil
+}
