@@ -88,6 +88,7 @@ type base struct {
 	pages      *pages.Pages      // nil: phase 0
 	hub        *push.Hub         // of the sessions of pages; nil likewise
 	push       *transport.Server // what carries them; nil likewise
+	topics     pageTopics
 	gate       *gate.Gate
 	websockets *websocket.Server
 	wsx        wsx.Hub

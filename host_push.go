@@ -21,6 +21,14 @@ const phasePush = 3
 // pushes reports whether the host knows pages.
 func (b *base) pushes() bool { return b.pages != nil }
 
+// pageTopics is what pages ask of events, and tell them. It is set before the server
+// serves; nil members ask nobody.
+type pageTopics struct {
+	of        func(page string) []string // to be saved with it
+	subscribe func(page, topic string)   // as it was before the start
+	ended     func(page string)
+}
+
 // openPages makes what a server has of push. All configurations have it in common.
 func (h *host) openPages() {
 	if h.config.Server.Phase < phasePush {
@@ -43,6 +51,11 @@ func (h *host) openPages() {
 		Observe: func(x *exchange.Exchange, o exchange.Outcome) {
 			if look := h.now().observer(); look != nil {
 				look(x, o)
+			}
+		},
+		Ended: func(page string) {
+			if h.topics.ended != nil {
+				h.topics.ended(page)
 			}
 		},
 		Settle: h.calls.Settle, NewID: identity.NewID, Log: h.log,
@@ -172,7 +185,7 @@ func (h *host) classApp(class, usual string) (app string, ok bool) {
 // user's; those of a user are nobody else's.
 func (h *host) userChanged(connection, before, after string) {
 	if before == "" {
-		h.pages.LoggedIn(connection, after)
+		h.pages.LoggedIn(connection, after, "")
 		return
 	}
 	h.pages.LoggedOut(connection)
@@ -183,7 +196,7 @@ func (h *host) restorePages() {
 	if !h.pushes() {
 		return
 	}
-	n, err := h.pages.Restore(h.config.Server.StateDir, nil)
+	n, err := h.pages.Restore(h.config.Server.StateDir, h.topics.subscribe)
 	if err != nil {
 		h.log.Error("pages of before", "error", err)
 	}
@@ -220,5 +233,5 @@ func (h *host) savePages() error {
 		return nil
 	}
 	defer h.pages.Close()
-	return h.pages.Save(h.config.Server.StateDir, nil)
+	return h.pages.Save(h.config.Server.StateDir, h.topics.of)
 }

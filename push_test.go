@@ -6,9 +6,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net"
 	"net/http"
 	"net/http/cookiejar"
+	"net/url"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -17,6 +21,7 @@ import (
 	"github.com/gobwas/ws/wsutil"
 
 	"github.com/guado-server/guado"
+	"github.com/guado-server/guado/test/harness"
 )
 
 // browser is a client with its cookies, of which each tab is a page.
@@ -207,21 +212,51 @@ func (t *tab) reply() any {
 	}
 }
 
-// pagesSite is a server with an application whose pages it knows.
-func pagesSite(t *testing.T, target string, change func(c *guado.Config)) *site {
+// pagesSite is a server with an application whose pages it knows. What it was told is in
+// dir, so that another one can go on where it stopped.
+func pagesSite(t *testing.T, dir, more string) *site {
 	t.Helper()
-	s, c := newSite(t, "")
-	c.Server.Phase = 3
-	c.Apps = append(c.Apps, app(t, guado.WSGI(target)))
-	if change != nil {
-		change(c)
+	s, _ := newSite(t, "")
+	load := func() (*guado.Config, error) { return guado.Load(filepath.Join(dir, "guado.toml")) }
+	configure(t, dir, more)
+	c, err := load()
+	if err != nil {
+		t.Fatal(err)
 	}
+	log, stdout := s.Log, s.Stdout
+	s.Server = guado.NewResolved(c)
+	s.Log, s.Stdout, s.Stderr, s.Load = log, stdout, stdout, load
 	s.run()
 	return s
 }
 
+func configure(t *testing.T, dir, more string) {
+	t.Helper()
+	write(t, dir, "guado.toml", fmt.Sprintf("[server]\nlisten = [\"127.0.0.1:0\"]\nphase = 3\nstate_dir = \"state\"\ncache_dir = \"cache\"\n"+
+		"[[app]]\nname = \"shop\"\ndir = %q\npython = %q\n%s", harness.Apps(), harness.Python(t, "newest"), more))
+}
+
+const flaskPages = "target = \"pages_flask:app\"\n"
+
+// awaitUnderWay waits until the application has this many requests.
+func (s *site) awaitUnderWay(n int) {
+	s.t.Helper()
+	for deadline := time.Now().Add(patience); ; time.Sleep(5 * time.Millisecond) {
+		for _, g := range s.Status().Groups {
+			for _, w := range g.Queue.Workers {
+				if w.WSGI+w.ASGI >= n {
+					return
+				}
+			}
+		}
+		if time.Now().After(deadline) {
+			s.t.Fatal("no request is under way")
+		}
+	}
+}
+
 func TestAPageAsksAnUnchangedApplicationOverItsSocket(t *testing.T) {
-	s := pagesSite(t, "pages_flask:app", nil)
+	s := pagesSite(t, t.TempDir(), flaskPages)
 	b := s.browser()
 	tab := b.tab(`{"path":"/whoami"}`)
 	who, is := tab.ask(`{"x":[1]}`, "").(map[string]any)
@@ -245,5 +280,143 @@ func TestAPageAsksAnUnchangedApplicationOverItsSocket(t *testing.T) {
 	}
 	if got := tab.ask(`{}`, "/none"); got != "http_404" {
 		t.Errorf("a path that there is not: %v", got)
+	}
+}
+
+func TestALoginKeepsThePagesOfAGuestAndALogoutEndsThem(t *testing.T) {
+	s := pagesSite(t, t.TempDir(), flaskPages+"[[mount]]\napp = \"shop\"\nidentity = true\n")
+	b := s.browser()
+	two := b.tab(`{"path":"/whoami"}`)
+	before := two.ask("{}", "").(map[string]any)
+	if before["user"] != "" {
+		t.Fatalf("a guest is %v", before)
+	}
+	if status, text := b.post("/login", `{"user":"anna"}`); status != 200 || text != "in" {
+		t.Fatalf("login: %d %s", status, text)
+	}
+	// The tab comes back by itself, with the cookie that the browser has now.
+	if f := two.numbered(); f["close"] != 3008.0 {
+		t.Fatalf("the tab after the login: %v", f)
+	}
+	if h := two.dial(); h["resumed"] != true {
+		t.Errorf("hello after the login: %v", h)
+	}
+	after := two.ask("{}", "").(map[string]any)
+	if after["user"] != "anna" || after["connection"] != before["connection"] || after["page"] != two.page {
+		t.Errorf("after the login the application sees %v, before it saw %v", after, before)
+	}
+	if status, text := b.post("/logout", "{}"); status != 200 || text != "out" {
+		t.Fatalf("logout: %d %s", status, text)
+	}
+	if f := two.numbered(); f["close"] != 3504.0 {
+		t.Errorf("after the logout: %v", f)
+	}
+}
+
+func TestAPageOfAnotherBrowserIsUnknown(t *testing.T) {
+	s := pagesSite(t, t.TempDir(), flaskPages)
+	mine := s.browser().tab(`{"path":"/"}`)
+	other := &tab{browser: s.browser(), page: mine.page, client: "another"}
+	if f := other.dial(); f["close"] != 3502.0 {
+		t.Errorf("the page of another browser: %v", f)
+	}
+	if status, text := other.post("/_guado/page", `{"path":"/"}`, "Origin: http://elsewhere.example"); status != 403 || !strings.Contains(text, "origin_not_allowed") {
+		t.Errorf("a page of another site: %d %s", status, text)
+	}
+}
+
+func TestARequestOverTheSocketIsLostWithItsWorkerAndThePageGoesOn(t *testing.T) {
+	s := pagesSite(t, t.TempDir(), flaskPages)
+	tab := s.browser().tab(`{"path":"/"}`)
+	if got := tab.ask("{}", "/die"); got != "lost" {
+		t.Errorf("the worker died: %v", got)
+	}
+	if got := tab.ask("{}", "/count"); got != 1.0 {
+		t.Errorf("the next request: %v", got)
+	}
+}
+
+func TestAGracefulStopAndAStartLoseNothingOfASession(t *testing.T) {
+	dir := t.TempDir()
+	s := pagesSite(t, dir, flaskPages)
+	tab := s.browser().tab(`{"path":"/"}`)
+	if got := tab.ask("{}", "/count"); got != 1.0 {
+		t.Fatalf("count: %v", got)
+	}
+	// This one is under way when the stop begins, which waits for it.
+	tab.sent++
+	release := filepath.Join(dir, "release")
+	tab.write(fmt.Sprintf(`{"c":%d,"to":"/wait","q":{"file":%q}}`, tab.sent, release))
+	s.awaitUnderWay(1)
+	s.stop()
+	if f := tab.next(); f["t"] != "window" {
+		t.Errorf("before the stop the client is told %v", f)
+	}
+	if f := tab.next(); f["close"] != 3000.0 {
+		t.Errorf("at the stop the client is told %v", f)
+	}
+	write(t, dir, "release", "")
+	if err := s.end(); err != nil {
+		t.Fatal(err)
+	}
+	again := pagesSite(t, dir, flaskPages)
+	tab.goTo(again)
+	if h := tab.dial(); h["resumed"] != true {
+		t.Errorf("hello after the start: %v", h)
+	}
+	if got := tab.reply(); got != "waited" {
+		t.Errorf("the request that was under way: %v", got)
+	}
+	if got := tab.ask("{}", "/count"); got != 2.0 {
+		t.Errorf("count after the start: %v", got)
+	}
+	if _, err := os.Stat(filepath.Join(dir, "state", "push")); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("the file of sessions is still there: %v", err)
+	}
+}
+
+// goTo makes the browser speak to another server as if it were the same.
+func (t *tab) goTo(s *site) {
+	before, err := url.Parse(t.s.url)
+	if err != nil {
+		t.s.t.Fatal(err)
+	}
+	now, err := url.Parse(s.url)
+	if err != nil {
+		t.s.t.Fatal(err)
+	}
+	t.browser.client.Jar.SetCookies(now, t.browser.client.Jar.Cookies(before))
+	t.s = s
+}
+
+func TestAReloadLeavesSessionsOpen(t *testing.T) {
+	dir := t.TempDir()
+	s := pagesSite(t, dir, flaskPages)
+	tab := s.browser().tab(`{"path":"/"}`)
+	if got := tab.ask("{}", "/count"); got != 1.0 {
+		t.Fatalf("count: %v", got)
+	}
+	for i, more := range []string{flaskPages + "threads = 3\n", flaskPages + "threads = 3\n[push]\norigins = [\"https://example.org\"]\n"} {
+		configure(t, dir, more)
+		if done, err := s.Reload(t.Context()); err != nil || len(done.Changes) == 0 {
+			t.Fatalf("%+v %v", done, err)
+		}
+		if got := tab.ask("{}", "/count"); got != float64(i+2) {
+			t.Errorf("count after the reload, over the same socket: %v", got)
+		}
+	}
+	if status, _ := tab.post("/_guado/page", `{"path":"/"}`, "Origin: https://example.org"); status != 200 {
+		t.Errorf("an origin that was added: %d", status)
+	}
+}
+
+func TestInPhase0ThereIsNothingOfPages(t *testing.T) {
+	s, c := newSite(t, "")
+	c.Apps = append(c.Apps, app(t, guado.WSGI("pages_flask:app")))
+	s.run()
+	for _, path := range []string{"/_guado/page", "/_guado/push", "/_guado/client.js"} {
+		if status, _ := s.browser().post(path, `{"path":"/"}`); status != 404 {
+			t.Errorf("%s: %d", path, status)
+		}
 	}
 }

@@ -28,6 +28,7 @@ type saved struct {
 // waiting is a message that was taken and had not reached the application.
 type waiting struct {
 	To   string          `json:"to,omitempty"`
+	User string          `json:"user,omitempty"` // who sent it
 	Data json.RawMessage `json:"data"`
 }
 
@@ -116,7 +117,7 @@ func (pg *page) save() saved {
 			// Requests are answered as lost, and what the host itself wants done it will
 			// want again.
 			if j.ref.ID != 0 && !j.reply {
-				v.Waiting = append(v.Waiting, waiting{j.to, j.data})
+				v.Waiting = append(v.Waiting, waiting{j.to, j.user, j.data})
 			}
 		}
 	}
@@ -156,7 +157,7 @@ func (p *Pages) Restore(dir string, subscribe func(page, topic string)) (int, er
 // again puts a message back into its line.
 func (pg *page) again(i int, m waiting) {
 	// A number that no message has: nobody cancels or answers it.
-	j := &job{ref: push.Ref{ID: ^uint64(i)}, to: m.To, data: m.Data}
+	j := &job{ref: push.Ref{ID: ^uint64(i)}, to: m.To, user: m.User, data: m.Data}
 	if m.To == "" && pg.class != "" {
 		j.do = &turn{do: doMessage, data: m.Data}
 		pg.add(&pg.mailbox, 1, j)

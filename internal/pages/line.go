@@ -20,6 +20,7 @@ type job struct {
 	ref    push.Ref        // of the client's message; zero: it is the host's own
 	do     *turn           // a turn of a handler; nil: a request
 	to     string          // of a request
+	user   string          // of the client, when the message came
 	data   []byte          // of the message
 	reply  bool            // somebody waits for what comes of it
 	done   func(o outcome) // hears what came of it; nil: nobody does

@@ -83,7 +83,7 @@ func (p *Pages) Message(s *push.Session, m push.Message) error {
 	if pg == nil {
 		return &push.ReplyError{Code: push.ReplyFailed, Message: "the page is not there yet"}
 	}
-	j := &job{ref: m.Ref, data: m.Data, reply: m.Request, to: m.To}
+	j := &job{ref: m.Ref, data: m.Data, reply: m.Request, to: m.To, user: s.Owner().User}
 	at, width := &pg.mailbox, 1
 	switch {
 	case m.To == "" && pg.class != "":

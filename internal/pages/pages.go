@@ -222,12 +222,16 @@ func (p *Pages) End(page string) bool {
 	return true
 }
 
-// LoggedIn gives the pages of a connection to another user. Their clients come back at
-// once, with the cookies that they have now.
-func (p *Pages) LoggedIn(connection, user string) {
+// LoggedIn gives the pages of a connection to another user. Their clients must come back
+// with the new cookie: who is connected may be somebody else, who has planted the old one.
+// But a page whose own request was the login is connected to who has logged in, and needs
+// the reply to get the cookie.
+func (p *Pages) LoggedIn(connection, user, by string) {
 	for _, s := range p.hub.Connection(connection) {
 		p.hub.Relabel(s, push.Owner{User: user, Connection: connection})
-		s.Detach(push.CodeStale)
+		if s.Page() != by {
+			s.Detach(push.CodeLogin)
+		}
 	}
 }
 

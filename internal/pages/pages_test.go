@@ -505,8 +505,8 @@ func TestALoginKeepsTheSessionAndALogoutEndsIt(t *testing.T) {
 	r := start(t, nil)
 	page, _ := r.open("id=a", `{"path":"/"}`)
 	c := r.connect(page, "id=a; session=guest")
-	r.pages.LoggedIn("a", "anna")
-	if f := c.next(); f["close"] == nil || f["close"].(float64) >= 3500 {
+	r.pages.LoggedIn("a", "anna", "")
+	if f := c.next(); f["close"] != float64(push.CodeLogin) {
 		t.Fatalf("after a login: %v", f)
 	}
 	if h := c.dial("id=a; session=anna"); h["resumed"] != true {

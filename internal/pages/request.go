@@ -95,6 +95,9 @@ func (pg *page) send(j *job) answered {
 		return refused("bad_path", "a message goes to a path of the application")
 	}
 	owner := pg.session.Owner()
+	if owner.User != j.user {
+		return answered{outcome: outcome{err: errIdentity}}
+	}
 	pg.mu.Lock()
 	from := pg.from
 	pg.mu.Unlock()

@@ -232,6 +232,9 @@ func (pg *page) once(j *job) outcome {
 		return stopped()
 	}
 	owner := pg.session.Owner()
+	if j.ref.ID != 0 && owner.User != j.user {
+		return outcome{err: errIdentity}
+	}
 	text, err := json.Marshal(body{
 		Do: j.do.do, Page: pg.id, Class: pg.class, Args: pg.args, Opened: pg.hasOpened(),
 		User: owner.User, Connection: owner.Connection, Data: j.do.data, Topic: j.do.topic, Why: j.do.why,
@@ -251,6 +254,9 @@ func (pg *page) once(j *job) outcome {
 	p.opts.Settle(x.Worker) // what the handler pushed comes before what it returned
 	return ofTurn(&c.Collected)
 }
+
+// errIdentity is why a message is not handled as another user's than who sent it.
+var errIdentity = &push.ReplyError{Code: push.ReplyIdentity, Message: "the user has logged in or out meanwhile; nothing was done"}
 
 var errCancelled = &push.ReplyError{Code: push.ReplyFailed, Message: "cancelled"}
 

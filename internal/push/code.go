@@ -13,6 +13,7 @@ const (
 	CodeStale    Code = 3005
 	CodeBusy     Code = 3006
 	CodeMoved    Code = 3007
+	CodeLogin    Code = 3008
 
 	CodeProtocol  Code = 3500
 	CodeVersion   Code = 3501
@@ -32,7 +33,7 @@ const firstFinal = 3500
 // is held against it.
 var Codes = map[Code]string{
 	CodeRestart: "restart", CodeReplaced: "replaced", CodeSlow: "slow", CodeSilent: "silent",
-	CodeHello: "hello_timeout", CodeStale: "stale", CodeBusy: "busy", CodeMoved: "moved",
+	CodeHello: "hello_timeout", CodeStale: "stale", CodeBusy: "busy", CodeMoved: "moved", CodeLogin: "login",
 	CodeProtocol: "protocol", CodeVersion: "version", CodeGone: "gone", CodeDuplicate: "duplicate",
 	CodeIdentity: "identity", CodeTooBig: "too_big", CodeEvicted: "evicted", CodeEnded: "ended",
 	CodeRefused: "refused",

@@ -136,10 +136,11 @@ func (e *ReplyError) Error() string { return e.Code + ": " + e.Message }
 
 // Codes of ReplyError that the host itself uses.
 const (
-	ReplyBusy    = "busy"    // too much waits already; nothing was done
-	ReplyFailed  = "failed"  // the application failed
-	ReplyLost    = "lost"    // whoever had it is gone: it may have been done, or not
-	ReplyUnknown = "unknown" // it was done or refused before, and the reply is no longer kept
+	ReplyBusy     = "busy"     // too much waits already; nothing was done
+	ReplyFailed   = "failed"   // the application failed
+	ReplyLost     = "lost"     // whoever had it is gone: it may have been done, or not
+	ReplyUnknown  = "unknown"  // it was done or refused before, and the reply is no longer kept
+	ReplyIdentity = "identity" // its user has logged in or out before it began; nothing was done
 )
 
 // Errors of this package.

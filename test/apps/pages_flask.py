@@ -1,22 +1,21 @@
 """A WSGI application that knows nothing of sockets: its pages ask it over theirs."""
 
 import os
-import threading
+import time
 
-from flask import Flask, jsonify, request, session
+from flask import Flask, Response, jsonify, request, session
 
 app = Flask(__name__)
 app.secret_key = "for tests"
-gate = threading.Event()
 
 
 @app.get("/")
-def index():
+def index() -> str:
     return "hello"
 
 
 @app.post("/whoami")
-def whoami():
+def whoami() -> Response:
     return jsonify(
         body=request.get_json(),
         message=request.headers.get("Guado-Message"),
@@ -30,33 +29,31 @@ def whoami():
 
 
 @app.post("/count")
-def count():
+def count() -> Response:
     session["visits"] = session.get("visits", 0) + 1
     return jsonify(session["visits"])
 
 
 @app.post("/login")
-def login():
+def login() -> tuple[str, dict[str, str]]:
     return "in", {"Guado-User": request.get_json(force=True)["user"]}
 
 
 @app.post("/logout")
-def logout():
+def logout() -> tuple[str, dict[str, str]]:
     return "out", {"Guado-User": ""}
 
 
 @app.post("/wait")
-def wait():
-    gate.wait(30)
+def wait() -> str:
+    """Waits until a file is there."""
+    path = request.get_json()["file"]
+    end = time.monotonic() + 60
+    while not os.path.exists(path) and time.monotonic() < end:
+        time.sleep(0.01)
     return "waited"
 
 
-@app.post("/open")
-def open_gate():
-    gate.set()
-    return "open"
-
-
 @app.post("/die")
-def die():
+def die() -> None:
     os._exit(9)

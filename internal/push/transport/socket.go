@@ -17,6 +17,7 @@ type socket struct {
 	wire       exchange.Socket
 	late       *time.Timer // no hello came; nil once one did
 	client     any         // see Options.Client; until the hello
+	stale      bool        // see Options.Stale
 
 	mu       sync.Mutex // guards the rest
 	attached *push.Attachment
@@ -41,7 +42,7 @@ func (s *Server) upgrade(x *exchange.Exchange) {
 		x.Fail(problem)
 		return
 	}
-	k := &socket{server: s, connection: connection, id: x.ID, client: s.opts.Client(x)}
+	k := &socket{server: s, connection: connection, id: x.ID, client: s.opts.Client(x), stale: s.opts.Stale(x)}
 	wire, err := x.Upgrader.Upgrade(x, nil, k)
 	if err != nil {
 		if errors.As(err, &problem) {
@@ -77,6 +78,9 @@ func (k *socket) Message(text bool, p []byte) {
 func (k *socket) hello(p []byte) {
 	k.late.Stop()
 	hello, refusal := push.DecodeHello(p)
+	if refusal == nil && k.stale {
+		refusal = &push.Refusal{Code: push.CodeLogin, Err: errStale}
+	}
 	if refusal == nil {
 		var a *push.Attachment
 		if a, refusal = k.server.hub.Attach(hello, k.connection, k); refusal == nil {

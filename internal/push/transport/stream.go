@@ -91,7 +91,11 @@ func (s *Server) stream(x *exchange.Exchange, connection string, body []byte) {
 	defer s.forget(t)
 	hello, refusal := push.DecodeHello(body)
 	var a *push.Attachment
-	if refusal == nil {
+	switch {
+	case refusal != nil:
+	case s.opts.Stale(x):
+		refusal = &push.Refusal{Code: push.CodeLogin, Err: errStale}
+	default:
 		a, refusal = s.hub.Attach(hello, connection, t)
 	}
 	if refusal != nil {

@@ -25,6 +25,9 @@ type Options struct {
 	// Connection tells whose the client is, by its cookie: the id of its connection. The
 	// pages of others do not exist for it. A problem refuses it.
 	Connection func(x *exchange.Exchange) (string, *exchange.Problem)
+	// Stale reports whether the client's cookie is one of before a login, whose successor
+	// may still be on its way: it is told to come back. Nil: there are none.
+	Stale func(x *exchange.Exchange) bool
 	// AllowOrigin reports whether a page of this origin may speak here. Nil: pages of the
 	// very host that is asked. It is not asked about clients without an Origin field:
 	// they are no browsers.
@@ -53,6 +56,9 @@ type Server struct {
 func New(hub *push.Hub, o Options) *Server {
 	if o.AllowOrigin == nil {
 		o.AllowOrigin = sameHost
+	}
+	if o.Stale == nil {
+		o.Stale = func(*exchange.Exchange) bool { return false }
 	}
 	if o.Client == nil || o.Met == nil {
 		o.Client = func(*exchange.Exchange) any { return nil }
@@ -103,6 +109,8 @@ func (s *Server) Serve(x *exchange.Exchange) {
 	s.batch(x, connection, body)
 }
 
+var errStale = errors.New("the cookie is one of before a login")
+
 // mostBatch is how many bytes of frames one POST may bring beside one largest message.
 const mostBatch = 256 << 10
 
@@ -132,9 +140,12 @@ func (s *Server) batch(x *exchange.Exchange, connection string, body []byte) {
 	switch {
 	case refusal != nil:
 	case on.Token != "":
-		if refusal = s.hub.Knows(on.Page, connection); refusal == nil {
-			head.Fields = s.cookies(on)
+		// Who has the token may have them: his cookie may be the one that they replace.
+		if refusal = s.hub.Knows(on.Page, connection); refusal == nil || s.opts.Stale(x) {
+			refusal, head.Fields = nil, s.cookies(on)
 		}
+	case s.opts.Stale(x):
+		refusal = &push.Refusal{Code: push.CodeLogin, Err: errStale}
 	case on.Bye:
 		refusal = s.hub.Bye(on, connection)
 	default:
