@@ -58,6 +58,7 @@ type host struct {
 	groups  []*group
 	tasks   map[string]exchange.Handler // what runs the tasks of an executor
 	apps    map[string]exchange.Handler
+	turns   map[string]exchange.Handler // what calls the handlers of an application's pages
 	closers []io.Closer
 	road    *road
 	table   *route.Table     // of its mounts
@@ -118,7 +119,7 @@ type group struct {
 // newHost builds everything and opens the sockets; nothing is started yet.
 func newHost(ctx context.Context, s *Server) (h *host, err error) {
 	c := s.config
-	h = &host{config: c, apps: map[string]exchange.Handler{}, tasks: map[string]exchange.Handler{}, base: &base{
+	h = &host{config: c, apps: map[string]exchange.Handler{}, tasks: map[string]exchange.Handler{}, turns: map[string]exchange.Handler{}, base: &base{
 		server: s, instance: rand.Text(), started: time.Now(), journal: admin.NewJournal(), reloads: newReloads(), calls: calls.New(),
 	}}
 	h.current.Store(h)
@@ -244,6 +245,7 @@ func (h *host) newGroup(g *config.Group, in *runtime.Interpreter, cache *runtime
 			made.hello.Apps = append(made.hello.Apps, link.App{Name: a.Name, Target: a.Target, Kind: a.Kind, Factory: a.Factory, Lifespan: a.Lifespan, File: h.config.Described(i)})
 		}
 	}
+	h.addTurns(&made.hello)
 	h.callable(g, &made.hello)
 	transport := h.config.Server.Transport
 	if transport == "auto" {
@@ -267,12 +269,12 @@ func (h *host) addApps(g *group) {
 		return
 	}
 	for _, a := range g.hello.Apps {
-		app := g.pool.App(h.appOptions(a.Name))
-		if h.executes(g.config) {
-			h.tasks[a.Name] = app
-		} else {
-			h.apps[a.Name] = app
+		of, name := h.handlers(g, a)
+		o := h.appOptions(name)
+		if a.Pages != "" {
+			o = h.turnOptions(name)
 		}
+		of[name] = g.pool.App(o)
 	}
 }
 

@@ -111,7 +111,7 @@ func (h *host) become(ctx context.Context, c *Config) (*Reload, error) {
 	}
 	t.to = &host{
 		base: h.base, config: c, slots: h.slots,
-		apps: map[string]exchange.Handler{}, tasks: map[string]exchange.Handler{},
+		apps: map[string]exchange.Handler{}, tasks: map[string]exchange.Handler{}, turns: map[string]exchange.Handler{},
 	}
 	if err := t.run(ctx); err != nil {
 		t.undo()
@@ -271,11 +271,9 @@ func (t *transaction) choose(made *group, o supervise.Options) *group {
 		return made
 	}
 	for _, a := range made.hello.Apps {
-		if t.to.executes(made.config) {
-			t.to.tasks[a.Name] = t.from.tasks[a.Name]
-		} else {
-			t.to.apps[a.Name] = t.from.apps[a.Name]
-		}
+		of, name := t.to.handlers(made, a)
+		from, _ := t.from.handlers(made, a)
+		of[name] = from[name]
 	}
 	stays := &group{
 		config: made.config, interpreter: made.interpreter, hello: made.hello,
@@ -439,6 +437,11 @@ func (t *transaction) tune() {
 	for name, app := range h.apps {
 		if a, ok := app.(*pool.App); ok {
 			a.Tune(h.appOptions(name))
+		}
+	}
+	for name, turns := range h.turns {
+		if a, ok := turns.(*pool.App); ok {
+			a.Tune(h.turnOptions(name))
 		}
 	}
 	h.spool.Tune(spoolOptions(h.config))

@@ -21,6 +21,8 @@ type App struct {
 	// File says that a configuration file or a program describes the application: hints
 	// then name keys, not options of the command.
 	File bool `json:"file"`
+	// Pages names the application whose turns this one of ours runs; it has no target.
+	Pages string `json:"pages,omitempty"`
 }
 
 // Executor is an executor that the worker's applications may call.
@@ -50,6 +52,7 @@ type Hello struct {
 	ExitTimeout int64 `json:"exit_timeout"`
 
 	Executors []Executor `json:"executors,omitempty"`
+	Phase     int        `json:"phase,omitempty"` // from 3 on: users, connections and pages
 }
 
 // ReadyApp is an application as the worker found it.

@@ -13,6 +13,7 @@ type AppOptions struct {
 	Name      string
 	Timeout   time.Duration // to the head of the answer; 0: none
 	Spool     bool          // collect bodies before a thread is taken (WSGI)
+	Hidden    bool          // ours: nobody is shown it
 	RetrySafe bool          // send GET, HEAD, OPTIONS and TRACE once more though they had started
 }
 

@@ -43,7 +43,9 @@ func (p *Pool) Status() Status {
 	}
 	names := map[int32]string{int32(wsgi): "wsgi", int32(asgi): "asgi"}
 	for _, a := range p.apps {
-		st.Apps = append(st.Apps, AppStatus{Name: a.opts.Load().Name, Kind: names[a.kind.Load()]})
+		if o := a.opts.Load(); !o.Hidden {
+			st.Apps = append(st.Apps, AppStatus{Name: o.Name, Kind: names[a.kind.Load()]})
+		}
 	}
 	if p.unavailable != nil {
 		st.Problem = p.unavailable.Error()

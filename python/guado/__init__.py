@@ -1,9 +1,21 @@
 """Guado: one server for Python applications of both generations.
 
 Inside a worker this package comes from the server's binary and needs no installation.
+
+Users, connections and pages (from phase 3 on):
+
+* ``guado.page(id)``, ``guado.user(name)``, ``guado.connection()``, ``guado.broadcast(...)``:
+  push to them, log in and out (:mod:`guado.push`)
+* ``class Board(guado.Page)``, ``guado.new_page(Board)``: an object for every open page
+  (:mod:`guado.pages`)
+* ``guado.publish(topic, data)``, ``@guado.on(topic)``: events (:mod:`guado.events`)
+
+In every phase: ``guado.executor(name).submit(function, argument)`` (:mod:`guado.executors`).
 """
 
 from __future__ import annotations
+
+import os
 
 __version__ = "0.1.0"
 
@@ -12,6 +24,15 @@ if TYPE_CHECKING:
     from typing import Any
 
     from guado import _core
+    from guado.errors import (
+        HostError,
+        NoPage,
+        NoRequest,
+        PageError,
+        PhaseError,
+        TooLate,
+    )
+    from guado.events import Published, on, publish
     from guado.executors import (
         Executor,
         ExecutorError,
@@ -22,22 +43,93 @@ if TYPE_CHECKING:
         UnknownExecutor,
         executor,
     )
+    from guado.pages import Page, concurrent, new_page
+    from guado.push import (
+        Connection,
+        Delivered,
+        Delivery,
+        PageHandle,
+        User,
+        broadcast,
+        connection,
+        page,
+        user,
+    )
 
 __all__ = [
+    "Connection",
+    "Delivered",
+    "Delivery",
     "Executor",
     "ExecutorError",
+    "HostError",
+    "NoPage",
+    "NoRequest",
+    "Page",
+    "PageError",
+    "PageHandle",
+    "PhaseError",
     "ProcessDied",
+    "Published",
     "QueueFull",
     "RequestTimeout",
     "Task",
     "TaskTimeout",
+    "TooLate",
     "UnknownExecutor",
+    "User",
     "__version__",
+    "broadcast",
+    "concurrent",
+    "connection",
     "executor",
+    "new_page",
+    "on",
+    "page",
+    "publish",
+    "user",
 ]
 
-# Set by a worker at its boot: the link, and of each executor whether it is bypassed.
-_worker: tuple[_core.Link, dict[str, bool]] | None = None
+_MODULES = {
+    "errors": ("HostError", "NoPage", "NoRequest", "PageError", "PhaseError", "TooLate"),
+    "events": ("Published", "on", "publish"),
+    "executors": (
+        "Executor",
+        "ExecutorError",
+        "ProcessDied",
+        "QueueFull",
+        "Task",
+        "TaskTimeout",
+        "UnknownExecutor",
+        "executor",
+    ),
+    "pages": ("Page", "concurrent", "new_page"),
+    "push": (
+        "Connection",
+        "Delivered",
+        "Delivery",
+        "PageHandle",
+        "User",
+        "broadcast",
+        "connection",
+        "page",
+        "user",
+    ),
+}
+
+
+class _Worker:
+    """What a worker is told at its boot, for the parts that talk with the host."""
+
+    def __init__(self, link: _core.Link, executors: dict[str, bool], phase: int = 0) -> None:
+        self.link = link
+        self.executors = executors  # of each, whether it is bypassed
+        self.phase = phase
+        self.pid = os.getpid()  # a forked child has not the link
+
+
+_worker: _Worker | None = None  # set by a worker at its boot
+_importing = ""  # the application that it imports just now
 
 
 class RequestTimeout(BaseException):
@@ -54,8 +146,15 @@ class RequestTimeout(BaseException):
 
 def __getattr__(name: str) -> Any:
     """Loads what an application uses of the package when it does: most use nothing."""
-    if name in __all__:
-        from guado import executors
+    for module, names in _MODULES.items():
+        if name in names:
+            import importlib
 
-        return getattr(executors, name)
+            found = getattr(importlib.import_module(f"guado.{module}"), name)
+            globals()[name] = found
+            return found
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -9,27 +9,17 @@ imported: defined with ``def`` at the top of a module.
 
 from __future__ import annotations
 
-import asyncio
 import concurrent.futures
 import difflib
-import itertools
-import struct
 import threading
-import time
-from collections.abc import Callable, Generator
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import guado
-from guado import _tasks, _waits
-
-if TYPE_CHECKING:
-    from guado import _core
+from guado import _calls, _tasks
+from guado._futures import Future
 
 T = TypeVar("T")
-
-_EXECUTE = 1
-_CALL = struct.Struct("<HHI")
-_REPLY = struct.Struct("<HHI")
 
 
 class ExecutorError(Exception):
@@ -65,45 +55,12 @@ _ERRORS = {
 }
 
 
-class Task(concurrent.futures.Future[T]):
+class Task(Future[T]):
     """The result to come: a Future of concurrent.futures that can be awaited, too."""
-
-    # Takes it back; True when it was under way still.
-    _forget: Callable[[], bool] | None = None
-
-    def __await__(self) -> Generator[Any, None, T]:
-        return asyncio.wrap_future(self).__await__()
-
-    def result(self, timeout: float | None = None) -> T:
-        """As in concurrent.futures; the deadline of the request that waits ends the wait."""
-        self._wait(timeout)
-        return super().result(0)
-
-    def exception(self, timeout: float | None = None) -> BaseException | None:
-        """As in concurrent.futures; the deadline of the request that waits ends the wait."""
-        self._wait(timeout)
-        return super().exception(0)
-
-    def _wait(self, timeout: float | None) -> None:
-        end = None if timeout is None else time.monotonic() + timeout
-        with _waits.woken_by(self._wake), self._condition:
-            while not self.done():  # it may have been woken for another thread
-                left = None if end is None else end - time.monotonic()
-                if left is not None and left <= 0:
-                    return
-                self._condition.wait(left)
-
-    def _wake(self) -> None:
-        with self._condition:
-            self._condition.notify_all()
 
     def cancel(self) -> bool:
         """A task that waits is never run. One that runs goes on, and nobody hears of it."""
-        cancelled = super().cancel()
-        forget, self._forget = self._forget, None
-        if cancelled and forget is not None and forget():
-            self.set_running_or_notify_cancel()  # for wait() and as_completed()
-        return cancelled
+        return super().cancel()
 
 
 class Executor(concurrent.futures.Executor):
@@ -127,7 +84,8 @@ class Executor(concurrent.futures.Executor):
         if _here.bypassed(self.name):
             _here.run(self.name, task, data)
         else:
-            _here.calls().start(self.name, self.timeout, task, data)
+            milliseconds = _milliseconds(self.timeout)
+            _calls.shared().start(_calls.EXECUTE, self.name, data, task, settle, milliseconds)
         return task
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
@@ -148,59 +106,6 @@ def executor(name: str, *, timeout: float | None = None) -> Executor:
     return Executor(name, timeout)
 
 
-class _Calls:
-    """The calls of this process that wait for their replies."""
-
-    def __init__(self, link: _core.Link) -> None:
-        self.link = link
-        self.lock = threading.Lock()  # guards open
-        self.open: dict[int, Task[Any]] = {}
-        self.numbers = itertools.count(1)
-        threading.Thread(target=self.receive, name="guado-calls", daemon=True).start()
-
-    def start(self, name: str, timeout: float | None, task: Task[Any], data: bytes) -> None:
-        number = next(self.numbers) & 0xFFFFFFFF
-        words = name.encode()
-        head = _CALL.pack(_EXECUTE, len(words), _milliseconds(timeout))
-        with self.lock:
-            self.open[number] = task
-        task._forget = lambda: self.forget(number)
-        try:
-            self.link.call(number, head + words + data)
-        except BaseException:
-            with self.lock:
-                self.open.pop(number, None)
-            raise
-
-    def forget(self, number: int) -> bool:
-        with self.lock:
-            known = self.open.pop(number, None)
-        if known is not None:
-            self.link.call_cancel(number)
-        return known is not None
-
-    def receive(self) -> None:
-        """The thread that waits for replies."""
-        while True:
-            try:
-                number, reply = self.link.reply()
-            except OSError as error:  # the link is closed: the host is gone, or a test ends
-                self.fail(error)
-                return
-            with self.lock:
-                task = self.open.pop(number, None)
-            if task is not None:
-                settle(task, reply)
-
-    def fail(self, error: OSError) -> None:
-        with self.lock:
-            tasks = list(self.open.values())
-            self.open.clear()
-        for task in tasks:
-            if task.set_running_or_notify_cancel():
-                task.set_exception(ExecutorError(str(error), "link_closed"))
-
-
 def _milliseconds(timeout: float | None) -> int:
     if timeout is None:
         return 0
@@ -209,11 +114,8 @@ def _milliseconds(timeout: float | None) -> int:
     return min(max(1, round(timeout * 1000)), 0xFFFFFFFF)
 
 
-def settle(task: Task[Any], reply: bytes) -> None:
+def settle(task: Future[Any], status: int, code: str, data: bytes) -> None:
     """Gives a task what REPLY says."""
-    status, length, _ = _REPLY.unpack_from(reply)
-    code = reply[_REPLY.size : _REPLY.size + length].decode("utf-8", "replace")
-    data = reply[_REPLY.size + length :]
     if not task.set_running_or_notify_cancel():
         return
     if status == 200:
@@ -223,7 +125,7 @@ def settle(task: Task[Any], reply: bytes) -> None:
     task.set_exception(_ERRORS.get(code, ExecutorError)(text, code))
 
 
-def finish(task: Task[Any], data: bytes) -> None:
+def finish(task: Future[Any], data: bytes) -> None:
     """Gives a task what its function returned or raised."""
     try:
         result, error = _tasks.load_outcome(data)
@@ -242,23 +144,15 @@ class _Here:
 
     def __init__(self) -> None:
         self.lock = threading.Lock()  # guards all below
-        self.open_calls: _Calls | None = None
         self.threads: dict[str, concurrent.futures.ThreadPoolExecutor] = {}
 
     @property
     def known(self) -> dict[str, bool] | None:
         """Whether each executor is bypassed; None: this is no worker."""
-        return guado._worker[1] if guado._worker else None
+        return guado._worker.executors if guado._worker else None
 
     def bypassed(self, name: str) -> bool:
         return self.known is None or self.known.get(name, False)
-
-    def calls(self) -> _Calls:
-        with self.lock:
-            if self.open_calls is None:
-                assert guado._worker is not None  # bypassed otherwise
-                self.open_calls = _Calls(guado._worker[0])
-            return self.open_calls
 
     def run(self, name: str, task: Task[Any], data: bytes) -> None:
         """Runs a task in a thread of this process, by the code that the processes have."""

@@ -124,7 +124,8 @@ class FakeLink:
 @pytest.fixture
 def link(monkeypatch: pytest.MonkeyPatch) -> Any:
     fake = FakeLink()
-    monkeypatch.setattr(guado, "_worker", (fake, {"cpu": False, "here": True}))
+    worker = guado._Worker(fake, {"cpu": False, "here": True})  # type: ignore[arg-type]
+    monkeypatch.setattr(guado, "_worker", worker)
     monkeypatch.setattr(executors, "_here", executors._Here())
     yield fake
     fake.close()

@@ -90,10 +90,14 @@ def serve(link: _core.Link) -> None:
 
     hello = handshake.receive(link, HELLO_TIMEOUT)
     process.prepare(hello)
-    guado._worker = link, hello.executors
+    guado._worker = guado._Worker(link, hello.executors, hello.phase)
     loader.load(hello.apps)
     process.check_threading()
     process.after_import()
+    if hello.phase >= 3:
+        from guado.worker import pages
+
+        pages.prepare(hello)
     hello.context = contextvars.copy_context()
     ending = process.Ending(link, hello.exit_timeout)
     if link.draining() is None:  # else the host stopped while the application was imported

@@ -31,6 +31,7 @@ class App:
     factory: bool = False
     lifespan: str = "auto"
     file: bool = False  # it is described by a configuration file, not by options
+    pages: str = ""  # ours: it runs the turns of this application's pages (worker/pages.py)
     callable: Callable[..., Any] | None = None
 
     def spell(self, key: str, value: str = "") -> str:
@@ -60,6 +61,7 @@ class Hello:
     response_credit: int
     file_credit: int
     exit_timeout: float  # seconds for the end, once the grace of DRAIN is over
+    phase: int  # 0, or what is on of users, connections and pages
     executors: dict[str, bool]  # name: whether its tasks run in this process (bypass)
     # The base of every request's context: boot copies it after import.
     context: contextvars.Context = field(default_factory=contextvars.copy_context)
@@ -111,11 +113,12 @@ def _hello(link: _core.Link, h: dict[str, Any]) -> Hello:
         App(
             index=i,
             name=a["name"],
-            target=a["target"],
+            target=a.get("target") or "",
             kind=a.get("kind") or "auto",
             factory=bool(a.get("factory", False)),
             lifespan=a.get("lifespan") or "auto",
             file=bool(a.get("file", False)),
+            pages=a.get("pages") or "",
         )
         for i, a in enumerate(h["apps"])
     ]
@@ -134,6 +137,7 @@ def _hello(link: _core.Link, h: dict[str, Any]) -> Hello:
         response_credit=int(h["response_credit"]),
         file_credit=int(h["file_credit"]),
         exit_timeout=int(h["exit_timeout"]) / 1000,
+        phase=int(h.get("phase") or 0),
         executors={e["name"]: bool(e.get("bypass")) for e in h.get("executors") or ()},
     )
 

@@ -15,6 +15,7 @@ from collections.abc import Iterable, Sequence
 from types import ModuleType
 from typing import Any
 
+import guado
 from guado.worker import kinds
 from guado.worker.errors import BootFailed, format_exception, last_line
 from guado.worker.handshake import App
@@ -26,9 +27,13 @@ FACTORIES = ("create_app", "make_app")
 def load(apps: Sequence[App]) -> None:
     """Sets `callable` and `kind` of each; raises BootFailed for the first that fails."""
     for app in apps:
+        if app.pages:
+            continue  # ours (worker/pages.py)
+        guado._importing = app.name
         found = resolve(app)
         if app.factory:
             found = call_factory(app, found)
+        guado._importing = ""
         app.kind = kinds.kind_of(app, found)
         app.callable = found
 

@@ -1,0 +1,107 @@
+"""Asks the host itself: over the link of a worker, or over the push socket of a program.
+
+Before: push, pages, events. After: _calls (workers, executors), _http (programs, shells).
+Not here: what the verbs mean (protocol/link.md, section 12).
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import guado
+from guado import _calls
+from guado._futures import Future
+from guado.errors import HostError, NoPage, PhaseError, of_code
+
+T = TypeVar("T")
+
+_log = logging.getLogger("guado")
+
+
+class Reply(Future[T]):
+    """What the host will answer. An error that nobody has looked at is logged when the
+    reply is forgotten, but for NoPage: that a page has ended is no news to who pushes."""
+
+    _looked = False
+
+    def result(self, timeout: float | None = None) -> T:
+        self._looked = True
+        return super().result(timeout)
+
+    def exception(self, timeout: float | None = None) -> BaseException | None:
+        self._looked = True
+        return super().exception(timeout)
+
+    def __del__(self) -> None:
+        error = getattr(self, "_exception", None)
+        if error is not None and not self._looked and not isinstance(error, NoPage):
+            _log.error(
+                "asked of the host, and not done: %s (%s)", error, getattr(error, "code", "")
+            )
+
+
+def ask(
+    verb: str,
+    data: bytes,
+    reply: Reply[T],
+    convert: Callable[[Any], T],
+    milliseconds: int = 0,
+    waits: bool = False,
+) -> None:
+    """Sends `data`, a JSON object, and settles `reply` with what `convert` makes of the
+    answer. PhaseError, and HostError where there is no way to a host, are raised at once.
+    """
+
+    def settle(future: Future[Any], status: int, code: str, text: bytes) -> None:
+        if future.set_running_or_notify_cancel():
+            _settle(future, convert, status, code, text)
+
+    worker = guado._worker
+    if worker is None:
+        from guado import _http
+
+        _http.shared().start(verb, data, reply, settle, milliseconds, waits)
+        return
+    if worker.phase < 3:
+        raise PhaseError()
+    try:
+        _calls.shared().start(_calls.HOST, verb, data, reply, settle, milliseconds)
+    except _calls.Forked as error:
+        raise HostError(str(error), "forked") from None
+    except OSError as error:  # the link is closed
+        settle(reply, 0, "link_closed", str(error).encode())
+
+
+def _settle(
+    future: Future[Any], convert: Callable[[Any], Any], status: int, code: str, text: bytes
+) -> None:
+    if status != 200:
+        future.set_exception(of_code(code, text.decode("utf-8", "replace")))
+        return
+    try:
+        result = convert(json.loads(text))
+    except Exception as error:
+        future.set_exception(HostError(f"the host's answer cannot be read: {error!r}", "failed"))
+        return
+    future.set_result(result)
+
+
+def ask_now(verb: str, data: bytes) -> dict[str, Any]:
+    """Waits for the answer. The request's deadline ends the wait."""
+    reply: Reply[dict[str, Any]] = Reply()
+    ask(verb, data, reply, dict)
+    return reply.result()
+
+
+def nothing(_: Any) -> None:
+    """Converts the answer of a verb that has none."""
+
+
+def check() -> None:
+    """PhaseError in a worker whose server is not so far. A request is only known from phase
+    3 on: where it is missing before, that is the reason to tell."""
+    if guado._worker is not None and guado._worker.phase < 3:
+        raise PhaseError()
