@@ -41,7 +41,7 @@ func (h *host) openPages() {
 			Beat: c.Beat.Std(), Away: c.Away.Std(), Unclaimed: c.Unclaimed.Std(), NewPages: c.NewPages, UserPages: c.UserPages,
 			Window: c.Window.Std(), Rate: c.Rate, Calls: c.Calls, Replies: int(c.Replies.Bytes()), Log: h.log,
 		},
-		App:    func(app string) exchange.Handler { return h.now().apps[app+".pages"] },
+		App:    func(app string) exchange.Handler { return h.now().turns[app] },
 		Turns:  func() exchange.Handler { return h.gate },
 		Road:   func() exchange.Handler { return h.now().first },
 		Target: edge.SplitTarget,

@@ -129,7 +129,9 @@ def _steps(app: str, turn: dict[str, Any]) -> Generator[Step, Any, Any]:
         case "snapshot":
             return (yield page.on_snapshot)
         case "event":
-            on_event = page.on_event  # type: ignore[attr-defined]
+            on_event = getattr(page, "on_event", None)
+            if on_event is None:
+                raise PageError("no_handler", "this page hears no events")
             yield functools.partial(on_event, turn["topic"], turn.get("data"))
         case "close":
             try:
