@@ -21,7 +21,7 @@ type IdentityStatus = identity.Status
 type pageIndex struct {
 	owner   func(page string) (connection string, ok bool)
 	live    func(connection string) bool
-	changed func(connection, before, after string)
+	changed func(identity.Change)
 }
 
 // openIdentity begins to know clients, where the phase wants it. All configurations have it
@@ -42,9 +42,9 @@ func (h *host) openIdentity() (err error) {
 			return h.pageIndex.owner(page)
 		},
 		Live: func(connection string) bool { return h.pageIndex.live != nil && h.pageIndex.live(connection) },
-		Changed: func(connection, before, after string) {
+		Changed: func(c identity.Change) {
 			if h.pageIndex.changed != nil {
-				h.pageIndex.changed(connection, before, after)
+				h.pageIndex.changed(c)
 			}
 		},
 	}

@@ -62,7 +62,7 @@ func (h *host) openPages() {
 	})
 	h.hub = h.pages.Hub()
 	h.pageIndex = pageIndex{
-		owner: h.pages.Owner, changed: h.userChanged,
+		owner: h.pages.Owner, changed: func(c identity.Change) { h.userChanged(c.Connection, c.Before, c.After) },
 		live: func(connection string) bool { return h.hub.Has(connection) },
 	}
 	h.pageVerbs()

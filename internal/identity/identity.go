@@ -41,9 +41,9 @@ type Options struct {
 	// UserHeader or UserCookie is where a trusted proxy says who the user is.
 	UserHeader string
 	UserCookie string
-	// Changed is told when a connection got another user: before and after are names,
-	// empty for a guest. It is called without locks, one after the other.
-	Changed func(connection, before, after string)
+	// Changed is told when a connection got another user. It is called without locks, one
+	// change after the other.
+	Changed func(c Change)
 	// Owner tells whose a page is; nil: there are no pages.
 	Owner func(page string) (connection string, ok bool)
 	// Live tells whether a connection has pages, and so is in use; nil: there are none.
@@ -92,7 +92,7 @@ func New(o Options) (*Server, error) {
 		o.Live = func(string) bool { return false }
 	}
 	if o.Changed == nil {
-		o.Changed = func(string, string, string) {}
+		o.Changed = func(Change) {}
 	}
 	unlock, err := openFolder(o.Dir)
 	if err != nil {

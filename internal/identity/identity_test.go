@@ -183,7 +183,7 @@ func TestAnAnswerOfATrustedMountLogsInAndOut(t *testing.T) {
 
 func TestEachChangeOfTheUserIsTold(t *testing.T) {
 	var told []string
-	s := open(t, Options{Changed: func(c, before, after string) { told = append(told, c+":"+before+">"+after) }})
+	s := open(t, Options{Changed: func(c Change) { told = append(told, c.Connection+":"+c.Before+">"+c.After+c.Page) }})
 	b := newBrowser(t, s)
 	c := b.touches()
 	b.logsIn("ann")
@@ -402,7 +402,7 @@ func (failing) ReadAt([]byte, int64) (int, error) { return 0, io.ErrUnexpectedEO
 func TestATrustedProxySaysWhoTheUserIs(t *testing.T) {
 	for _, o := range []Options{{UserHeader: "X-Remote-User"}, {UserCookie: "sso"}} {
 		var told []string
-		o.Changed = func(_, before, after string) { told = append(told, before+">"+after) }
+		o.Changed = func(c Change) { told = append(told, c.Before+">"+c.After) }
 		s := open(t, o)
 		b := newBrowser(t, s)
 		proxy := true
@@ -484,12 +484,16 @@ func TestWhoAsksWithoutAStepIsKnownByTheCookie(t *testing.T) {
 
 // A message over the session of a page: its jar may be older than the cookie.
 func TestWhatASessionCarriesIsItsConnections(t *testing.T) {
-	s := open(t, Options{})
+	var told []Change
+	s := open(t, Options{Changed: func(c Change) { told = append(told, c) }})
 	b := newBrowser(t, s)
 	b.touches()
 	old := b.twin()
 	c := b.logsIn("ann")
-	old.change = func(x *exchange.Exchange) { x.Carried, x.Message = c.ID, true }
+	page := NewID()
+	old.change = func(x *exchange.Exchange) {
+		x.Carried, x.Message, x.GuadoPage = c.ID, true, []byte(page+"|p01")
+	}
 	old.visits(func(x *exchange.Exchange) {
 		if x.Who.Connection != c.ID || x.Who.User != "ann" || field(x.Fields, "guado-message") != "1" {
 			t.Errorf("%+v %q", x.Who, x.Fields)
@@ -499,6 +503,9 @@ func TestWhatASessionCarriesIsItsConnections(t *testing.T) {
 		}
 		answers(t, x)
 	})
+	if want := []Change{{c.ID, "", "ann", ""}, {c.ID, "ann", "bob", page}}; !slices.Equal(told, want) {
+		t.Errorf("told %+v, not %+v", told, want)
+	}
 	old.change = nil
 	if who := old.is(); who.User != "bob" || who.Connection != c.ID {
 		t.Errorf("the cookie of the answer: %+v", who)

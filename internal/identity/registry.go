@@ -173,14 +173,14 @@ func (r *registry) enterLocked(c *connection) {
 
 // change gives a connection to another user, and another version to its token. It does
 // neither when the one who asks came with a token that is no longer the newest.
-func (r *registry) change(id string, version uint32, user, flag string) (before string, ok bool, err error) {
+func (r *registry) change(f found, page, user, flag string) (before string, ok bool, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	c := r.byID[id]
+	c := r.byID[f.id]
 	switch {
 	case r.closed:
 		return "", false, ErrStopping
-	case c == nil || c.version != version:
+	case c == nil || c.version != f.version:
 		return "", false, nil
 	}
 	before = c.user
@@ -201,7 +201,7 @@ func (r *registry) change(id string, version uint32, user, flag string) (before 
 	c.version++
 	c.token = nil
 	c.rotated = time.Now()
-	r.changes.note(change{c.id, before, user})
+	r.changes.note(Change{c.id, before, user, page})
 	return before, true, nil
 }
 

@@ -156,13 +156,13 @@ func TestChangesAreToldInTheirOrder(t *testing.T) {
 	var s *Server
 	var mu sync.Mutex
 	last := map[string]string{}
-	s = open(t, Options{Changed: func(c, before, after string) {
+	s = open(t, Options{Changed: func(c Change) {
 		mu.Lock()
 		defer mu.Unlock()
-		if last[c] != before {
-			t.Errorf("%s: from %q to %q, but it was %q", c, before, after, last[c])
+		if last[c.Connection] != c.Before {
+			t.Errorf("%+v, but it was %q", c, last[c.Connection])
 		}
-		last[c] = after
+		last[c.Connection] = c.After
 	}})
 	b := newBrowser(t, s)
 	c := b.touches()

@@ -187,7 +187,7 @@ func (v *visit) loginLocked(user, flag string) (Connection, error) {
 	}
 	r := &v.server.registry
 	if v.conn.id != "" {
-		before, ok, err := r.change(v.conn.id, v.conn.version, user, flag)
+		before, ok, err := r.change(v.conn, v.carrier(), user, flag)
 		if err != nil {
 			return Connection{}, err
 		}
@@ -217,7 +217,7 @@ func (v *visit) logoutLocked() error {
 	if v.conn.user == "" {
 		return nil
 	}
-	before, ok, err := v.server.registry.change(v.conn.id, v.conn.version, "", "")
+	before, ok, err := v.server.registry.change(v.conn, v.carrier(), "", "")
 	if err != nil || !ok || before == "" {
 		return err
 	}
@@ -225,6 +225,15 @@ func (v *visit) logoutLocked() error {
 	v.conn.user = ""
 	v.give = !v.sent
 	return nil
+}
+
+// carrier is the page whose session carries the request, if one does.
+func (v *visit) carrier() string {
+	if !v.x.Message || v.x.Carried == "" {
+		return ""
+	}
+	base, _, _ := ParseID(string(v.x.GuadoPage)) // empty, if it is none
+	return base
 }
 
 const longestUser = 255
