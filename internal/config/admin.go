@@ -14,9 +14,13 @@ import (
 type Admin struct {
 	Socket string `toml:"socket" doc:"Unix socket of the admin interface (mode 0600), to which guado status, ps, logs, reload and their like speak. Empty: admin.sock in server.state_dir when that is set, else a name made from the place of this file in the default folder. \"off\": none."`
 
+	PushSocket string `toml:"push_socket" doc:"From phase 3 on: Unix socket on which programs push and publish, each with a token of its own that it finds in its environment (GUADO_PUSH, GUADO_PUSH_TOKEN). Empty: a name made from the place of this file, in $RUNTIME_DIRECTORY, else /run/guado for root and $XDG_RUNTIME_DIR/guado for other accounts, else in a folder of the account in /tmp. \"off\": none."`
+
 	// Derived is set when nothing names the socket: another host that is told the same
 	// then takes a name beside it, and one that cannot have any serves without.
 	Derived bool `toml:"-"`
+	// PushDerived is the same for the socket of programs.
+	PushDerived bool `toml:"-"`
 }
 
 // AdminOff is the socket of a host without admin interface.

@@ -38,6 +38,8 @@ type Config struct {
 
 	Executors []Executor `toml:"executor" doc:"A pool of processes that run functions for the workers: guado.executor(\"name\").submit(function, argument)."`
 
+	Events Events `toml:"events" doc:"Events that applications publish, from phase 3 on."`
+
 	// File is where it was read from; empty when it was made from flags or by a program.
 	File string `toml:"-"`
 	// Dir is what relative paths are relative to: the folder of File, else the working directory.

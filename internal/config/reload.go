@@ -69,6 +69,7 @@ var classes = map[string]Class{
 	"page.*":                   Live,
 	"push.*":                   Restart,
 	"push.origins":             Live,
+	"events.*":                 Live,
 	"group.*":                  Workers,
 	"group.state":              Restart,
 	"group.queue":              Live,

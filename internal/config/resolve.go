@@ -146,6 +146,7 @@ func (r *resolver) folders() {
 	place("server.cache_dir", &r.Server.CacheDir, "GUADO_CACHE_DIR", "XDG_CACHE_HOME", ".cache")
 	r.adminSocket(own)
 	r.stateFolder(own)
+	r.pushSocket()
 }
 
 // canMake reports whether a folder is there and can be written to, or could be made.
