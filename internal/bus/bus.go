@@ -33,6 +33,7 @@ type Bus struct {
 	ctx   context.Context
 	end   context.CancelFunc
 	count counters
+	busy  busy
 
 	mu     sync.RWMutex // guards the rest, and patterns and left of each subscriber; taken alone
 	root   node
@@ -61,7 +62,7 @@ func New(log *slog.Logger) *Bus {
 }
 
 // Publish gives an event to all who have subscribed its topic, each of them once, and
-// tells who took it. It waits for nobody but direct subscribers.
+// tells who took it. It waits for nobody.
 func (b *Bus) Publish(e *Event) (took []*Subscriber, err error) {
 	if err := CheckTopic(e.Topic); err != nil {
 		return nil, err
@@ -114,6 +115,50 @@ func (b *Bus) Offer(s *Subscriber, e *Event) bool {
 	b.mu.RUnlock()
 	defer b.wait.Done()
 	return s.take(e)
+}
+
+// Idle returns when nothing waits to be delivered, or ctx ends.
+func (b *Bus) Idle(ctx context.Context) error {
+	select {
+	case <-b.busy.over():
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// busy counts the subscribers who have something to do.
+type busy struct {
+	mu  sync.Mutex // guards the rest
+	n   int
+	end chan struct{} // closed when there is none
+}
+
+func (b *busy) add() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.n++; b.n == 1 {
+		b.end = make(chan struct{})
+	}
+}
+
+func (b *busy) done() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.n--; b.n == 0 {
+		close(b.end)
+	}
+}
+
+func (b *busy) over() <-chan struct{} {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.n > 0 {
+		return b.end
+	}
+	over := make(chan struct{})
+	close(over)
+	return over
 }
 
 // Close ends the bus: what waits is dropped, and deliveries under way are told to end and

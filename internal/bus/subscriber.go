@@ -27,11 +27,12 @@ type Options struct {
 	Queue    int    // events that may wait
 	Bytes    int    // and of their data
 	Overflow Overflow
-	// Deliver gets the events one after the other. It may take its time, unless the
-	// subscriber is direct; ctx ends with the bus. ErrGone makes the subscriber leave.
+	// Deliver gets the events one after the other, but for what Quick allows. It may take
+	// its time; ctx ends with the bus. ErrGone makes the subscriber leave.
 	Deliver func(ctx context.Context, e *Event) error
-	// Direct: there is no queue; Publish itself calls Deliver, which must not wait.
-	Direct bool
+	// Quick reports whether Deliver does not wait now: then, and while nothing is queued,
+	// Publish itself calls it, several at once if several publish. It may be nil.
+	Quick func() bool
 	// Closed is told, without waiting, when Overflow made it leave; it may be nil.
 	Closed func()
 	Value  any // of who joins
@@ -143,12 +144,11 @@ func (s *Subscriber) shutLocked() {
 	s.queue, s.bytes = nil, 0
 }
 
-// take delivers an event to a direct subscriber, or queues it, or does with it what
+// take delivers an event at once where that is quick, or queues it, or does with it what
 // Overflow says. Bus.wait counts the caller.
 func (s *Subscriber) take(e *Event) bool {
-	if s.Direct {
-		s.deliver(e)
-		return true
+	if s.Quick != nil && s.Quick() && s.idle() {
+		return s.deliver(e)
 	}
 	s.mu.Lock()
 	if s.shutDown {
@@ -170,6 +170,7 @@ func (s *Subscriber) take(e *Event) bool {
 	cut := s.shutDown
 	s.mu.Unlock()
 	if start {
+		s.bus.busy.add()
 		s.bus.wait.Go(s.run)
 	}
 	if tell {
@@ -183,6 +184,13 @@ func (s *Subscriber) take(e *Event) bool {
 		}
 	}
 	return took
+}
+
+// idle reports whether what is delivered now overtakes nothing.
+func (s *Subscriber) idle() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return !s.running && !s.shutDown
 }
 
 // fullLocked: one event that is larger than all that may wait goes alone.
@@ -225,6 +233,7 @@ func (s *Subscriber) popLocked() *Event {
 
 // run delivers what waits, and ends when nothing does.
 func (s *Subscriber) run() {
+	defer s.bus.busy.done()
 	for {
 		s.mu.Lock()
 		if len(s.queue) == 0 {
@@ -238,7 +247,7 @@ func (s *Subscriber) run() {
 	}
 }
 
-func (s *Subscriber) deliver(e *Event) {
+func (s *Subscriber) deliver(e *Event) bool {
 	err := s.Deliver(s.bus.ctx, e)
 	c := &s.bus.count
 	switch {
@@ -251,8 +260,11 @@ func (s *Subscriber) deliver(e *Event) {
 		s.Leave()
 	default:
 		c.failed.Add(1)
-		s.bus.log.Debug("an event was not taken", "subscriber", s.Name, "topic", e.Topic, "error", err.Error())
+		if s.bus.ctx.Err() == nil {
+			s.bus.log.Warn("an event was not taken", "subscriber", s.Name, "topic", e.Topic, "error", err.Error())
+		}
 	}
+	return err == nil
 }
 
 // SubscriberStatus is a subscriber, as operators see it.
