@@ -98,6 +98,8 @@ type base struct {
 	manager    *service.Manager // nil: none has started us
 	journal    *admin.Journal
 	admin      atomic.Pointer[admin.Server] // nil: none
+	window     atomic.Pointer[admin.Server] // of programs; nil: none
+	tokens     admin.Tokens                 // theirs
 	state      atomic.Value                 // State
 	end        func(cut bool)               // makes Run return
 }

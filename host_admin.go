@@ -117,7 +117,7 @@ func (h *host) actions() []admin.Action {
 		{Path: "groups/{name}/scale", Do: h.askScale},
 		{Path: "reload", Do: h.askReload},
 		{Path: "stop", Do: h.askStop},
-	}, append(h.gateActions(), h.workerActions()...)...)
+	}, slices.Concat(h.gateActions(), h.workerActions(), h.pushActions())...)
 }
 
 // keptOutput is how many of its last lines a program is shown with.

@@ -76,7 +76,7 @@ func programSpec(s *Server, c *Config, p *config.Program, one config.Program) (p
 			if err == nil {
 				env, err = withPackage(c, &one, s.Environ, env, s.Log, who)
 			}
-			return append(env, "GUADO_PROGRAM="+one.Name), err
+			return append(s.withToken(env, one.Name), "GUADO_PROGRAM="+one.Name), err
 		},
 		Child: who, After: one.After, Ready: ready, Autostart: one.Autostart, Once: one.Once, Overlap: program.Overlap(one.Overlap),
 		Restart: program.Policy(one.Policy()), ExitCodes: one.ExitCodes,

@@ -237,6 +237,7 @@ func (t *transaction) run(ctx context.Context) error {
 	traces()
 	t.retire(h.executors.Change(h.executorOptions()))
 	ended()
+	h.revoke()
 	return nil
 }
 

@@ -51,7 +51,7 @@ func (h *host) serve(ctx context.Context, s *Server) error {
 	var waiting context.Context
 	waiting, h.unhold = context.WithCancel(context.Background())
 	h.restorePages()
-	if err := errors.Join(h.listenMetrics(), h.openAdmin()); err != nil {
+	if err := errors.Join(h.listenMetrics(), h.openPrograms(), h.openAdmin()); err != nil {
 		return errors.Join(err, h.stop(s.cut))
 	}
 	failed := make(chan error, 1)
@@ -169,6 +169,7 @@ func (h *host) stop(cut context.Context) error {
 	h.executors.Wait()
 	h.calls.Wait()
 	h.programs.Stop(cut)
+	err = errors.Join(err, h.closePrograms())
 	// 4. Folders, idle upstream connections, the thread that started processes.
 	err = errors.Join(err, h.road.close(), h.reloads.closeRoads())
 	h.spawner.Close()

@@ -1,11 +1,15 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"os"
 	"os/exec"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -44,6 +48,7 @@ func (c *command) exec() *cobra.Command {
 				return err
 			}
 			p.Command = words
+			p.Env = c.withToken(cmd.Context(), cfg, name, p.Env)
 			log, _ := newLogger(c.err, &cfg.Server)
 			err = guado.Exec(cfg, p, c.environ, log)
 			switch {
@@ -103,6 +108,60 @@ func surroundings(cfg *config.Config, name string) (*config.Program, error) {
 	p := config.NewProgram(name)
 	p.Group, p.Dir, p.Python, p.Account = group, g.Dir, g.Python, g.Account
 	return &p, nil
+}
+
+// withToken adds what the command needs to push and publish, where the server runs and
+// does that. What is started by a program has that program's.
+func (c *command) withToken(ctx context.Context, cfg *config.Config, name string, env map[string]string) map[string]string {
+	env = maps.Clone(env)
+	if env == nil {
+		env = map[string]string{}
+	}
+	const socket, token = "GUADO_PUSH", "GUADO_PUSH_TOKEN"
+	for _, variable := range c.environ {
+		if name, value, _ := strings.Cut(variable, "="); name == socket || name == token {
+			env[name] = value
+		}
+	}
+	if env[socket] != "" || cfg.Server.Phase == 0 || cfg.Admin.Socket == config.AdminOff {
+		return env
+	}
+	ctx, end := context.WithTimeout(ctx, tokenPatience)
+	defer end()
+	answer, err := c.token(ctx, cfg.Admin.Socket, name)
+	if err != nil {
+		if code := (*failure)(nil); !errors.As(err, &code) || code.code != exitNoServer {
+			c.tell("guado: this command cannot push or publish: %s\n", err)
+		}
+		return env
+	}
+	env[socket], env[token] = answer.Socket, answer.Token
+	return env
+}
+
+// tokenPatience is how long a server may take that may not be well.
+const tokenPatience = 5 * time.Second
+
+// given is what a server gives a process, so that it can push and publish.
+type given struct {
+	Socket string `json:"socket"`
+	Token  string `json:"token"`
+}
+
+func (c *command) token(ctx context.Context, socket, name string) (out given, err error) {
+	path, err := alive(ctx, socket)
+	if err != nil {
+		return out, err
+	}
+	server, err := c.connect(ctx, &remote{socket: text{value: path}})
+	if err != nil {
+		return out, err
+	}
+	answer, err := server.post(ctx, "tokens", map[string]any{"name": name, "pid": os.Getpid()})
+	if err == nil {
+		err = server.read(answer, &out)
+	}
+	return out, err
 }
 
 func execNames(cfg *config.Config) []string {

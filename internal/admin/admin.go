@@ -30,8 +30,8 @@ type Action struct {
 	// Do may take its time: its context does not end when the client leaves, which
 	// must not break off a reload in the middle, but with the server.
 	Do func(context.Context, Call) (any, error)
-	// Brief actions come often, and end when their client leaves. Those that went well
-	// are logged for who looks closely.
+	// Brief actions come often, and end when their client leaves. They are logged for who
+	// looks closely, but for those that the host failed.
 	Brief bool
 	// Largest bounds the body, where the usual bound is too small.
 	Largest int64

@@ -187,11 +187,11 @@ func (s *Server) act(ctx context.Context, w http.ResponseWriter, q *http.Request
 		attrs = append(attrs, "program", holder)
 	}
 	level := slog.LevelInfo
-	if a.Brief {
-		level = slog.LevelDebug
-	}
 	if err != nil {
 		level, attrs = slog.LevelWarn, append(attrs, "error", err.Error())
+	}
+	if a.Brief && (err == nil || asRefusal(err).Status < http.StatusInternalServerError) {
+		level = slog.LevelDebug
 	}
 	s.options.Log.Log(q.Context(), level, "audit", attrs...)
 	s.tell(w, answer, err)

@@ -54,4 +54,5 @@ var hostOnly = map[string]bool{
 	"LISTEN_FDS": true, "LISTEN_PID": true, "LISTEN_FDNAMES": true,
 	"NOTIFY_SOCKET": true, "WATCHDOG_PID": true, "WATCHDOG_USEC": true,
 	"GUADO_LINK": true, "GUADO_PACKAGE": true,
+	"GUADO_PUSH": true, "GUADO_PUSH_TOKEN": true, // of a program that is a server itself
 }
