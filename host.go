@@ -21,6 +21,7 @@ import (
 	"github.com/guado-server/guado/internal/edge/compress"
 	"github.com/guado-server/guado/internal/edge/http2"
 	"github.com/guado-server/guado/internal/edge/lane"
+	"github.com/guado-server/guado/internal/events"
 	"github.com/guado-server/guado/internal/exchange"
 	"github.com/guado-server/guado/internal/executor"
 	"github.com/guado-server/guado/internal/gate"
@@ -98,6 +99,7 @@ type base struct {
 	manager    *service.Manager // nil: none has started us
 	journal    *admin.Journal
 	admin      atomic.Pointer[admin.Server] // nil: none
+	events     *events.Events               // nil in phase 0
 	window     atomic.Pointer[admin.Server] // of programs; nil: none
 	tokens     admin.Tokens                 // theirs
 	state      atomic.Value                 // State
@@ -133,6 +135,7 @@ func newHost(ctx context.Context, s *Server) (h *host, err error) {
 	defer func(h *host) { // as it is now: an error returns nil
 		if err != nil {
 			h.spawner.Close()
+			h.closeEvents()
 			h.dropPages()
 			_ = h.closeIdentity()
 			_ = closeAll(h.closers) // the first error is the one to tell
@@ -143,6 +146,7 @@ func newHost(ctx context.Context, s *Server) (h *host, err error) {
 		return nil, err
 	}
 	h.openPages()
+	h.openEvents()
 	h.stdout = supervise.NewLines(s.Stdout, func(source, line string) { h.journal.Line(source, "stdout", line) })
 	h.stderr = supervise.NewLines(s.Stderr, func(source, line string) { h.journal.Line(source, "stderr", line) })
 	if err := h.addGroups(ctx, func(g *group, _ supervise.Options) *group { return g }); err != nil {

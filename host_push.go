@@ -233,5 +233,6 @@ func (h *host) savePages() error {
 		return nil
 	}
 	defer h.pages.Close()
+	defer h.closeEvents()
 	return h.pages.Save(h.config.Server.StateDir, h.topics.of)
 }

@@ -238,6 +238,7 @@ func (t *transaction) run(ctx context.Context) error {
 	t.retire(h.executors.Change(h.executorOptions()))
 	ended()
 	h.revoke()
+	h.keepTopics()
 	return nil
 }
 

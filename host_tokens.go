@@ -139,7 +139,7 @@ func (h *host) pushActions() []admin.Action {
 	}
 }
 
-func (h *host) largestAsk() int64 { return 1<<20 + asksAbove }
+func (h *host) largestAsk() int64 { return h.config.Push.Message.Bytes() + asksAbove }
 
 // ask answers a verb for those who have no link.
 func (h *host) ask(verb string) func(context.Context, admin.Call) (any, error) {

@@ -131,6 +131,7 @@ func (h *host) stop(cut context.Context) error {
 	defer cancel()
 	// Before all else, so that nobody waits for what a pause holds.
 	h.gate.Stop()
+	h.endEvents(graceful)
 	h.detachPages(graceful)
 	h.endSockets()
 	// 1. No new connections; idle ones close; requests under way finish, and so does

@@ -31,6 +31,7 @@ type Status struct {
 	Mounts      []MountStatus    `json:"mounts"`
 	Executors   []ExecutorStatus `json:"executors,omitempty"`
 	Identity    *IdentityStatus  `json:"identity,omitempty"` // from phase 3 on
+	Events      *EventStatus     `json:"events,omitempty"`   // from phase 3 on
 	Gate        GateStatus       `json:"gate"`
 	Reloads     ReloadStatus     `json:"reloads"`
 }
@@ -80,6 +81,7 @@ func (h *host) status() Status {
 	}
 	st.Programs, st.Executors = h.programs.Status(0), h.executors.Status()
 	st.Identity = h.identityStatus()
+	st.Events = h.eventStatus()
 	st.Reloads = h.reloads.status()
 	return st
 }

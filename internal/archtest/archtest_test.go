@@ -60,7 +60,8 @@ var allowed = map[string][]string{
 	"internal/push/transport": {"internal/exchange", "internal/push"},
 	"internal/pages":          {"internal/exchange", "internal/push", "internal/statefile"},
 
-	"internal/bus": {}, // beside the road, as push is
+	"internal/bus":    {}, // beside the road, as push is
+	"internal/events": {"internal/bus", "internal/push"},
 
 	"internal/admin":         {},
 	"internal/guard":         {},
@@ -81,7 +82,7 @@ var allowed = map[string][]string{
 	"python":                 {},
 	"js":                     {},
 
-	"": {"internal/access", "internal/admin", "internal/address", "internal/basicauth", "internal/calls", "internal/canonical", "internal/gate",
+	"": {"internal/bus", "internal/events", "internal/access", "internal/admin", "internal/address", "internal/basicauth", "internal/calls", "internal/canonical", "internal/gate",
 		"internal/headers", "internal/limit", "internal/ratelimit", "internal/sendfile",
 		"internal/child", "internal/config", "internal/edge", "internal/edge/compress", "internal/edge/http2", "internal/edge/lane",
 		"internal/exchange", "internal/executor", "internal/gohandler", "internal/identity", "internal/link", "internal/observe", "internal/pages", "internal/pool", "internal/program", "internal/push", "internal/push/transport", "internal/redirect",

@@ -19,6 +19,7 @@ type State struct {
 	Executors   []Executor
 	Reload      *Reload // nil: there is no file to read again
 	WebSockets  WebSockets
+	Events      *Events // nil: there are none
 }
 
 // Group is a queue and its workers.
@@ -138,6 +139,7 @@ func (c *stateCollector) Describe(to chan<- *prometheus.Desc) {
 	} {
 		to <- d
 	}
+	describeEvents(to)
 }
 
 // Collect is of prometheus.Collector.
@@ -150,6 +152,7 @@ func (c *stateCollector) Collect(to chan<- prometheus.Metric) {
 	to <- gauge(spoolDesc, float64(st.SpoolMemory), "memory")
 	to <- gauge(spoolDesc, float64(st.SpoolDisk), "disk")
 	st.WebSockets.collect(to)
+	st.Events.collect(to)
 	for i := range st.Groups {
 		st.Groups[i].collect(to)
 	}

@@ -156,14 +156,15 @@ func (p *Pages) Ended(s *push.Session, why push.Code) {
 	}
 }
 
-// Listens reports whether the page's class has a handler of events.
+// Listens reports whether the page's class has a handler of events, or may have one: no
+// worker has said yet which classes there are.
 func (p *Pages) Listens(id string) bool {
 	pg := p.page(id)
 	if pg == nil || pg.class == "" {
 		return false
 	}
-	c, _ := p.class(pg.class)
-	return c.Events
+	c, known := p.class(pg.class)
+	return c.Events || !known
 }
 
 // Event runs the page's handler of events in its turn and waits for its end.
