@@ -125,7 +125,7 @@ func (h *host) askToken(_ context.Context, c admin.Call) (any, error) {
 // noPush is why a server does not push.
 func (h *host) noPush() error {
 	if h.config.Server.Phase == 0 {
-		return &admin.Refusal{Status: http.StatusConflict, Code: "phase_off", Message: "this server neither pushes nor publishes: that begins with server.phase = 3"}
+		return &admin.Refusal{Status: http.StatusConflict, Code: "phase", Message: "this server neither pushes nor publishes: that begins with server.phase = 3"}
 	}
 	return &admin.Refusal{Status: http.StatusConflict, Code: "no_push_socket", Message: "there is no socket of programs: admin.push_socket is \"off\", or there was no place for it"}
 }

@@ -35,7 +35,7 @@ type Bus struct {
 	count counters
 	busy  busy
 
-	mu     sync.RWMutex // guards the rest, and patterns and left of each subscriber; taken alone
+	mu     sync.RWMutex // guards the rest, and patterns and left of each subscriber; nothing is taken under it
 	root   node
 	all    subscribers
 	total  int // subscriptions

@@ -25,34 +25,30 @@ type Topic struct {
 	Topic string `json:"topic"`
 }
 
-// Declare takes note of the topics that a worker of a group has functions for. What one
-// declares adds to what it has declared before.
+// Declare takes note of the topics that a worker of a group has functions for, in place of
+// what it declared before.
 func (e *Events) Declare(worker uint64, group string, topics []Topic) error {
+	has := map[string][]string{}
 	for _, t := range topics {
 		if err := bus.CheckPattern(t.Topic); err != nil {
 			return fmt.Errorf("application %s: %w", t.App, err)
 		}
+		has[t.App] = append(has[t.App], t.Topic)
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	for _, t := range topics {
-		a := e.apps[t.App]
-		if a == nil {
-			var err error
-			if a, err = e.newAudience(t.App, group); err != nil {
+	for app := range has {
+		if e.apps[app] == nil {
+			if err := e.newAudience(app, group); err != nil {
 				return err
 			}
-		}
-		if !slices.Contains(a.topics[worker], t.Topic) {
-			a.topics[worker] = append(a.topics[worker], t.Topic)
 		}
 	}
 	for app, a := range e.apps {
 		if a.group != group {
 			continue
 		}
-		a.topics[worker] = append([]string{}, a.topics[worker]...) // also one that has none
-		a.last = nil
+		a.topics[worker], a.last = has[app], nil // also where it has none
 		if err := e.settle(app, a); err != nil {
 			return err
 		}
@@ -60,7 +56,7 @@ func (e *Events) Declare(worker uint64, group string, topics []Topic) error {
 	return nil
 }
 
-func (e *Events) newAudience(app, group string) (*audience, error) {
+func (e *Events) newAudience(app, group string) error {
 	limits := e.opts.Limits()
 	if limits.Overflow == bus.Cut { // an application does not end
 		limits.Overflow = bus.DropOldest
@@ -71,12 +67,10 @@ func (e *Events) newAudience(app, group string) (*audience, error) {
 			return e.opts.Pages.On(ctx, app, event.Topic, event.Data)
 		},
 	})
-	if err != nil {
-		return nil, err
+	if err == nil {
+		e.apps[app] = &audience{Subscriber: s, group: group, topics: map[uint64][]string{}}
 	}
-	a := &audience{Subscriber: s, group: group, topics: map[uint64][]string{}}
-	e.apps[app] = a
-	return a, nil
+	return err
 }
 
 // settle subscribes what the workers of an application have functions for, and nothing
