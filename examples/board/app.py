@@ -132,8 +132,9 @@ class Board(guado.Page):
         match data:
             case {"do": "point", "x": x, "y": y}:
                 guado.publish(topic(self.room), {"point": [clamp(x), clamp(y)], "by": self.me})
-            case {"do": "drag", "id": int(number), "x": x, "y": y}:
-                guado.publish(topic(self.room), {"drag": [number, clamp(x), clamp(y)], "by": self.me})
+            case {"do": "drag", "id": int(number), "x": x, "y": y, "rev": int(rev)}:
+                drag = [number, clamp(x), clamp(y), rev]
+                guado.publish(topic(self.room), {"drag": drag, "by": self.me})
             case {"do": "move", "id": int(number), "x": x, "y": y}:
                 store.change(self.room, number, {"x": clamp(x), "y": clamp(y)}, self.me)
             case {"do": "write", "id": int(number), "text": str(text)}:
