@@ -11,7 +11,7 @@ import re
 import sqlite3
 import threading
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import guado
 from flask import Flask, Response, abort, request
@@ -72,8 +72,9 @@ class Store:
         with self._lock, self._db:
             self._db.execute("BEGIN IMMEDIATE")
             what = {**what, "rev": self._next(room)}
+            columns = ", ".join(f"{key} = ?" for key in what)  # names of ours alone
             done = self._db.execute(
-                f"UPDATE notes SET {', '.join(f'{key} = ?' for key in what)} WHERE room = ? AND id = ?",
+                f"UPDATE notes SET {columns} WHERE room = ? AND id = ?",
                 (*what.values(), room, number),
             )
             if not done.rowcount:
@@ -92,7 +93,8 @@ class Store:
 
     def _next(self, room: str) -> int:
         found = self._db.execute(
-            "INSERT INTO rooms VALUES (?, 1) ON CONFLICT DO UPDATE SET rev = rev + 1 RETURNING rev", (room,)
+            "INSERT INTO rooms VALUES (?, 1) ON CONFLICT DO UPDATE SET rev = rev + 1 RETURNING rev",
+            (room,),
         )
         return int(found.fetchone()["rev"])
 
@@ -110,7 +112,7 @@ class Board(guado.Page):
     the browser as they are, because this class has no on_event."""
 
     # Who is here. It is as long-lived as this process: a new one hears it from the tabs.
-    people: dict[str, dict[str, Any]] = {}
+    people: ClassVar[dict[str, dict[str, Any]]] = {}
 
     def on_open(self, *, reopened: bool = False) -> None:
         """A tab has come, or this process has taken the place of one that died."""
@@ -142,7 +144,8 @@ class Board(guado.Page):
             case {"do": "paint", "id": int(number), "colour": colour} if colour in COLOURS:
                 store.change(self.room, number, {"colour": colour}, self.me)
             case {"do": "add", "x": x, "y": y, "colour": colour} if colour in COLOURS:
-                return store.add(self.room, {"x": clamp(x), "y": clamp(y), "colour": colour, "text": ""})
+                note = {"x": clamp(x), "y": clamp(y), "colour": colour, "text": ""}
+                return store.add(self.room, note)
             case {"do": "remove", "id": int(number)}:
                 store.remove(self.room, number)
             case {"do": "here"}:

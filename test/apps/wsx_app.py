@@ -16,6 +16,14 @@ _seen: list[str] = []
 _gates = {name: threading.Event() for name in ("one", "two")}
 
 
+TOLD = (
+    *("REQUEST_METHOD", "SCRIPT_NAME", "PATH_INFO", "QUERY_STRING", "CONTENT_TYPE"),
+    *("HTTP_COOKIE", "HTTP_ORIGIN", "HTTP_HOST", "REMOTE_ADDR", "wsgi.url_scheme"),
+    *("HTTP_GUADO_MESSAGE", "HTTP_GUADO_EXCHANGE"),
+    *("HTTP_SEC_WEBSOCKET_KEY", "HTTP_ACCEPT_ENCODING"),
+)
+
+
 def app(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
     """Answers by path, and tells what it was asked."""
     path = environ["PATH_INFO"]
@@ -23,11 +31,13 @@ def app(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[byt
     fields = [("Content-Type", "application/json")]
     status = "200 OK"
     if path == "/page":
-        fields = [("Content-Type", "text/xml"), ("X-GnrTime", "7"), ("X-Other", "no"), ("Set-Cookie", "a=b")]
+        fields = [("Content-Type", "text/xml"), ("X-GnrTime", "7")]
+        fields += [("X-Other", "no"), ("Set-Cookie", "a=b")]
         form = {k: v[0] for k, v in parse_qs(body.decode()).items()}
         if form.get("method") == "fail":
             status = "412 Precondition Failed"
-        answer = f"<GenRoBag><page>{form['page_id']}</page><value>{form.get('value')}</value></GenRoBag>"
+        answer = f"<page>{form['page_id']}</page><value>{form.get('value')}</value>"
+        answer = f"<GenRoBag>{answer}</GenRoBag>"
     elif path == "/wait":
         name = environ["QUERY_STRING"]
         _seen.append(f"began {name}")
@@ -57,8 +67,6 @@ def app(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[byt
     elif path == "/raise":
         raise ValueError("the secret reason")
     else:
-        keys = ("REQUEST_METHOD", "SCRIPT_NAME", "PATH_INFO", "QUERY_STRING", "CONTENT_TYPE", "HTTP_COOKIE", "HTTP_ORIGIN",
-                "HTTP_HOST", "REMOTE_ADDR", "HTTP_GUADO_MESSAGE", "HTTP_GUADO_EXCHANGE", "HTTP_SEC_WEBSOCKET_KEY", "wsgi.url_scheme", "HTTP_ACCEPT_ENCODING")
-        answer = json.dumps({k: environ.get(k) for k in keys} | {"body": body.decode()})
+        answer = json.dumps({k: environ.get(k) for k in TOLD} | {"body": body.decode()})
     start_response(status, fields)
     return [answer.encode()]
