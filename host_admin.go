@@ -97,6 +97,10 @@ func (h *host) readings() []admin.Reading {
 		{Path: "connections", Read: func(admin.Call) (any, error) {
 			return map[string]any{"connections": h.connections()}, nil
 		}},
+		{Path: "pages", Read: func(admin.Call) (any, error) {
+			return map[string]any{"pages": h.pageList()}, nil
+		}},
+		{Path: "pages/{page}", Read: h.pageStatus},
 		{Path: "mounts", Read: func(admin.Call) (any, error) {
 			return map[string]any{"mounts": h.mounts()}, nil
 		}},

@@ -211,6 +211,7 @@ func (h *host) figures() observe.State {
 		Slow: sockets.Slow, Silent: sockets.Silent, Refused: sockets.Refused,
 	}
 	st.Events = h.eventFigures()
+	st.Push = h.pushFigures()
 	for _, g := range h.groups {
 		st.Groups = append(st.Groups, groupFigures(g.config, g.pool.Status(), g.workers.Status()))
 	}

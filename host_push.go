@@ -62,7 +62,7 @@ func (h *host) openPages() {
 	})
 	h.hub = h.pages.Hub()
 	h.pageIndex = pageIndex{
-		owner: h.pages.Owner, changed: func(c identity.Change) { h.userChanged(c.Connection, c.Before, c.After) },
+		owner: h.pages.Owner, changed: h.userChanged,
 		live: func(connection string) bool { return h.hub.Has(connection) },
 	}
 	h.pageVerbs()
@@ -73,6 +73,7 @@ func (h *host) openPages() {
 			return connection, nil
 		},
 		AllowOrigin: func(origin string, x *exchange.Exchange) bool { return h.now().origins.Allows(origin, x) },
+		Stale:       h.identity.UnderWay,
 		Cookies:     h.pages.Cookies,
 		Client:      func(x *exchange.Exchange) any { return pages.FromExchange(x) },
 		Met:         func(s *push.Session, client any) { h.pages.Met(s, client.(pages.From)) },
@@ -116,6 +117,8 @@ func (h *host) touch(x *exchange.Exchange) (connection, user string, cookie exch
 	c, cookie, err := h.identity.Touch(x)
 	switch {
 	case errors.As(err, &problem):
+	case errors.Is(err, identity.ErrUnderWay):
+		problem = &exchange.Problem{Status: 409, Code: "login_under_way", Err: err}
 	case errors.Is(err, identity.ErrStopping):
 		problem = &exchange.Problem{Status: 503, Code: "stopping", RetryAfter: 1, Err: err}
 	case err != nil:
@@ -183,12 +186,12 @@ func (h *host) classApp(class, usual string) (app string, ok bool) {
 
 // userChanged is told when a connection logged in or out. A guest's pages become the
 // user's; those of a user are nobody else's.
-func (h *host) userChanged(connection, before, after string) {
-	if before == "" {
-		h.pages.LoggedIn(connection, after, "")
+func (h *host) userChanged(c identity.Change) {
+	if c.Before == "" {
+		h.pages.LoggedIn(c.Connection, c.After, c.Page)
 		return
 	}
-	h.pages.LoggedOut(connection)
+	h.pages.LoggedOut(c.Connection)
 }
 
 // restorePages takes back what a graceful stop has saved, before anybody can ask for it.

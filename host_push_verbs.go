@@ -144,7 +144,7 @@ func pageError(err error) error {
 		{pages.ErrNoPage, 404, "no_page"}, {push.ErrEnded, 404, "no_page"},
 		{pages.ErrTo, 400, "bad_call"}, {pages.ErrArgs, 400, "bad_call"}, {push.ErrNotJSON, 400, "bad_call"},
 		{push.ErrTooBig, 413, "too_big"}, {push.ErrStopping, 503, "stopping"}, {identity.ErrStopping, 503, "stopping"},
-		{identity.ErrOver, 404, "no_exchange"}, {identity.ErrHeadSent, 409, "head_sent"}, {identity.ErrFull, 503, "connections_full"},
+		{identity.ErrUnderWay, 409, "login_under_way"}, {identity.ErrOver, 404, "no_exchange"}, {identity.ErrHeadSent, 409, "head_sent"}, {identity.ErrFull, 503, "connections_full"},
 	} {
 		if errors.Is(err, known.is) {
 			return calls.Errorf(known.status, known.code, "%v", err)

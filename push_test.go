@@ -283,33 +283,95 @@ func TestAPageAsksAnUnchangedApplicationOverItsSocket(t *testing.T) {
 	}
 }
 
+const identityMount = "[[mount]]\napp = \"shop\"\nidentity = true\n"
+
 func TestALoginKeepsThePagesOfAGuestAndALogoutEndsThem(t *testing.T) {
-	s := pagesSite(t, t.TempDir(), flaskPages+"[[mount]]\napp = \"shop\"\nidentity = true\n")
-	b := s.browser()
-	two := b.tab(`{"path":"/whoami"}`)
-	before := two.ask("{}", "").(map[string]any)
-	if before["user"] != "" {
-		t.Fatalf("a guest is %v", before)
+	s := pagesSite(t, t.TempDir(), flaskPages+identityMount)
+	for name, login := range map[string]func(b *browser) (keeps *tab){
+		"over HTTP": func(b *browser) *tab {
+			if status, text := b.post("/login", `{"user":"anna"}`); status != 200 || text != "in" {
+				t.Fatalf("login: %d %s", status, text)
+			}
+			return nil
+		},
+		"over the socket of a page": func(b *browser) *tab {
+			tab := b.tab(`{"path":"/whoami"}`)
+			if got := tab.ask(`{"user":"anna"}`, "/login"); got != "in" {
+				t.Fatalf("login: %v", got)
+			}
+			return tab
+		},
+	} {
+		b := s.browser()
+		tab := b.tab(`{"path":"/whoami"}`)
+		before := tab.ask("{}", "").(map[string]any)
+		if before["user"] != "" {
+			t.Fatalf("%s: a guest is %v", name, before)
+		}
+		if keeps := login(b); keeps != nil {
+			if who := keeps.ask("{}", "").(map[string]any); who["user"] != "anna" {
+				t.Errorf("%s: in the page that logged in %v", name, who)
+			}
+		}
+		// The tab comes back by itself, with the cookie that the browser has now.
+		if f := tab.numbered(); f["close"] != 3008.0 {
+			t.Fatalf("%s: the tab after the login: %v", name, f)
+		}
+		if h := tab.dial(); h["resumed"] != true {
+			t.Errorf("%s: hello after the login: %v", name, h)
+		}
+		after := tab.ask("{}", "").(map[string]any)
+		if after["user"] != "anna" || after["connection"] != before["connection"] || after["page"] != tab.page {
+			t.Errorf("%s: after the login the application sees %v, before it saw %v", name, after, before)
+		}
+		if status, text := b.post("/logout", "{}"); status != 200 || text != "out" {
+			t.Fatalf("%s: logout: %d %s", name, status, text)
+		}
+		if f := tab.numbered(); f["close"] != 3504.0 {
+			t.Errorf("%s: after the logout: %v", name, f)
+		}
 	}
-	if status, text := b.post("/login", `{"user":"anna"}`); status != 200 || text != "in" {
-		t.Fatalf("login: %d %s", status, text)
+}
+
+// Somebody has planted his cookie in the victim's browser, and has opened a page himself.
+func TestWhoPlantedACookieGetsNothingOfTheUserWhoLogsIn(t *testing.T) {
+	s := pagesSite(t, t.TempDir(), flaskPages+identityMount)
+	victim, thief := s.browser(), s.browser()
+	planted := victim.tab(`{"path":"/whoami"}`)
+	thief.client.Jar.SetCookies(mustParse(t, s.url), victim.client.Jar.Cookies(mustParse(t, s.url)))
+	page := thief.tab(`{"path":"/whoami"}`)
+	// A message of his is under way while the victim logs in, and another one waits.
+	dir := t.TempDir()
+	page.send(fmt.Sprintf(`{"file":%q}`, filepath.Join(dir, "release")), "/wait")
+	s.awaitUnderWay(1)
+	page.send(`{}`, "/whoami")
+	if status, _ := victim.post("/login", `{"user":"anna"}`); status != 200 {
+		t.Fatalf("login: %d", status)
 	}
-	// The tab comes back by itself, with the cookie that the browser has now.
-	if f := two.numbered(); f["close"] != 3008.0 {
-		t.Fatalf("the tab after the login: %v", f)
+	write(t, dir, "release", "")
+	if f := page.numbered(); f["close"] != 3008.0 {
+		t.Fatalf("the thief's page after the login: %v", f)
 	}
-	if h := two.dial(); h["resumed"] != true {
-		t.Errorf("hello after the login: %v", h)
+	for _, p := range []string{page.page, planted.page} {
+		again := &tab{browser: thief, page: p, client: page.client}
+		if f := again.dial(); f["close"] != 3008.0 && f["close"] != 3502.0 {
+			t.Errorf("with the cookie of before: %v", f)
+		}
 	}
-	after := two.ask("{}", "").(map[string]any)
-	if after["user"] != "anna" || after["connection"] != before["connection"] || after["page"] != two.page {
-		t.Errorf("after the login the application sees %v, before it saw %v", after, before)
+	if status, text := thief.post("/_guado/page", `{"path":"/"}`); status != 409 || !strings.Contains(text, "login_under_way") {
+		t.Errorf("a new page with the cookie of before: %d %s", status, text)
 	}
-	if status, text := b.post("/logout", "{}"); status != 200 || text != "out" {
-		t.Fatalf("logout: %d %s", status, text)
-	}
-	if f := two.numbered(); f["close"] != 3504.0 {
-		t.Errorf("after the logout: %v", f)
+	// The messages of before were not the user's.
+	s.awaitPages(func(all []guado.PageStatus) bool {
+		for _, p := range all {
+			if p.Running+p.Waiting > 0 {
+				return false
+			}
+		}
+		return true
+	})
+	if log := s.log.String(); !strings.Contains(log, "identity: the user has logged in or out meanwhile") {
+		t.Error("what waited was done as the user")
 	}
 }
 
@@ -375,17 +437,19 @@ func TestAGracefulStopAndAStartLoseNothingOfASession(t *testing.T) {
 	}
 }
 
+func mustParse(t *testing.T, text string) *url.URL {
+	t.Helper()
+	u, err := url.Parse(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return u
+}
+
 // goTo makes the browser speak to another server as if it were the same.
 func (t *tab) goTo(s *site) {
-	before, err := url.Parse(t.s.url)
-	if err != nil {
-		t.s.t.Fatal(err)
-	}
-	now, err := url.Parse(s.url)
-	if err != nil {
-		t.s.t.Fatal(err)
-	}
-	t.browser.client.Jar.SetCookies(now, t.browser.client.Jar.Cookies(before))
+	jar := t.browser.client.Jar
+	jar.SetCookies(mustParse(t.s.t, s.url), jar.Cookies(mustParse(t.s.t, t.s.url)))
 	t.s = s
 }
 
@@ -417,6 +481,16 @@ func TestInPhase0ThereIsNothingOfPages(t *testing.T) {
 	for _, path := range []string{"/_guado/page", "/_guado/push", "/_guado/client.js"} {
 		if status, _ := s.browser().post(path, `{"path":"/"}`); status != 404 {
 			t.Errorf("%s: %d", path, status)
+		}
+	}
+}
+
+// awaitPages waits until the pages are so.
+func (s *site) awaitPages(so func(all []guado.PageStatus) bool) {
+	s.t.Helper()
+	for deadline := time.Now().Add(patience); !so(s.Pages()); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			s.t.Fatalf("the pages are %+v", s.Pages())
 		}
 	}
 }

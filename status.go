@@ -32,6 +32,7 @@ type Status struct {
 	Executors   []ExecutorStatus `json:"executors,omitempty"`
 	Identity    *IdentityStatus  `json:"identity,omitempty"` // from phase 3 on
 	Events      *EventStatus     `json:"events,omitempty"`   // from phase 3 on
+	Push        *PushStatus      `json:"push,omitempty"`     // likewise
 	Gate        GateStatus       `json:"gate"`
 	Reloads     ReloadStatus     `json:"reloads"`
 }
@@ -82,6 +83,7 @@ func (h *host) status() Status {
 	st.Programs, st.Executors = h.programs.Status(0), h.executors.Status()
 	st.Identity = h.identityStatus()
 	st.Events = h.eventStatus()
+	st.Identity, st.Push = h.identityStatus(), h.pushStatus()
 	st.Reloads = h.reloads.status()
 	return st
 }

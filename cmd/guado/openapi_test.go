@@ -39,6 +39,8 @@ var questions = []struct {
 	{"GET", "/v1/mounts", "", 200},
 	{"GET", "/v1/users", "", 200},
 	{"GET", "/v1/connections", "", 200},
+	{"GET", "/v1/pages", "", 200},
+	{"GET", "/v1/pages/nobody", "", 404},
 	{"GET", "/v1/config", "", 200},
 	{"GET", "/v1/logs?tail=1", "", 200},
 	{"GET", "/v1/metrics", "", 200},

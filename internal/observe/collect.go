@@ -20,6 +20,7 @@ type State struct {
 	Reload      *Reload // nil: there is no file to read again
 	WebSockets  WebSockets
 	Events      *Events // nil: there are none
+	Push        *Push   // nil: there are no pages
 }
 
 // Group is a queue and its workers.
@@ -140,6 +141,9 @@ func (c *stateCollector) Describe(to chan<- *prometheus.Desc) {
 		to <- d
 	}
 	describeEvents(to)
+	for _, d := range pushDescriptions {
+		to <- d
+	}
 }
 
 // Collect is of prometheus.Collector.
@@ -153,6 +157,7 @@ func (c *stateCollector) Collect(to chan<- prometheus.Metric) {
 	to <- gauge(spoolDesc, float64(st.SpoolDisk), "disk")
 	st.WebSockets.collect(to)
 	st.Events.collect(to)
+	st.Push.collect(to)
 	for i := range st.Groups {
 		st.Groups[i].collect(to)
 	}

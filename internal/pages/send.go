@@ -184,19 +184,19 @@ type PageStatus struct {
 // Status is the pages of a host, as operators see them.
 type Status struct {
 	push.HubStatus
-	Turns    uint64 `json:"turns"`
-	Failed   uint64 `json:"failed"`     // turns
-	LostTurn uint64 `json:"lost_turns"` // their worker died
-	Again    uint64 `json:"again"`      // turns and messages that no worker could take at first
-	Busy     uint64 `json:"busy"`       // messages that were refused: too many waited
-	Requests uint64 `json:"requests"`   // messages that were made requests
+	Turns     uint64 `json:"turns"`
+	Failed    uint64 `json:"failed"`     // turns
+	LostTurns uint64 `json:"lost_turns"` // their worker died
+	Again     uint64 `json:"again"`      // turns and messages that no worker could take at first
+	Busy      uint64 `json:"busy"`       // messages that were refused: too many waited
+	Requests  uint64 `json:"requests"`   // messages that were made requests
 }
 
 // Status tells how they are now.
 func (p *Pages) Status() Status {
 	c := &p.count
 	return Status{
-		HubStatus: p.hub.Status(), Turns: c.turns.Load(), Failed: c.failed.Load(), LostTurn: c.lost.Load(),
+		HubStatus: p.hub.Status(), Turns: c.turns.Load(), Failed: c.failed.Load(), LostTurns: c.lost.Load(),
 		Again: c.again.Load(), Busy: c.busy.Load(), Requests: c.requests.Load(),
 	}
 }
@@ -210,6 +210,14 @@ func (p *Pages) List() []PageStatus {
 		}
 	}
 	return list
+}
+
+// One tells of one page.
+func (p *Pages) One(id string) (PageStatus, bool) {
+	if pg := p.page(id); pg != nil {
+		return pg.status(), true
+	}
+	return PageStatus{}, false
 }
 
 func (pg *page) status() PageStatus {

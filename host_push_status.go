@@ -1,0 +1,82 @@
+package guado
+
+import (
+	"slices"
+	"strings"
+
+	"github.com/guado-server/guado/internal/admin"
+	"github.com/guado-server/guado/internal/identity"
+	"github.com/guado-server/guado/internal/observe"
+	"github.com/guado-server/guado/internal/pages"
+)
+
+// PushStatus is the sessions of all pages.
+type PushStatus = pages.Status
+
+// PageStatus is a page and its session.
+type PageStatus = pages.PageStatus
+
+// UserStatus is somebody who is logged in.
+type UserStatus = identity.User
+
+func (h *host) pushStatus() *PushStatus {
+	if !h.pushes() {
+		return nil
+	}
+	st := h.pages.Status()
+	return &st
+}
+
+// pageList lists the pages: connected ones first, and of those the ones that spoke last.
+func (h *host) pageList() []PageStatus {
+	if !h.pushes() {
+		return []PageStatus{}
+	}
+	all := h.pages.List()
+	slices.SortFunc(all, func(a, b PageStatus) int {
+		switch {
+		case a.Connected != b.Connected && a.Connected:
+			return -1
+		case a.Connected != b.Connected:
+			return 1
+		case a.IdleMillis != b.IdleMillis:
+			return int(a.IdleMillis - b.IdleMillis)
+		}
+		return strings.Compare(a.Page, b.Page)
+	})
+	return all
+}
+
+func (h *host) pageStatus(c admin.Call) (any, error) {
+	if h.pushes() {
+		if st, ok := h.pages.One(c.Name("page")); ok {
+			return st, nil
+		}
+	}
+	return nil, admin.NotFound("page", c.Name("page"))
+}
+
+// pushFigures is push at the moment of a scrape.
+func (h *host) pushFigures() *observe.Push {
+	if !h.pushes() {
+		return nil
+	}
+	st := h.pages.Status()
+	return &observe.Push{
+		Pages: st.Pages, Connected: st.Connected, Users: st.Users, TailBytes: st.TailBytes,
+		Opened: st.Opened, Resumed: st.Resumed, Ended: st.Ended, Received: st.Received, Trimmed: st.Trimmed, Requests: st.Requests,
+		Anew: map[string]uint64{"tail": st.Anew.Tail, "epoch": st.Anew.Epoch, "client": st.Anew.Client},
+		Cut:  map[string]uint64{"slow": st.Slow, "silent": st.Silent, "lost": st.Lost, "refused": st.Refused},
+		Turns: map[string]uint64{
+			"done": st.Turns - min(st.Turns, st.Failed+st.LostTurns), "failed": st.Failed, "lost": st.LostTurns, "again": st.Again, "busy": st.Busy,
+		},
+	}
+}
+
+// Pages lists the pages that a server knows; nil when Run does not run.
+func (s *Server) Pages() []PageStatus {
+	if h := s.running(); h != nil {
+		return h.pageList()
+	}
+	return nil
+}
