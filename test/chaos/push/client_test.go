@@ -4,9 +4,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 )
@@ -31,6 +33,7 @@ type client struct {
 	told    uint64 // what the last one of them says
 	pending []outgoing
 	asked   map[uint64]uint64 // requests without a reply: what they say
+	again   []uint64          // of them: those to ask for again
 	mayTail bool              // it let the tail pass its limits
 	anew    bool              // a snapshot is due
 }
@@ -177,16 +180,18 @@ func (c *client) greeted(w *wire) error {
 		c.at, c.acked = h.At, h.At
 	}
 	c.settled(h.Got)
+	if !h.Resumed {
+		c.again = slices.Sorted(maps.Keys(c.asked))
+	}
+	// What became of a request that the host has, it tells when it is asked again: with
+	// every hello, for one may be lost on its way.
+	for _, id := range c.again {
+		if i, open := c.asked[id]; open && id <= h.Got {
+			again = append(again, fmt.Appendf(nil, `{"c":%d,"q":{"i":%d}}`, id, i))
+		}
+	}
 	for _, o := range c.pending {
 		again = append(again, o.frame)
-	}
-	if !h.Resumed {
-		// What became of a request that the host has, it tells when it is asked again.
-		for id, i := range c.asked {
-			if id <= h.Got {
-				again = append([][]byte{fmt.Appendf(nil, `{"c":%d,"q":{"i":%d}}`, id, i)}, again...)
-			}
-		}
 	}
 	if len(again) == 0 {
 		return nil
