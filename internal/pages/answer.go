@@ -49,6 +49,9 @@ func ofTurn(a *exchange.Collected) outcome {
 	if out, is := unfit(a); is {
 		return out
 	}
+	if data, plain := dataOf(a.Body); plain && a.Status == 200 {
+		return outcome{data: data}
+	}
 	var said struct {
 		Data    json.RawMessage `json:"data"`
 		Code    string          `json:"code"`

@@ -54,7 +54,7 @@ func (p *Pages) Stop(ctx context.Context) {
 // Close waits for what is left, which has been cut by now, and ends the hub.
 func (p *Pages) Close() {
 	p.work.close()
-	p.work.wait.Wait()
+	p.work.all.Wait()
 	p.hub.Close()
 }
 

@@ -11,7 +11,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -62,31 +61,6 @@ type Pages struct {
 	count counters
 
 	classes atomic.Pointer[map[string]Class]
-}
-
-// work counts the goroutines. Nothing begins once it is closed.
-type work struct {
-	wait sync.WaitGroup
-
-	mu     sync.Mutex // guards closed, and a begin against it
-	closed bool
-}
-
-// begin runs f, unless the host is stopping.
-func (w *work) begin(f func()) bool {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if w.closed {
-		return false
-	}
-	w.wait.Go(f)
-	return true
-}
-
-func (w *work) close() {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.closed = true
 }
 
 type counters struct {

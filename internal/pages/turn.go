@@ -235,13 +235,10 @@ func (pg *page) once(j *job) outcome {
 	if j.ref.ID != 0 && owner.User != j.user {
 		return outcome{err: errIdentity}
 	}
-	text, err := json.Marshal(body{
+	text := body{
 		Do: j.do.do, Page: pg.id, Class: pg.class, Args: pg.args, Opened: pg.hasOpened(),
 		User: owner.User, Connection: owner.Connection, Data: j.do.data, Topic: j.do.topic, Why: j.do.why,
-	})
-	if err != nil { // the parts are JSON already
-		return outcome{err: &push.ReplyError{Code: push.ReplyFailed, Message: err.Error()}}
-	}
+	}.appendTo(nil)
 	x := p.exchange("turn", text)
 	c := &call{exchange.Collected{Limit: int64(p.hub.Options().Message + mostArgs)}, pg.app}
 	x.Answer, x.App = c, pg.app
