@@ -35,6 +35,7 @@ type client struct {
 	asked   map[uint64]uint64 // requests without a reply: what they say
 	again   []uint64          // of them: those to ask for again
 	mayTail bool              // it let the tail pass its limits
+	flooded uint64            // the last message of those that did
 	anew    bool              // a snapshot is due
 }
 
@@ -173,7 +174,8 @@ func (c *client) greeted(w *wire) error {
 	case h.Got > c.sent:
 		return wrong("the host has message %d, the last one is %d", h.Got, c.sent)
 	}
-	c.epoch, c.mayTail, c.anew = h.Epoch, false, c.anew || !h.Resumed
+	c.epoch, c.anew = h.Epoch, c.anew || !h.Resumed
+	c.mayTail = c.mayTail && h.Resumed && c.seen < c.flooded
 	c.tally.attached(h.Resumed)
 	var again [][]byte
 	if !h.Resumed {
@@ -315,9 +317,11 @@ func reset(_ *client, w *wire) (bool, error) {
 func stall(c *client, w *wire) (bool, error) {
 	c.tally.stalls.Add(1)
 	c.mayTail = true
-	if err := c.tally.flood(c.page); err != nil {
+	last, err := c.tally.flood(c.page)
+	if err != nil {
 		return false, err
 	}
+	c.flooded = last
 	return false, w.drain()
 }
 

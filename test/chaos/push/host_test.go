@@ -28,9 +28,13 @@ import (
 const messageLimit = 32 << 10
 
 // limits are small, so that a test meets them.
-var limits = push.Options{
-	TailBytes: 16 << 10, Waiting: 64 << 10, Message: messageLimit, Beat: 700 * time.Millisecond,
-	TailAge: time.Hour, Window: 10 * time.Millisecond, UserPages: 1 << 20, NewPages: 1 << 20,
+func limits(clients int) push.Options {
+	return push.Options{
+		TailBytes: 16 << 10, Waiting: 64 << 10, Message: messageLimit, TailAge: time.Hour,
+		// Many need longer until all have given a sign of life.
+		Beat:   700*time.Millisecond + time.Duration(clients)*time.Millisecond,
+		Window: 10 * time.Millisecond, UserPages: 1 << 20, NewPages: 1 << 20,
+	}
 }
 
 // host is an edge with push behind it, in this process, whose goroutines and memory can
@@ -39,6 +43,7 @@ var limits = push.Options{
 type host struct {
 	t       *testing.T
 	addr    string
+	limits  push.Options
 	edge    *edge.Server
 	served  chan error
 	sockets *websocket.Server
@@ -70,9 +75,9 @@ type page struct {
 	ended bool
 }
 
-func startHost(t *testing.T) *host {
+func startHost(t *testing.T, clients int) *host {
 	t.Helper()
-	h := &host{t: t, file: filepath.Join(t.TempDir(), "sessions"), served: make(chan error, 1), sockets: websocket.New(websocket.Options{}), pages: map[string]*page{}}
+	h := &host{t: t, limits: limits(clients), file: filepath.Join(t.TempDir(), "sessions"), served: make(chan error, 1), sockets: websocket.New(websocket.Options{}), pages: map[string]*page{}}
 	h.now.Store(h.engine())
 	// Little lies in the kernel for a client that does not read.
 	small := net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) error {
@@ -96,7 +101,7 @@ func startHost(t *testing.T) *host {
 }
 
 func (h *host) engine() *engine {
-	e := &engine{hub: push.New(limits, h), replaced: make(chan struct{})}
+	e := &engine{hub: push.New(h.limits, h), replaced: make(chan struct{})}
 	e.push = transport.New(e.hub, transport.Options{Connection: func(x *exchange.Exchange) (string, *exchange.Problem) {
 		return strings.TrimPrefix(string(x.Field("cookie")), "id="), nil
 	}})
@@ -215,16 +220,16 @@ func (h *host) pushed(id string) uint64 {
 }
 
 // flood sends to a client that does not read until the host lets it go.
-func (h *host) flood(id string) error {
+func (h *host) flood(id string) (last uint64, err error) {
 	for range 4096 {
 		if err := h.push(id, messageLimit/2); err != nil {
-			return err
+			return 0, err
 		}
 		if s := h.now.Load().hub.Page(id); s == nil || !s.Status().Connected {
-			return nil
+			return h.pushed(id), nil
 		}
 	}
-	return wrong("64 MiB wait for a client that does not read")
+	return 0, wrong("64 MiB wait for a client that does not read")
 }
 
 func (h *host) fail(err error) {

@@ -19,7 +19,7 @@ var seedFlag = flag.Uint64("seed", 0, "repeats the choices of an earlier run; 0:
 
 // tally is what all clients share.
 type tally struct {
-	flood    func(page string) error
+	flood    func(page string) (last uint64, err error)
 	restarts atomic.Int64
 
 	opened, resumed, anew                 atomic.Int64
@@ -63,47 +63,63 @@ func TestClientsInEveryBadMannerLoseNothingAndLeaveNothing(t *testing.T) {
 	if testing.Short() {
 		clients = 50
 	}
-	stress(t, clients, visits, 30)
+	seed := chosen(t)
+	routines, memory := runtime.NumGoroutine(), heap()
+	stress(t, seed, clients, visits, 30)
+	nothingLeft(t, routines, memory)
 }
 
 func TestSoakClientsOfPushInEveryBadManner(t *testing.T) {
 	if os.Getenv("GUADO_SOAK") == "" {
 		t.Skip("make soak runs it")
 	}
-	stress(t, 5000, 8, 60)
+	seed := chosen(t)
+	routines := runtime.NumGoroutine()
+	stress(t, seed, 5000, 8, 60)
+	// What the runtime keeps of so many goroutines it keeps for the next ones.
+	memory := heap()
+	stress(t, seed+1, 5000, 8, 60)
+	nothingLeft(t, routines, memory)
 }
 
-// stress lets so many clients come so many times, while each page is sent messages.
-func stress(t *testing.T, n, visits, messages int) {
+func chosen(t *testing.T) uint64 {
 	seed := *seedFlag
 	if seed == 0 {
 		seed = rand.Uint64()
 	}
-	t.Logf("%d clients; again with -seed %d", n, seed)
-	routines, memory := runtime.NumGoroutine(), heap()
-	func() { // whose variables are garbage afterwards
-		h := startHost(t)
-		y := &tally{codes: map[int]int{}, flood: h.flood}
-		w := &world{t: t, host: h, tally: y, seed: seed}
-		w.open(n)
-		w.mischief(visits, messages)
-		w.storm()
-		w.settle()
-		w.leave()
-		h.stop()
-		if h.failed != nil {
-			t.Error(h.failed)
+	t.Logf("again with -seed %d", seed)
+	return seed
+}
+
+// stress lets so many clients come so many times, while each page is sent messages.
+func stress(t *testing.T, seed uint64, n, visits, messages int) {
+	t.Helper()
+	h := startHost(t, n)
+	y := &tally{codes: map[int]int{}, flood: h.flood}
+	w := &world{t: t, host: h, tally: y, seed: seed}
+	w.open(n)
+	w.mischief(visits, messages)
+	w.storm()
+	w.settle()
+	w.leave()
+	h.stop()
+	if h.failed != nil {
+		t.Error(h.failed)
+	}
+	t.Logf("%d clients, %d connections: %d resumed, %d anew; %d slow, %d half-open, %d of %d malformed punished; closed with %v", n,
+		y.opened.Load(), y.resumed.Load(), y.anew.Load(), y.stalls.Load(), y.vanished.Load(), y.punished.Load(), y.malformed.Load(), y.codes)
+	for what, count := range map[string]int64{
+		"resumed": y.resumed.Load(), "begun anew": y.anew.Load(), "slow": y.stalls.Load(), "half-open": y.vanished.Load(), "punished": y.punished.Load(),
+	} {
+		if count == 0 {
+			t.Errorf("nobody was %s: the test tests nothing", what)
 		}
-		t.Logf("%d connections: %d resumed, %d anew; %d slow, %d half-open, %d of %d malformed punished; closed with %v",
-			y.opened.Load(), y.resumed.Load(), y.anew.Load(), y.stalls.Load(), y.vanished.Load(), y.punished.Load(), y.malformed.Load(), y.codes)
-		for what, count := range map[string]int64{
-			"resumed": y.resumed.Load(), "begun anew": y.anew.Load(), "slow": y.stalls.Load(), "half-open": y.vanished.Load(), "punished": y.punished.Load(),
-		} {
-			if count == 0 {
-				t.Errorf("nobody was %s: the test tests nothing", what)
-			}
-		}
-	}()
+	}
+}
+
+// nothingLeft wants goroutines and memory back where they were.
+func nothingLeft(t *testing.T, routines int, memory int64) {
+	t.Helper()
 	deadline := time.Now().Add(patience)
 	for runtime.NumGoroutine() > routines && time.Now().Before(deadline) {
 		time.Sleep(10 * time.Millisecond)
