@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
 	"sync"
 )
@@ -53,6 +54,7 @@ type Subscriber struct {
 	running   bool // a goroutine delivers
 	shutDown  bool
 	told      bool // that it is behind
+	failing   bool // the last delivery failed
 	delivered uint64
 	dropped   uint64
 }
@@ -250,19 +252,25 @@ func (s *Subscriber) run() {
 func (s *Subscriber) deliver(e *Event) bool {
 	err := s.Deliver(s.bus.ctx, e)
 	c := &s.bus.count
+	s.mu.Lock()
+	again := s.failing
+	s.failing = err != nil
+	if err == nil {
+		s.delivered++
+	}
+	s.mu.Unlock()
 	switch {
 	case err == nil:
 		c.delivered.Add(1)
-		s.mu.Lock()
-		s.delivered++
-		s.mu.Unlock()
 	case errors.Is(err, ErrGone):
 		s.Leave()
 	default:
 		c.failed.Add(1)
-		if s.bus.ctx.Err() == nil {
-			s.bus.log.Warn("an event was not taken", "subscriber", s.Name, "topic", e.Topic, "error", err.Error())
+		level := slog.LevelWarn
+		if again || s.bus.ctx.Err() != nil { // one that fails may do so for each event
+			level = slog.LevelDebug
 		}
+		s.bus.log.Log(s.bus.ctx, level, "an event was not taken", "subscriber", s.Name, "topic", e.Topic, "error", err.Error())
 	}
 	return err == nil
 }
