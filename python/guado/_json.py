@@ -54,7 +54,7 @@ def _explain(value: Any, path: str, around: set[int]) -> Exception | None:
         kind = type(value).__name__
         instead = _INSTEAD.get(kind)
         hint = f"; send {instead}" if instead else ""
-        return TypeError(f"{path} is a {kind}, which JSON does not have{hint}")
+        return TypeError(f"{path} is of type {kind}, which JSON does not have{hint}")
     if id(value) in around:
         return ValueError(f"{path} holds itself")
     if len(around) > 200:
@@ -70,8 +70,12 @@ def _explain_items(value: Any, path: str, around: set[int]) -> Exception | None:
         for key, item in value.items():
             if key is not None and not isinstance(key, (str, int, float, bool)):
                 kind = type(key).__name__
-                return TypeError(f"{path} has the key {key!r}, a {kind}: JSON has text for keys")
-            reason = _explain(item, f"{path}[{key!r}]", around)
+                return TypeError(
+                    f"{path} has the key {key!r} of type {kind}: JSON has text for keys"
+                )
+            reason = _explain(key, f"a key of {path}", around) or _explain(
+                item, f"{path}[{key!r}]", around
+            )
             if reason is not None:
                 return reason
         return None

@@ -106,7 +106,7 @@ def test_refusals_are_exceptions_with_their_code(worker: PushWorker) -> None:
         assert worker.run("/login", exchange="5") == [name, "in words", code]
     assert worker.run("/date") == [
         "TypeError",
-        "data['at'][0] is a date, which JSON does not have; send value.isoformat()",
+        "data['at'][0] is of type date, which JSON does not have; send value.isoformat()",
         "",
     ]
 

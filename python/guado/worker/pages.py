@@ -17,14 +17,14 @@ import functools
 import inspect
 import json
 import threading
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from guado import _declared, _host, _json, _request, events
 from guado._futures import Future
 from guado.errors import HostError, PageError
 from guado.pages import Page, is_concurrent
-from guado.worker.errors import BootFailed, format_exception
+from guado.worker.errors import BootFailed
 
 if TYPE_CHECKING:
     from guado.worker.handshake import Hello
@@ -230,21 +230,35 @@ def application(kind: str, app: str) -> Callable[..., Any]:
 
 
 def _wsgi(app: str) -> Callable[..., Any]:
-    def turns(environ: dict[str, Any], start_response: Callable[..., Any]) -> Sequence[bytes]:
+    def turns(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         turn = json.loads(environ["wsgi.input"].read())
-        status = 200
+        status, failure = 200, None
         try:
             body = _answer(turn["do"], _run(_steps(app, turn)))
         except PageError as error:
             status, body = _refusal(error)
         except Exception as error:
-            environ["wsgi.errors"].write(f"{_title(turn)}\n{format_exception(error).rstrip()}\n")
-            status, body = 500, _FAILED
+            error.add_note(_title(turn))
+            status, body, failure = 500, _FAILED, error
         fields = [("Content-Type", "application/json"), ("Content-Length", str(len(body)))]
         start_response(f"{status} Turn", fields)
-        return (body,)
+        return (body,) if failure is None else _Failed(body, failure)
 
     return turns
+
+
+class _Failed:
+    """An answer behind which a failure goes into the log, with the id of the request."""
+
+    def __init__(self, body: bytes, failure: Exception) -> None:
+        self.body = body
+        self.failure = failure
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter((self.body,))
+
+    def close(self) -> None:
+        raise self.failure
 
 
 def _run(steps: Generator[Step, Any, Any]) -> Any:
