@@ -25,6 +25,7 @@ func TestAGenroPySiteRunsUnchanged(t *testing.T) {
 			same(t, a, theirs[i])
 		}
 	})
+	t.Run("a call over WSX gets the answer that it gets over HTTP", func(t *testing.T) { overWSX(t, stacks[0]) })
 	t.Run("a new application answers beside the site", func(t *testing.T) {
 		a := newBrowser(t, stacks[0]).ask(http.MethodGet, "/api/tables", "")
 		if a.status != http.StatusOK || !strings.Contains(a.body, `"adm_user"`) {
