@@ -7,6 +7,19 @@ import (
 	"github.com/guado-server/guado/internal/wsx"
 )
 
+// WSXStatus is the sockets of GenroPy's clients and their calls.
+type WSXStatus = wsx.Status
+
+func (h *host) wsxStatus() *WSXStatus {
+	for i := range h.config.Mounts {
+		if h.config.Mounts[i].WSX {
+			st := h.wsx.Status()
+			return &st
+		}
+	}
+	return nil
+}
+
 // speakWSX takes the sockets of GenroPy's clients where a mount asks for it. Their calls
 // go the way of requests, from the first step of the road on.
 func (h *host) speakWSX(m *config.Mount, next exchange.Handler) exchange.Handler {

@@ -183,7 +183,7 @@ func (k *session) place(c *call) {
 		return
 	}
 	k.running++
-	k.step.hub.calls.Go(c.run)
+	k.step.hub.run(c)
 }
 
 // left gives a call's place to the next one.
@@ -207,7 +207,7 @@ func (k *session) left(c *call) {
 		k.waiting = k.waiting[1:]
 		k.queued--
 		k.running++
-		k.step.hub.calls.Go(next.run)
+		k.step.hub.run(next)
 	}
 }
 
@@ -216,6 +216,7 @@ func (k *session) refuse(e *envelope, status int, err error) {
 	if status == 0 {
 		return
 	}
+	k.step.hub.refused.Add(1)
 	if e.ID == nil {
 		k.log.Warn("an event of a WSX client was dropped", "path", e.Path, "status", status, "error", err)
 		return
@@ -268,6 +269,7 @@ func (k *session) Drained() {
 
 // Closed is [exchange.SocketHandler]: nobody waits for the calls any more.
 func (k *session) Closed(exchange.SocketEnd) {
+	k.step.hub.sockets.Add(-1)
 	k.mu.Lock()
 	k.over = true
 	calls := k.calls

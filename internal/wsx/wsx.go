@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"github.com/guado-server/guado/internal/exchange"
 )
@@ -40,7 +41,35 @@ type Options struct {
 }
 
 // Hub counts the calls of all sockets, so that a stop can wait for them.
-type Hub struct{ calls sync.WaitGroup }
+type Hub struct {
+	calls         sync.WaitGroup
+	sockets       atomic.Int64
+	running       atomic.Int64
+	done, refused atomic.Uint64
+}
+
+// Status of the sockets of all mounts.
+type Status struct {
+	Sockets int    `json:"sockets"`
+	Running int    `json:"running"` // calls that are with applications
+	Done    uint64 `json:"done"`    // calls that came to an end
+	Refused uint64 `json:"refused"` // messages that the host refused
+}
+
+// Status tells how the sockets are.
+func (h *Hub) Status() Status {
+	return Status{Sockets: int(h.sockets.Load()), Running: int(h.running.Load()), Done: h.done.Load(), Refused: h.refused.Load()}
+}
+
+// run runs a call on a goroutine of its own.
+func (h *Hub) run(c *call) {
+	h.running.Add(1)
+	h.calls.Go(func() {
+		c.run()
+		h.running.Add(-1)
+		h.done.Add(1)
+	})
+}
 
 // Wait returns when no call is under way. There must be no sockets any more.
 func (h *Hub) Wait() { h.calls.Wait() }
@@ -92,6 +121,7 @@ func (s *Step) Serve(x *exchange.Exchange) {
 		return
 	}
 	k.wire = wire
+	s.hub.sockets.Add(1)
 	wire.Start()
 }
 

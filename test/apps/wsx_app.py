@@ -19,7 +19,7 @@ _gates = {name: threading.Event() for name in ("one", "two")}
 TOLD = (
     *("REQUEST_METHOD", "SCRIPT_NAME", "PATH_INFO", "QUERY_STRING", "CONTENT_TYPE"),
     *("HTTP_COOKIE", "HTTP_ORIGIN", "HTTP_HOST", "REMOTE_ADDR", "wsgi.url_scheme"),
-    *("HTTP_GUADO_MESSAGE", "HTTP_GUADO_EXCHANGE"),
+    *("HTTP_GUADO_MESSAGE", "HTTP_GUADO_PAGE", "HTTP_GUADO_CONNECTION"),
     *("HTTP_SEC_WEBSOCKET_KEY", "HTTP_ACCEPT_ENCODING"),
 )
 

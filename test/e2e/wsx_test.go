@@ -274,15 +274,50 @@ func TestCallsOfAClientThatLeftAreCancelled(t *testing.T) {
 	}
 }
 
-func TestACallCarriesItsPageAndWhoItsClientIs(t *testing.T) {
+// newPage opens a page and gives its id and the cookie of its connection.
+func newPage(t *testing.T, s *harness.Server, cookie string) (page, itsCookie string) {
+	t.Helper()
+	r := request(t, "POST", s.URL+"/_guado/page", strings.NewReader(`{"path":"/shop/"}`))
+	if cookie != "" {
+		r.Header.Set("Cookie", cookie)
+	}
+	res, body := do(t, harness.Client(t, "http1"), r)
+	var got struct{ Page string }
+	if err := json.Unmarshal([]byte(body), &got); err != nil || got.Page == "" {
+		t.Fatalf("%d %s: %v", res.StatusCode, body, err)
+	}
+	if field := res.Header.Get("Set-Cookie"); field != "" {
+		cookie, _, _ = strings.Cut(field, ";")
+	}
+	return got.Page, cookie
+}
+
+func TestFromPhase3OnAPageSpeaksOnTheSocketOfItsConnectionAlone(t *testing.T) {
 	s := wsxServer(t, "phase = 3\nstate_dir = "+fmt.Sprintf("%q", t.TempDir())+"\n")
-	c := openSocket(t, s, "/shop/_wsx")
-	c.ask("open", "/_wsx/openchannel", "P1", "{}")
-	c.wantReply("open", 200, `"open"`)
-	c.ask("look", "/shop/look", "P1", "{}")
-	r := c.reply()
-	if r.Status != 200 || !strings.Contains(r.Data, `"HTTP_GUADO_MESSAGE": "1"`) || strings.Contains(r.Data, `"HTTP_GUADO_EXCHANGE": null`) {
-		t.Error(r)
+	first, ada := newPage(t, s, "")
+	second, _ := newPage(t, s, ada)
+	foreign, _ := newPage(t, s, "")
+	c := openSocket(t, s, "/shop/_wsx", "Cookie: "+ada)
+	for _, page := range []string{first, second} {
+		c.ask("open", "/_wsx/openchannel", page, "{}")
+		c.wantReply("open", 200, `"open"`)
+	}
+	c.ask("foreign", "/_wsx/openchannel", foreign, "{}")
+	c.wantReply("foreign", 403, `"the page is not this connection's"`)
+	c.ask("call", "/shop/look", foreign, "{}")
+	c.wantReply("call", 409, `"openchannel must come before the calls of a page"`)
+	stranger := openSocket(t, s, "/shop/_wsx")
+	stranger.ask("open", "/_wsx/openchannel", first, "{}")
+	stranger.wantReply("open", 403, `"the page is not this connection's"`)
+
+	for _, page := range []string{first, second} {
+		c.ask("look", "/shop/look", page, "{}")
+		r := c.reply()
+		for _, part := range []string{`"HTTP_GUADO_MESSAGE": "1"`, `"HTTP_GUADO_PAGE": "` + page + `"`} {
+			if r.Status != 200 || !strings.Contains(r.Data, part) || strings.Contains(r.Data, `"HTTP_GUADO_CONNECTION": null`) {
+				t.Errorf("%s is not in %v", part, r)
+			}
+		}
 	}
 }
 
