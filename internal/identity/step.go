@@ -46,13 +46,18 @@ func (t *step) Serve(x *exchange.Exchange) {
 		x.Upgrader = &v.up
 	}
 	defer func() {
-		// What was lent is taken back: the access log still has a look at x.
+		// What was lent is taken back: the access log still has a look at x. Until then
+		// [Visit.Read] may.
+		v.mu.Lock()
+		defer v.mu.Unlock()
 		x.Who, x.Answer, x.Collected, x.Fields = nil, v.Answer, nil, x.Fields[:fields]
 		if x.Upgrader != nil {
 			x.Upgrader = v.up.Upgrader
 		}
 	}()
+	v.mu.Lock()
 	v.tell(x)
+	v.mu.Unlock()
 	if len(t.policy.pages.form) > 0 && v.who.Connection != "" && isForm(x) {
 		x.Collected = v.collected
 	}
