@@ -37,6 +37,34 @@ func TestACookieThatWasPlantedBeforeTheLoginIsWorthlessAfter(t *testing.T) {
 	})
 }
 
+// From the moment of the login, and not from when its answer leaves.
+func TestWhileTheLoginIsAnsweredTheCookieOfBeforeOpensNothing(t *testing.T) {
+	s := open(t, Options{})
+	mallory := newBrowser(t, s)
+	mallory.touches()
+	mallory.is() // it is known by heart
+	ann := mallory.twin()
+	ann.visits(func(x *exchange.Exchange) {
+		if _, err := s.Visit(x.Who.Key).Login("ann", ""); err != nil {
+			t.Error(err)
+		}
+		if who := mallory.is(); who.Connection+who.User != "" {
+			t.Errorf("he is %+v", who)
+		}
+		answers(t, x)
+	})
+	thief := ann.twin()
+	ann.visits(func(x *exchange.Exchange) {
+		if err := s.Visit(x.Who.Key).Logout(); err != nil {
+			t.Error(err)
+		}
+		if who := thief.is(); who.Connection+who.User != "" {
+			t.Errorf("the thief is %+v", who)
+		}
+		answers(t, x)
+	})
+}
+
 // What was under way when the login came must not get a cookie, which would take the place
 // of the new one; and it gets nothing of the user's.
 func TestARequestOfBeforeTheLoginIsAskedToComeAgain(t *testing.T) {
