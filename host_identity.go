@@ -11,6 +11,7 @@ import (
 	"github.com/guado-server/guado/internal/config"
 	"github.com/guado-server/guado/internal/exchange"
 	"github.com/guado-server/guado/internal/identity"
+	"github.com/guado-server/guado/internal/observe"
 )
 
 // IdentityStatus is who is known.
@@ -85,6 +86,20 @@ func (h *host) identityStatus() *IdentityStatus {
 	}
 	st := h.identity.Status()
 	return &st
+}
+
+// identityFigures are those of the metrics; nil in phase 0.
+func (h *host) identityFigures() *observe.Identity {
+	st := h.identityStatus()
+	if st == nil {
+		return nil
+	}
+	return &observe.Identity{
+		Guests: st.Guests, LoggedIn: st.Connections - st.Guests, Users: st.Users,
+		Made: st.Made, Logins: st.Logins, Logouts: st.Logouts,
+		Ended:   map[string]uint64{"idle": st.Expired, "full": st.Evicted},
+		Refused: map[string]uint64{"forged": st.Forged, "stale": st.Stale},
+	}
 }
 
 // users lists who are logged in, connections from where.

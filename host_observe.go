@@ -210,7 +210,7 @@ func (h *host) figures() observe.State {
 		Open: sockets.Open, Opened: sockets.Opened, Received: sockets.Received, Sent: sockets.Sent,
 		Slow: sockets.Slow, Silent: sockets.Silent, Refused: sockets.Refused,
 	}
-	st.Events = h.eventFigures()
+	st.Events, st.Identity = h.eventFigures(), h.identityFigures()
 	st.Push = h.pushFigures()
 	for _, g := range h.groups {
 		st.Groups = append(st.Groups, groupFigures(g.config, g.pool.Status(), g.workers.Status()))

@@ -131,6 +131,9 @@ func statusText(st *guado.Status, now time.Time) string {
 	if st.WebSockets.Opened > 0 {
 		facts = append(facts, count(st.WebSockets.Open, "WebSocket"))
 	}
+	if st.Identity != nil {
+		facts = append(facts, count(st.Identity.Users, "user"), count(st.Identity.Guests, "guest"))
+	}
 	if st.Config != "" {
 		facts = append(facts, st.Config)
 	}

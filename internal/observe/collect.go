@@ -19,8 +19,9 @@ type State struct {
 	Executors   []Executor
 	Reload      *Reload // nil: there is no file to read again
 	WebSockets  WebSockets
-	Events      *Events // nil: there are none
-	Push        *Push   // nil: there are no pages
+	Events      *Events   // nil: there are none
+	Identity    *Identity // nil: phase 0
+	Push        *Push     // nil: there are no pages
 }
 
 // Group is a queue and its workers.
@@ -141,6 +142,7 @@ func (c *stateCollector) Describe(to chan<- *prometheus.Desc) {
 		to <- d
 	}
 	describeEvents(to)
+	describeIdentity(to)
 	for _, d := range pushDescriptions {
 		to <- d
 	}
@@ -157,6 +159,7 @@ func (c *stateCollector) Collect(to chan<- prometheus.Metric) {
 	to <- gauge(spoolDesc, float64(st.SpoolDisk), "disk")
 	st.WebSockets.collect(to)
 	st.Events.collect(to)
+	st.Identity.collect(to)
 	st.Push.collect(to)
 	for i := range st.Groups {
 		st.Groups[i].collect(to)

@@ -110,7 +110,9 @@ func TestTheStateOfTheHostIsReadAtEachScrape(t *testing.T) {
 		return State{Connections: 6, Accepted: 60, Ready: true, Groups: []Group{g},
 			Programs:  []Program{{Name: "daemon", State: "running", Restarts: 1}},
 			Executors: []Executor{{Name: "cpu", Waiting: 2, Ended: map[string]uint64{"lost": 1}}},
-			Reload:    &Reload{At: time.Unix(1000, 0), OK: false, Applied: 2, Failed: 1}}
+			Identity: &Identity{Guests: 3, LoggedIn: 2, Users: 1, Made: 9, Logins: 4, Logouts: 2,
+				Ended: map[string]uint64{"idle": 5}, Refused: map[string]uint64{"forged": 7}},
+			Reload: &Reload{At: time.Unix(1000, 0), OK: false, Applied: 2, Failed: 1}}
 	})
 	wantLines(t, scraped(t, m),
 		`guado_connections 6`, `guado_connections_accepted_total 60`, `guado_ready 1`,
@@ -122,6 +124,10 @@ func TestTheStateOfTheHostIsReadAtEachScrape(t *testing.T) {
 		`guado_worker_loop_lag_seconds{group="shop",worker="p01"} 0.25`,
 		`guado_programs{program="daemon",state="running"} 1`,
 		`guado_executor_tasks_waiting{executor="cpu"} 2`, `guado_executor_tasks_total{executor="cpu",result="lost"} 1`,
+		`guado_identity_connections{kind="guest"} 3`, `guado_identity_connections{kind="user"} 2`, `guado_identity_users 1`,
+		`guado_identity_connections_made_total 9`, `guado_identity_connections_ended_total{reason="idle"} 5`,
+		`guado_identity_logins_total{what="login"} 4`, `guado_identity_logins_total{what="logout"} 2`,
+		`guado_identity_cookies_refused_total{reason="forged"} 7`,
 		`guado_config_last_reload_success 0`, `guado_config_reloads_total{result="applied"} 2`,
 	)
 	if text := scraped(t, m); strings.Contains(text, "p01") {
