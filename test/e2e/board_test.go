@@ -155,80 +155,127 @@ func openBoards(t *testing.T, url string, n int) (tabs []*boardTab) {
 	return tabs
 }
 
+// boards is two tabs and their server.
+type boards struct {
+	start    func() *harness.Server
+	s        *harness.Server
+	ada, bob *boardTab
+	tabs     []*boardTab
+}
+
+// step runs a part, whose tabs fail it and not the whole.
+func (b *boards) step(t *testing.T, name string, part func(t *testing.T)) {
+	t.Run(name, func(t *testing.T) {
+		for _, tab := range b.tabs {
+			tab.t = t
+		}
+		part(t)
+	})
+}
+
 func TestEveryTabOfTheBoardSeesEveryMove(t *testing.T) {
-	start := boardServer(t)
-	s := start()
-	tabs := openBoards(t, s.URL+"/board/", 2)
-	ada, bob := tabs[0], tabs[1]
-	for _, b := range tabs {
-		b.becomes(boardPeople, "2")
-		b.becomes(`!document.getElementById("hint").hidden`, "true")
+	b := &boards{start: boardServer(t)}
+	b.s = b.start()
+	b.tabs = openBoards(t, b.s.URL+"/board/", 2)
+	b.ada, b.bob = b.tabs[0], b.tabs[1]
+	for _, tab := range b.tabs {
+		tab.becomes(boardPeople, "2")
+		tab.becomes(`!document.getElementById("hint").hidden`, "true")
 	}
 
-	ada.run(`document.getElementById("add").click()`)
-	bob.becomes(`document.querySelectorAll(".note").length`, "1")
-	ada.becomes(`document.activeElement.tagName`, "TEXTAREA")
-	ada.run(`(() => { const a = document.activeElement; a.value = "<b>é</b> & \u{1F98A}"; a.dispatchEvent(new Event("input")); })()`)
-	bob.becomes(firstNote+`.querySelector("textarea").value`, `<b>é</b> & 🦊`)
-	bob.run(firstNote + `.querySelectorAll(".tools button")[4].click()`)
-	ada.becomes(firstNote+`.style.getPropertyValue("--colour")`, "var(--violet)")
-	before := settled(t, tabs...)
-	bob.drag(-120, 90)
-	ada.becomes(boardNotes+` !== `+fmt.Sprintf("%q", before), "true")
-	settled(t, tabs...)
+	b.ada.run(`document.getElementById("add").click()`)
+	b.bob.becomes(`document.querySelectorAll(".note").length`, "1")
+	b.ada.becomes(`document.activeElement.tagName`, "TEXTAREA")
+	b.ada.run(`(() => { const a = document.activeElement; a.value = "<b>é</b> & \u{1F98A}"; a.dispatchEvent(new Event("input")); })()`)
+	b.bob.becomes(firstNote+`.querySelector("textarea").value`, `<b>é</b> & 🦊`)
+	b.bob.run(firstNote + `.querySelectorAll(".tools button")[4].click()`)
+	b.ada.becomes(firstNote+`.style.getPropertyValue("--colour")`, "var(--violet)")
+	before := settled(t, b.tabs...)
+	b.bob.drag(-120, 90)
+	b.ada.becomes(boardNotes+` !== `+fmt.Sprintf("%q", before), "true")
+	settled(t, b.tabs...)
 
-	t.Run("what a view adds is there at once", func(t *testing.T) {
-		res, err := http.Post(s.URL+"/board/lobby/notes", "text/plain", strings.NewReader("from a view")) //nolint:noctx // answered at once
-		if err != nil {
+	b.step(t, "what a view adds is there at once", b.viewAdds)
+	b.step(t, "a worker that is killed takes nothing with it", b.workerIsKilled)
+	b.step(t, "a stop and a start are seen and lose nothing", b.serverRestarts)
+	b.step(t, "a server that is killed makes them begin anew, with what is on the board", b.serverIsKilled)
+	b.step(t, "a tab that is closed has left", b.tabIsClosed)
+}
+
+func (b *boards) viewAdds(t *testing.T) {
+	res, err := http.Post(b.s.URL+"/board/lobby/notes", "text/plain", strings.NewReader("from a view")) //nolint:noctx // answered at once
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _ = res.Body.Close(); res.StatusCode != 201 {
+		t.Fatal(res.Status)
+	}
+	for _, tab := range b.tabs {
+		tab.becomes(`document.querySelectorAll(".note").length`, "2")
+	}
+}
+
+func (b *boards) workerIsKilled(t *testing.T) {
+	for _, pid := range b.s.Workers() {
+		if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
 			t.Fatal(err)
 		}
-		if _ = res.Body.Close(); res.StatusCode != 201 {
-			t.Fatal(res.Status)
-		}
-		for _, b := range tabs {
-			b.becomes(`document.querySelectorAll(".note").length`, "2")
-		}
-	})
-	t.Run("a worker that is killed takes nothing with it", func(t *testing.T) {
-		for _, pid := range s.Workers() {
-			if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
-				t.Fatal(err)
-			}
-		}
-		before := settled(t, tabs...)
-		ada.key(firstNote, "ArrowDown") // its last word comes after the worker's end, and waits for the next one
-		bob.becomes(boardNotes+` !== `+fmt.Sprintf("%q", before), "true")
-		settled(t, tabs...)
-		for _, b := range tabs {
-			b.becomes(boardStatus, "open")
-			b.becomes(boardPeople, "2")
-		}
-	})
-	t.Run("a stop and a start are seen and lose nothing", func(t *testing.T) {
-		before := settled(t, tabs...)
-		s.Signal(syscall.SIGTERM)
-		if code := s.Wait(time.Minute); code != 0 {
-			t.Fatalf("exit %d", code)
-		}
-		for _, b := range tabs {
-			b.becomes(boardStatus+` !== "open"`, "true")
-		}
-		ada.key(firstNote, "ArrowRight") // waits in the tab
-		s = start()
-		for _, b := range tabs {
-			b.becomes(boardStatus, "open")
-		}
-		bob.becomes(boardNotes+` !== `+fmt.Sprintf("%q", before), "true")
-		settled(t, tabs...)
-		for _, b := range tabs {
-			b.becomes(boardPeople, "2")
-			b.becomes(`document.getElementById("toast").textContent`, "")
-		}
-	})
-	t.Run("a tab that is closed has left", func(t *testing.T) {
-		bob.run(`dispatchEvent(new PageTransitionEvent("pagehide", { persisted: false }))`)
-		ada.becomes(boardPeople, "1")
-		ada.key(firstNote, "Delete")
-		ada.becomes(`document.querySelectorAll(".note").length`, "1")
-	})
+	}
+	before := settled(t, b.tabs...)
+	b.ada.key(firstNote, "ArrowDown") // its last word comes after the worker's end, and waits for the next one
+	b.bob.becomes(boardNotes+` !== `+fmt.Sprintf("%q", before), "true")
+	settled(t, b.tabs...)
+	for _, tab := range b.tabs {
+		tab.becomes(boardStatus, "open")
+		tab.becomes(boardPeople, "2")
+	}
+}
+
+func (b *boards) serverRestarts(t *testing.T) {
+	before := settled(t, b.tabs...)
+	b.s.Signal(syscall.SIGTERM)
+	if code := b.s.Wait(time.Minute); code != 0 {
+		t.Fatalf("exit %d", code)
+	}
+	for _, tab := range b.tabs {
+		tab.becomes(boardStatus+` !== "open"`, "true")
+	}
+	b.ada.key(firstNote, "ArrowRight") // waits in the tab
+	b.s = b.start()
+	for _, tab := range b.tabs {
+		tab.becomes(boardStatus, "open")
+	}
+	b.bob.becomes(boardNotes+` !== `+fmt.Sprintf("%q", before), "true")
+	settled(t, b.tabs...)
+	for _, tab := range b.tabs {
+		tab.becomes(boardPeople, "2")
+		tab.becomes(`document.getElementById("toast").textContent`, "")
+	}
+}
+
+func (b *boards) serverIsKilled(t *testing.T) {
+	before := settled(t, b.tabs...)
+	b.s.Signal(syscall.SIGKILL)
+	b.s.Wait(time.Minute)
+	for _, tab := range b.tabs {
+		tab.becomes(boardStatus+` !== "open"`, "true")
+	}
+	b.s = b.start()
+	for _, tab := range b.tabs {
+		tab.becomes(boardStatus, "open")
+		tab.becomes(boardPeople, "2")
+	}
+	if after := settled(t, b.tabs...); after != before {
+		t.Errorf("the board is %s, and was %s", after, before)
+	}
+	b.ada.key(firstNote, "ArrowLeft")
+	b.bob.becomes(boardNotes+` !== `+fmt.Sprintf("%q", before), "true")
+	settled(t, b.tabs...)
+}
+
+func (b *boards) tabIsClosed(t *testing.T) {
+	b.bob.run(`dispatchEvent(new PageTransitionEvent("pagehide", { persisted: false }))`)
+	b.ada.becomes(boardPeople, "1")
+	b.ada.key(firstNote, "Delete")
+	b.ada.becomes(`document.querySelectorAll(".note").length`, "1")
 }
