@@ -114,7 +114,7 @@ func (c *call) run() {
 	}
 	status, data, err := c.reply()
 	if err != nil && status >= 500 {
-		c.k.log.Warn("a call of a WSX client failed", "call", x.ID, "path", c.e.Path, "status", status, "error", err)
+		c.k.warn("a call of a WSX client failed", "call", x.ID, "path", c.e.Path, "status", status, "error", err)
 	}
 	c.k.answer(c.e, status, data)
 }

@@ -1,11 +1,13 @@
 package wsx
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 
 	"github.com/guado-server/guado/internal/exchange"
 )
@@ -17,6 +19,7 @@ type session struct {
 	wire       exchange.Socket
 	template   exchange.Request // of the calls: what the handshake said of the client
 	connection string
+	warned     atomic.Int64
 
 	mu      sync.Mutex // guards the rest, and lane
 	serial  int
@@ -211,6 +214,18 @@ func (k *session) left(c *call) {
 	}
 }
 
+// loud is how many warnings a socket gives; what it then has to say is for who debugs.
+const loud = 10
+
+// warn tells the operator, and lets no client fill the log.
+func (k *session) warn(text string, attrs ...any) {
+	level := slog.LevelWarn
+	if k.warned.Add(1) > loud {
+		level = slog.LevelDebug
+	}
+	k.log.Log(context.Background(), level, text, attrs...)
+}
+
 // refuse answers what is not done. data is then the reason in plain text.
 func (k *session) refuse(e *envelope, status int, err error) {
 	if status == 0 {
@@ -218,7 +233,7 @@ func (k *session) refuse(e *envelope, status int, err error) {
 	}
 	k.step.hub.refused.Add(1)
 	if e.ID == nil {
-		k.log.Warn("an event of a WSX client was dropped", "path", e.Path, "status", status, "error", err)
+		k.warn("an event of a WSX client was dropped", "path", e.Path, "status", status, "error", err)
 		return
 	}
 	k.answer(e, status, wrapText(err.Error()))
