@@ -179,7 +179,8 @@ def test_those_who_come_while_an_object_opens_wait_for_it(worker: PushWorker) ->
     assert gate.ask("open") is True
     worker.wait(first)
     worker.wait(second)
-    assert sorted(len(one.json()["data"]) for one in (first, second)) == [1, 2]
+    moves = [one.json()["data"] for one in (first, second)]
+    assert sorted(max(moves, key=len)) == [1, 2]  # of one object, on which both have run
 
 
 def test_marked_handlers_run_beside_each_other(worker: PushWorker) -> None:
