@@ -14,16 +14,40 @@ import (
 
 	"github.com/getkin/kin-openapi/openapi3"
 	"github.com/getkin/kin-openapi/openapi3filter"
+	"github.com/getkin/kin-openapi/routers"
 	"github.com/getkin/kin-openapi/routers/legacy"
 
 	"github.com/guado-server/guado/internal/admin"
 )
 
-// questions are what the test asks of each action; readings are asked as they are.
-var questions = []struct {
+// question is what the test asks, and the status that is right.
+type question struct {
 	method, path, body string
 	status             int
-}{
+}
+
+// ofPages are asked of a server that has them.
+var ofPages = []question{
+	{"GET", "/v1/status", "", 200},
+	{"POST", "/v1/push", `{"to": {"all": true}, "data": 1}`, 200},
+	{"POST", "/v1/push", `{"to": {"user": "anna"}, "data": [1], "snapshot": true}`, 200},
+	{"POST", "/v1/push", `{"to": {"connection": "none"}, "data": {}, "ack": true, "timeout_ms": 10}`, 200},
+	{"POST", "/v1/push", `{"to": {"page": "none"}, "data": 1}`, 404},
+	{"POST", "/v1/push", `{"to": {}, "data": 1}`, 400},
+	{"POST", "/v1/push", `{"to": {"page": "a", "user": "b"}, "data": 1}`, 400},
+	{"POST", "/v1/push", `{"to": {"all": true}, "data": "` + strings.Repeat("x", 1<<20) + `"}`, 413},
+	{"POST", "/v1/push", `{"to": {"all": true}, "data": "` + strings.Repeat("x", 2<<20) + `"}`, 413},
+	{"POST", "/v1/push", ``, 400},
+	{"POST", "/v1/publish", `{"topic": "invoice.paid", "data": {"n": 1}}`, 200},
+	{"POST", "/v1/publish", `{"topic": "invoice.paid"}`, 200},
+	{"POST", "/v1/publish", `{"data": 1}`, 400},
+	{"POST", "/v1/publish", `{"topic": "a", "data": "` + strings.Repeat("x", 1<<20) + `"}`, 413},
+	{"POST", "/v1/tokens", `{"name": "test"}`, 200},
+	{"POST", "/v1/tokens", `{"who": "test"}`, 400},
+}
+
+// questions are what the test asks of each action; readings are asked as they are.
+var questions = []question{
 	{"GET", "/v1/status", "", 200},
 	{"GET", "/v1/workers", "", 200},
 	{"GET", "/v1/workers/p01", "", 200},
@@ -74,8 +98,8 @@ var questions = []struct {
 	{"POST", "/v1/stop", `{"now": true}`, 204},
 }
 
-// TestTheInterfaceIsAsItsDescriptionSays asks everything that the description has of a
-// real server, and holds each answer against it. That the server has nothing beyond it
+// TestTheInterfaceIsAsItsDescriptionSays asks everything that the description has of
+// real servers, and holds each answer against it. That a server has nothing beyond it
 // is held in the root package.
 func TestTheInterfaceIsAsItsDescriptionSays(t *testing.T) {
 	doc, err := openapi3.NewLoader().LoadFromData(admin.OpenAPI)
@@ -91,7 +115,24 @@ func TestTheInterfaceIsAsItsDescriptionSays(t *testing.T) {
 	}
 	openapi3filter.RegisterBodyDecoder("application/yaml", openapi3filter.FileBodyDecoder)
 	openapi3filter.RegisterBodyDecoder("application/x-ndjson", openapi3filter.JSONBodyDecoder) // the test asks for one record
-	dir, s := site(t, map[string]string{"guado.toml": "[[app]]\ntarget = \"hello\"\n[[program]]\nname = \"sleeper\"\ncommand = [\"sleep\", \"1000\"]\nstart_seconds = 0\n"})
+	const program = "[[program]]\nname = \"sleeper\"\ncommand = [\"sleep\", \"1000\"]\nstart_seconds = 0\n"
+	seen := slices.Concat(
+		inquire(t, router, "phase = 3\n[[app]]\ntarget = \"hello\"\n", ofPages),
+		inquire(t, router, "[[app]]\ntarget = \"hello\"\n"+program, questions),
+	)
+	for path, item := range doc.Paths.Map() {
+		for method := range item.Operations() {
+			if !slices.Contains(seen, method+" "+path) {
+				t.Errorf("%s %s is described, and nobody asked for it: add it to the test", method, path)
+			}
+		}
+	}
+}
+
+// inquire asks a server of this configuration, and tells what was asked.
+func inquire(t *testing.T, router routers.Router, configuration string, list []question) (seen []string) {
+	t.Helper()
+	dir, s := site(t, map[string]string{"guado.toml": configuration})
 	get(t, s.url)
 	c := &command{out: io.Discard, err: io.Discard, environ: os.Environ()}
 	server, err := c.connect(context.Background(), &remote{socket: text{value: filepath.Join(dir, "state", "admin.sock")}})
@@ -99,8 +140,7 @@ func TestTheInterfaceIsAsItsDescriptionSays(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer server.http.CloseIdleConnections()
-	var seen []string
-	for _, a := range questions {
+	for _, a := range list {
 		q, err := http.NewRequestWithContext(context.Background(), a.method, "http://guado"+a.path, strings.NewReader(a.body))
 		if err != nil {
 			t.Fatal(err)
@@ -116,7 +156,7 @@ func TestTheInterfaceIsAsItsDescriptionSays(t *testing.T) {
 		seen = append(seen, a.method+" "+route.Path)
 		in := &openapi3filter.RequestValidationInput{Request: q, PathParams: params, Route: route}
 		if err := openapi3filter.ValidateRequest(context.Background(), in); (err == nil) != (a.status != 400) {
-			t.Errorf("%s %s: the description says of the request: %v", a.method, a.path, err)
+			t.Errorf("%s %s %.100s: the description says of the request: %v", a.method, a.path, a.body, err)
 		}
 		q.Body = io.NopCloser(strings.NewReader(a.body))
 		res, err := server.http.Do(q)
@@ -128,18 +168,12 @@ func TestTheInterfaceIsAsItsDescriptionSays(t *testing.T) {
 			t.Fatal(err)
 		}
 		if res.StatusCode != a.status {
-			t.Errorf("%s %s: %d %s", a.method, a.path, res.StatusCode, body)
+			t.Errorf("%s %s %.100s: %d %s", a.method, a.path, a.body, res.StatusCode, body)
 		}
 		out := &openapi3filter.ResponseValidationInput{RequestValidationInput: in, Status: res.StatusCode, Header: res.Header, Body: io.NopCloser(bytes.NewReader(body))}
 		if err := openapi3filter.ValidateResponse(context.Background(), out); err != nil {
 			t.Errorf("%s %s: %v\n%s", a.method, a.path, err, body)
 		}
 	}
-	for path, item := range doc.Paths.Map() {
-		for method := range item.Operations() {
-			if !slices.Contains(seen, method+" "+path) {
-				t.Errorf("%s %s is described, and nobody asked for it: add it to the test", method, path)
-			}
-		}
-	}
+	return seen
 }
