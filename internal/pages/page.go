@@ -163,8 +163,8 @@ func (p *Pages) Listens(id string) bool {
 	if pg == nil || pg.class == "" {
 		return false
 	}
-	c, known := p.class(pg.class)
-	return c.Events || !known
+	c, _ := p.class(pg.class)
+	return c.Events || p.classes.Load() == nil
 }
 
 // Event runs the page's handler of events in its turn and waits for its end.
