@@ -14,12 +14,11 @@ import (
 
 // session is one socket: the pages that speak on it and their calls.
 type session struct {
-	step       *Step
-	log        *slog.Logger
-	wire       exchange.Socket
-	template   exchange.Request // of the calls: what the handshake said of the client
-	connection string
-	warned     atomic.Int64
+	step     *Step
+	log      *slog.Logger
+	wire     exchange.Socket
+	template exchange.Request // of the calls: what the handshake said of the client
+	warned   atomic.Int64
 
 	mu      sync.Mutex // guards the rest, and lane
 	serial  int
@@ -45,7 +44,6 @@ type lane struct {
 
 func newSession(s *Step, x *exchange.Exchange) *session {
 	k := &session{step: s, pages: map[string]*lane{}, calls: map[*call]struct{}{}}
-	k.connection = s.opts.Connection(x)
 	k.template = copyRequest(&x.Request)
 	k.log = s.opts.Log.With("request_id", x.ID)
 	return k
@@ -125,25 +123,39 @@ func (k *session) open(e *envelope) (int, error) {
 	if data.json != nil && json.Unmarshal(data.json, &wish) != nil {
 		return 400, errWish
 	}
-	owner, known := k.step.opts.Owner(e.PageID)
-	if known && (k.connection == "" || owner != k.connection) {
+	if owner, known := k.step.opts.Owner(e.PageID); !known {
+		return k.bind(e.PageID, wish.Parameters.Sequential, true)
+	} else if owner == "" || owner != k.connection() {
 		return 403, errForeign
 	}
+	return k.bind(e.PageID, wish.Parameters.Sequential, false)
+}
+
+// connection is whose the socket is now: its cookie may have become an old one since the
+// handshake.
+func (k *session) connection() string {
+	x := exchange.New()
+	x.Request = k.template
+	return k.step.opts.Connection(x)
+}
+
+// bind lets a page speak here; alone: it must be the only one.
+func (k *session) bind(page string, sequential, alone bool) (int, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	l := k.pages[e.PageID]
+	l := k.pages[page]
 	if l == nil {
 		// Of a page that the host does not know, the socket's first word is all there is.
-		if !known && len(k.pages) > 0 {
+		if alone && len(k.pages) > 0 {
 			return 403, errOther
 		}
 		if len(k.pages) >= mostPages {
 			return 503, errPages
 		}
 		l = &lane{}
-		k.pages[e.PageID] = l
+		k.pages[page] = l
 	}
-	l.sequential = wish.Parameters.Sequential
+	l.sequential = sequential
 	return 0, nil
 }
 

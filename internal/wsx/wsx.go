@@ -31,7 +31,8 @@ type Options struct {
 	// Owner tells whether a page is known to the host, and whose it is: the id of the
 	// connection. Nil: no page is.
 	Owner func(page string) (connection string, known bool)
-	// Connection tells whose a socket is; empty: it has no connection.
+	// Connection tells whose a client is by what it said in the handshake; empty: nobody's
+	// any more.
 	Connection func(x *exchange.Exchange) string
 
 	Path     string // of the mount: "/", "/shop"

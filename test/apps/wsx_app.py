@@ -19,7 +19,7 @@ _gates = {name: threading.Event() for name in ("one", "two")}
 TOLD = (
     *("REQUEST_METHOD", "SCRIPT_NAME", "PATH_INFO", "QUERY_STRING", "CONTENT_TYPE"),
     *("HTTP_COOKIE", "HTTP_ORIGIN", "HTTP_HOST", "REMOTE_ADDR", "wsgi.url_scheme"),
-    *("HTTP_GUADO_MESSAGE", "HTTP_GUADO_PAGE", "HTTP_GUADO_CONNECTION"),
+    *("HTTP_GUADO_MESSAGE", "HTTP_GUADO_PAGE", "HTTP_GUADO_CONNECTION", "HTTP_GUADO_USER"),
     *("HTTP_SEC_WEBSOCKET_KEY", "HTTP_ACCEPT_ENCODING"),
 )
 
@@ -61,6 +61,9 @@ def app(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[byt
     elif path == "/bytes":
         start_response("200 OK", [("Content-Type", "image/png")])
         return [b"\x89PNG\xff"]
+    elif path == "/login":
+        start_response("200 OK", [("Guado-User", "ada")])
+        return []
     elif path == "/nothing":
         start_response("204 No Content", [])
         return []

@@ -32,6 +32,7 @@ python = %q
 path = "/shop"
 app = "shop"
 wsx = true
+identity = true
 `, more, harness.Apps(), harness.Python(t, "newest"))})
 }
 
@@ -318,6 +319,37 @@ func TestFromPhase3OnAPageSpeaksOnTheSocketOfItsConnectionAlone(t *testing.T) {
 				t.Errorf("%s is not in %v", part, r)
 			}
 		}
+	}
+}
+
+// TestASocketOfBeforeALoginIsNobodysAfterIt: whoever planted a guest's cookie in somebody's
+// browser has a socket of that guest open himself.
+func TestASocketOfBeforeALoginIsNobodysAfterIt(t *testing.T) {
+	s := wsxServer(t, "phase = 3\nstate_dir = "+fmt.Sprintf("%q", t.TempDir())+"\n")
+	page, guest := newPage(t, s, "")
+	c := openSocket(t, s, "/shop/_wsx", "Cookie: "+guest)
+	c.ask("open", "/_wsx/openchannel", page, "{}")
+	c.wantReply("open", 200, `"open"`)
+
+	r := request(t, "POST", s.URL+"/shop/login", nil)
+	r.Header.Set("Cookie", guest)
+	res, body := do(t, harness.Client(t, "http1"), r)
+	user, _, _ := strings.Cut(res.Header.Get("Set-Cookie"), ";")
+	if res.StatusCode != 200 || user == "" || user == guest {
+		t.Fatalf("%d %s %q", res.StatusCode, body, user)
+	}
+	c.ask("again", "/_wsx/openchannel", page, "{}")
+	c.wantReply("again", 403, `"the page is not this connection's"`)
+	c.ask("look", "/shop/look", page, "{}")
+	if r := c.reply(); r.Status != 200 || !strings.Contains(r.Data, `"HTTP_GUADO_USER": null`) || !strings.Contains(r.Data, `"HTTP_GUADO_PAGE": null`) {
+		t.Errorf("with the cookie of before: %v", r)
+	}
+	c = openSocket(t, s, "/shop/_wsx", "Cookie: "+user)
+	c.ask("open", "/_wsx/openchannel", page, "{}")
+	c.wantReply("open", 200, `"open"`)
+	c.ask("look", "/shop/look", page, "{}")
+	if r := c.reply(); !strings.Contains(r.Data, `"HTTP_GUADO_USER": "ada"`) || !strings.Contains(r.Data, page) {
+		t.Errorf("with the new cookie: %v", r)
 	}
 }
 
