@@ -68,7 +68,18 @@ def test_each_request_of_a_thread_is_a_wait_for_the_gil(worker: Host) -> None:
     assert now["gil_wait_us"] >= first["gil_wait_us"]
 
 
+def have_both_threads_work(worker: Host, fifo: Path) -> None:
+    """A thread that never worked takes the GIL before it takes its first request."""
+    other = fifo.with_name("other")
+    os.mkfifo(other)
+    streams = [blocking(worker, path, b"/blocked", n) for n, path in enumerate((fifo, other))]
+    for path, stream in zip((fifo, other), streams, strict=True):
+        release(path)
+        worker.answer(stream)
+
+
 def test_a_held_gil_shows_as_a_wait(worker: Host, fifo: Path) -> None:
+    have_both_threads_work(worker, fifo)
     before = beat(worker, 1)["gil_wait_us"]
     holder = blocking(worker, fifo, b"/hold_gil", 0)
     beat(worker, 2)  # the watch thread tells, whoever has the GIL
