@@ -65,6 +65,11 @@ def many() -> Any:
     return sum(one.result(60).pages for one in all)
 
 
+def crowd() -> Any:
+    """More pushes than the host answers: the last one waits for room."""
+    return [guado.broadcast(i) for i in range(2049)]
+
+
 def nobody_looks() -> None:
     guado.broadcast("x")
 
@@ -126,6 +131,7 @@ ROUTES: dict[str, Callable[[], Any]] = {
     "end": lambda: guado.page("P1").end().result(),
     "date": lambda: guado.broadcast({"at": [datetime.date(2026, 1, 1)]}),
     "many": many,
+    "crowd": crowd,
     "nobody": nobody_looks,
     "declare": declare,
     "touched": touched,

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from asgi_host import DEADLINE, INTERRUPT
 from push_host import WAYS, PushWorker, Refused
 
 
@@ -89,6 +90,20 @@ def test_an_answer_that_does_not_come_ends_the_wait_alone(worker: PushWorker) ->
     worker.reply(held, {"pages": 0, "connected": 0})  # late
     worker.verbs["push"] = lambda _: {"pages": 2, "connected": 1}
     assert worker.run("/broadcast") == PUSHED
+
+
+@pytest.mark.parametrize("name", ["broadcast", "opened", "crowd"])
+def test_the_deadline_of_the_request_ends_a_wait(worker: PushWorker, name: str) -> None:
+    if worker.kind == "asgi":
+        pytest.skip("a coroutine is cancelled: test_interrupt.py")
+    worker.verbs["push"] = worker.verbs["page.get"] = None
+    answer = worker.call(f"/{name}", page="P7")
+    worker.until(lambda: worker.held)
+    worker.send(INTERRUPT, answer.stream, arg=DEADLINE)
+    worker.wait(answer)
+    assert answer.abort == (3, "")
+    for one in worker.held:
+        worker.reply(one, {"pages": 0, "connected": 0})
 
 
 def test_refusals_are_exceptions_with_their_code(worker: PushWorker) -> None:

@@ -103,11 +103,13 @@ _BARE = frozenset({Page.on_open, Page.on_message, Page.on_snapshot, Page.on_clos
 
 
 class _Entry:
-    """A page's object, and whether its on_open has come to its end."""
+    """A page's object, and until its on_open has come to its end, who waits for that."""
+
+    __slots__ = ("opening", "page")
 
     def __init__(self, page: Page) -> None:
         self.page = page
-        self.opened: Future[None] = Future()
+        self.opening: Future[None] | None = Future()
 
 
 _lock = threading.Lock()  # guards _objects
@@ -165,9 +167,12 @@ def _object(turn: dict[str, Any]) -> Generator[Step, Any, _Entry]:
         make = entry is None or anew
         if entry is None or anew:
             entry = _objects[id] = _Entry(_bare(turn))
+    opening = entry.opening
     if not make:
-        yield entry.opened
+        if opening is not None:
+            yield opening
         return entry
+    assert opening is not None
     try:
         if type(entry.page).__init__ is not object.__init__:
             yield entry.page.__init__  # type: ignore[misc]
@@ -175,9 +180,10 @@ def _object(turn: dict[str, Any]) -> Generator[Step, Any, _Entry]:
     except BaseException as error:
         _drop(id, entry)
         known = isinstance(error, Exception)
-        entry.opened.set_exception(error if known else HostError("on_open was interrupted"))
+        opening.set_exception(error if known else HostError("on_open was interrupted"))
         raise
-    entry.opened.set_result(None)
+    opening.set_result(None)
+    entry.opening = None
     return entry
 
 
@@ -332,11 +338,16 @@ async def _await(steps: Generator[Step, Any, Any]) -> Any:
 
 async def _call(step: Callable[[], Any]) -> Any:
     function = step.func if isinstance(step, functools.partial) else step
-    if inspect.iscoroutinefunction(function):
+    function = getattr(function, "__func__", function)
+    if _is_async(function):
         return await step()
-    if getattr(function, "__func__", None) in _BARE:
+    if function in _BARE:
         return step()  # nothing happens there, and needs no thread
     context = contextvars.copy_context()
     loop = asyncio.get_running_loop()
     result = await loop.run_in_executor(None, context.run, step)
     return await result if inspect.isawaitable(result) else result
+
+
+# It looks through wrappers, which costs more than many a handler.
+_is_async = functools.lru_cache(1024)(inspect.iscoroutinefunction)
