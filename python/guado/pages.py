@@ -8,8 +8,8 @@
             guado.publish("board.moves", data)
             return {"ok": True}     # the answer to the client's request()
 
-Before: the application defines them; the browser opens a page by
-``guado.connect({class: "Board"})`` or the application by :func:`new_page`. After:
+Before: the application defines them; the browser opens a page by ``open("Board", {room: 1})``
+or the application by :func:`new_page`. After:
 worker/pages.py makes the objects and calls their handlers. Not here: the client's end.
 
 The object is a **cache**: it lives as long as its page *and its worker*. After the death of
@@ -123,7 +123,7 @@ def is_concurrent(handler: Any) -> bool:
 
 def new_page(cls: type[Page] | str | None = None, /, **args: Any) -> str:
     """Opens a page for the client of this request and returns its id, to be written into
-    the HTML that answers it: ``guado.connect({page: "{{ id }}"})``.
+    the HTML that answers it: ``open(undefined, undefined, {page: "{{ id }}"})``.
 
     `cls` is a page class (or its name) and `args` what its object gets; without a class,
     the page's messages come to the application as requests. Makes the connection when there
