@@ -183,6 +183,9 @@ func TestEveryTabOfTheBoardSeesEveryMove(t *testing.T) {
 		tab.becomes(`!document.getElementById("hint").hidden`, "true")
 	}
 
+	b.ada.run(`document.getElementById("board").dispatchEvent(new PointerEvent("pointermove", { clientX: 600, clientY: 400, bubbles: true }))`)
+	b.bob.becomes(`document.querySelectorAll(".cursor.seen").length`, "1")
+
 	b.ada.run(`document.getElementById("add").click()`)
 	b.bob.becomes(`document.querySelectorAll(".note").length`, "1")
 	b.ada.becomes(`document.activeElement.tagName`, "TEXTAREA")
