@@ -11,6 +11,10 @@ var (
 	ErrInterrupted   = errors.New("reading of the request body was interrupted")
 )
 
+// ErrStarted is in the error of a Problem by which the host cuts what the application had
+// begun, where the same Problem otherwise says that nothing was done.
+var ErrStarted = errors.New("the application had begun with it")
+
 // Problem is an answer that the host makes itself. Status and Code go to the
 // client, with the request id; Err is for the log and never leaves the host.
 type Problem struct {

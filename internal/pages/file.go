@@ -109,7 +109,7 @@ func (pg *page) save() saved {
 		Page: pg.id, App: pg.app, Class: pg.class, Args: pg.args, Path: pg.path, From: pg.from,
 		Opened: pg.opened, Owed: pg.owed,
 	}
-	for _, l := range []*line{pg.mailbox, pg.messages} {
+	for _, l := range []*line{pg.mailbox, pg.beside, pg.messages} {
 		if l == nil {
 			continue
 		}

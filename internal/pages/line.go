@@ -46,11 +46,26 @@ func (pg *page) addLocked(at **line, width int, j *job) bool {
 		l.under = append(l.under, j)
 		return true
 	}
-	if len(l.waiting) >= mostWaiting && j.ref.ID != 0 {
+	if j.ref.ID != 0 && (len(l.waiting) >= mostWaiting || !pg.pages.room(&pg.bytes, len(j.data))) {
 		return false
 	}
 	l.waiting = append(l.waiting, j)
 	return true
+}
+
+// room counts what waits for a page, unless it is too much: for this page, which may always
+// have one message, or for all of them together. Under the page's lock.
+func (p *Pages) room(bytes *int, n int) bool {
+	if *bytes > 0 && *bytes+n > p.hub.Options().Waiting || p.bytes.Load()+int64(n) > mostBytes {
+		return false
+	}
+	p.take(bytes, n)
+	return true
+}
+
+func (p *Pages) take(bytes *int, n int) {
+	*bytes += n
+	p.bytes.Add(int64(n))
 }
 
 // run does a job and then those that wait.
@@ -61,6 +76,7 @@ func (pg *page) run(at **line, l *line, j *job) {
 		l.under = slices.DeleteFunc(l.under, func(o *job) bool { return o == j })
 		if j.undone {
 			l.waiting = slices.Insert(l.waiting, 0, j)
+			pg.pages.take(&pg.bytes, len(j.data))
 		}
 		if len(l.waiting) == 0 || pg.pages.stopping() {
 			l.running--
@@ -73,6 +89,9 @@ func (pg *page) run(at **line, l *line, j *job) {
 		j = l.waiting[0]
 		l.waiting[0] = nil
 		l.waiting = l.waiting[1:]
+		if j.ref.ID != 0 {
+			pg.pages.take(&pg.bytes, -len(j.data))
+		}
 		l.under = append(l.under, j)
 		pg.mu.Unlock()
 	}

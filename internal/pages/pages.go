@@ -24,6 +24,7 @@ const (
 	mostAtOnce  = 16  // requests, and turns of concurrent handlers, under way
 	mostTurns   = 256 // turns of all pages that are with the workers' queue
 	mostTo      = 2048
+	mostBytes   = 256 << 20 // of messages that wait, of all pages
 	mostArgs    = 64 << 10
 )
 
@@ -61,6 +62,7 @@ type Pages struct {
 	count counters
 
 	classes atomic.Pointer[map[string]Class]
+	bytes   atomic.Int64 // of messages that wait, of all pages
 }
 
 type counters struct {

@@ -407,9 +407,7 @@ func TestAStopInTheMiddleLosesNoMessageThatWasTaken(t *testing.T) {
 	<-entered
 	patience, cancel := context.WithCancel(context.Background())
 	cancel()
-	// What runs is cut, which here is to let it end.
-	time.AfterFunc(50*time.Millisecond, func() { close(release) })
-	r.restart(patience)
+	r.restart(patience, func() { close(release) }) // what is cut may still come to its end
 	r.await("restored 1", 1)
 	r.await("subscribed topic."+page, 1)
 	for i := range 5 {
@@ -539,5 +537,81 @@ func TestTheClientIsServedWithItsVersion(t *testing.T) {
 	}
 	if again := r.get("/_guado/client.js", res.Header.Get("ETag")); again.StatusCode != 304 {
 		t.Errorf("again: %d", again.StatusCode)
+	}
+}
+
+func TestMessagesThatWaitForAPageAreBoundedByTheirBytes(t *testing.T) {
+	r := start(t, func(o *pages.Options) { o.Push.Message, o.Push.Waiting = 1<<10, 4<<10 })
+	release, entered := make(chan struct{}), make(chan struct{}, 10)
+	r.handle = func(c turn) (int, string) {
+		if c.Do == "request" {
+			entered <- struct{}{}
+			<-release
+		}
+		return 200, "{}"
+	}
+	page, _ := r.open("id=a", `{"class":"Board"}`)
+	c := r.connect(page, "id=a")
+	long := `"` + strings.Repeat("x", 1000) + `"`
+	c.send("q", long, "")
+	<-entered
+	for range 4 {
+		c.send("q", long, "")
+	}
+	over := c.send("q", long, "")
+	if got := c.numbered(); !strings.Contains(got, `"busy"`) || !strings.Contains(got, fmt.Sprintf(`"r":%d`, over)) {
+		t.Errorf("a message over the bytes: %s", got)
+	}
+	close(release)
+	for range 5 {
+		c.numbered()
+	}
+	c.send("q", long, "")
+	if got := c.numbered(); strings.Contains(got, "busy") {
+		t.Errorf("once there is room again: %s", got)
+	}
+}
+
+// What a stop cut in the middle may have been done: it is not done twice. What it had not
+// begun is done after the start, also messages that need no turn.
+func TestAStopRepeatsNothingThatHadBegun(t *testing.T) {
+	r := start(t, nil)
+	r.pages.Declare([]pages.Class{{Name: "Board", Concurrent: []string{"on_message"}}})
+	page, _ := r.open("id=a", `{"class":"Board"}`)
+	c := r.connect(page, "id=a")
+	r.await("open opened=false", 1)
+	entered, release := make(chan struct{}, 100), make(chan struct{})
+	r.set(func(r *rig) {
+		r.handle = func(c turn) (int, string) {
+			entered <- struct{}{}
+			<-release
+			c.x.Fail(&exchange.Problem{Status: 503, Code: "stopping", Err: exchange.ErrStarted})
+			return -1, ""
+		}
+	})
+	for i := range 20 {
+		c.send("m", fmt.Sprint(i), "")
+	}
+	for range 16 {
+		<-entered
+	}
+	for r.pages.List()[0].Waiting < 4 { // the host takes them one after the other
+		time.Sleep(time.Millisecond)
+	}
+	over, cancel := context.WithCancel(context.Background())
+	cancel()
+	r.restart(over, func() {
+		r.set(func(r *rig) { r.handle = nil })
+		close(release)
+	})
+	for i := 16; i < 20; i++ {
+		r.await(fmt.Sprintf("message opened=true %d", i), 1)
+	}
+	for _, what := range r.did() {
+		for i := range 16 {
+			if what == fmt.Sprintf("message opened=true %d", i) {
+				t.Errorf("%s was done once more after the start", what)
+			}
+		}
 	}
 }

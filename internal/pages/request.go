@@ -4,6 +4,7 @@ import (
 	"net/netip"
 	"strings"
 	"time"
+	"unique"
 
 	"github.com/guado-server/guado/internal/exchange"
 	"github.com/guado-server/guado/internal/push"
@@ -22,6 +23,10 @@ type From struct {
 	LocalName string         `json:"local_name,omitempty"`
 	LocalPort uint16         `json:"local_port,omitempty"`
 	Unix      bool           `json:"unix,omitempty"`
+
+	// Authorization is that of a password that the browser sends by itself. It is written
+	// nowhere: after a start the client's handshake brings it again.
+	Authorization string `json:"-"`
 }
 
 // FromExchange takes them from a request of the client. It keeps no bytes of it.
@@ -33,11 +38,15 @@ func FromExchange(x *exchange.Exchange) From {
 		}
 	}
 	return From{
-		Scheme: x.Scheme, Host: string(x.Host), Origin: string(x.Field("origin")), Agent: string(x.Field("user-agent")),
-		Languages: string(x.Field("accept-language")), Cookies: strings.Join(cookies, "; "),
+		Scheme: x.Scheme, Host: shared(x.Host), Origin: shared(x.Field("origin")), Agent: shared(x.Field("user-agent")),
+		Languages: shared(x.Field("accept-language")), Cookies: strings.Join(cookies, "; "),
 		Client: x.Client, Peer: x.Peer, LocalName: x.LocalName, LocalPort: x.LocalPort, Unix: x.Unix,
+		Authorization: string(x.Field("authorization")),
 	}
 }
+
+// shared gives the same memory for the same text: thousands of pages have few browsers.
+func shared(text []byte) string { return unique.Make(string(text)).Value() }
 
 // request sends a message of the client over the host's own road, as a POST that the
 // application cannot tell from a browser's but by its fields.
@@ -142,7 +151,7 @@ func fields(f From) []exchange.Field {
 		{Name: []byte("Guado-Message"), Value: []byte("1")},
 	}
 	for _, one := range [...]struct{ name, value string }{
-		{"Origin", f.Origin}, {"User-Agent", f.Agent}, {"Accept-Language", f.Languages}, {"Cookie", f.Cookies},
+		{"Origin", f.Origin}, {"User-Agent", f.Agent}, {"Accept-Language", f.Languages}, {"Authorization", f.Authorization}, {"Cookie", f.Cookies},
 	} {
 		if one.value != "" {
 			list = append(list, exchange.Field{Name: []byte(one.name), Value: []byte(one.value)})

@@ -159,12 +159,14 @@ func (r *rig) make() {
 	r.mu.Unlock()
 }
 
-// restart stops the host of the pages gracefully and starts it.
-func (r *rig) restart(ctx context.Context) {
+// restart stops the host of the pages gracefully and starts it. cut is done when patience
+// with what runs is over.
+func (r *rig) restart(ctx context.Context, cut func()) {
 	r.t.Helper()
 	r.pages.Hub().Detach(push.CodeRestart)
 	r.push.Drain()
 	r.pages.Stop(ctx)
+	cut()
 	if err := r.pages.Save(r.dir, func(page string) []string { return []string{"topic." + page} }); err != nil {
 		r.t.Fatal(err)
 	}
@@ -205,6 +207,9 @@ func (r *rig) turn(x *exchange.Exchange) {
 	status, answer := 200, "{}"
 	if handle != nil {
 		status, answer = handle(c)
+	}
+	if status < 0 {
+		return // it has answered itself
 	}
 	if status == 0 {
 		x.Fail(&exchange.Problem{Status: 502, Code: "worker_died"})

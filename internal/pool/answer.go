@@ -234,7 +234,12 @@ func (f *flight) hear(s *link.Stream) (v verdict, problem *exchange.Problem, don
 	}
 	switch {
 	case news&newsStopping != 0:
-		return end(link.CancelStopping, stoppingProblem())
+		problem := stoppingProblem()
+		if !f.begun.Load() && f.pump.Load() == nil && s.Revoke() {
+			return landed, problem, true
+		}
+		problem.Err = fmt.Errorf("%w: %w", errStopping, exchange.ErrStarted)
+		return end(link.CancelStopping, problem)
 	case news&newsDeadline != 0 && !f.begun.Load():
 		v, problem := f.interrupt(s)
 		return v, problem, true

@@ -77,7 +77,7 @@ class Page:
 
     def on_snapshot(self) -> Any:
         """The client has missed too much: what is returned is pushed to it as the whole
-        state. None: nothing is."""
+        state. None: it is told that there is none, by a null."""
         return None
 
     def on_close(self, why: str) -> Any:
