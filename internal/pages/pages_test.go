@@ -1,16 +1,11 @@
 package pages_test
 
 import (
-	"context"
 	"encoding/json"
 	"fmt"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
-	"sync/atomic"
 	"testing"
-	"time"
 
 	"github.com/guado-server/guado/internal/exchange"
 	"github.com/guado-server/guado/internal/pages"
@@ -57,96 +52,6 @@ func TestAPageIsNotOpenedForAForeignOriginAnUnknownClassOrWhereNothingIsMounted(
 		if status != c.status || !strings.Contains(text, c.code) {
 			t.Errorf("%s: %d %s, want %d %s", c.body, status, text, c.status, c.code)
 		}
-	}
-}
-
-func TestMessagesReachTheClassInTheirOrderAndOneAtATime(t *testing.T) {
-	r := start(t, nil)
-	var inside atomic.Int32
-	r.handle = func(c turn) (int, string) {
-		if inside.Add(1) > 1 {
-			t.Error("two turns of a page at once")
-		}
-		defer inside.Add(-1)
-		if c.Do == "request" {
-			return 200, `{"data":` + string(c.Data) + `}`
-		}
-		return 200, "{}"
-	}
-	page, _ := r.open("id=a", `{"class":"Board"}`)
-	c := r.connect(page, "id=a")
-	for i := range 20 {
-		c.send("m", fmt.Sprint(i), "")
-	}
-	id := c.send("q", `{"sum":true}`, "")
-	if got, want := c.numbered(), fmt.Sprintf(`{"d":{"sum":true},"r":%d}`, id); got != want {
-		t.Errorf("reply %s, want %s", got, want)
-	}
-	var got []string
-	for _, what := range r.did() {
-		if strings.HasPrefix(what, "message") {
-			got = append(got, what)
-		}
-	}
-	for i := range 20 {
-		if want := fmt.Sprintf("message opened=true %d", i); i >= len(got) || got[i] != want {
-			t.Fatalf("messages came as %q", got)
-		}
-	}
-}
-
-func TestAConcurrentHandlerWaitsForNoTurn(t *testing.T) {
-	r := start(t, nil)
-	r.pages.Declare([]pages.Class{{Name: "Board", Concurrent: []string{"on_message"}}})
-	release := make(chan struct{})
-	page, _ := r.open("id=a", `{"class":"Board"}`)
-	c := r.connect(page, "id=a")
-	r.await("open opened=false", 1)
-	r.set(func(r *rig) {
-		r.handle = func(c turn) (int, string) {
-			if string(c.Data) == `"wait"` {
-				<-release
-			}
-			return 200, `{"data":` + string(c.Data) + `}`
-		}
-	})
-	first := c.send("q", `"wait"`, "")
-	second := c.send("q", `"now"`, "")
-	if got, want := c.numbered(), fmt.Sprintf(`{"d":"now","r":%d}`, second); got != want {
-		t.Errorf("first reply %s, want %s", got, want)
-	}
-	close(release)
-	if got, want := c.numbered(), fmt.Sprintf(`{"d":"wait","r":%d}`, first); got != want {
-		t.Errorf("second reply %s, want %s", got, want)
-	}
-}
-
-func TestAMailboxThatIsFullRefusesAndTheClientIsTold(t *testing.T) {
-	r := start(t, func(o *pages.Options) { o.Push.Calls = 1000 })
-	release := make(chan struct{})
-	entered := make(chan struct{}, 100)
-	r.handle = func(c turn) (int, string) {
-		if c.Do == "request" {
-			entered <- struct{}{}
-			<-release
-		}
-		return 200, "{}"
-	}
-	page, _ := r.open("id=a", `{"class":"Board"}`)
-	c := r.connect(page, "id=a")
-	c.send("q", "0", "")
-	<-entered
-	for range 64 {
-		c.send("q", "1", "")
-	}
-	over := c.send("q", "2", "")
-	want := fmt.Sprintf(`{"e":{"code":"busy","message":"too many messages wait for this page"},"r":%d}`, over)
-	if got := c.numbered(); got != want {
-		t.Errorf("reply %s, want %s", got, want)
-	}
-	close(release)
-	for range 65 {
-		c.numbered()
 	}
 }
 
@@ -252,21 +157,6 @@ func TestCookiesOfAReplyAreFetchedOnceAndGoWithTheNextRequest(t *testing.T) {
 	r.await("cookie id=a; session=s1", 1)
 }
 
-func TestARequestWhoseWorkerDiedIsLostAndTheObjectIsMadeAnew(t *testing.T) {
-	r := start(t, nil)
-	page, _ := r.open("id=a", `{"class":"Board"}`)
-	c := r.connect(page, "id=a")
-	r.await("open opened=false", 1)
-	r.set(func(r *rig) { r.handle = func(turn) (int, string) { return 0, "" } })
-	id := c.send("q", "1", "")
-	if got, want := c.numbered(), fmt.Sprintf(`{"e":{"code":"lost","message":"its worker died: it may have been done, or not"},"r":%d}`, id); got != want {
-		t.Errorf("reply %s, want %s", got, want)
-	}
-	r.set(func(r *rig) { r.handle = nil })
-	r.pages.Reopen()
-	r.await("open opened=true", 1)
-}
-
 func TestAnApplicationThatRefusesAPageEndsIt(t *testing.T) {
 	r := start(t, nil)
 	r.handle = func(turn) (int, string) { return 400, `{"code":"forbidden","message":"not yours"}` }
@@ -337,18 +227,6 @@ func TestAClientThatStartsAnewGetsASnapshotAndNeverHalfAPage(t *testing.T) {
 	}
 }
 
-func TestAMessageThatNoWorkerCanTakeNowWaits(t *testing.T) {
-	r := start(t, nil)
-	page, _ := r.open("id=a", `{"class":"Board"}`)
-	c := r.connect(page, "id=a")
-	r.await("open opened=false", 1)
-	r.set(func(r *rig) { r.problem = &exchange.Problem{Status: 503, Code: "queue_full"} })
-	c.send("m", "1", "")
-	r.await("refused message", 2)
-	r.set(func(r *rig) { r.problem = nil })
-	r.await("message opened=true 1", 1)
-}
-
 func TestACancelledRequestEndsItsExchange(t *testing.T) {
 	r := start(t, nil)
 	entered := make(chan struct{})
@@ -367,104 +245,6 @@ func TestACancelledRequestEndsItsExchange(t *testing.T) {
 	c.sent++
 	c.write(fmt.Sprintf(`{"c":%d,"x":%d}`, c.sent, id))
 	r.await("gone", 1)
-}
-
-func TestTheEndOfAPageIsItsClassesLastTurn(t *testing.T) {
-	r := start(t, nil)
-	var why atomic.Value
-	r.handle = func(c turn) (int, string) {
-		if c.Do == "close" {
-			why.Store(c.Why)
-		}
-		return 200, "{}"
-	}
-	page, _ := r.open("id=a", `{"class":"Board"}`)
-	c := r.connect(page, "id=a")
-	c.send("m", "1", "")
-	c.write(`{"t":"bye"}`)
-	r.await("close opened=true", 1)
-	if did := r.did(); !slices.Equal(did, []string{"open opened=false", "message opened=true 1", "close opened=true"}) || why.Load() != "ended" {
-		t.Errorf("%q, because %v", did, why.Load())
-	}
-}
-
-func TestAStopInTheMiddleLosesNoMessageThatWasTaken(t *testing.T) {
-	r := start(t, nil)
-	entered, release := make(chan struct{}, 10), make(chan struct{})
-	r.handle = func(c turn) (int, string) {
-		if c.Do == "message" {
-			entered <- struct{}{}
-			<-release
-		}
-		return 200, "{}"
-	}
-	page, _ := r.open("id=a", `{"path":"/board","class":"Board","args":{"id":7}}`)
-	c := r.connect(page, "id=a; x=1", "Origin: http://"+r.addr)
-	for i := range 5 {
-		c.send("m", fmt.Sprint(i), "")
-	}
-	c.send("q", `"asked"`, "")
-	<-entered
-	patience, cancel := context.WithCancel(context.Background())
-	cancel()
-	r.restart(patience, func() { close(release) }) // what is cut may still come to its end
-	r.await("restored 1", 1)
-	r.await("subscribed topic."+page, 1)
-	for i := range 5 {
-		r.await(fmt.Sprintf("message opened=true %d", i), 1)
-	}
-	if h := c.dial("id=a"); h["resumed"] != true {
-		t.Errorf("hello after the start: %v", h)
-	}
-	if got := c.numbered(); !strings.Contains(got, `"code":"lost"`) {
-		t.Errorf("the request that was open: %s", got)
-	}
-	var messages []string
-	for _, what := range r.did() {
-		if strings.HasPrefix(what, "message") {
-			messages = append(messages, what)
-		}
-	}
-	if len(messages) != 5 {
-		t.Errorf("each message once: %q", messages)
-	}
-	if all := r.pages.List(); len(all) != 1 || all[0].Class != "Board" || all[0].Path != "/board" || !all[0].Opened {
-		t.Errorf("the page after the start: %+v", all)
-	}
-}
-
-func TestADamagedFileIsPutAside(t *testing.T) {
-	r := start(t, nil)
-	r.open("id=a", `{"path":"/board","class":"Board"}`)
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
-	defer cancel()
-	r.pages.Hub().Detach(push.CodeRestart)
-	r.pages.Stop(ctx)
-	if err := r.pages.Save(r.dir, nil); err != nil {
-		t.Fatal(err)
-	}
-	r.pages.Close()
-	file := filepath.Join(r.dir, "pages")
-	text, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if info, err := os.Stat(file); err != nil || info.Mode().Perm() != 0o600 {
-		t.Errorf("%v %v", info.Mode(), err)
-	}
-	if err := os.WriteFile(file, []byte(strings.Replace(string(text), "Board", "Bored", 1)), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	r.make()
-	if n, err := r.pages.Restore(r.dir, nil); err == nil || n != 0 {
-		t.Errorf("restored %d pages of a damaged file: %v", n, err)
-	}
-	if _, err := os.Stat(file + ".damaged"); err != nil {
-		t.Error(err)
-	}
-	if all := r.pages.Hub().Sessions(); len(all) != 0 {
-		t.Errorf("%d sessions without a page", len(all))
-	}
 }
 
 func TestAPushCountsItsPagesAndWaitsForThem(t *testing.T) {
@@ -537,81 +317,5 @@ func TestTheClientIsServedWithItsVersion(t *testing.T) {
 	}
 	if again := r.get("/_guado/client.js", res.Header.Get("ETag")); again.StatusCode != 304 {
 		t.Errorf("again: %d", again.StatusCode)
-	}
-}
-
-func TestMessagesThatWaitForAPageAreBoundedByTheirBytes(t *testing.T) {
-	r := start(t, func(o *pages.Options) { o.Push.Message, o.Push.Waiting = 1<<10, 4<<10 })
-	release, entered := make(chan struct{}), make(chan struct{}, 10)
-	r.handle = func(c turn) (int, string) {
-		if c.Do == "request" {
-			entered <- struct{}{}
-			<-release
-		}
-		return 200, "{}"
-	}
-	page, _ := r.open("id=a", `{"class":"Board"}`)
-	c := r.connect(page, "id=a")
-	long := `"` + strings.Repeat("x", 1000) + `"`
-	c.send("q", long, "")
-	<-entered
-	for range 4 {
-		c.send("q", long, "")
-	}
-	over := c.send("q", long, "")
-	if got := c.numbered(); !strings.Contains(got, `"busy"`) || !strings.Contains(got, fmt.Sprintf(`"r":%d`, over)) {
-		t.Errorf("a message over the bytes: %s", got)
-	}
-	close(release)
-	for range 5 {
-		c.numbered()
-	}
-	c.send("q", long, "")
-	if got := c.numbered(); strings.Contains(got, "busy") {
-		t.Errorf("once there is room again: %s", got)
-	}
-}
-
-// What a stop cut in the middle may have been done: it is not done twice. What it had not
-// begun is done after the start, also messages that need no turn.
-func TestAStopRepeatsNothingThatHadBegun(t *testing.T) {
-	r := start(t, nil)
-	r.pages.Declare([]pages.Class{{Name: "Board", Concurrent: []string{"on_message"}}})
-	page, _ := r.open("id=a", `{"class":"Board"}`)
-	c := r.connect(page, "id=a")
-	r.await("open opened=false", 1)
-	entered, release := make(chan struct{}, 100), make(chan struct{})
-	r.set(func(r *rig) {
-		r.handle = func(c turn) (int, string) {
-			entered <- struct{}{}
-			<-release
-			c.x.Fail(&exchange.Problem{Status: 503, Code: "stopping", Err: exchange.ErrStarted})
-			return -1, ""
-		}
-	})
-	for i := range 20 {
-		c.send("m", fmt.Sprint(i), "")
-	}
-	for range 16 {
-		<-entered
-	}
-	for r.pages.List()[0].Waiting < 4 { // the host takes them one after the other
-		time.Sleep(time.Millisecond)
-	}
-	over, cancel := context.WithCancel(context.Background())
-	cancel()
-	r.restart(over, func() {
-		r.set(func(r *rig) { r.handle = nil })
-		close(release)
-	})
-	for i := 16; i < 20; i++ {
-		r.await(fmt.Sprintf("message opened=true %d", i), 1)
-	}
-	for _, what := range r.did() {
-		for i := range 16 {
-			if what == fmt.Sprintf("message opened=true %d", i) {
-				t.Errorf("%s was done once more after the start", what)
-			}
-		}
 	}
 }

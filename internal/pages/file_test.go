@@ -1,0 +1,138 @@
+package pages_test
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/guado-server/guado/internal/exchange"
+	"github.com/guado-server/guado/internal/pages"
+	"github.com/guado-server/guado/internal/push"
+)
+
+func TestAStopInTheMiddleLosesNoMessageThatWasTaken(t *testing.T) {
+	r := start(t, nil)
+	entered, release := make(chan struct{}, 10), make(chan struct{})
+	r.handle = func(c turn) (int, string) {
+		if c.Do == "message" {
+			entered <- struct{}{}
+			<-release
+		}
+		return 200, "{}"
+	}
+	page, _ := r.open("id=a", `{"path":"/board","class":"Board","args":{"id":7}}`)
+	c := r.connect(page, "id=a; x=1", "Origin: http://"+r.addr)
+	for i := range 5 {
+		c.send("m", fmt.Sprint(i), "")
+	}
+	c.send("q", `"asked"`, "")
+	<-entered
+	patience, cancel := context.WithCancel(context.Background())
+	cancel()
+	r.restart(patience, func() { close(release) }) // what is cut may still come to its end
+	r.await("restored 1", 1)
+	r.await("subscribed topic."+page, 1)
+	for i := range 5 {
+		r.await(fmt.Sprintf("message opened=true %d", i), 1)
+	}
+	if h := c.dial("id=a"); h["resumed"] != true {
+		t.Errorf("hello after the start: %v", h)
+	}
+	if got := c.numbered(); !strings.Contains(got, `"code":"lost"`) {
+		t.Errorf("the request that was open: %s", got)
+	}
+	var messages []string
+	for _, what := range r.did() {
+		if strings.HasPrefix(what, "message") {
+			messages = append(messages, what)
+		}
+	}
+	if len(messages) != 5 {
+		t.Errorf("each message once: %q", messages)
+	}
+	if all := r.pages.List(); len(all) != 1 || all[0].Class != "Board" || all[0].Path != "/board" || !all[0].Opened {
+		t.Errorf("the page after the start: %+v", all)
+	}
+}
+
+func TestADamagedFileIsPutAside(t *testing.T) {
+	r := start(t, nil)
+	r.open("id=a", `{"path":"/board","class":"Board"}`)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	r.pages.Hub().Detach(push.CodeRestart)
+	r.pages.Stop(ctx)
+	if err := r.pages.Save(r.dir, nil); err != nil {
+		t.Fatal(err)
+	}
+	r.pages.Close()
+	file := filepath.Join(r.dir, "pages")
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if info, err := os.Stat(file); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("%v %v", info.Mode(), err)
+	}
+	if err := os.WriteFile(file, []byte(strings.Replace(string(text), "Board", "Bored", 1)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	r.make()
+	if n, err := r.pages.Restore(r.dir, nil); err == nil || n != 0 {
+		t.Errorf("restored %d pages of a damaged file: %v", n, err)
+	}
+	if _, err := os.Stat(file + ".damaged"); err != nil {
+		t.Error(err)
+	}
+	if all := r.pages.Hub().Sessions(); len(all) != 0 {
+		t.Errorf("%d sessions without a page", len(all))
+	}
+}
+
+// What a stop cut in the middle may have been done: it is not done twice. What it had not
+// begun is done after the start, also messages that need no turn.
+func TestAStopRepeatsNothingThatHadBegun(t *testing.T) {
+	r := start(t, nil)
+	r.pages.Declare([]pages.Class{{Name: "Board", Concurrent: []string{"on_message"}}})
+	page, _ := r.open("id=a", `{"class":"Board"}`)
+	c := r.connect(page, "id=a")
+	r.await("open opened=false", 1)
+	entered, release := make(chan struct{}, 100), make(chan struct{})
+	r.set(func(r *rig) {
+		r.handle = func(c turn) (int, string) {
+			entered <- struct{}{}
+			<-release
+			c.x.Fail(&exchange.Problem{Status: 503, Code: "stopping", Err: exchange.ErrStarted})
+			return -1, ""
+		}
+	})
+	for i := range 20 {
+		c.send("m", fmt.Sprint(i), "")
+	}
+	for range 16 {
+		<-entered
+	}
+	for r.pages.List()[0].Waiting < 4 { // the host takes them one after the other
+		time.Sleep(time.Millisecond)
+	}
+	over, cancel := context.WithCancel(context.Background())
+	cancel()
+	r.restart(over, func() {
+		r.set(func(r *rig) { r.handle = nil })
+		close(release)
+	})
+	for i := 16; i < 20; i++ {
+		r.await(fmt.Sprintf("message opened=true %d", i), 1)
+	}
+	for _, what := range r.did() {
+		for i := range 16 {
+			if what == fmt.Sprintf("message opened=true %d", i) {
+				t.Errorf("%s was done once more after the start", what)
+			}
+		}
+	}
+}

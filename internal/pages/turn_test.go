@@ -1,0 +1,180 @@
+package pages_test
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+
+	"github.com/guado-server/guado/internal/exchange"
+	"github.com/guado-server/guado/internal/pages"
+)
+
+func TestMessagesReachTheClassInTheirOrderAndOneAtATime(t *testing.T) {
+	r := start(t, nil)
+	var inside atomic.Int32
+	r.handle = func(c turn) (int, string) {
+		if inside.Add(1) > 1 {
+			t.Error("two turns of a page at once")
+		}
+		defer inside.Add(-1)
+		if c.Do == "request" {
+			return 200, `{"data":` + string(c.Data) + `}`
+		}
+		return 200, "{}"
+	}
+	page, _ := r.open("id=a", `{"class":"Board"}`)
+	c := r.connect(page, "id=a")
+	for i := range 20 {
+		c.send("m", fmt.Sprint(i), "")
+	}
+	id := c.send("q", `{"sum":true}`, "")
+	if got, want := c.numbered(), fmt.Sprintf(`{"d":{"sum":true},"r":%d}`, id); got != want {
+		t.Errorf("reply %s, want %s", got, want)
+	}
+	var got []string
+	for _, what := range r.did() {
+		if strings.HasPrefix(what, "message") {
+			got = append(got, what)
+		}
+	}
+	for i := range 20 {
+		if want := fmt.Sprintf("message opened=true %d", i); i >= len(got) || got[i] != want {
+			t.Fatalf("messages came as %q", got)
+		}
+	}
+}
+
+func TestAConcurrentHandlerWaitsForNoTurn(t *testing.T) {
+	r := start(t, nil)
+	r.pages.Declare([]pages.Class{{Name: "Board", Concurrent: []string{"on_message"}}})
+	release := make(chan struct{})
+	page, _ := r.open("id=a", `{"class":"Board"}`)
+	c := r.connect(page, "id=a")
+	r.await("open opened=false", 1)
+	r.set(func(r *rig) {
+		r.handle = func(c turn) (int, string) {
+			if string(c.Data) == `"wait"` {
+				<-release
+			}
+			return 200, `{"data":` + string(c.Data) + `}`
+		}
+	})
+	first := c.send("q", `"wait"`, "")
+	second := c.send("q", `"now"`, "")
+	if got, want := c.numbered(), fmt.Sprintf(`{"d":"now","r":%d}`, second); got != want {
+		t.Errorf("first reply %s, want %s", got, want)
+	}
+	close(release)
+	if got, want := c.numbered(), fmt.Sprintf(`{"d":"wait","r":%d}`, first); got != want {
+		t.Errorf("second reply %s, want %s", got, want)
+	}
+}
+
+func TestAMailboxThatIsFullRefusesAndTheClientIsTold(t *testing.T) {
+	r := start(t, func(o *pages.Options) { o.Push.Calls = 1000 })
+	release := make(chan struct{})
+	entered := make(chan struct{}, 100)
+	r.handle = func(c turn) (int, string) {
+		if c.Do == "request" {
+			entered <- struct{}{}
+			<-release
+		}
+		return 200, "{}"
+	}
+	page, _ := r.open("id=a", `{"class":"Board"}`)
+	c := r.connect(page, "id=a")
+	c.send("q", "0", "")
+	<-entered
+	for range 64 {
+		c.send("q", "1", "")
+	}
+	over := c.send("q", "2", "")
+	want := fmt.Sprintf(`{"e":{"code":"busy","message":"too many messages wait for this page"},"r":%d}`, over)
+	if got := c.numbered(); got != want {
+		t.Errorf("reply %s, want %s", got, want)
+	}
+	close(release)
+	for range 65 {
+		c.numbered()
+	}
+}
+
+func TestARequestWhoseWorkerDiedIsLostAndTheObjectIsMadeAnew(t *testing.T) {
+	r := start(t, nil)
+	page, _ := r.open("id=a", `{"class":"Board"}`)
+	c := r.connect(page, "id=a")
+	r.await("open opened=false", 1)
+	r.set(func(r *rig) { r.handle = func(turn) (int, string) { return 0, "" } })
+	id := c.send("q", "1", "")
+	if got, want := c.numbered(), fmt.Sprintf(`{"e":{"code":"lost","message":"its worker died: it may have been done, or not"},"r":%d}`, id); got != want {
+		t.Errorf("reply %s, want %s", got, want)
+	}
+	r.set(func(r *rig) { r.handle = nil })
+	r.pages.Reopen()
+	r.await("open opened=true", 1)
+}
+
+func TestAMessageThatNoWorkerCanTakeNowWaits(t *testing.T) {
+	r := start(t, nil)
+	page, _ := r.open("id=a", `{"class":"Board"}`)
+	c := r.connect(page, "id=a")
+	r.await("open opened=false", 1)
+	r.set(func(r *rig) { r.problem = &exchange.Problem{Status: 503, Code: "queue_full"} })
+	c.send("m", "1", "")
+	r.await("refused message", 2)
+	r.set(func(r *rig) { r.problem = nil })
+	r.await("message opened=true 1", 1)
+}
+
+func TestTheEndOfAPageIsItsClassesLastTurn(t *testing.T) {
+	r := start(t, nil)
+	var why atomic.Value
+	r.handle = func(c turn) (int, string) {
+		if c.Do == "close" {
+			why.Store(c.Why)
+		}
+		return 200, "{}"
+	}
+	page, _ := r.open("id=a", `{"class":"Board"}`)
+	c := r.connect(page, "id=a")
+	c.send("m", "1", "")
+	c.write(`{"t":"bye"}`)
+	r.await("close opened=true", 1)
+	if did := r.did(); !slices.Equal(did, []string{"open opened=false", "message opened=true 1", "close opened=true"}) || why.Load() != "ended" {
+		t.Errorf("%q, because %v", did, why.Load())
+	}
+}
+
+func TestMessagesThatWaitForAPageAreBoundedByTheirBytes(t *testing.T) {
+	r := start(t, func(o *pages.Options) { o.Push.Message, o.Push.Waiting = 1<<10, 4<<10 })
+	release, entered := make(chan struct{}), make(chan struct{}, 10)
+	r.handle = func(c turn) (int, string) {
+		if c.Do == "request" {
+			entered <- struct{}{}
+			<-release
+		}
+		return 200, "{}"
+	}
+	page, _ := r.open("id=a", `{"class":"Board"}`)
+	c := r.connect(page, "id=a")
+	long := `"` + strings.Repeat("x", 1000) + `"`
+	c.send("q", long, "")
+	<-entered
+	for range 4 {
+		c.send("q", long, "")
+	}
+	over := c.send("q", long, "")
+	if got := c.numbered(); !strings.Contains(got, `"busy"`) || !strings.Contains(got, fmt.Sprintf(`"r":%d`, over)) {
+		t.Errorf("a message over the bytes: %s", got)
+	}
+	close(release)
+	for range 5 {
+		c.numbered()
+	}
+	c.send("q", long, "")
+	if got := c.numbered(); strings.Contains(got, "busy") {
+		t.Errorf("once there is room again: %s", got)
+	}
+}
