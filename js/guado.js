@@ -56,6 +56,7 @@ const RENEW = [3502, 3503, 3506, 3507]; // the page is over; another one may beg
 const FINAL_STATUS = [400, 403, 404, 405, 413, 422]; // there will never be such a page
 const PUSH = "/_guado/push";
 const PATIENCE = 10000; // for the host's hello
+const QUIET = 5000; // after such a silence whoever sends looks whether anybody is there
 const MOST_DELAY = 30000;
 const MOST_BYTES = 4 << 20; // of messages that wait
 
@@ -422,12 +423,14 @@ export class Page {
     this.#unacked = this.#since = 0;
     const { resumed, why } = this.#another ? { resumed: false, why: "page" } : f;
     this.#another = false;
-    this.#set({ status: "open", resumed, ...(why && { why }), transport: this.#sse ? "sse" : "websocket" });
+    this.#state = { status: "open", resumed, ...(why && { why }), transport: this.#sse ? "sse" : "websocket" };
     this.#got(f.got);
     this.#listenOn(f.beat);
     for (const item of [...this.#queue]) {
       if (!item.c || item.c > f.got || item.again) this.#transmit(item);
     }
+    // What waited has left: a listener that sends now is behind it.
+    this.#emit("state", this.#state);
   }
 
   /** Looks whether the host still gives signs of life. @param {number} beat */
@@ -524,6 +527,14 @@ export class Page {
   #transmit(item) {
     item.c ||= ++this.#sequence;
     this.#post(`"c":${item.c},${item.body}`);
+    if (Date.now() - this.#heard > QUIET) this.#probe();
+  }
+
+  /** Asks whether the host is still there, and leaves a connection that says nothing. */
+  #probe() {
+    if (this.#timers.probe) return;
+    this.#timer("probe", () => this.#lost(0, "no answer"), 5000);
+    this.#carrier?.send('{"p":1}');
   }
 
   /** @param {Item} item @param {any} reason */
@@ -543,12 +554,10 @@ export class Page {
     const { signal } = this.#life;
     const wake = () => {
       if (this.#state.status === "waiting") this.#connect();
-      else if (this.#state.status === "open" && !this.#timers.probe) {
-        this.#timer("probe", () => this.#lost(0, "no answer"), 5000);
-        this.#carrier?.send('{"p":1}');
-      }
+      else if (this.#state.status === "open") this.#probe();
     };
-    addEventListener("online", wake, { signal });
+    // "offline" may be wrong, or another network than this one: it is asked, not believed.
+    for (const name of ["online", "offline"]) addEventListener(name, wake, { signal });
     document.addEventListener("visibilitychange", () => document.visibilityState === "visible" && wake(), { signal });
     document.addEventListener("resume", wake, { signal });
     addEventListener("pagehide", (e) => {

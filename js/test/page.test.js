@@ -99,6 +99,35 @@ describe("coming back", () => {
     assert.ok(socket.closed);
   });
 
+  it("asks when the browser says that it is offline, and when it sends after a silence", async () => {
+    const page = tab();
+    const socket = await open(page);
+    browser.fire(browser.window, "offline");
+    assert.equal(socket.sent.pop(), '{"p":1}');
+    socket.host({ p: 1 });
+    mock.timers.tick(5000);
+    page.send("after a pause that is not long");
+    assert.equal(socket.sent.length, 1);
+    mock.timers.tick(1);
+    page.send("who is there?");
+    assert.equal(socket.sent.pop(), '{"p":1}');
+    mock.timers.tick(5000);
+    assert.deepEqual([page.state.status, page.state.reason], ["waiting", "no answer"]);
+  });
+
+  it("sends what waited before what a listener sends that hears of it", async () => {
+    const page = tab();
+    const first = await open(page);
+    page.send("left and perhaps lost");
+    first.end(1006);
+    page.send("waited");
+    page.onState((s) => s.status === "open" && page.send("I am here"));
+    browser.fire(browser.window, "online");
+    const socket = await open(page, { id: 2 });
+    assert.deepEqual(socket.sent.map((text) => { const { c, m } = JSON.parse(text); return [c, m]; }),
+      [[1, "left and perhaps lost"], [2, "waited"], [3, "I am here"]]);
+  });
+
   it("leaves a connection that is silent for two beats", async () => {
     const page = tab();
     const socket = await open(page, { beat: 1000 });
