@@ -180,7 +180,7 @@ func TestShellsAreToldWhatMayFollow(t *testing.T) {
 		}
 	}
 	for line, want := range map[string][]string{
-		"":                   {"adopt", "check", "completion", "config", "dev", "doctor", "exec", "help", "logs", "maintenance", "password", "pause", "program", "ps", "reload", "resume", "serve", "service", "status", "stop", "version", "workers"},
+		"":                   {"adopt", "check", "completion", "config", "dev", "doctor", "exec", "help", "logs", "maintenance", "pages", "password", "pause", "program", "ps", "publish", "push", "reload", "resume", "serve", "service", "status", "stop", "users", "version", "workers"},
 		"serve --kind ":      {"auto", "wsgi", "asgi"},
 		"serve --log-level ": {"debug", "info", "warn", "error"},
 		"serve --thr":        {"--threads"},
