@@ -45,8 +45,8 @@ func (h *host) openPages() {
 		Turns:  func() exchange.Handler { return h.gate },
 		Road:   func() exchange.Handler { return h.now().first },
 		Target: edge.SplitTarget,
-		Carry: func(x *exchange.Exchange, page, connection string) {
-			x.GuadoPage, x.Carried, x.Message = []byte(page), connection, true
+		Carry: func(x *exchange.Exchange, page string, owner push.Owner) {
+			x.GuadoPage, x.Carried, x.CarriedUser, x.Message = []byte(page), owner.Connection, owner.User, true
 		},
 		Observe: func(x *exchange.Exchange, o exchange.Outcome) {
 			if look := h.now().observer(); look != nil {
@@ -73,6 +73,7 @@ func (h *host) openPages() {
 			return connection, nil
 		},
 		AllowOrigin: func(origin string, x *exchange.Exchange) bool { return h.now().origins.Allows(origin, x) },
+		Still:       h.identity.Still,
 		Stale:       h.identity.UnderWay,
 		Cookies:     h.pages.Cookies,
 		Client:      func(x *exchange.Exchange) any { return pages.FromExchange(x) },

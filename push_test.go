@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/cookiejar"
+	"net/http/httptrace"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -36,7 +37,7 @@ func (s *site) browser() *browser {
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	b := &browser{s: s, client: &http.Client{Jar: jar, Timeout: patience, Transport: &http.Transport{DisableKeepAlives: true}}}
+	b := &browser{s: s, client: &http.Client{Jar: jar, Timeout: patience, Transport: &http.Transport{DisableKeepAlives: true, ExpectContinueTimeout: patience}}}
 	return b
 }
 
@@ -99,6 +100,13 @@ func (b *browser) connect(page string) *tab {
 // dial connects and says hello; it gives what the host says to that.
 func (t *tab) dial() map[string]any {
 	t.s.t.Helper()
+	t.socket()
+	return t.hello()
+}
+
+// socket connects, and says nothing yet.
+func (t *tab) socket() {
+	t.s.t.Helper()
 	r, err := http.NewRequest("GET", t.s.url, nil)
 	if err != nil {
 		t.s.t.Fatal(err)
@@ -115,6 +123,10 @@ func (t *tab) dial() map[string]any {
 	}
 	conn := t.conn
 	t.s.t.Cleanup(func() { _ = conn.Close() })
+}
+
+func (t *tab) hello() map[string]any {
+	t.s.t.Helper()
 	hello := fmt.Sprintf(`{"t":"hello","v":1,"page":%q,"client":%q`, t.page, t.client)
 	if t.epoch != "" {
 		hello += fmt.Sprintf(`,"epoch":%q,"at":%d`, t.epoch, t.at)
@@ -372,6 +384,92 @@ func TestWhoPlantedACookieGetsNothingOfTheUserWhoLogsIn(t *testing.T) {
 	})
 	if log := s.log.String(); !strings.Contains(log, "identity: the user has logged in or out meanwhile") {
 		t.Error("what waited was done as the user")
+	}
+}
+
+// He has connected before the login, and says only after it what for.
+func TestWhatWasConnectedBeforeALoginOpensNothingAfterIt(t *testing.T) {
+	s := pagesSite(t, t.TempDir(), flaskPages+identityMount)
+	victim, thief := s.browser(), s.browser()
+	page := victim.tab(`{"path":"/whoami"}`)
+	thief.client.Jar.SetCookies(mustParse(t, s.url), victim.client.Jar.Cookies(mustParse(t, s.url)))
+	socket := &tab{browser: thief, page: page.page, client: page.client}
+	socket.socket()
+	hello := fmt.Sprintf(`{"t":"hello","v":1,"page":%q,"client":%q}`, page.page, page.client)
+	stream := thief.heldPost("/_guado/push", len(hello), "Accept: text/event-stream")
+	batch := fmt.Sprintf("{\"t\":\"on\",\"page\":%q,\"id\":2}\n{\"c\":1,\"to\":\"/whoami\",\"m\":{}}", page.page)
+	frames := thief.heldPost("/_guado/push", len(batch))
+	if status, text := victim.post("/login", `{"user":"anna"}`); status != 200 {
+		t.Fatalf("login: %d %s", status, text)
+	}
+	if f := page.numbered(); f["close"] != 3008.0 {
+		t.Fatalf("the victim's tab after the login: %v", f)
+	}
+	if h := page.dial(); h["t"] != "hello" || h["id"] != 2.0 {
+		t.Fatalf("the victim's tab comes back: %v", h)
+	}
+	if f := socket.hello(); f["close"] != 3008.0 {
+		t.Errorf("a socket of before the login: %v", f)
+	}
+	if status, text := stream(hello); !strings.Contains(text, `"code":3008`) || strings.Contains(text, `"t":"hello"`) {
+		t.Errorf("a stream of before the login: %d %s", status, text)
+	}
+	if status, text := frames(batch); status != 409 || !strings.Contains(text, `"code":3008`) {
+		t.Errorf("frames of before the login: %d %s", status, text)
+	}
+	if who := page.ask("{}", "").(map[string]any); who["user"] != "anna" {
+		t.Errorf("the victim is %v", who)
+	}
+}
+
+// heldPost sends the head of a POST, which the server has seen when it returns, and later
+// its body.
+func (b *browser) heldPost(path string, length int, fields ...string) func(body string) (int, string) {
+	b.s.t.Helper()
+	body, feed := io.Pipe()
+	seen := make(chan struct{})
+	ctx := httptrace.WithClientTrace(b.s.t.Context(), &httptrace.ClientTrace{Got100Continue: func() { close(seen) }})
+	r, err := http.NewRequestWithContext(ctx, "POST", b.s.url+path, body)
+	if err != nil {
+		b.s.t.Fatal(err)
+	}
+	r.ContentLength = int64(length)
+	r.Header.Set("Expect", "100-continue")
+	r.Header.Set("Origin", b.s.url)
+	for _, f := range fields {
+		name, value, _ := strings.Cut(f, ": ")
+		r.Header.Set(name, value)
+	}
+	type answer struct {
+		status int
+		text   string
+		err    error
+	}
+	done := make(chan answer, 1)
+	go func() {
+		res, err := b.client.Do(r)
+		if err != nil {
+			done <- answer{err: err}
+			return
+		}
+		text, err := io.ReadAll(res.Body)
+		done <- answer{res.StatusCode, string(text), errors.Join(err, res.Body.Close())}
+	}()
+	select {
+	case <-seen:
+	case a := <-done:
+		b.s.t.Fatalf("answered at once: %+v", a)
+	}
+	return func(text string) (int, string) {
+		b.s.t.Helper()
+		if _, err := io.WriteString(feed, text); errors.Join(err, feed.Close()) != nil {
+			b.s.t.Fatal(err)
+		}
+		a := <-done
+		if a.err != nil {
+			b.s.t.Fatal(a.err)
+		}
+		return a.status, a.text
 	}
 }
 

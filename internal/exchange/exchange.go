@@ -232,8 +232,9 @@ type Exchange struct {
 	Collected func(x *Exchange, body io.ReaderAt) *Problem
 
 	// Set by who makes an exchange of a message that came over the session of a page.
-	Carried string // the connection that the session belongs to
-	Message bool
+	Carried     string // the connection that the session belongs to
+	CarriedUser string // and the user, when the message came
+	Message     bool
 
 	Upgrader Upgrader // of a request whose Upgrade is "websocket"; nil: it cannot become one
 
@@ -262,7 +263,7 @@ func (x *Exchange) Reset() {
 	x.Answer, x.Root, x.App, x.Meter = nil, nil, "", nil
 	x.Worker, x.Waited, x.Worked, x.Problem, x.Trace = "", 0, 0, nil, Trace{}
 	x.User, x.Timeout, x.Upgrader = "", 0, nil
-	x.Who, x.Collected, x.Carried, x.Message = nil, nil, "", false
+	x.Who, x.Collected, x.Carried, x.CarriedUser, x.Message = nil, nil, "", "", false
 	x.gone.Store(uint32(Present))
 	select {
 	case <-x.bell:

@@ -14,6 +14,8 @@ type Change struct {
 type changes struct {
 	tell func(c Change)
 
+	turn sync.Mutex // held while one is told; taken before mu
+
 	mu      sync.Mutex // guards the rest
 	waiting []Change
 	telling bool
@@ -26,20 +28,33 @@ func (c *changes) note(n Change) {
 	c.waiting = append(c.waiting, n)
 }
 
-// tellAll tells what waits, or leaves that to who does so right now.
+// tellAll returns when all changes noted so far are told: who has logged in may rely on it
+// that nobody else gets what is pushed from then on.
 func (c *changes) tellAll() {
 	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.telling {
+	idle := len(c.waiting) == 0 && !c.telling
+	c.mu.Unlock()
+	if idle {
 		return
 	}
-	c.telling = true
-	for len(c.waiting) > 0 {
-		next := c.waiting[0]
-		c.waiting = c.waiting[1:]
-		c.mu.Unlock()
-		c.tell(next)
-		c.mu.Lock()
+	c.turn.Lock()
+	defer c.turn.Unlock()
+	for c.tellOne() {
 	}
-	c.telling, c.waiting = false, nil
+}
+
+// tellOne tells the oldest change; false: there is none.
+func (c *changes) tellOne() bool {
+	c.mu.Lock()
+	c.telling = len(c.waiting) > 0
+	if !c.telling {
+		c.waiting = nil
+		c.mu.Unlock()
+		return false
+	}
+	next := c.waiting[0]
+	c.waiting = c.waiting[1:]
+	c.mu.Unlock()
+	c.tell(next)
+	return true
 }

@@ -142,10 +142,22 @@ func (s *Server) Connections() []Connection { return s.registry.all() }
 func (s *Server) Users() []User { return s.registry.users() }
 
 // Known tells whose cookie an exchange brings that no step has looked at; ok is false
-// without one.
+// without one, and where a trusted proxy names another user than that of the cookie.
 func (s *Server) Known(x *exchange.Exchange) (connection, user string, ok bool) {
 	f := s.find(x)
+	if x.Proxied && f.id != "" {
+		if name, said := s.named(x); said && name != f.user {
+			return "", "", false
+		}
+	}
 	return f.id, f.user, f.id != ""
+}
+
+// Still tells, whenever it is asked, whether the cookie that an exchange brought opens what
+// it opened when the exchange came: from the next login or logout on it does not.
+func (s *Server) Still(x *exchange.Exchange) func() bool {
+	f := s.find(x)
+	return func() bool { return s.registry.current(f) }
 }
 
 // UnderWay says that an exchange which is not [Server.Known] brings the cookie of before a

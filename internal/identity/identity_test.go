@@ -492,7 +492,7 @@ func TestWhatASessionCarriesIsItsConnections(t *testing.T) {
 	c := b.logsIn("ann")
 	page := NewID()
 	old.change = func(x *exchange.Exchange) {
-		x.Carried, x.Message, x.GuadoPage = c.ID, true, []byte(page+"|p01")
+		x.Carried, x.CarriedUser, x.Message, x.GuadoPage = c.ID, "ann", true, []byte(page+"|p01")
 	}
 	old.visits(func(x *exchange.Exchange) {
 		if x.Who.Connection != c.ID || x.Who.User != "ann" || field(x.Fields, "guado-message") != "1" {
@@ -505,6 +505,11 @@ func TestWhatASessionCarriesIsItsConnections(t *testing.T) {
 	})
 	if want := []Change{{c.ID, "", "ann", ""}, {c.ID, "ann", "bob", page}}; !slices.Equal(told, want) {
 		t.Errorf("told %+v, not %+v", told, want)
+	}
+	// Ann's it was, when the client sent it; bob's it must not become.
+	answer := old.visits(func(*exchange.Exchange) { t.Error("a message of ann's was done as bob") })
+	if p := answer.Refused; p == nil || p.Code != "login_under_way" {
+		t.Errorf("it is %+v", answer)
 	}
 	old.change = nil
 	if who := old.is(); who.User != "bob" || who.Connection != c.ID {

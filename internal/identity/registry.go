@@ -109,6 +109,14 @@ func (r *registry) find(t token) found {
 	return r.inUse(c, out)
 }
 
+// current says whether the token that led there is still the newest.
+func (r *registry) current(f found) bool {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	c := r.byID[f.id]
+	return c != nil && c.version == f.version
+}
+
 // carried gives the connection of a session.
 func (r *registry) carried(id string) found {
 	r.mu.RLock()

@@ -171,7 +171,10 @@ func TestChangesAreToldInTheirOrder(t *testing.T) {
 		wait.Go(func() {
 			for n := range 200 {
 				other := newBrowser(t, s)
-				other.change = func(x *exchange.Exchange) { x.Carried = c.ID }
+				other.change = func(x *exchange.Exchange) {
+					now, _ := s.Find(c.ID)
+					x.Carried, x.CarriedUser = c.ID, now.User
+				}
 				if n%3 == 0 {
 					other.logsOut()
 				} else {

@@ -68,6 +68,10 @@ func (t *step) Serve(x *exchange.Exchange) {
 func (v *visit) recognize(x *exchange.Exchange) *exchange.Problem {
 	s := v.server
 	f := s.find(x)
+	if x.Carried != "" && f.user != x.CarriedUser {
+		// The login is not yet known where the message came from.
+		return &exchange.Problem{Status: 409, Code: "login_under_way", Err: ErrUnderWay}
+	}
 	v.mu.Lock()
 	v.conn = f
 	v.give = f.old
@@ -112,7 +116,7 @@ func (v *visit) believe(x *exchange.Exchange) *exchange.Problem {
 		}
 		return nil
 	}
-	name, said := v.named(x)
+	name, said := v.server.named(x)
 	if !said {
 		return nil
 	}
@@ -129,11 +133,14 @@ func (v *visit) believe(x *exchange.Exchange) *exchange.Problem {
 
 // named is the user that the proxy names; said is false when it names nobody, which is
 // another thing than an empty name.
-func (v *visit) named(x *exchange.Exchange) (name string, said bool) {
-	o := &v.server.opts
+func (s *Server) named(x *exchange.Exchange) (name string, said bool) {
+	o := &s.opts
 	if o.UserHeader != "" {
 		value := x.Field(o.UserHeader)
 		return string(value), value != nil
+	}
+	if o.UserCookie == "" {
+		return "", false
 	}
 	for value := range cookies(x, o.UserCookie) {
 		return string(value), true

@@ -20,6 +20,8 @@ var refusals = map[string]bool{
 // hosts tells what the host's own answer means to a client.
 func hosts(p *exchange.Problem) outcome {
 	switch {
+	case p.Code == "login_under_way":
+		return outcome{err: errIdentity}
 	case errors.Is(p.Err, exchange.ErrStarted):
 		return outcome{lost: true, err: &push.ReplyError{Code: push.ReplyLost, Message: "the server stopped: it may have been done, or not"}}
 	case p.Code == "worker_died" || p.Status == 502:

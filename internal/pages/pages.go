@@ -42,7 +42,7 @@ type Options struct {
 	// Target takes a request target apart, as it was done with every other request.
 	Target func(x *exchange.Exchange) *exchange.Problem
 	// Carry tells identity whose a request is, which came with no cookie of its own.
-	Carry func(x *exchange.Exchange, page, connection string)
+	Carry func(x *exchange.Exchange, page string, owner push.Owner)
 	// Observe counts an exchange that no lane has brought; nil: nobody counts.
 	Observe func(x *exchange.Exchange, o exchange.Outcome)
 	// Ended hears of the end of a page.

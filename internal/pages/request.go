@@ -118,7 +118,7 @@ func (pg *page) send(j *job) answered {
 		return refused("bad_path", "the path of the message cannot be read")
 	}
 	if p.opts.Carry != nil {
-		p.opts.Carry(x, pg.id, owner.Connection)
+		p.opts.Carry(x, pg.id, owner)
 	}
 	a := &exchange.Collected{Limit: int64(p.hub.Options().Message)}
 	x.Answer = a

@@ -149,7 +149,7 @@ func (pg *page) snapshot(out outcome) {
 	if data == nil {
 		data = []byte("null")
 	}
-	err := error(nil)
+	var err error
 	if out.err != nil {
 		err = out.err
 	} else {

@@ -19,8 +19,12 @@ func (a *Attachment) Session() *Session { return a.session }
 // attach makes t the session's transport and sends the host's hello and all that the
 // client has missed. Whether it resumes is decided before anything is sent, and nothing
 // can come between, because all of it happens under the lock.
-func (s *Session) attach(hello Hello, t Transport) (*Attachment, *Refusal) {
+func (s *Session) attach(still func() bool, hello Hello, t Transport) (*Attachment, *Refusal) {
 	s.mu.Lock()
+	if still != nil && !still() {
+		s.mu.Unlock()
+		return nil, errLogin
+	}
 	a, refusal := s.attachLocked(hello, t)
 	s.mu.Unlock()
 	s.tell()

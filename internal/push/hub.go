@@ -272,26 +272,38 @@ func Push(p Payload, to []*Session) Sent {
 // Attach connects a client to the session of its page. A page of another connection is
 // as unknown as one that does not exist: its id alone opens nothing.
 func (h *Hub) Attach(hello Hello, connection string, t Transport) (*Attachment, *Refusal) {
+	return h.AttachIf(nil, hello, connection, t)
+}
+
+// AttachIf does so only if the client still is this connection's, which is asked in the
+// moment in which it is attached. Nil: it is.
+func (h *Hub) AttachIf(still func() bool, hello Hello, connection string, t Transport) (*Attachment, *Refusal) {
 	s, refusal := h.find(hello.Page, connection)
 	if refusal != nil {
 		return nil, refusal
 	}
-	return s.attach(hello, t)
+	return s.attach(still, hello, t)
 }
 
-// Attachment gives the connection that a batch of frames belongs to.
-func (h *Hub) Attachment(on On, connection string) (*Attachment, *Refusal) {
+// AttachmentIf gives the connection that a batch of frames belongs to, if its client still
+// is this connection's.
+func (h *Hub) AttachmentIf(still func() bool, on On, connection string) (*Attachment, *Refusal) {
 	s, refusal := h.find(on.Page, connection)
 	if refusal != nil {
 		return nil, refusal
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.attached == nil || s.attached.id != on.ID {
+	switch {
+	case still != nil && !still():
+		return nil, errLogin
+	case s.attached == nil || s.attached.id != on.ID:
 		return nil, refuse(CodeStale, "the frames belong to connection %d of the page, which is over", on.ID)
 	}
 	return s.attached, nil
 }
+
+var errLogin = refuse(CodeLogin, "the cookie is one of before a login")
 
 // Knows refuses a page that is not this connection's.
 func (h *Hub) Knows(page, connection string) *Refusal {

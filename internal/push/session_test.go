@@ -73,7 +73,7 @@ func TestAConnectionThatIsReplacedHasNoSayAnyMore(t *testing.T) {
 		if len(got) != 1 || got[0] != `"in time"` {
 			t.Errorf("the application got %v", got)
 		}
-		if _, refusal := h.Attachment(On{Page: "p", ID: 1}, ""); refusal == nil || refusal.Code != CodeStale {
+		if _, refusal := h.AttachmentIf(nil, On{Page: "p", ID: 1}, ""); refusal == nil || refusal.Code != CodeStale {
 			t.Errorf("a batch for the old one: %v", refusal)
 		}
 	})

@@ -11,13 +11,13 @@ import (
 
 // socket is a client's WebSocket. Its first message is the hello, which attaches it.
 type socket struct {
-	server     *Server
-	connection string
-	id         string // of the request, for the log
-	wire       exchange.Socket
-	late       *time.Timer // no hello came; nil once one did
-	client     any         // see Options.Client; until the hello
-	stale      bool        // see Options.Stale
+	server *Server
+	caller
+	id     string // of the request, for the log
+	wire   exchange.Socket
+	late   *time.Timer // no hello came; nil once one did
+	client any         // see Options.Client; until the hello
+	stale  bool        // see Options.Stale
 
 	mu       sync.Mutex // guards the rest
 	attached *push.Attachment
@@ -42,7 +42,7 @@ func (s *Server) upgrade(x *exchange.Exchange) {
 		x.Fail(problem)
 		return
 	}
-	k := &socket{server: s, connection: connection, id: x.ID, client: s.opts.Client(x), stale: s.opts.Stale(x)}
+	k := &socket{server: s, caller: caller{connection, s.opts.Still(x)}, id: x.ID, client: s.opts.Client(x), stale: s.opts.Stale(x)}
 	wire, err := x.Upgrader.Upgrade(x, nil, k)
 	if err != nil {
 		if errors.As(err, &problem) {
@@ -83,7 +83,7 @@ func (k *socket) hello(p []byte) {
 	}
 	if refusal == nil {
 		var a *push.Attachment
-		if a, refusal = k.server.hub.Attach(hello, k.connection, k); refusal == nil {
+		if a, refusal = k.server.hub.AttachIf(k.still, hello, k.connection, k); refusal == nil {
 			k.server.opts.Met(a.Session(), k.client)
 			k.client = nil
 			k.mu.Lock()

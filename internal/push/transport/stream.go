@@ -81,7 +81,7 @@ var eventStream = []exchange.Field{
 }
 
 // stream attaches a client and writes its frames until one side ends.
-func (s *Server) stream(x *exchange.Exchange, connection string, body []byte) {
+func (s *Server) stream(x *exchange.Exchange, c caller, body []byte) {
 	t := &stream{x: x}
 	defer t.leave()
 	if !s.enter(t) {
@@ -96,7 +96,7 @@ func (s *Server) stream(x *exchange.Exchange, connection string, body []byte) {
 	case s.opts.Stale(x):
 		refusal = &push.Refusal{Code: push.CodeLogin, Err: errStale}
 	default:
-		a, refusal = s.hub.Attach(hello, connection, t)
+		a, refusal = s.hub.AttachIf(c.still, hello, c.connection, t)
 	}
 	if refusal != nil {
 		s.opts.Log.Debug("push connection refused", "request_id", x.ID, "code", refusal.Code.Name(), "error", refusal)

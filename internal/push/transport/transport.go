@@ -25,6 +25,9 @@ type Options struct {
 	// Connection tells whose the client is, by its cookie: the id of its connection. The
 	// pages of others do not exist for it. A problem refuses it.
 	Connection func(x *exchange.Exchange) (string, *exchange.Problem)
+	// Still gives what tells, whenever it is asked, whether the client still is whose
+	// Connection said: it may be asked long after the request. Nil: it always is.
+	Still func(x *exchange.Exchange) func() bool
 	// Stale reports whether the client's cookie is one of before a login, whose successor
 	// may still be on its way: it is told to come back. Nil: there are none.
 	Stale func(x *exchange.Exchange) bool
@@ -56,6 +59,9 @@ type Server struct {
 func New(hub *push.Hub, o Options) *Server {
 	if o.AllowOrigin == nil {
 		o.AllowOrigin = sameHost
+	}
+	if o.Still == nil {
+		o.Still = func(*exchange.Exchange) func() bool { return nil }
 	}
 	if o.Stale == nil {
 		o.Stale = func(*exchange.Exchange) bool { return false }
@@ -97,16 +103,23 @@ func (s *Server) Serve(x *exchange.Exchange) {
 		x.Fail(problem)
 		return
 	}
+	c := caller{connection, s.opts.Still(x)} // the body may come much later
 	body, problem := s.read(x)
 	if problem != nil {
 		x.Fail(problem)
 		return
 	}
 	if bytes.Contains(x.Field("accept"), []byte("text/event-stream")) {
-		s.stream(x, connection, body)
+		s.stream(x, c, body)
 		return
 	}
-	s.batch(x, connection, body)
+	s.batch(x, c, body)
+}
+
+// caller is who came with a request, and whether he still is that.
+type caller struct {
+	connection string
+	still      func() bool
 }
 
 var errStale = errors.New("the cookie is one of before a login")
@@ -133,7 +146,7 @@ func (s *Server) read(x *exchange.Exchange) ([]byte, *exchange.Problem) {
 }
 
 // batch takes the frames of a POST: a line each, the first says whose they are.
-func (s *Server) batch(x *exchange.Exchange, connection string, body []byte) {
+func (s *Server) batch(x *exchange.Exchange, c caller, body []byte) {
 	lines := slices.Collect(bytes.SplitSeq(bytes.TrimRight(body, "\n"), []byte("\n")))
 	on, refusal := push.DecodeOn(lines[0])
 	head := exchange.Head{Status: 204, Fields: noStore}
@@ -141,16 +154,16 @@ func (s *Server) batch(x *exchange.Exchange, connection string, body []byte) {
 	case refusal != nil:
 	case on.Token != "":
 		// Who has the token may have them: his cookie may be the one that they replace.
-		if refusal = s.hub.Knows(on.Page, connection); refusal == nil || s.opts.Stale(x) {
+		if refusal = s.hub.Knows(on.Page, c.connection); refusal == nil || s.opts.Stale(x) {
 			refusal, head.Fields = nil, s.cookies(on)
 		}
 	case s.opts.Stale(x):
 		refusal = &push.Refusal{Code: push.CodeLogin, Err: errStale}
 	case on.Bye:
-		refusal = s.hub.Bye(on, connection)
+		refusal = s.hub.Bye(on, c.connection)
 	default:
 		var a *push.Attachment
-		if a, refusal = s.hub.Attachment(on, connection); refusal == nil {
+		if a, refusal = s.hub.AttachmentIf(c.still, on, c.connection); refusal == nil {
 			s.opts.Met(a.Session(), s.opts.Client(x))
 		}
 		for _, line := range lines[1:] {
