@@ -263,14 +263,15 @@ func (w *caller) Cancel(id uint32) {
 	}
 }
 
-// End ends all calls of a worker that has ended, and then what it declared.
+// End ends what a worker that has ended waits for, and, behind the calls that it had made
+// in their order, what it declared. Those are still done: what it pushed before its end was
+// pushed, though the host was behind.
 func (w *caller) End() {
 	w.over()
 	w.mux.forget(w)
 	w.mu.Lock()
 	first := !w.ended
 	w.ended = true
-	w.calls, w.queue, w.bytes = map[uint32]*call{}, nil, 0
 	running := w.running
 	w.mu.Unlock()
 	w.executors.End()

@@ -368,7 +368,7 @@ func TestWhatAWorkerDeclaredIsForgottenBehindItsLastCall(t *testing.T) {
 		r.end()
 		<-r.executors.ended
 		close(let)
-		for _, want := range []string{"declared 1", "forgotten 1"} {
+		for _, want := range []string{"declared 1", "declares", "declared 1", "forgotten 1"} {
 			if got := receive(t, story); got != want {
 				t.Errorf("%s, want %s", got, want)
 			}
