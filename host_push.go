@@ -38,7 +38,7 @@ func (h *host) openPages() {
 	h.pages = pages.New(pages.Options{
 		Push: push.Options{
 			TailBytes: int(c.Tail.Bytes()), TailAge: c.TailAge.Std(), Waiting: int(c.Waiting.Bytes()), Message: int(c.Message.Bytes()),
-			Beat: c.Beat.Std(), Away: c.Away.Std(), Unclaimed: c.Unclaimed.Std(), NewPages: c.NewPages, UserPages: c.UserPages,
+			Beat: c.Beat.Std(), Away: c.Away.Std(), Unclaimed: c.Unclaimed.Std(), NewPages: c.NewPages, UserPages: c.UserPages, Pages: c.Pages,
 			Window: c.Window.Std(), Rate: c.Rate, Calls: c.Calls, Replies: int(c.Replies.Bytes()), Log: h.log,
 		},
 		App:    func(app string) exchange.Handler { return h.now().turns[app] },

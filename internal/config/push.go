@@ -10,7 +10,8 @@ type Push struct {
 	Away      Duration `toml:"away" default:"30m" min:"10s" doc:"How long a page lives after its client has gone."`
 	Unclaimed Duration `toml:"unclaimed" default:"60s" min:"1s" doc:"How long a page waits for its client to come the first time."`
 	NewPages  int      `toml:"new_pages" default:"10000" min:"1" doc:"Pages that may wait for their client to come the first time; over it the oldest end."`
-	UserPages int      `toml:"user_pages" default:"200" min:"1" doc:"Pages of one user; over it the one whose client has been away longest ends."`
+	UserPages int      `toml:"user_pages" default:"200" min:"1" doc:"Pages of one user, or of one browser of a guest; over it the one whose client has been away longest ends."`
+	Pages     int      `toml:"pages" default:"100000" min:"1" doc:"Pages of all users; over it some end: those whose client never came, then those whose client has been away longest."`
 	Window    Duration `toml:"window" default:"1s" min:"1ms" doc:"Clients that lost their connection come back spread over this time, or a longer one where there are many."`
 	Rate      int      `toml:"rate" default:"500" min:"1" doc:"Clients that come back in a second; the window is made so long that there are no more."`
 	Calls     int      `toml:"calls" default:"64" min:"1" doc:"Requests of one client that wait for their replies; more are refused as busy."`

@@ -27,6 +27,8 @@ type Hub struct {
 	oldest      int        // in it
 	announced   int64      // ms; the window that clients were told last, when it is not the usual one
 	closed      bool
+
+	clearing sync.Mutex // held by who makes room among all pages
 }
 
 // New makes a hub without sessions. [Hub.Close] must be called.
@@ -46,7 +48,7 @@ func (h *Hub) Open(page string, owner Owner) (*Session, error) {
 		return nil, fmt.Errorf("a page id of %d bytes: must be from 1 to %d", len(page), maxName)
 	}
 	s := &Session{hub: h, page: page, owner: owner, epoch: h.newEpoch(), left: h.wheel.clock()}
-	h.makeRoom(owner.User)
+	h.makeRoom(owner)
 	unclaimed, err := h.enter(s)
 	if err != nil {
 		return nil, err
@@ -58,30 +60,6 @@ func (h *Hub) Open(page string, owner Owner) (*Session, error) {
 	s.planLocked(s.left + ticks(s.lifeLocked()))
 	s.mu.Unlock()
 	return s, nil
-}
-
-// makeRoom ends a page of a user who has as many as allowed: one without a client before
-// one with, and the one that heard from its client longest ago before the others.
-func (h *Hub) makeRoom(user string) {
-	if user == "" {
-		return
-	}
-	all := h.User(user)
-	if len(all) < h.opts.UserPages {
-		return
-	}
-	var victim *Session
-	var quiet bool
-	var since tick
-	for _, s := range all {
-		s.mu.Lock()
-		away, heard := s.attached == nil, max(s.heard, s.left)
-		s.mu.Unlock()
-		if victim == nil || away && !quiet || away == quiet && heard < since {
-			victim, quiet, since = s, away, heard
-		}
-	}
-	victim.End(CodeEvicted)
 }
 
 // lifeLocked is how long the page lives without a client.

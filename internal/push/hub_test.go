@@ -79,6 +79,66 @@ func TestAUserWithTooManyPagesLosesTheOneThatIsAwayLongest(t *testing.T) {
 	})
 }
 
+func TestAGuestHasNoMorePagesInOneBrowserThanAUser(t *testing.T) {
+	inBubble(t, Options{UserPages: 3}, func(t *testing.T, h *Hub, _ *told) {
+		for i := range 100 {
+			page := fmt.Sprint("p", i)
+			opened(t, h, page, Owner{Connection: "guest"})
+			a, refusal := h.Attach(Hello{Page: page, Client: "c"}, "guest", &wire{})
+			if refusal != nil {
+				t.Fatal(refusal)
+			}
+			a.Lost()
+			opened(t, h, "other"+page, Owner{Connection: page})
+			pass(time.Second)
+		}
+		if n := len(h.Connection("guest")); n != 3 || h.Page("p99") == nil {
+			t.Errorf("%d pages", n)
+		}
+		if h.Page("otherp99") == nil || h.Page("otherp50") == nil {
+			t.Error("pages of other guests went")
+		}
+	})
+}
+
+func TestPagesOfAllTakeABoundedRoom(t *testing.T) {
+	inBubble(t, Options{Pages: 100, Beat: time.Hour, Away: time.Hour}, func(t *testing.T, h *Hub, _ *told) {
+		open := func(page string) *Attachment {
+			opened(t, h, page, Owner{Connection: page})
+			a, refusal := h.Attach(Hello{Page: page, Client: "c"}, page, &wire{})
+			if refusal != nil {
+				t.Fatal(refusal)
+			}
+			return a
+		}
+		stays := open("stays")
+		for i := range 90 {
+			open(fmt.Sprint("away", i)).Lost()
+			pass(time.Second)
+		}
+		for i := range 9 {
+			opened(t, h, fmt.Sprint("robot", i), Owner{Connection: "robots"})
+		}
+		open("new")
+		if len(h.Connection("robots")) != 8 || h.Page("away0") == nil {
+			t.Error("pages whose client never came do not go first")
+		}
+		for i := range 1000 {
+			open(fmt.Sprint("more", i)).Lost()
+			pass(time.Second)
+			if n := len(h.Sessions()); n > 100 {
+				t.Fatalf("%d pages", n)
+			}
+		}
+		if h.Page("away89") != nil || h.Page("more999") == nil {
+			t.Error("those that are away longest do not go first")
+		}
+		if h.Page("stays") == nil || stays.Session().attached == nil {
+			t.Error("a page with a client went")
+		}
+	})
+}
+
 func TestABroadcastIsEncodedOnceAndReachesEverybody(t *testing.T) {
 	h := New(Options{}, &told{})
 	defer h.Close()

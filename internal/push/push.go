@@ -26,7 +26,8 @@ type Options struct {
 	Away      time.Duration // how long a page without a connection lives; 30 minutes
 	Unclaimed time.Duration // and one whose client never came; 60 s
 	NewPages  int           // how many of those there may be; the oldest go first; 10,000
-	UserPages int           // pages of one user; the one whose client is away longest makes room; 200
+	UserPages int           // pages of one user, or of one connection of a guest; the one whose client is away longest makes room; 200
+	Pages     int           // of all; room is made likewise; 100,000
 	Hello     time.Duration // how long a connection may take to say whose it is; 10 s
 	Window    time.Duration // in which clients come back, at least; 1 s
 	Rate      int           // reconnections a second for which the window is made; 500
@@ -54,6 +55,7 @@ func (o Options) withDefaults() Options {
 	setTime(&o.Away, 30*time.Minute)
 	setTime(&o.Unclaimed, time.Minute)
 	setInt(&o.UserPages, 200)
+	setInt(&o.Pages, 100_000)
 	setInt(&o.NewPages, 10000)
 	setTime(&o.Hello, 10*time.Second)
 	setTime(&o.Window, time.Second)

@@ -1,0 +1,69 @@
+package push
+
+import (
+	"cmp"
+	"slices"
+)
+
+// makeRoom ends pages where there are as many as allowed: of the new page's owner, and of
+// all. Those whose client has been away longest go first, and those with a client last, the
+// one that was heard longest ago before the others. Of all pages, those whose client never
+// came go before: of one owner they may be tabs that load right now.
+func (h *Hub) makeRoom(owner Owner) {
+	of := h.User(owner.User)
+	if owner.User == "" { // a guest is nobody else's, and one browser is a guest
+		of = h.Connection(owner.Connection)
+	}
+	if n := len(of) - h.opts.UserPages; n >= 0 {
+		h.evict(of, n+1, away)
+	}
+	if h.full() && h.clearing.TryLock() { // one at a time: it looks at all
+		defer h.clearing.Unlock()
+		if h.full() {
+			h.evict(h.Sessions(), max(1, h.opts.Pages/64), unclaimed)
+		}
+	}
+}
+
+func (h *Hub) full() bool {
+	h.mu.RLock()
+	defer h.mu.RUnlock()
+	return len(h.pages) >= h.opts.Pages
+}
+
+// Which pages go first.
+const (
+	unclaimed = iota // their client never came
+	away
+	connected
+)
+
+// evict ends n of these pages. first is what those are taken for whose client never came.
+func (h *Hub) evict(all []*Session, n, first int) {
+	type victim struct {
+		*Session
+		class int
+		since tick
+	}
+	list := make([]victim, 0, len(all))
+	for _, s := range all {
+		v := victim{Session: s}
+		s.mu.Lock()
+		switch {
+		case s.attached != nil:
+			v.class, v.since = connected, s.heard
+		case s.client != "":
+			v.class, v.since = away, s.left
+		default:
+			v.class, v.since = first, s.left
+		}
+		s.mu.Unlock()
+		list = append(list, v)
+	}
+	slices.SortFunc(list, func(a, b victim) int {
+		return cmp.Or(cmp.Compare(a.class, b.class), cmp.Compare(a.since, b.since))
+	})
+	for _, v := range list[:min(n, len(list))] {
+		v.End(CodeEvicted)
+	}
+}
