@@ -3,6 +3,7 @@ package push
 import (
 	"fmt"
 	"math/rand/v2"
+	"runtime"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -233,8 +234,33 @@ type Sent struct {
 }
 
 // Push sends a payload to these sessions, whose frames share its bytes. Sessions that
-// have ended meanwhile do not count.
+// have ended meanwhile do not count. Many are shared out among the processors: the system
+// call that hands a frame to the kernel is most of the work. Push returns when all have
+// it, so that what a caller pushes next comes behind it everywhere.
 func Push(p Payload, to []*Session) Sent {
+	parts := min(runtime.GOMAXPROCS(0), len(to)/perProcessor)
+	if parts < 2 {
+		return pushOn(p, to)
+	}
+	sums := make([]Sent, parts)
+	var group sync.WaitGroup
+	for i := range parts {
+		part := to[i*len(to)/parts : (i+1)*len(to)/parts]
+		group.Go(func() { sums[i] = pushOn(p, part) })
+	}
+	group.Wait()
+	var out Sent
+	for _, sum := range sums {
+		out.Pages += sum.Pages
+		out.Connected += sum.Connected
+	}
+	return out
+}
+
+// perProcessor is how many sessions are worth a goroutine.
+const perProcessor = 100
+
+func pushOn(p Payload, to []*Session) Sent {
 	var out Sent
 	for _, s := range to {
 		if r, err := s.Push(p); err == nil {
