@@ -300,3 +300,69 @@ func overSocket(t *testing.T, socket, path, body, token string) (int, string) {
 	}
 	return res.StatusCode, string(text)
 }
+
+func TestWhatIsPublishedBeforeAStopIsHeardOrSaidToBeLost(t *testing.T) {
+	dir := t.TempDir()
+	s := eventSite(t, dir, "")
+	const events = 20
+	if _, workers := s.browser().publish("invoice.paid", 0, events); workers != 2 {
+		t.Fatalf("%d applications get it", workers)
+	}
+	if err := s.end(); err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile(filepath.Join(dir, "heard"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := strings.Count(string(text), "\n"); n != 2*events && !strings.Contains(s.log.String(), "events are lost") {
+		t.Errorf("%d events of %d were heard, and nobody says so", n, 2*events)
+	}
+}
+
+func TestWorkersThatAreReplacedHearEachEventOnce(t *testing.T) {
+	dir := t.TempDir()
+	s := eventSite(t, dir, "")
+	b := s.browser()
+	text, err := os.ReadFile(filepath.Join(dir, "guado.toml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	write(t, dir, "guado.toml", strings.Replace(string(text), "workers = 2", "workers = 2\nthreads = 3", 1))
+	reloaded := make(chan error, 1)
+	go func() {
+		done, err := s.Reload(t.Context())
+		if err == nil && !slices.Contains(done.Replaced, "flask") {
+			err = fmt.Errorf("replaced: %v", done.Replaced)
+		}
+		reloaded <- err
+	}()
+	n := 0
+	for over := false; !over; {
+		select {
+		case err := <-reloaded:
+			if err != nil {
+				t.Fatal(err)
+			}
+			over = true
+		default:
+		}
+		if _, workers := b.publish("invoice.paid", n, n+1); workers != 2 {
+			t.Errorf("event %d: %d applications get it", n, workers)
+		}
+		if n++; n%100 == 0 { // so that no queue is full
+			heard(t, dir, 2*n)
+		}
+	}
+	times := map[string]int{}
+	for _, line := range heard(t, dir, 2*n) {
+		times[line]++
+	}
+	for i := range n {
+		for _, app := range []string{"flask", "asgi"} {
+			if line := fmt.Sprintf("%s invoice.paid %d", app, i); times[line] != 1 {
+				t.Errorf("%q was heard %d times", line, times[line])
+			}
+		}
+	}
+}
