@@ -295,6 +295,11 @@ func TestNamesOfUsersMustFitIntoAField(t *testing.T) {
 	b := newBrowser(t, s)
 	for _, bad := range []string{"", " ann", "ann ", "a\nb", "a\x00b", "\x7f", "\u0085", "a\xffb", strings.Repeat("a", 256)} {
 		b.visits(func(x *exchange.Exchange) {
+			if bad != "" {
+				if _, err := s.Visit(x.Who.Key).Login("ann", bad); !errors.Is(err, ErrUser) {
+					t.Errorf("the flag %q: %v", bad, err)
+				}
+			}
 			if _, err := s.Visit(x.Who.Key).Login(bad, ""); !errors.Is(err, ErrUser) {
 				t.Errorf("%q: %v", bad, err)
 			}

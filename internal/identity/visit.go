@@ -182,6 +182,9 @@ func (v *visit) loginLocked(user, flag string) (Connection, error) {
 	if !isUser(user) {
 		return Connection{}, fmt.Errorf("%w, not %.300q", ErrUser, user)
 	}
+	if flag != "" && !isUser(flag) {
+		return Connection{}, fmt.Errorf("%w, and so must a flag, not %.300q", ErrUser, flag)
+	}
 	if v.sent {
 		return Connection{}, ErrHeadSent
 	}

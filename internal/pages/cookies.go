@@ -37,8 +37,17 @@ func withCookies(field string, set []string, now time.Time) string {
 		jar = append(jar, pair{c.Name, strings.TrimSpace(value)})
 	}
 	all := make([]string, len(jar))
+	size := 0
 	for i, p := range jar {
 		all[i] = p.whole
+		size += len(p.whole) + len("; ")
+	}
+	for size > mostJar && len(all) > 1 { // as browsers do: the oldest go
+		size -= len(all[0]) + len("; ")
+		all = all[1:]
 	}
 	return strings.Join(all, "; ")
 }
+
+// mostJar is how many bytes of cookies a page's next requests carry.
+const mostJar = 32 << 10

@@ -37,8 +37,9 @@ type savedReply struct {
 	Body string `json:"body"`
 }
 
-// stateFile is the file of sessions; a line is a tail, its newest frame, and the replies.
-var stateFile = statefile.Kind{Name: "guado-push", Version: 1, Line: 16 << 20}
+// stateFile is the file of sessions; a line is a tail, its newest frame, and the replies,
+// all of which the configuration bounds.
+var stateFile = statefile.Kind{Name: "guado-push", Version: 1, Line: 512 << 20}
 
 // freeze ends all changes of a session and describes it.
 func (s *Session) freeze() *savedSession {

@@ -74,6 +74,26 @@ func TestWhatWasSavedIsRestoredOnceAndOnly(t *testing.T) {
 	}
 }
 
+func TestLongMessagesAreRestoredWhateverTheConfigurationAllows(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "sessions")
+	o := Options{TailBytes: 64 << 20, Message: 16 << 20}
+	h := New(o, &told{})
+	defer h.Close()
+	s := opened(t, h, "long", Owner{})
+	for range 2 {
+		pushed(t, s, strings.Repeat("x", 9<<20))
+	}
+	if err := h.Save(file); err != nil {
+		t.Fatal(err)
+	}
+	next := New(o, &told{})
+	defer next.Close()
+	all, err := next.Restore(file)
+	if err != nil || len(all) != 1 || all[0].Status().Tail != 2 {
+		t.Fatalf("%d sessions, %v", len(all), err)
+	}
+}
+
 func TestAfterSaveNothingChangesAnyMore(t *testing.T) {
 	h := New(Options{}, &told{})
 	defer h.Close()
