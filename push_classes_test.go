@@ -186,7 +186,7 @@ func TestAClassMayRefuseAPage(t *testing.T) {
 	if f := tab.numbered(); f["close"] != 3508.0 {
 		t.Errorf("a page that was refused: %v", f)
 	}
-	if status, text := b.post("/_guado/page", `{"class":"Bored"}`); status != 404 || !strings.Contains(text, "no_page") {
+	if status, text := b.post("/_guado/page", `{"class":"Bored"}`); status != 404 || !strings.Contains(text, "no_class") {
 		t.Errorf("a class that there is not: %d %s", status, text)
 	}
 	// While its HTML is rendered.

@@ -33,6 +33,9 @@ func (c *command) pages() *cobra.Command {
 			if r.asJSON {
 				return c.sayJSON(answer)
 			}
+			if len(all.Pages) == 0 {
+				return c.sayNone(ctx, server, "no pages")
+			}
 			return c.say(pagesText(all.Pages))
 		}),
 	}
@@ -42,9 +45,6 @@ func (c *command) pages() *cobra.Command {
 
 // pagesText is the list of pages for people.
 func pagesText(pages []guado.PageStatus) string {
-	if len(pages) == 0 {
-		return "no pages\n"
-	}
 	var b strings.Builder
 	t := newTable(&b, "PAGE", "USER", "CLASS", "PATH", "CLIENT", "IDLE", "SENT", "UNACKED", "RECEIVED", "TURNS")
 	for i := range pages {
@@ -82,6 +82,9 @@ func (c *command) users() *cobra.Command {
 			if r.asJSON {
 				return c.sayJSON(answer)
 			}
+			if len(all.Users) == 0 {
+				return c.sayNone(ctx, server, "nobody is logged in")
+			}
 			return c.say(usersText(all.Users, time.Now()))
 		}),
 	}
@@ -91,9 +94,6 @@ func (c *command) users() *cobra.Command {
 
 // usersText is the list of users for people.
 func usersText(users []guado.UserStatus, now time.Time) string {
-	if len(users) == 0 {
-		return "nobody is logged in\n"
-	}
 	var b strings.Builder
 	t := newTable(&b, "USER", "FLAG", "BROWSERS", "SEEN")
 	for _, u := range users {
@@ -101,4 +101,16 @@ func usersText(users []guado.UserStatus, now time.Time) string {
 	}
 	t.end()
 	return b.String()
+}
+
+// sayNone says that there is none, and why there cannot be one in phase 0.
+func (c *command) sayNone(ctx context.Context, server *client, none string) error {
+	var now guado.Status
+	if _, err := server.get(ctx, "status", &now); err != nil {
+		return err
+	}
+	if now.Identity == nil {
+		none += ": the server knows of users and pages from server.phase = 3 on"
+	}
+	return c.say(none + "\n")
 }

@@ -39,7 +39,12 @@ func (c *command) push() *cobra.Command {
 			`guado push --user anna '{"tea": "ready"}'`, "to all her tabs",
 			`guado push --all --ack '"back in 5 minutes"'`, "and wait until they have it",
 		),
-		Args: cobra.ExactArgs(1),
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) != 1 {
+				return fmt.Errorf("what is sent is one argument of JSON, not %d: guado push --all '{\"tea\": \"ready\"}'", len(args))
+			}
+			return nil
+		},
 		RunE: c.asking(&r, func(ctx context.Context, server *client, args []string) error {
 			body, err := f.body(args[0])
 			if err != nil {

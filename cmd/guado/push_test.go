@@ -40,12 +40,12 @@ func TestPushAndPublishTellWhatBecameOfIt(t *testing.T) {
 		{[]string{"push", "--connection", "none", "--json", `1`}, 0, "{\n  \"pages\": 0,\n  \"connected\": 0\n}\n"},
 		{[]string{"push", "--page", page, "--ack", "--timeout", "10ms", `1`}, 1, "sent to 1 page, 0 connected, acknowledged by 0\n"},
 		{[]string{"push", "--user", "nobody", "--ack", `1`}, 0, "sent to 0 pages, 0 connected, acknowledged by 0\n"},
-		{[]string{"push", "--page", "unknown", `1`}, 1, "guado: there is no such page\n"},
+		{[]string{"push", "--page", "unknown", `1`}, 1, "guado: there is no such page: \"unknown\" has ended, or never was\n"},
 		{[]string{"push", "--all", `text`}, 2, `"text" is no JSON`},
 		{[]string{"push", `1`}, 2, "[page user connection all]"},
 		{[]string{"push", "--all", "--page", page, `1`}, 2, "[page user connection all]"},
 		{[]string{"push", "--page", "", `1`}, 2, "say to whom"},
-		{[]string{"push", "--all"}, 2, "accepts 1 arg"},
+		{[]string{"push", "--all"}, 2, "one argument of JSON, not 0"},
 		{[]string{"publish", "system.broadcast"}, 0, "published to 1 page and 0 applications\n"},
 		{[]string{"publish", "invoice.paid", `{"n": 1}`, "--json"}, 0, "{\n  \"pages\": 0,\n  \"workers\": 0\n}\n"},
 		{[]string{"publish", "invoice.*", `1`}, 1, `"invoice.*" is no topic: * and > are for patterns`},
@@ -70,6 +70,11 @@ func TestWhatDoesNotPushSaysWhy(t *testing.T) {
 	get(t, s.url)
 	if r := run(t, dir, "push", "--all", "1"); r.code != exitFailed || !strings.Contains(r.err, "begins with server.phase = 3") {
 		t.Errorf("phase 0: %d %s", r.code, r.err)
+	}
+	for command, none := range map[string]string{"pages": "no pages: ", "users": "nobody is logged in: "} {
+		if r := run(t, dir, command); r.code != 0 || !strings.HasPrefix(r.out, none) || !strings.Contains(r.out, "from server.phase = 3 on") {
+			t.Errorf("%s in phase 0: %d %s%s", command, r.code, r.out, r.err)
+		}
 	}
 	if r := run(t, t.TempDir(), "publish", "a"); r.code != exitNoServer {
 		t.Errorf("no server: %d %s", r.code, r.err)

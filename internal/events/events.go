@@ -69,7 +69,7 @@ type Events struct {
 var (
 	ErrNoPage  = errors.New("there is no such page")
 	ErrNotJSON = errors.New("the data of an event is JSON in UTF-8")
-	ErrTooBig  = errors.New("the data of the event is longer than allowed")
+	ErrTooBig  = errors.New("the data of the event is longer than allowed (push.message)")
 )
 
 // New makes the events of a host. [Events.Close] must be called.

@@ -2,6 +2,7 @@ package pages_test
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -39,7 +40,7 @@ func TestAPageIsNotOpenedForAForeignOriginAnUnknownClassOrWhereNothingIsMounted(
 		status             int
 	}{
 		{`{"path":"/"}`, "http://elsewhere.example", "origin_not_allowed", 403},
-		{`{"path":"/","class":"Unknown"}`, "", "no_page", 404},
+		{`{"path":"/","class":"Unknown"}`, "", "no_class", 404},
 		{`{"path":"/nowhere"}`, "", "no_page", 404},
 		{`{"path":"nowhere"}`, "", "bad_page", 400},
 		{`[]`, "", "bad_page", 400},
@@ -274,7 +275,7 @@ func TestAPushCountsItsPagesAndWaitsForThem(t *testing.T) {
 			t.Errorf("to %+v: %v", to, err)
 		}
 	}
-	if _, err := r.pages.Push(pages.Delivery{To: pages.To{Page: "none"}, Data: []byte("1")}); err != pages.ErrNoPage { //nolint:errorlint // as above
+	if _, err := r.pages.Push(pages.Delivery{To: pages.To{Page: "none"}, Data: []byte("1")}); !errors.Is(err, pages.ErrNoPage) {
 		t.Error(err)
 	}
 }

@@ -63,7 +63,7 @@ func (p *Pages) Push(d Delivery) (Sent, error) {
 	if !d.Ack {
 		sent := push.Push(payload, to)
 		if d.To.Page != "" && sent.Pages == 0 {
-			return Sent{}, p.gone()
+			return Sent{}, p.gone(d.To.Page)
 		}
 		return Sent{Sent: sent}, nil
 	}
@@ -80,17 +80,21 @@ func (p *Pages) Push(d Delivery) (Sent, error) {
 		out.frames = append(out.frames, frame{s, r.N})
 	}
 	if d.To.Page != "" && out.Pages == 0 {
-		return Sent{}, p.gone()
+		return Sent{}, p.gone(d.To.Page)
 	}
 	return out, nil
 }
 
 // gone is why a page took nothing.
-func (p *Pages) gone() error {
+func (p *Pages) gone(id string) error {
 	if p.stopping() {
 		return push.ErrStopping
 	}
-	return ErrNoPage
+	return noPage(id)
+}
+
+func noPage(id string) error {
+	return fmt.Errorf("%w: %.40q has ended, or never was", ErrNoPage, id)
 }
 
 func (p *Pages) sessions(to To) ([]*push.Session, error) {
@@ -113,7 +117,7 @@ func (p *Pages) sessions(to To) ([]*push.Session, error) {
 	if s := p.hub.Page(to.Page); s != nil {
 		return []*push.Session{s}, nil
 	}
-	return nil, ErrNoPage
+	return nil, noPage(to.Page)
 }
 
 // mostWait is how long acknowledgements are waited for at most: frames are not kept longer.

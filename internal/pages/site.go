@@ -129,7 +129,11 @@ func (o *Opener) Serve(x *exchange.Exchange) {
 	}
 	app, ok := o.App(x, want.Path, want.Class)
 	if !ok {
-		x.Fail(&exchange.Problem{Status: 404, Code: "no_page", Err: fmt.Errorf("no application keeps pages of class %q at path %.80q", want.Class, want.Path)})
+		if want.Class != "" {
+			x.Fail(&exchange.Problem{Status: 404, Code: "no_class", Err: fmt.Errorf("no application has the page class %.80q", want.Class)})
+			return
+		}
+		x.Fail(&exchange.Problem{Status: 404, Code: "no_page", Err: fmt.Errorf("nothing that keeps pages is mounted at path %.80q", want.Path)})
 		return
 	}
 	connection, user, cookie, problem := o.Touch(x)

@@ -151,7 +151,8 @@ def shared() -> Program:
         if not path or path == address:
             raise HostError(
                 "this process has no host: GUADO_PUSH must be unix:/path/of/the/push/socket, as "
-                "Guado gives it to its programs" + (f", not {address!r}" if address else ""),
+                "Guado gives it to its programs from server.phase = 3 on"
+                + (f", not {address!r}" if address else ""),
                 "no_host",
             )
         with _lock:

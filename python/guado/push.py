@@ -220,7 +220,9 @@ class Connection:
         exchange = self._current.exchange
         if exchange is None:
             raise NoRequest(
-                f"{verb} needs a request, whose answer sets the cookie: this is none", "no_request"
+                f"{verb} needs a request, whose answer sets the cookie: this is none; a page asks "
+                'a route for it, in the browser: page.request(data, {to: "/path"})',
+                "no_request",
             )
         return _host.ask_now(verb, b'{"exchange":%d%s}' % (exchange, more))
 

@@ -213,6 +213,11 @@ def _answer(do: str, result: Any) -> bytes:
 _HANDLER = {"request": "message", "snapshot": "snapshot"}
 
 _FAILED = b'{"code":"failed","message":"the handler of the page has failed"}'
+_FAILED_ON = b'{"code":"failed","message":"a function that hears it has failed"}'
+
+
+def _failed(turn: dict[str, Any]) -> bytes:
+    return _FAILED_ON if turn.get("do") == "on" else _FAILED
 
 
 def _refusal(error: PageError) -> tuple[int, bytes]:
@@ -245,7 +250,7 @@ def _wsgi(app: str) -> Callable[..., Any]:
             status, body = _refusal(error)
         except Exception as error:
             error.add_note(_title(turn))
-            status, body, failure = 500, _FAILED, error
+            status, body, failure = 500, _failed(turn), error
         fields = [("Content-Type", "application/json"), ("Content-Length", str(len(body)))]
         start_response(f"{status} Turn", fields)
         return (body,) if failure is None else _Failed(body, failure)
@@ -297,7 +302,7 @@ def _asgi(app: str) -> Callable[..., Any]:
             status, body = _refusal(error)
         except Exception as error:
             error.add_note(_title(turn))
-            status, body, failure = 500, _FAILED, error
+            status, body, failure = 500, _failed(turn), error
         fields = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
         await send({"type": "http.response.start", "status": status, "headers": fields})
         await send({"type": "http.response.body", "body": body})
