@@ -293,6 +293,13 @@ func TestAPageAsksAnUnchangedApplicationOverItsSocket(t *testing.T) {
 	if got := tab.ask(`{}`, "/none"); got != "http_404" {
 		t.Errorf("a path that there is not: %v", got)
 	}
+	all := s.Pages()
+	if len(all) != 1 || all[0].Page != tab.page || !all[0].Connected || all[0].Got != tab.sent || all[0].Path != "/whoami" {
+		t.Errorf("the pages: %+v", all)
+	}
+	if st := s.Status().Push; st == nil || st.Pages != 1 || st.Connected != 1 || st.Requests != tab.sent {
+		t.Errorf("push: %+v", st)
+	}
 }
 
 const identityMount = "[[mount]]\napp = \"shop\"\nidentity = true\n"

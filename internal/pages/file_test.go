@@ -136,3 +136,35 @@ func TestAStopRepeatsNothingThatHadBegun(t *testing.T) {
 		}
 	}
 }
+
+func TestAMessageThatNoWorkerTookBeforeTheStopIsHandledAfterTheStart(t *testing.T) {
+	r := start(t, nil)
+	page, _ := r.open("id=a", `{"path":"/","class":"Board"}`)
+	c := r.connect(page, "id=a")
+	r.await("open opened=false", 1)
+	full := &exchange.Problem{Status: 503, Code: "queue_full"}
+	r.set(func(r *rig) {
+		r.problem = full
+		r.serve = func(x *exchange.Exchange) {
+			r.note("refused request")
+			x.Fail(full)
+		}
+	})
+	c.send("m", "1", "")
+	c.send("m", "2", "/to")
+	r.await("refused message", 1)
+	r.await("refused request", 1)
+	over, cancel := context.WithCancel(context.Background())
+	cancel()
+	r.restart(over, func() {
+		r.set(func(r *rig) {
+			r.problem = nil
+			r.serve = func(x *exchange.Exchange) {
+				r.note("request to %s", x.Target)
+				r.answer(x, 204, "text/plain", "")
+			}
+		})
+	})
+	r.await("message opened=true 1", 1)
+	r.await("request to /to", 1)
+}

@@ -197,34 +197,20 @@ func TestAClientThatStartsAnewGetsASnapshotAndNeverHalfAPage(t *testing.T) {
 	page, _ := r.open("id=a", `{"class":"Board"}`)
 	c := r.connect(page, "id=a")
 	r.await("open opened=false", 1)
-	_ = c.conn.Close()
-	c.token, c.epoch, c.at, c.sent = "another", "", 0, 0
-	for { // the host may not have seen yet that the first one left
-		h := c.tryDial("id=a")
-		if h["close"] == float64(push.CodeDuplicate) {
-			continue
-		}
-		if h["resumed"] != false || h["why"] != "client" {
-			t.Fatalf("hello %v", h)
-		}
-		break
+	if h := c.anew("another", "id=a"); h["resumed"] != false || h["why"] != "client" {
+		t.Fatalf("hello %v", h)
 	}
 	if got := c.numbered(); got != `{"s":{"all":1}}` {
 		t.Errorf("snapshot %s", got)
 	}
 	r.set(func(r *rig) { r.handle = func(turn) (int, string) { return 500, `{"code":"failed"}` } })
-	_ = c.conn.Close()
-	c.token, c.epoch, c.at, c.sent = "third", "", 0, 0
-	for f := c.tryDial("id=a"); ; f = c.next() {
-		switch f["close"] {
-		case nil:
-		case float64(push.CodeDuplicate):
-			f = c.tryDial("id=a")
-		case float64(push.CodeEnded):
-			return
-		default:
-			t.Fatalf("a page without a snapshot: %v", f)
-		}
+	c.anew("third", "id=a")
+	f := c.next()
+	for f["close"] == nil {
+		f = c.next()
+	}
+	if f["close"] != float64(push.CodeEnded) {
+		t.Errorf("a page without a snapshot: %v", f)
 	}
 }
 

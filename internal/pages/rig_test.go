@@ -443,6 +443,20 @@ func (c *client) send(kind, data, to string) uint64 {
 	return c.sent
 }
 
+// anew connects as another instance of the client, once the host has seen that the first
+// one left.
+func (c *client) anew(token, cookie string) map[string]any {
+	c.t.Helper()
+	_ = c.conn.Close()
+	c.token, c.epoch, c.at, c.sent = token, "", 0, 0
+	for deadline := time.Now().Add(patience); ; {
+		h := c.tryDial(cookie)
+		if h["close"] != float64(push.CodeDuplicate) || time.Now().After(deadline) {
+			return h
+		}
+	}
+}
+
 // tryDial connects, and gives the hello or the close frame.
 func (c *client) tryDial(cookie string) map[string]any {
 	c.t.Helper()
