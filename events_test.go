@@ -366,3 +366,20 @@ func TestWorkersThatAreReplacedHearEachEventOnce(t *testing.T) {
 		}
 	}
 }
+
+func TestATaskOfAnExecutorPublishesLikeItsApplication(t *testing.T) {
+	dir := t.TempDir()
+	s := eventSite(t, dir, "[[executor]]\nname = \"cpu\"\ngroup = \"flask\"\nprocesses = 1\n")
+	b := s.browser()
+	tab := b.tab(`{"path":"/"}`)
+	if status, text := b.post("/flask/executor", `{"topic":"invoice.broadcast","data":5}`); status != 200 || !strings.Contains(text, `"workers":2`) {
+		t.Errorf("%d %s", status, text)
+	}
+	if status, text := b.post("/flask/executor", `{"topic":"system.broadcast","data":6}`); status != 200 || !strings.Contains(text, `"pages":1`) {
+		t.Errorf("%d %s", status, text)
+	}
+	if f := tab.numbered(); fmt.Sprint(f["m"]) != "map[data:6 topic:system.broadcast]" {
+		t.Errorf("the page got %v", f)
+	}
+	heard(t, dir, 2)
+}

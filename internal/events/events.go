@@ -116,21 +116,35 @@ func (e *Events) Publish(publisher, topic string, data json.RawMessage) (Reached
 		return Reached{}, err
 	}
 	var out Reached
-	seen := map[string]bool{}
 	for _, s := range took {
-		if page, is := s.Value.(page); is {
-			seen[string(page)] = true
+		if _, is := s.Value.(page); is {
 			out.Pages++
 		} else {
 			out.Workers++
 		}
 	}
-	for _, s := range e.meant(topic) {
-		if !seen[s.Page()] && e.offer(s, event) {
-			out.Pages++
+	out.Pages += e.offerAll(e.meant(topic), took, event)
+	return out, nil
+}
+
+// offerAll gives an event to the pages that its topic means, but for those that took it
+// because they have subscribed it. It tells how many took it now.
+func (e *Events) offerAll(meant []*push.Session, took []*bus.Subscriber, event *bus.Event) (n int) {
+	if len(meant) == 0 {
+		return 0
+	}
+	had := make(map[page]bool, len(took))
+	for _, s := range took {
+		if id, is := s.Value.(page); is {
+			had[id] = true
 		}
 	}
-	return out, nil
+	for _, s := range meant {
+		if !had[page(s.Page())] && e.offer(s, event) {
+			n++
+		}
+	}
+	return n
 }
 
 // meant are the pages that get a topic without having subscribed it.

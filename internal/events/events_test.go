@@ -251,3 +251,43 @@ func TestAfterTheEndNobodyPublishesOrSubscribes(t *testing.T) {
 var _ Pages = (*pages.Pages)(nil)
 
 var _ push.Transport = (*client)(nil)
+
+// BenchmarkPublish to pages whose clients are there.
+func BenchmarkPublish(b *testing.B) {
+	for _, c := range []struct {
+		pages int
+		topic string
+	}{{1, "board.moves"}, {2000, "board.moves"}, {2000, Broadcast}} {
+		b.Run(fmt.Sprintf("%s to %d pages", c.topic, c.pages), func(b *testing.B) {
+			p := pages.New(pages.Options{Push: push.Options{NewPages: 1 << 20}})
+			e := New(Options{Pages: p, Limits: func() Limits { return Limits{Queue: 1024, Bytes: 1 << 20} }})
+			defer p.Close()
+			defer e.Close()
+			for n := range c.pages {
+				connection := fmt.Sprint(n)
+				id, err := p.Open(pages.Opening{Connection: connection})
+				if err != nil {
+					b.Fatal(err)
+				}
+				if _, refusal := p.Hub().Attach(push.Hello{Version: push.Version, Page: id, Client: "x"}, connection, nobody{}); refusal != nil {
+					b.Fatal(refusal)
+				}
+				if err := e.Subscribe(id, "board.*"); err != nil {
+					b.Fatal(err)
+				}
+			}
+			data := json.RawMessage(`{"from":"e2","to":"e4"}`)
+			for b.Loop() {
+				if got, err := e.Publish("p01", c.topic, data); err != nil || got.Pages != c.pages {
+					b.Fatal(got, err)
+				}
+			}
+		})
+	}
+}
+
+// nobody is a client that takes everything.
+type nobody struct{}
+
+func (nobody) Send([]byte) (int, error) { return 0, nil }
+func (nobody) Close(push.Code)          {}

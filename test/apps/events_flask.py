@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import events_task
 import guado
 from events_heard import hear
 from flask import Flask, Response, jsonify, request
@@ -25,6 +26,14 @@ def publish() -> Response:
     counts = [guado.publish(event["topic"], n) for n in range(event["first"], event["end"])]
     last = counts[-1].result()
     return jsonify(pages=last.pages, workers=last.workers)
+
+
+@app.post("/executor")
+def executor() -> Response:
+    event = request.get_json()
+    task = guado.executor("cpu").submit(events_task.publish, event["topic"], event["data"])
+    pages, workers = task.result()
+    return jsonify(pages=pages, workers=workers)
 
 
 @app.post("/subscribe")
