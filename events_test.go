@@ -16,6 +16,7 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/guado-server/guado"
 	"github.com/guado-server/guado/test/harness"
 )
 
@@ -105,6 +106,11 @@ func TestAnEventOfAFlaskApplicationReachesPagesAndFunctionsOfAll(t *testing.T) {
 			t.Errorf("%s heard %d events", app, len(mine))
 		}
 	}
+	eventually(t, "the pages are through with all of them", func() bool {
+		return !slices.ContainsFunc(s.Pages(), func(p guado.PageStatus) bool {
+			return p.Events == nil || p.Events.Delivered != events || p.Events.Queued != 0 || len(p.Events.Topics) == 0
+		})
+	})
 	if st := s.Status().Events; st == nil || st.Published != events || st.Failed != 0 {
 		t.Errorf("status %+v", st)
 	}

@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"github.com/guado-server/guado/internal/admin"
+	"github.com/guado-server/guado/internal/bus"
 	"github.com/guado-server/guado/internal/identity"
 	"github.com/guado-server/guado/internal/observe"
 	"github.com/guado-server/guado/internal/pages"
@@ -13,8 +14,11 @@ import (
 // PushStatus is the sessions of all pages.
 type PushStatus = pages.Status
 
-// PageStatus is a page and its session.
-type PageStatus = pages.PageStatus
+// PageStatus is a page, its session, and the events that it hears.
+type PageStatus struct {
+	pages.PageStatus
+	Events *bus.SubscriberStatus `json:"events,omitempty"` // nil: it has subscribed nothing
+}
 
 // UserStatus is somebody who is logged in.
 type UserStatus = identity.User
@@ -32,7 +36,11 @@ func (h *host) pageList() []PageStatus {
 	if !h.pushes() {
 		return []PageStatus{}
 	}
-	all := h.pages.List()
+	list := h.pages.List()
+	all := make([]PageStatus, 0, len(list))
+	for _, p := range list {
+		all = append(all, PageStatus{p, h.events.Of(p.Page)})
+	}
 	slices.SortFunc(all, func(a, b PageStatus) int {
 		switch {
 		case a.Connected != b.Connected && a.Connected:
@@ -50,7 +58,7 @@ func (h *host) pageList() []PageStatus {
 func (h *host) pageStatus(c admin.Call) (any, error) {
 	if h.pushes() {
 		if st, ok := h.pages.One(c.Name("page")); ok {
-			return st, nil
+			return PageStatus{st, h.events.Of(st.Page)}, nil
 		}
 	}
 	return nil, admin.NotFound("page", c.Name("page"))

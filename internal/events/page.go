@@ -48,6 +48,18 @@ func (e *Events) Topics(id string) []string {
 	return seat.Patterns()
 }
 
+// Of tells what a page has subscribed, and how that goes; nil: nothing.
+func (e *Events) Of(id string) *bus.SubscriberStatus {
+	e.mu.Lock()
+	seat := e.pages[id]
+	e.mu.Unlock()
+	if seat == nil {
+		return nil
+	}
+	st := seat.Status()
+	return &st
+}
+
 // Forget takes away what a page has subscribed: it has ended.
 func (e *Events) Forget(id string) {
 	e.mu.Lock()
