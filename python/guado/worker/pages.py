@@ -187,6 +187,20 @@ def _object(turn: dict[str, Any]) -> Generator[Step, Any, _Entry]:
     return entry
 
 
+def _at_hand(turn: dict[str, Any]) -> Page | None:
+    """The object for a message of an open page, which is what most turns are: it goes
+    without the long story."""
+    if turn["do"] != "request" and turn["do"] != "message":
+        return None
+    entry = _objects.get(turn["page"])
+    if entry is None or entry.opening is not None:
+        return None
+    page = entry.page
+    page.user, page.connection = turn.get("user") or None, turn.get("connection") or ""
+    _request.enter(_request.turn(page.id, page.user, page.connection))
+    return page
+
+
 def _bare(turn: dict[str, Any]) -> Page:
     one = _declared.classes.get(turn["class"])
     if one is None:
@@ -242,10 +256,15 @@ def application(kind: str, app: str) -> Callable[..., Any]:
 
 def _wsgi(app: str) -> Callable[..., Any]:
     def turns(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
-        turn = json.loads(environ["wsgi.input"].read())
+        turn = _json.decode(environ["wsgi.input"].read())
         status, failure = 200, None
         try:
-            body = _answer(turn["do"], _run(_steps(app, turn)))
+            page = _at_hand(turn)
+            if page is not None:
+                result = _plain(page.on_message(turn.get("data")))
+            else:
+                result = _run(_steps(app, turn))
+            body = _answer(turn["do"], result)
         except PageError as error:
             status, body = _refusal(error)
         except Exception as error:
@@ -282,22 +301,32 @@ def _run(steps: Generator[Step, Any, Any]) -> Any:
             return end.value
         result, failure = None, None
         try:
-            result = step() if callable(step) else step.result()
-            if inspect.iscoroutine(result):
-                result.close()
-                raise TypeError("a handler of a WSGI application returned a coroutine")
+            result = _plain(step()) if callable(step) else step.result()
         except BaseException as error:
             failure = error
+
+
+def _plain(result: Any) -> Any:
+    """What a handler returned, unless that is a coroutine, which nobody could run."""
+    if inspect.iscoroutine(result):
+        result.close()
+        raise TypeError("a handler of a WSGI application returned a coroutine")
+    return result
 
 
 def _asgi(app: str) -> Callable[..., Any]:
     async def turns(scope: dict[str, Any], receive: Any, send: Any) -> None:
         if scope["type"] != "http":
             raise ValueError(f"no {scope['type']} here: this application runs turns of pages")
-        turn = json.loads(await _read(receive))
+        turn = _json.decode(await _read(receive))
         status, failure = 200, None
         try:
-            body = _answer(turn["do"], await _await(_steps(app, turn)))
+            page = _at_hand(turn)
+            if page is not None:
+                result = await _call(functools.partial(page.on_message, turn.get("data")))
+            else:
+                result = await _await(_steps(app, turn))
+            body = _answer(turn["do"], result)
         except PageError as error:
             status, body = _refusal(error)
         except Exception as error:
