@@ -56,6 +56,7 @@ kind = "{kind}"
 target = "{target}"
 dir = "{apps}"
 python = "{python}"
+concurrency = 15000
 [[mount]]
 app = "bench"
 """
