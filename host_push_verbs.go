@@ -99,7 +99,6 @@ func (h *host) callOpen(_ context.Context, _ calls.Caller, data []byte) (any, er
 		o.Args = nil
 	}
 	if err := visit.Read(func(x *exchange.Exchange) {
-		o.From = pages.FromExchange(x)
 		if o.Path == "" {
 			o.Path = string(x.RawPath)
 		}

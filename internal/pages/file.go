@@ -141,6 +141,7 @@ func (p *Pages) Restore(dir string, subscribe func(page, topic string)) (int, er
 			opened: v.Opened, owed: v.Owed,
 		}
 		s.SetValue(pg)
+		p.keep(pg)
 		for _, topic := range v.Topics {
 			if subscribe != nil {
 				subscribe(v.Page, topic)

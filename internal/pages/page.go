@@ -22,15 +22,17 @@ type page struct {
 	path    string
 
 	mu       sync.Mutex // guards the rest
-	from     From
-	opened   bool  // its class's on_open has succeeded once
-	owed     bool  // its client waits for a snapshot
-	mailbox  *line // turns, one at a time
-	beside   *line // turns of concurrent handlers, and requests
-	messages *line // messages to paths that want no reply, one at a time
-	bytes    int   // of messages that wait
+	from     From       // as its client came last
+	opened   bool       // its class's on_open has succeeded once
+	owed     bool       // its client waits for a snapshot
+	mailbox  *line      // turns, one at a time
+	beside   *line      // turns of concurrent handlers, and requests
+	messages *line      // messages to paths that want no reply, one at a time
+	bytes    int        // of messages that wait
 	cookies  map[string][]string
 	ended    bool
+
+	forgotten bool // its arguments are no longer counted
 }
 
 func pageOf(s *push.Session) *page {
@@ -61,6 +63,17 @@ func (p *Pages) Opened(s *push.Session, o push.Opening) {
 	}
 	if pg.owed && !pg.mailbox.has(doSnapshot) {
 		pg.addLocked(&pg.mailbox, 1, &job{do: &turn{do: doSnapshot}})
+	}
+}
+
+// forget no longer counts the page's arguments: it has ended.
+func (pg *page) forget() {
+	pg.mu.Lock()
+	first := !pg.forgotten
+	pg.forgotten = true
+	pg.mu.Unlock()
+	if first {
+		pg.pages.args.Add(-int64(len(pg.args)))
 	}
 }
 
@@ -144,6 +157,7 @@ func (p *Pages) Ended(s *push.Session, why push.Code) {
 	if pg == nil {
 		return
 	}
+	pg.forget()
 	p.opts.Log.Debug("page ended", "page", pg.id, "why", why.Name())
 	pg.mu.Lock()
 	pg.ended = true

@@ -47,6 +47,8 @@ type Options struct {
 	Observe func(x *exchange.Exchange, o exchange.Outcome)
 	// Ended hears of the end of a page.
 	Ended func(page string)
+	// Args is how many bytes the arguments of all pages may have; 128 MiB.
+	Args int64
 	// NewID makes the id of a page.
 	NewID func() string
 	Log   *slog.Logger
@@ -63,6 +65,7 @@ type Pages struct {
 
 	classes atomic.Pointer[map[string]Class]
 	bytes   atomic.Int64 // of messages that wait, of all pages
+	args    atomic.Int64 // bytes of arguments of all pages
 }
 
 type counters struct {
@@ -77,6 +80,9 @@ func New(o Options) *Pages {
 	}
 	if o.Settle == nil {
 		o.Settle = func(string) {}
+	}
+	if o.Args == 0 {
+		o.Args = 128 << 20
 	}
 	if o.NewID == nil {
 		o.NewID = newID
@@ -159,7 +165,6 @@ type Opening struct {
 	Class            string          // empty: it has none
 	Args             json.RawMessage // of the class; a JSON object
 	Path             string          // where its messages go that say nothing else
-	From             From
 }
 
 // Errors of Open and Push.
@@ -178,14 +183,30 @@ func (p *Pages) Open(o Opening) (string, error) {
 	if len(o.Args) > mostArgs || len(o.Args) > 0 && (o.Args[0] != '{' || !json.Valid(o.Args)) {
 		return "", ErrArgs
 	}
-	pg := &page{pages: p, id: p.opts.NewID(), app: o.App, class: o.Class, args: o.Args, path: o.Path, from: o.From}
+	pg := &page{pages: p, id: p.opts.NewID(), app: o.App, class: o.Class, args: o.Args, path: o.Path}
 	s, err := p.hub.Open(pg.id, push.Owner{User: o.User, Connection: o.Connection})
 	if err != nil {
 		return "", fmt.Errorf("open a page: %w", err)
 	}
 	pg.session = s
 	s.SetValue(pg)
+	p.keep(pg)
 	return pg.id, nil
+}
+
+// keep counts what a page's client has given it to keep.
+func (p *Pages) keep(pg *page) {
+	n := int64(len(pg.args))
+	if n == 0 {
+		return
+	}
+	over := p.args.Add(n) > p.opts.Args
+	if p.hub.Page(pg.id) == nil { // it may have ended before it was known whose session it was
+		pg.forget()
+	}
+	if over {
+		p.hub.Thin()
+	}
 }
 
 // End ends a page; false: there is none.

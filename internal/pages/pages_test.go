@@ -33,6 +33,34 @@ func TestAPageCostsTheApplicationNothingBeforeItsClientComes(t *testing.T) {
 	r.await("open opened=false", 1)
 }
 
+func TestArgumentsOfPagesThatNobodyLooksAtTakeABoundedRoom(t *testing.T) {
+	p := pages.New(pages.Options{Args: 1 << 20, Push: push.Options{UserPages: 1 << 20}})
+	defer p.Close()
+	args := json.RawMessage(`{"x":"` + strings.Repeat("x", 6<<10) + `"}`)
+	first, err := p.Open(pages.Opening{Connection: "robot", Args: args})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 500 {
+		if _, err := p.Open(pages.Opening{Connection: "robot", Args: args}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := len(p.List()); n > 1<<20/len(args) || n < 100 {
+		t.Errorf("%d pages", n)
+	}
+	if _, is := p.One(first); is {
+		t.Error("the oldest is still there")
+	}
+	for _, page := range p.List() {
+		p.End(page.Page)
+	}
+	last, err := p.Open(pages.Opening{Connection: "somebody", Args: args})
+	if _, is := p.One(last); err != nil || !is {
+		t.Errorf("when there is room again: %v", err)
+	}
+}
+
 func TestAPageIsNotOpenedForAForeignOriginAnUnknownClassOrWhereNothingIsMounted(t *testing.T) {
 	r := start(t, nil)
 	for _, c := range []struct {

@@ -145,7 +145,7 @@ func (o *Opener) Serve(x *exchange.Exchange) {
 		want.Args = nil
 	}
 	id, err := o.Pages.Open(Opening{
-		Connection: connection, User: user, App: app, Class: want.Class, Args: want.Args, Path: want.Path, From: FromExchange(x),
+		Connection: connection, User: user, App: app, Class: want.Class, Args: want.Args, Path: want.Path,
 	})
 	switch {
 	case errors.Is(err, ErrArgs):

@@ -25,6 +25,13 @@ func (h *Hub) makeRoom(owner Owner) {
 	}
 }
 
+// Thin ends some of the pages without a client, in the order of makeRoom: what they keep
+// elsewhere is too much.
+func (h *Hub) Thin() {
+	all := slices.DeleteFunc(h.Sessions(), (*Session).Connected)
+	h.evict(all, max(1, len(all)/16), unclaimed)
+}
+
 func (h *Hub) full() bool {
 	h.mu.RLock()
 	defer h.mu.RUnlock()
