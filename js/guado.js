@@ -56,7 +56,7 @@ const RENEW = [3502, 3503, 3506, 3507]; // the page is over; another one may beg
 const FINAL_STATUS = [400, 403, 404, 405, 413, 422]; // there will never be such a page
 const PUSH = "/_guado/push";
 const PATIENCE = 10000; // for the host's hello
-const QUIET = 5000; // after such a silence whoever sends looks whether anybody is there
+const QUIET = 5000; // of the host, while messages wait for it: it is asked whether it is there
 const MOST_DELAY = 30000;
 const MOST_BYTES = 4 << 20; // of messages that wait
 
@@ -203,7 +203,7 @@ export class Page {
   /** @type {Item[]} */ #queue = [];
   #bytes = 0;
   /** @type {Carrier | undefined} */ #carrier;
-  /** @type {Partial<Record<"retry" | "hello" | "ack" | "probe" | "silence", any>>} */ #timers = {};
+  /** @type {Partial<Record<"retry" | "hello" | "ack" | "probe" | "quiet" | "silence", any>>} */ #timers = {};
   #sse = false;
   #tries = 0;
   #failures = 0; // without a hello, in this transport
@@ -296,7 +296,7 @@ export class Page {
     this.#emit("state", state);
   }
 
-  /** @param {"retry" | "hello" | "ack" | "probe" | "silence"} name @param {() => void} [call] @param {number} [ms] */
+  /** @param {"retry" | "hello" | "ack" | "probe" | "quiet" | "silence"} name @param {() => void} [call] @param {number} [ms] */
   #timer(name, call, ms) {
     if (this.#timers[name]) clearTimeout(this.#timers[name]);
     this.#timers[name] = call && setTimeout(() => {
@@ -337,7 +337,7 @@ export class Page {
   #drop() {
     this.#carrier?.close();
     this.#carrier = undefined;
-    for (const name of /** @type {const} */ (["hello", "ack", "probe", "silence"])) this.#timer(name);
+    for (const name of /** @type {const} */ (["hello", "ack", "probe", "quiet", "silence"])) this.#timer(name);
   }
 
   /** @param {number} code @param {string} reason */
@@ -527,7 +527,17 @@ export class Page {
   #transmit(item) {
     item.c ||= ++this.#sequence;
     this.#post(`"c":${item.c},${item.body}`);
-    if (Date.now() - this.#heard > QUIET) this.#probe();
+    this.#expect();
+  }
+
+  /** Something was sent: the host says something within QUIET, or is asked whether it is there. */
+  #expect() {
+    if (this.#timers.quiet) return;
+    this.#timer("quiet", () => {
+      if (!this.#queue.length) return;
+      if (Date.now() - this.#heard < QUIET) this.#expect();
+      else this.#probe();
+    }, Math.max(0, this.#heard + QUIET - Date.now()));
   }
 
   /** Asks whether the host is still there, and leaves a connection that says nothing. */
