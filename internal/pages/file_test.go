@@ -7,7 +7,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/guado-server/guado/internal/exchange"
 	"github.com/guado-server/guado/internal/pages"
@@ -31,6 +30,7 @@ func TestAStopInTheMiddleLosesNoMessageThatWasTaken(t *testing.T) {
 	}
 	c.send("q", `"asked"`, "")
 	<-entered
+	r.waiting(5) // what was not taken, the client would send again
 	patience, cancel := context.WithCancel(context.Background())
 	cancel()
 	r.restart(patience, func() { close(release) }) // what is cut may still come to its end
@@ -100,7 +100,7 @@ func TestAStopRepeatsNothingThatHadBegun(t *testing.T) {
 	r.pages.Declare([]pages.Class{{Name: "Board", Concurrent: []string{"on_message"}}})
 	page, _ := r.open("id=a", `{"class":"Board"}`)
 	c := r.connect(page, "id=a")
-	r.await("open opened=false", 1)
+	r.opened()
 	entered, release := make(chan struct{}, 100), make(chan struct{})
 	r.set(func(r *rig) {
 		r.handle = func(c turn) (int, string) {
@@ -116,9 +116,7 @@ func TestAStopRepeatsNothingThatHadBegun(t *testing.T) {
 	for range 16 {
 		<-entered
 	}
-	for r.pages.List()[0].Waiting < 4 { // the host takes them one after the other
-		time.Sleep(time.Millisecond)
-	}
+	r.waiting(4) // the host takes them one after the other
 	over, cancel := context.WithCancel(context.Background())
 	cancel()
 	r.restart(over, func() {

@@ -443,6 +443,26 @@ func (c *client) send(kind, data, to string) uint64 {
 	return c.sent
 }
 
+// opened waits until the host knows that the only page's on_open has succeeded.
+func (r *rig) opened() {
+	r.t.Helper()
+	for deadline := time.Now().Add(patience); !r.pages.List()[0].Opened; time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			r.t.Fatal("the page is not opened")
+		}
+	}
+}
+
+// waiting waits until so many messages of the only page wait.
+func (r *rig) waiting(n int) {
+	r.t.Helper()
+	for deadline := time.Now().Add(patience); r.pages.List()[0].Waiting < n; time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			r.t.Fatalf("%+v", r.pages.List())
+		}
+	}
+}
+
 // anew connects as another instance of the client, once the host has seen that the first
 // one left.
 func (c *client) anew(token, cookie string) map[string]any {

@@ -52,7 +52,7 @@ func TestAConcurrentHandlerWaitsForNoTurn(t *testing.T) {
 	release := make(chan struct{})
 	page, _ := r.open("id=a", `{"class":"Board"}`)
 	c := r.connect(page, "id=a")
-	r.await("open opened=false", 1)
+	r.opened()
 	r.set(func(r *rig) {
 		r.handle = func(c turn) (int, string) {
 			if string(c.Data) == `"wait"` {
