@@ -230,3 +230,18 @@ func TestUnitsAreWrittenOnceAndNeverOver(t *testing.T) {
 		t.Error("the other one was not written")
 	}
 }
+
+func TestTheSocketOfProgramsGetsAFolderThatCommandsOutsideCanSee(t *testing.T) {
+	for file, want := range map[string]string{
+		"":          "",
+		"phase = 3": "web",
+		"phase = 3\n[admin]\npush_socket = \"/run/shop/push.sock\"": "shop",
+		"phase = 3\n[admin]\npush_socket = \"off\"":                 "",
+	} {
+		dir := project(t, map[string]string{"hello.py": hello, "guado.toml": "[server]\n" + file + "\n[[app]]\ntarget = \"hello\"\n"})
+		r := run(t, dir, "service", "--name", "web", "--systemd", "255")
+		if got := strings.Join(unitOf(t, r.out)["Service.RuntimeDirectory"], " "); got != want || r.code != 0 {
+			t.Errorf("%q: %q %s", file, got, r.err)
+		}
+	}
+}

@@ -186,6 +186,13 @@ func (u *Unit) files() []string {
 	if c.Given("admin.socket") && c.Admin.Socket != config.AdminOff {
 		add(c.Admin.Socket)
 	}
+	if c.Server.Phase > 0 && c.Admin.PushSocket != config.AdminOff {
+		if c.Given("admin.push_socket") {
+			add(c.Admin.PushSocket)
+		} else { // it goes to the folder of the service, which commands outside can see, too
+			add(filepath.Join("/run", u.Name, "push.sock"))
+		}
+	}
 	if list, err := c.Listeners(); err == nil {
 		for _, at := range list {
 			if at.Network == "unix" {
