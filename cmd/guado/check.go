@@ -159,7 +159,7 @@ func (c *command) importGroup(ctx context.Context, cfg *config.Config, g *config
 	if err != nil {
 		return nil, err
 	}
-	task, err := json.Marshal(map[string]any{"dir": g.Dir, "apps": asked(cfg, g)})
+	task, err := json.Marshal(map[string]any{"dir": g.Dir, "apps": asked(cfg, g), "phase": cfg.Server.Phase})
 	if err != nil {
 		return nil, err
 	}

@@ -111,3 +111,22 @@ func TestACommandOfExecMayPushAsLongAsItRuns(t *testing.T) {
 		t.Errorf("without a server: %d %q %q", r.code, r.out, r.err)
 	}
 }
+
+func TestACheckRefusesHandlersThatTheWorkerWouldRefuse(t *testing.T) {
+	const source = `import guado
+
+class Board(guado.Page):
+    async def on_message(self, data): return data
+
+def app(environ, start_response):
+    start_response("200 OK", [("Content-Type", "text/plain")])
+    return [b"hello"]
+`
+	dir, _ := site(t, map[string]string{"board.py": source, "three.toml": "[server]\nphase = 3\n[[app]]\ntarget = \"board\"\n", "none.toml": "[[app]]\ntarget = \"board\"\n"})
+	if r := run(t, dir, "check", "--load", "--config", "three.toml"); r.code != exitFailed || !strings.Contains(r.err, "page class board.Board: async def on_message needs an event loop") {
+		t.Errorf("phase 3: %d %s%s", r.code, r.out, r.err)
+	}
+	if r := run(t, dir, "check", "--load", "--config", "none.toml"); r.code != 0 {
+		t.Errorf("phase 0: %d %s%s", r.code, r.out, r.err)
+	}
+}

@@ -12,7 +12,7 @@ import os
 import sys
 from typing import Any
 
-from guado.worker import loader, process
+from guado.worker import loader, pages, process
 from guado.worker.errors import BootFailed
 from guado.worker.handshake import App
 
@@ -28,18 +28,20 @@ def main() -> None:
         sys.path.insert(0, task["dir"])
         sys.argv = ["guado"]
         for index, asked in enumerate(task["apps"]):
-            print(json.dumps(check(App(index, **asked))), file=report, flush=True)
+            print(json.dumps(check(App(index, **asked), task["phase"])), file=report, flush=True)
     # Threads that the import started may never end, and atexit is for who has served.
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(0)
 
 
-def check(app: App) -> dict[str, Any]:
+def check(app: App, phase: int) -> dict[str, Any]:
     """What became of one application."""
     try:
         loader.load([app])
         process.check_threading()
+        if phase >= 3:
+            pages.refuse_async({app.name: app.kind})
     except BootFailed as failure:
         return {
             "name": app.name,

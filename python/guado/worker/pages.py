@@ -38,9 +38,7 @@ def prepare(hello: Hello) -> None:
     """After the import: gives the hidden applications their kinds and callables, lets the
     others know the request that they serve, and tells the host what there is to call."""
     kinds = {app.name: app.kind for app in hello.apps if not app.pages}
-    with _declared.lock:
-        _declared.kinds.update(kinds)
-    _refuse_async()
+    refuse_async(kinds)
     for app in hello.apps:
         if app.pages:
             app.kind, app.lifespan = kinds[app.pages], "off"
@@ -61,7 +59,10 @@ def prepare(hello: Hello) -> None:
         _declared.tell = tell
 
 
-def _refuse_async() -> None:
+def refuse_async(kinds: dict[str, str]) -> None:
+    """Now that the kinds of applications are known: BootFailed for handlers without a loop."""
+    with _declared.lock:
+        _declared.kinds.update(kinds)
     try:
         for one in _declared.classes.values():
             _declared.refuse_async(one.app, one.handlers(), f"page class {one.where}")
