@@ -61,9 +61,8 @@ type rig struct {
 	happened []string
 	news     chan struct{}
 
-	step     exchange.Handler
-	sockets  *websocket.Server
-	shutdown func()
+	step    exchange.Handler
+	sockets *websocket.Server
 }
 
 func start(t *testing.T, change func(*pages.Options)) *rig {

@@ -77,7 +77,11 @@ def answer(path: str, body: bytes) -> Any:
             if KIND == "asgi":
                 return delivery
             sent = delivery.result(30)
-            return {"pages": sent.pages, "connected": sent.connected, "acknowledged": sent.acknowledged}
+            return {
+                "pages": sent.pages,
+                "connected": sent.connected,
+                "acknowledged": sent.acknowledged,
+            }
         case "/broadcast":
             guado.broadcast(json.loads(body))
             return {}
@@ -88,7 +92,9 @@ def wsgi(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterabl
     """The same routes for both."""
     made = answer(environ["PATH_INFO"], environ["wsgi.input"].read())
     text = json.dumps(made).encode()
-    start_response("200 OK", [("Content-Type", "application/json"), ("Content-Length", str(len(text)))])
+    start_response(
+        "200 OK", [("Content-Type", "application/json"), ("Content-Length", str(len(text)))]
+    )
     return [text]
 
 
@@ -111,7 +117,13 @@ async def asgi(
         sent = await made
         made = {"pages": sent.pages, "connected": sent.connected, "acknowledged": sent.acknowledged}
     text = json.dumps(made).encode()
-    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"application/json")]})
+    await send(
+        {
+            "type": "http.response.start",
+            "status": 200,
+            "headers": [(b"content-type", b"application/json")],
+        }
+    )
     await send({"type": "http.response.body", "body": text})
 
 
