@@ -334,3 +334,37 @@ func TestTheClientIsServedWithItsVersion(t *testing.T) {
 		t.Errorf("again: %d", again.StatusCode)
 	}
 }
+
+// Its successor is on its way: in an answer, or with the reply of a page of this browser.
+func TestACookieOfBeforeALoginOpensNothingAndItsClientComesBack(t *testing.T) {
+	r := start(t, nil)
+	page, _ := r.open("id=a", `{"path":"/"}`)
+	c := r.connect(page, "id=a")
+	r.set(func(r *rig) {
+		r.serve = func(x *exchange.Exchange) { r.answer(x, 200, "text/plain", "in", "Set-Cookie: id=b") }
+	})
+	c.send("q", "{}", "/login")
+	f := c.next()
+	for f["r"] == nil {
+		f = c.next()
+	}
+	fetch := fmt.Sprintf(`{"t":"cookies","page":%q,"k":%q}`, page, f["k"])
+	_ = c.conn.Close()
+	stale := "id=a; stale=1"
+	if h := c.tryDial(stale); h["close"] != float64(push.CodeLogin) {
+		t.Errorf("over a WebSocket: %v", h)
+	}
+	hello := fmt.Sprintf(`{"t":"hello","v":1,"page":%q,"client":%q}`, page, c.token)
+	status, text, _ := r.post("/_guado/push", stale, hello, "Accept: text/event-stream")
+	if status != 200 || text != "data: {\"t\":\"close\",\"code\":3008,\"reason\":\"login\"}\n\n" {
+		t.Errorf("over server-sent events: %d %q", status, text)
+	}
+	batch := fmt.Sprintf(`{"t":"on","page":%q,"id":1}`, page)
+	if status, text, _ := r.post("/_guado/push", stale, batch); status != 409 || !strings.Contains(text, "3008") {
+		t.Errorf("frames: %d %q", status, text)
+	}
+	status, _, head := r.post("/_guado/push", stale, fetch)
+	if status != 204 || head.Get("Set-Cookie") != "id=b" {
+		t.Errorf("the new cookie by its token: %d %v", status, head)
+	}
+}

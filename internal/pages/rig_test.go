@@ -128,6 +128,7 @@ func (r *rig) make() {
 	}
 	r.push = transport.New(r.pages.Hub(), transport.Options{
 		Connection: func(x *exchange.Exchange) (string, *exchange.Problem) { return known(x), nil },
+		Stale:      func(x *exchange.Exchange) bool { return strings.Contains(string(x.Field("cookie")), "stale=1") },
 		Cookies:    r.pages.Cookies,
 		Client:     func(x *exchange.Exchange) any { return pages.FromExchange(x) },
 		Met:        func(s *push.Session, client any) { r.pages.Met(s, client.(pages.From)) },
