@@ -12,12 +12,10 @@ import (
 	"github.com/guado-server/guado/internal/link"
 )
 
-type reply func(id uint32, status uint16, code string, data []byte) error
-
 // caller is a worker that calls.
 type caller struct {
 	mux       *Mux
-	reply     reply
+	to        *link.Link
 	name      Caller
 	executors link.Callee
 	ctx       context.Context // ends with the worker
@@ -52,10 +50,10 @@ func (w *caller) Call(id uint32, c link.Call) {
 	v := w.mux.verbs[c.Name]
 	switch {
 	case v == nil:
-		w.refuse(id, unknown(c.Name))
+		w.refuse(w.to.Reply, id, unknown(c.Name))
 		return
 	case c.TooLarge:
-		w.refuse(id, Errorf(413, "call_too_large", "%s with more than %d MiB", c.Name, maxBytes>>20))
+		w.refuse(w.to.Reply, id, Errorf(413, "call_too_large", "%s with more than %d MiB", c.Name, maxBytes>>20))
 		return
 	}
 	one := &call{id: id, verb: v, data: c.Data, ms: c.TimeoutMS}
@@ -69,11 +67,11 @@ func (w *caller) Call(id uint32, c link.Call) {
 		if one.cancel != nil {
 			one.cancel()
 		}
-		w.refuse(id, Errorf(503, "queue_full", "%s: %v", c.Name, err))
+		w.refuse(w.to.Reply, id, Errorf(503, "queue_full", "%s: %v", c.Name, err))
 	case v.waiting:
 		w.mux.wait.Go(func() {
 			defer one.cancel()
-			w.answer(ctx, one)
+			w.answer(ctx, one, w.to.Reply)
 		})
 	case start:
 		w.mux.wait.Go(w.drain)
@@ -130,8 +128,15 @@ func (w *caller) leaveLocked(one *call) bool {
 
 // drain answers what is queued, and ends with the queue.
 func (w *caller) drain() {
+	answered := false // and nobody was woken for it
 	for {
 		w.mu.Lock()
+		if len(w.queue) == 0 && answered {
+			w.mu.Unlock()
+			w.to.WakeCallers()
+			answered = false
+			continue
+		}
 		if len(w.queue) == 0 {
 			w.running, w.queue = false, nil
 			ended := w.ended
@@ -151,19 +156,23 @@ func (w *caller) drain() {
 			continue
 		}
 		if under { // else it was cancelled
-			w.answer(w.ctx, one)
+			answered = w.answer(w.ctx, one, w.to.ReplyFirst) || answered
 		}
 	}
 }
 
-// answer runs a call and sends what came of it, unless nobody waits any more.
-func (w *caller) answer(ctx context.Context, one *call) {
+// reply sends an answer: [link.Link.Reply], or ReplyFirst where WakeCallers will follow.
+type reply func(id uint32, status uint16, code string, data []byte) error
+
+// answer runs a call and sends what came of it; false when that comes later, or nobody
+// waits any more.
+func (w *caller) answer(ctx context.Context, one *call, to reply) bool {
 	result, err := one.verb.run(ctx, w.name, one.data)
 	if later, ok := result.(Later); ok && err == nil {
 		w.wait(one, later)
-		return
+		return false
 	}
-	w.finish(ctx, one, result, err)
+	return w.finish(ctx, one, result, err, to)
 }
 
 // wait lets a call that has been run in its order wait for its result.
@@ -180,7 +189,7 @@ func (w *caller) wait(one *call, later Later) {
 	w.mux.wait.Go(func() {
 		defer cancel()
 		result, err := later(ctx)
-		w.finish(ctx, one, result, err)
+		w.finish(ctx, one, result, err, w.to.Reply)
 	})
 }
 
@@ -200,19 +209,20 @@ func (w *caller) settle() {
 	}
 }
 
-func (w *caller) finish(ctx context.Context, one *call, result any, err error) {
+func (w *caller) finish(ctx context.Context, one *call, result any, err error, to reply) bool {
 	var data []byte
 	if err == nil {
 		data, err = encode(result)
 	}
 	if !w.leave(one) {
-		return
+		return false
 	}
 	if err != nil {
-		w.refuse(one.id, reason(ctx, err))
-		return
+		w.refuse(to, one.id, reason(ctx, err))
+		return true
 	}
-	_ = w.reply(one.id, 200, "", data) // a link that has ended needs no answer
+	_ = to(one.id, 200, "", data) // a link that has ended needs no answer
+	return true
 }
 
 func encode(result any) ([]byte, error) {
@@ -241,8 +251,8 @@ func reason(ctx context.Context, err error) *Error {
 }
 
 // refuse answers without a result. A link that has ended needs no answer.
-func (w *caller) refuse(id uint32, e *Error) {
-	_ = w.reply(id, uint16(e.Status), e.Code, []byte(e.Text))
+func (w *caller) refuse(to reply, id uint32, e *Error) {
+	_ = to(id, uint16(e.Status), e.Code, []byte(e.Text))
 }
 
 // Cancel ends a call that nobody waits for any more: one that is queued is never run.

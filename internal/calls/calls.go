@@ -161,12 +161,12 @@ func (m *Mux) Wait() { m.wait.Wait() }
 // Callee answers the calls that come over a link: those of verbs here, the tasks of
 // executors there.
 func (m *Mux) Callee(l *link.Link, c Caller, executors link.Callee) link.Callee {
-	return m.caller(l.Reply, c, executors)
+	return m.caller(l, c, executors)
 }
 
-func (m *Mux) caller(reply reply, c Caller, executors link.Callee) *caller {
+func (m *Mux) caller(to *link.Link, c Caller, executors link.Callee) *caller {
 	c.Worker = m.serial.Add(1)
-	w := &caller{mux: m, reply: reply, name: c, executors: executors, calls: map[uint32]*call{}}
+	w := &caller{mux: m, to: to, name: c, executors: executors, calls: map[uint32]*call{}}
 	w.ctx, w.over = context.WithCancel(context.Background())
 	m.mu.Lock()
 	m.callers[c.Slot] = append(m.callers[c.Slot], w)

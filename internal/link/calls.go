@@ -126,16 +126,25 @@ func (g *calls) end() {
 	}
 }
 
-// Reply answers a call. A loop that waits for it in a synchronous call leaves its
-// wake-up unanswered; the frame behind it calls the worker's watch thread.
+// Reply answers a call, and wakes who waits for it.
 func (l *Link) Reply(id uint32, status uint16, code string, data []byte) error {
+	err := l.ReplyFirst(id, status, code, data)
+	if err == nil {
+		l.WakeCallers()
+	}
+	return err
+}
+
+// ReplyFirst answers the first ones of several calls; behind the last comes
+// [Link.WakeCallers].
+func (l *Link) ReplyFirst(id uint32, status uint16, code string, data []byte) error {
 	p := make([]byte, callHead, callHead+len(code)+len(data))
 	binary.LittleEndian.PutUint16(p, status)
 	binary.LittleEndian.PutUint16(p[2:], uint16(len(code)))
 	p = append(append(p, code...), data...)
-	if err := l.sent(l.out.send(&l.line, KindReply, 0, id, p)); err != nil {
-		return err
-	}
-	l.tellWorker(KindPing, 0, nil)
-	return nil
+	return l.sent(l.out.send(&l.line, KindReply, 0, id, p))
 }
+
+// WakeCallers sends PING behind a reply. A loop that waits for it in a synchronous call
+// leaves its wake-up unanswered; the frame behind it calls the worker's watch thread.
+func (l *Link) WakeCallers() { l.tellWorker(KindPing, 0, nil) }

@@ -87,16 +87,25 @@ class Calls:
             raise
 
     def enter(self, number: int, one: _Open) -> None:
+        with self.lock:
+            if one.cost is None or self.fits(one.cost):
+                self.add(number, one)
+                return
         with _waits.woken_by(self.wake), self.lock:
-            if one.cost is not None:
-                while self.ended is None and not self.fits(one.cost):
-                    self.room.wait()
-                self.counted += 1
-                self.bytes += one.cost
-            self.open[number] = one
+            while not self.fits(one.cost):
+                self.room.wait()
+            self.add(number, one)
+
+    def add(self, number: int, one: _Open) -> None:
+        if one.cost is not None:
+            self.counted += 1
+            self.bytes += one.cost
+        self.open[number] = one
 
     def fits(self, cost: int) -> bool:
-        return self.counted == 0 or (self.counted < MOST_CALLS and self.bytes + cost <= MOST_BYTES)
+        if self.counted == 0 or self.ended is not None:
+            return True  # whatever its size; and a link that has ended refuses it
+        return self.counted < MOST_CALLS and self.bytes + cost <= MOST_BYTES
 
     def wake(self) -> None:
         with self.lock:
@@ -122,16 +131,20 @@ class Calls:
         """The thread that waits for replies."""
         while True:
             try:
-                number, reply = self.link.reply()
+                came = self.link.replies()
             except OSError as error:  # the link is closed: the host is gone, or a test ends
                 self.fail(error)
                 return
-            one = self.take(number)
-            if one is not None:
-                status, length, _ = _REPLY.unpack_from(reply)
-                code = reply[_REPLY.size : _REPLY.size + length].decode("utf-8", "replace")
-                one.settle(one.future, status, code, reply[_REPLY.size + length :])
-            one = None  # it is forgotten with the last who has it, not with the next reply
+            for number, reply in came:
+                self.settle(number, reply)
+            del came
+
+    def settle(self, number: int, reply: bytes) -> None:
+        one = self.take(number)
+        if one is not None:
+            status, length, _ = _REPLY.unpack_from(reply)
+            code = reply[_REPLY.size : _REPLY.size + length].decode("utf-8", "replace")
+            one.settle(one.future, status, code, reply[_REPLY.size + length :])
 
     def fail(self, error: OSError) -> None:
         with self.lock:

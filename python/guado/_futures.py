@@ -37,6 +37,8 @@ class Future(concurrent.futures.Future[T]):
         return super().exception(0)
 
     def _wait(self, timeout: float | None) -> None:
+        if self.done():
+            return
         end = None if timeout is None else time.monotonic() + timeout
         with _waits.woken_by(self._wake), self._condition:
             while not self.done():  # it may have been woken for another thread

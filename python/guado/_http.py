@@ -17,6 +17,7 @@ import os
 import select
 import socket
 import threading
+import time
 from typing import TYPE_CHECKING, Any
 
 from guado.errors import HostError
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 MOST_CALLS = 1024
 # For the host to answer what does not wait for a client.
 PATIENCE = 30.0
+# How long a connection is kept that nobody uses: much less than the host keeps it.
+IDLE = 5.0
 # Calls that wait for clients at once.
 WAITING = 64
 
@@ -39,6 +42,7 @@ class _Connection(http.client.HTTPConnection):
     def __init__(self, path: str) -> None:
         super().__init__("guado", timeout=PATIENCE)
         self.path = path
+        self.used = 0.0
 
     def connect(self) -> None:
         made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -51,8 +55,12 @@ class _Connection(http.client.HTTPConnection):
         self.sock = made
 
     def stale(self) -> bool:
-        """The host has closed it while it was idle; nothing must be sent on it then."""
-        return self.sock is not None and bool(select.select([self.sock], [], [], 0)[0])
+        """The host has closed it while it was idle, or might soon: what is sent on it then
+        would be lost, and nobody could say whether the host has it."""
+        if self.sock is None:
+            return False
+        idle = time.monotonic() - self.used > IDLE
+        return idle or bool(select.select([self.sock], [], [], 0)[0])
 
 
 class Program:
@@ -118,6 +126,7 @@ class Program:
             connection.request("POST", f"/v1/{verb}", data, headers)
             response = connection.getresponse()
             body = response.read()
+            connection.used = time.monotonic()
         except BaseException:
             connection.close()
             raise

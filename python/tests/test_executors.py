@@ -90,7 +90,7 @@ class FakeLink:
     def __init__(self) -> None:
         self.called: list[tuple[int, bytes]] = []
         self.cancelled: list[int] = []
-        self.replies: list[tuple[int, bytes]] = []
+        self.waiting: list[tuple[int, bytes]] = []
         self.news = threading.Condition()
         self.closed = False
 
@@ -100,19 +100,20 @@ class FakeLink:
     def call_cancel(self, number: int) -> None:
         self.cancelled.append(number)
 
-    def reply(self) -> tuple[int, bytes]:
+    def replies(self) -> list[tuple[int, bytes]]:
         with self.news:
-            self.news.wait_for(lambda: self.replies or self.closed)
+            self.news.wait_for(lambda: self.waiting or self.closed)
             if self.closed:
                 raise OSError("the link is closed")
-            return self.replies.pop(0)
+            came, self.waiting = self.waiting, []
+            return came
 
     def answer(self, number: int, status: int, code: str, data: bytes) -> None:
         self.send(number, struct.pack("<HHI", status, len(code), 0) + code.encode() + data)
 
     def send(self, number: int, reply: bytes) -> None:
         with self.news:
-            self.replies.append((number, reply))
+            self.waiting.append((number, reply))
             self.news.notify()
 
     def close(self) -> None:

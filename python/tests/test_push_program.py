@@ -39,9 +39,11 @@ class PushSocket(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
         self.hold = threading.Event()
         self.hold.set()
         self.hang_up = False
+        self.ended = threading.Semaphore(0)  # connections that are closed
 
-    def verbs(self) -> list[str]:
-        return [verb for verb, _, _ in self.asked]
+    def shutdown_request(self, request: Any) -> None:
+        super().shutdown_request(request)
+        self.ended.release()
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -128,6 +130,7 @@ def test_a_connection_that_the_host_has_closed_is_not_used_again(host: PushSocke
     host.hang_up = True
     for _ in range(5):
         guado.broadcast(1).result(PATIENCE)
+        assert host.ended.acquire(timeout=PATIENCE)
     assert len(host.asked) == 5
 
 
@@ -213,7 +216,7 @@ class Link:
 
     def call_cancel(self, number: int) -> None: ...
 
-    def reply(self) -> tuple[int, bytes]:
+    def replies(self) -> list[tuple[int, bytes]]:
         self.closed.wait(PATIENCE)
         raise OSError("the host is gone")
 

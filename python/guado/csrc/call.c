@@ -1,7 +1,7 @@
 /* Calls to the host and its replies: what a worker asks of others. The thread that reads
  * files a reply, and one thread of the process waits for them all. That one never reads
  * the wire itself: it would keep the claim from those that serve requests.
- * Before: guado/executors.py calls; after: send.c. Not here: what a call means.
+ * Before: guado/_calls.py calls; after: send.c. Not here: what a call means.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -85,12 +85,14 @@ void gd_calls_wake(gd_link *l) {
         pthread_cond_broadcast(&l->calls->news);
 }
 
-int gd_link_reply(gd_link *l, gd_reply *out) {
+int gd_link_reply(gd_link *l, bool wait, gd_reply *out) {
     if (atomic_load(&l->forked))
         return GD_CLOSED;
     gd_lock(l);
     struct gd_calls *c = calls_of(l);
     int rc = c ? l->closed : GD_NOMEM;
+    if (rc == GD_OK && !c->head && !wait)
+        rc = GD_AGAIN;
     while (rc == GD_OK && !c->head) {
         pthread_cond_wait(&c->news, &l->mu);
         rc = l->closed;

@@ -262,7 +262,7 @@ typedef struct {
 int gd_link_call(gd_link *l, int kind, uint32_t id, const void *data, size_t len);
 
 /* [nogil] Waits for the next reply of the host. */
-int gd_link_reply(gd_link *l, gd_reply *out);
+int gd_link_reply(gd_link *l, bool wait, gd_reply *out);
 void gd_reply_free(gd_reply *r);
 
 /* ---- frames (frame.c): pure functions, fuzzed ---------------------------- */

@@ -187,7 +187,7 @@ static PyMethodDef link_methods[] = {
     {"log", link_log, METH_VARARGS, "log(level, text, stream=0): a line for the host's log."},
     {"call", gd_py_call, METH_VARARGS, "call(id, data): asks the host; reply() brings the answer."},
     {"call_cancel", gd_py_call_cancel, METH_VARARGS, "call_cancel(id): nobody wants it any more."},
-    {"reply", gd_py_reply, METH_NOARGS, "reply(): waits for the next (id, data) from the host."},
+    {"replies", gd_py_replies, METH_NOARGS, "replies(): waits for the next of (id, data)."},
     {"close", link_close, METH_NOARGS, "Closes the link; for tests."},
     {NULL, NULL, 0, NULL},
 };

@@ -27,7 +27,7 @@ extern PyObject *gd_request_timeout;
 /* Methods of guado._core.Link (module_call.c). */
 PyObject *gd_py_call(PyObject *self, PyObject *args);
 PyObject *gd_py_call_cancel(PyObject *self, PyObject *args);
-PyObject *gd_py_reply(PyObject *self, PyObject *ignored);
+PyObject *gd_py_replies(PyObject *self, PyObject *ignored);
 
 /* Each adds its functions and types to the module; 0, or -1 with an exception. */
 int gd_wsgi_init(PyObject *module);

@@ -1,4 +1,4 @@
-/* guado._core.Link: call, call_cancel and reply. Before: guado/executors.py. After:
+/* guado._core.Link: call, call_cancel and replies. Before: guado/_calls.py. After:
  * call.c. Not here: what a call means.
  */
 #include "module.h"
@@ -33,18 +33,30 @@ PyObject *gd_py_call_cancel(PyObject *self, PyObject *args) {
     Py_RETURN_NONE;
 }
 
-PyObject *gd_py_reply(PyObject *self, PyObject *Py_UNUSED(ignored)) {
+/* All that have come: to take each by itself would cost a turn of the GIL for each. */
+enum { MOST_REPLIES = 256 };
+
+PyObject *gd_py_replies(PyObject *self, PyObject *Py_UNUSED(ignored)) {
     gd_link *l = gd_link_of(self);
     gd_reply r;
     int rc;
     if (!l)
         return NULL;
     Py_BEGIN_ALLOW_THREADS;
-    rc = gd_link_reply(l, &r);
+    rc = gd_link_reply(l, true, &r);
     Py_END_ALLOW_THREADS;
     if (rc < 0)
         return gd_raise(rc);
-    PyObject *pair = Py_BuildValue("(Iy#)", r.id, (const char *)r.data, (Py_ssize_t)r.len);
-    gd_reply_free(&r);
-    return pair;
+    PyObject *all = PyList_New(0);
+    for (int n = 1; rc == GD_OK; n++) {
+        PyObject *pair = NULL;
+        if (all)
+            pair = Py_BuildValue("(Iy#)", r.id, (const char *)r.data, (Py_ssize_t)r.len);
+        if (!pair || PyList_Append(all, pair) < 0)
+            Py_CLEAR(all);
+        Py_XDECREF(pair);
+        gd_reply_free(&r);
+        rc = all && n < MOST_REPLIES ? gd_link_reply(l, false, &r) : GD_AGAIN;
+    }
+    return all;
 }
