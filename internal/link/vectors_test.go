@@ -475,6 +475,8 @@ func TestVectorsOfFrames(t *testing.T) {
 		{"message-up-empty", link.KindMessageUp, 0, vectorStream, link.MessageBinary, ""},
 		{"close", link.KindClose, link.End | link.Busy, vectorStream, 4000, "done"},
 		{"close-without-code", link.KindClose, link.End, vectorStream, 1005, ""},
+		{"call-host", link.KindCall, 0, 0, 9, "\x02\x00\x04\x00\x00\x00\x00\x00push{\"to\":{\"user\":\"anna\"},\"data\":[1,\"\u00e8\"]}"},
+		{"reply-host", link.KindReply, 0, 0, 9, "\xc8\x00\x00\x00\x00\x00\x00\x00" + `{"pages":2,"connected":1}`},
 		{"reply-refused", link.KindReply, 0, 0, 8, "\xf7\x01\x0a\x00\x00\x00\x00\x00queue_fullall processes work"},
 	} {
 		v := vector{kind: "frame", name: c.name}

@@ -209,8 +209,10 @@ class Link:
 
     def __init__(self) -> None:
         self.closed = threading.Event()
+        self.called: list[tuple[int, bytes]] = []
 
     def call(self, number: int, data: bytes) -> None:
+        self.called.append((number, data))
         if self.closed.is_set():
             raise OSError("the host is gone")
 
@@ -219,6 +221,32 @@ class Link:
     def replies(self) -> list[tuple[int, bytes]]:
         self.closed.wait(PATIENCE)
         raise OSError("the host is gone")
+
+
+def vector(name: str) -> bytes:
+    """The payload of a golden frame (protocol/vectors)."""
+    text = Path(__file__).resolve().parents[2].joinpath("protocol/vectors/frames.txt").read_text()
+    block = text.split(f"frame {name}\n", 1)[1].split("\nend", 1)[0]
+    words = dict(line.split(" ", 1) for line in block.splitlines())
+    return bytes.fromhex(words["frame"])[16 : int(words["size"])]
+
+
+def test_what_is_asked_and_answered_is_that_of_the_golden_vectors(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    link = Link()
+    monkeypatch.setattr(guado, "_worker", guado._Worker(link, {}, 3))  # type: ignore[arg-type]
+    delivery = guado.user("anna").push([1, "è"])
+    ((number, data),) = link.called
+    assert data == vector("call-host")
+    _calls.shared().settle(number, vector("reply-host"))
+    assert delivery.result(PATIENCE) == (2, 1, None)
+    refused = guado.user("anna").push(1)
+    _calls.shared().settle(link.called[1][0], vector("reply-refused"))
+    with pytest.raises(guado.HostError, match="all processes work") as caught:
+        refused.result(PATIENCE)
+    assert caught.value.code == "queue_full"
+    link.closed.set()
 
 
 def test_when_the_link_ends_all_who_wait_hear_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
