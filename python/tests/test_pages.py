@@ -44,6 +44,7 @@ def worker(request: pytest.FixtureRequest) -> Iterator[PushWorker]:
     env = {"TEST_ASYNC": "yes"} if request.param.startswith("asgi") else {}
     with PushWorker(request.param, "pages_apps", env=env) as worker:
         yield worker
+        assert worker.stop() == 0
 
 
 @pytest.fixture(autouse=True)

@@ -15,6 +15,7 @@ from push_host import WAYS, PushWorker, Refused
 def shared(request: pytest.FixtureRequest) -> Iterator[PushWorker]:
     with PushWorker(request.param) as worker:
         yield worker
+        assert worker.stop() == 0
 
 
 @pytest.fixture
