@@ -205,6 +205,7 @@ export class Page {
   /** @type {Carrier | undefined} */ #carrier;
   /** @type {Partial<Record<"retry" | "hello" | "ack" | "probe" | "quiet" | "silence", any>>} */ #timers = {};
   #sse = false;
+  #passed = false; // a WebSocket, since the last hello over server-sent events
   #tries = 0;
   #failures = 0; // without a hello, in this transport
   #window = 1000;
@@ -410,6 +411,13 @@ export class Page {
   #hello(f) {
     this.#timer("hello");
     this.#tries = this.#failures = 0;
+    if (!this.#sse) this.#passed = true;
+    else if (this.#passed && this.#options.transport !== "sse") {
+      // It was the host that was away, and not WebSockets that do not pass: they have a turn again.
+      this.#passed = this.#sse = false;
+      this.#drop();
+      return this.#connect();
+    }
     this.#window = f.window;
     this.#max = f.max;
     if (f.epoch !== this.#epoch) {
@@ -435,10 +443,8 @@ export class Page {
 
   /** Looks whether the host still gives signs of life. @param {number} beat */
   #listenOn(beat) {
-    this.#timer("silence", () => {
-      if (Date.now() - this.#heard > 2 * beat) this.#lost(0, "silent");
-      else this.#listenOn(beat);
-    }, beat);
+    const look = () => (Date.now() - this.#heard > 2 * beat ? this.#lost(0, "silent") : this.#listenOn(beat));
+    this.#timer("silence", look, beat);
   }
 
   /** @param {any} f @param {number} size */
@@ -533,11 +539,8 @@ export class Page {
   /** Something was sent: the host says something within QUIET, or is asked whether it is there. */
   #expect() {
     if (this.#timers.quiet) return;
-    this.#timer("quiet", () => {
-      if (!this.#queue.length) return;
-      if (Date.now() - this.#heard < QUIET) this.#expect();
-      else this.#probe();
-    }, Math.max(0, this.#heard + QUIET - Date.now()));
+    const look = () => this.#queue.length && (Date.now() - this.#heard < QUIET ? this.#expect() : this.#probe());
+    this.#timer("quiet", look, Math.max(0, this.#heard + QUIET - Date.now()));
   }
 
   /** Asks whether the host is still there, and leaves a connection that says nothing. */
@@ -562,10 +565,7 @@ export class Page {
   /** Follows the life of the tab. */
   #watch() {
     const { signal } = this.#life;
-    const wake = () => {
-      if (this.#state.status === "waiting") this.#connect();
-      else if (this.#state.status === "open") this.#probe();
-    };
+    const wake = () => this.#state.status === "waiting" ? this.#connect() : this.#state.status === "open" && this.#probe();
     // "offline" may be wrong, or another network than this one: it is asked, not believed.
     for (const name of ["online", "offline"]) addEventListener(name, wake, { signal });
     document.addEventListener("visibilitychange", () => document.visibilityState === "visible" && wake(), { signal });
@@ -595,6 +595,5 @@ export class Page {
 
 /** 22 characters from a cryptographic source. */
 function random() {
-  const bytes = crypto.getRandomValues(new Uint8Array(22));
-  return Array.from(bytes, (b) => "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ-_"[b & 63]).join("");
+  return Array.from(crypto.getRandomValues(new Uint8Array(22)), (b) => "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ-_"[b & 63]).join("");
 }

@@ -135,6 +135,37 @@ describe("coming back", () => {
       [[1, "left and perhaps lost"], [2, "waited"], [3, "I am here"]]);
   });
 
+  it("gives WebSockets another turn where they had passed, when it was the host that was away", async () => {
+    const page = tab();
+    let streams = 0;
+    mock.method(globalThis, "fetch", async (to, init) => {
+      if (init.headers?.accept !== "text/event-stream") return new Response("{}");
+      streams++;
+      const text = `data: ${JSON.stringify(greeting({ id: 9 }))}\n\n`;
+      return new Response(new ReadableStream({ start: (c) => c.enqueue(new TextEncoder().encode(text)) }));
+    });
+    const away = async () => {
+      for (let i = 0; i < 2; i++) {
+        browser.fire(browser.window, "online");
+        (await Socket.next()).end(1006);
+      }
+      browser.fire(browser.window, "online");
+    };
+    (await open(page)).end(1006);
+    await away();
+    const socket = await open(page, { id: 10 });
+    assert.deepEqual([streams, socket.hello.epoch, page.state.transport], [1, "e1", "websocket"]);
+    socket.end(1006);
+    await away();
+    (await Socket.next()).end(1006); // the turn again, in vain: now they do not pass
+    browser.fire(browser.window, "online");
+    (await Socket.next()).end(1006);
+    const opened = new Promise((resolve) => page.onState((s) => s.status === "open" && resolve(s.transport)));
+    browser.fire(browser.window, "online");
+    assert.equal(await opened, "sse");
+    assert.equal(streams, 3);
+  });
+
   it("leaves a connection that is silent for two beats", async () => {
     const page = tab();
     const socket = await open(page, { beat: 1000 });
