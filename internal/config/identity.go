@@ -148,7 +148,7 @@ func (r *resolver) checkStateGroup() {
 		r.wrong("", "state", nil, "several groups say state = true (%s); exactly one has users, connections and pages", strings.Join(with, ", "))
 	case r.Server.Phase > 0 && len(with) == 0 && len(r.Groups) > 0:
 		r.wrong("server.phase", "server.phase", r.Server.Phase, "say which group has users, connections and pages, as state = true on its [[group]] or [[app]]; there are: %s", strings.Join(r.groupNames(), ", "))
-	case r.Server.Phase > 0 && len(r.Groups) == 0:
+	case r.Server.Phase > 0 && len(r.Groups) == 0 && len(r.Apps) == 0:
 		r.wrong("server.phase", "server.phase", r.Server.Phase, "there is no application whose pages the server could keep; phase 0 is for servers without one")
 	}
 }

@@ -165,5 +165,8 @@ func hint(word string, candidates []string) string {
 	if n := Nearest(word, candidates); n != "" {
 		return fmt.Sprintf("did you mean %q?", n)
 	}
+	if len(candidates) == 0 {
+		return "there are none"
+	}
 	return "known are: " + strings.Join(candidates, ", ")
 }
