@@ -81,7 +81,8 @@ class Page:
         return None
 
     def on_close(self, why: str) -> Any:
-        """The page has ended: its tab was closed, or its client has not come back, …"""
+        """The page has ended: its tab was closed ("ended"), its client has not come back
+        ("evicted"), its user has logged out ("identity"), …"""
 
     # on_event(self, topic, data) is called for events that the page has subscribed to. In a
     # class without it they are pushed to the client, as {"topic": …, "data": …}.
