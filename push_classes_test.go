@@ -148,7 +148,7 @@ func TestAPageGoesOnInTheNextServerWhereItWas(t *testing.T) {
 		release := filepath.Join(dir, "release")
 		tab.sent++
 		tab.write(fmt.Sprintf(`{"c":%d,"q":{"wait":%q}}`, tab.sent, release))
-		s.awaitUnderWay(1)
+		s.awaitFile(release+".begun", "begun")
 		// This one waits for its turn, which the stop lets it still have.
 		tab.write(fmt.Sprintf(`{"c":%d,"m":{"push":3}}`, tab.sent+1))
 		s.awaitPages(func(all []guado.PageStatus) bool { return len(all) == 1 && all[0].Waiting == 1 })

@@ -44,23 +44,6 @@ func configure(t *testing.T, dir, more string) {
 
 const flaskPages = "target = \"pages_flask:app\"\n"
 
-// awaitUnderWay waits until the application has this many requests.
-func (s *site) awaitUnderWay(n int) {
-	s.t.Helper()
-	for deadline := time.Now().Add(patience); ; time.Sleep(5 * time.Millisecond) {
-		for _, g := range s.Status().Groups {
-			for _, w := range g.Queue.Workers {
-				if w.WSGI+w.ASGI >= n {
-					return
-				}
-			}
-		}
-		if time.Now().After(deadline) {
-			s.t.Fatal("no request is under way")
-		}
-	}
-}
-
 func TestAPageAsksAnUnchangedApplicationOverItsSocket(t *testing.T) {
 	s := pagesSite(t, t.TempDir(), flaskPages)
 	b := s.browser()
@@ -155,8 +138,9 @@ func TestWhoPlantedACookieGetsNothingOfTheUserWhoLogsIn(t *testing.T) {
 	page := thief.tab(`{"path":"/whoami"}`)
 	// A message of his is under way while the victim logs in, and another one waits.
 	dir := t.TempDir()
-	page.send(fmt.Sprintf(`{"file":%q}`, filepath.Join(dir, "release")), "/wait")
-	s.awaitUnderWay(1)
+	release := filepath.Join(dir, "release")
+	page.send(fmt.Sprintf(`{"file":%q}`, release), "/wait")
+	s.awaitFile(release+".begun", "begun")
 	page.send(`{}`, "/whoami")
 	if status, _ := victim.post("/login", `{"user":"anna"}`); status != 200 {
 		t.Fatalf("login: %d", status)
@@ -308,7 +292,7 @@ func TestAGracefulStopAndAStartLoseNothingOfASession(t *testing.T) {
 	tab.sent++
 	release := filepath.Join(dir, "release")
 	tab.write(fmt.Sprintf(`{"c":%d,"to":"/wait","q":{"file":%q}}`, tab.sent, release))
-	s.awaitUnderWay(1)
+	s.awaitFile(release+".begun", "begun")
 	s.stop()
 	if f := tab.next(); f["t"] != "window" {
 		t.Errorf("before the stop the client is told %v", f)

@@ -37,6 +37,8 @@ class Board(guado.Page):
             case {"raise": _}:
                 raise RuntimeError("a failure in a handler")
             case {"wait": path}:
+                with open(f"{path}.begun", "w", encoding="utf-8") as f:
+                    f.write("begun")
                 end = time.monotonic() + 60
                 while not os.path.exists(path) and time.monotonic() < end:
                     time.sleep(0.01)

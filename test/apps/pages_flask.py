@@ -48,6 +48,8 @@ def logout() -> tuple[str, dict[str, str]]:
 def wait() -> str:
     """Waits until a file is there."""
     path = request.get_json()["file"]
+    with open(f"{path}.begun", "w", encoding="utf-8") as f:
+        f.write("begun")
     end = time.monotonic() + 60
     while not os.path.exists(path) and time.monotonic() < end:
         time.sleep(0.01)
