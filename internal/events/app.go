@@ -43,6 +43,7 @@ func (e *Events) Declare(worker uint64, group string, topics []Topic) error {
 				return err
 			}
 		}
+		e.apps[app].group = group // a reload may have given it to another one
 	}
 	for app, a := range e.apps {
 		if a.group != group {

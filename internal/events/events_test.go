@@ -205,6 +205,12 @@ func TestWhatTheLastWorkerHadIsWantedUntilTheNextOneHasSaidWhatItHas(t *testing.
 	}
 	r.Keep([]string{"bars"})
 	reaches("a", 1)
+	if err := r.Declare(7, "cellars", topicsOf("bar", "a")); err != nil { // a reload moves it
+		t.Fatal(err)
+	}
+	r.WorkerEnded(6)
+	r.Keep([]string{"cellars"})
+	reaches("a", 1)
 	var flaw *bus.TopicError
 	if err := r.Declare(8, "bars", topicsOf("bar", "a..b")); !errors.As(err, &flaw) {
 		t.Errorf("%v", err)
