@@ -389,3 +389,28 @@ func TestATaskOfAnExecutorPublishesLikeItsApplication(t *testing.T) {
 	}
 	heard(t, dir, 2)
 }
+
+func TestAnApplicationThatAReloadTakesAwayHearsNoMore(t *testing.T) {
+	dir := t.TempDir()
+	s := eventSite(t, dir, "")
+	b := s.browser()
+	if _, workers := b.publish("invoice.paid", 0, 1); workers != 2 {
+		t.Fatalf("%d applications get it", workers)
+	}
+	text, err := os.ReadFile(filepath.Join(dir, "guado.toml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	other := strings.ReplaceAll(strings.ReplaceAll(string(text), `name = "flask"`, `name = "bottle"`), `app = "flask"`, `app = "bottle"`)
+	write(t, dir, "guado.toml", other)
+	if _, err := s.Reload(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if _, workers := b.publish("invoice.paid", 1, 2); workers != 2 {
+		t.Errorf("after the reload %d applications get it", workers)
+	}
+	lines := heard(t, dir, 4)
+	if n := len(lines); n != 4 {
+		t.Errorf("heard %q", lines)
+	}
+}

@@ -126,14 +126,14 @@ func (h *host) closeEvents() {
 	}
 }
 
-// keepTopics forgets the functions of groups that there are no more.
+// keepTopics forgets the functions of applications that there are no more.
 func (h *host) keepTopics() {
 	if h.events == nil {
 		return
 	}
-	names := make([]string, 0, len(h.groups))
-	for _, g := range h.groups {
-		names = append(names, g.config.Name)
+	names := make([]string, 0, len(h.config.Apps))
+	for i := range h.config.Apps {
+		names = append(names, h.config.Apps[i].Name)
 	}
 	h.events.Keep(names)
 }

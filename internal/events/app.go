@@ -119,12 +119,12 @@ func (e *Events) WorkerEnded(worker uint64) {
 	}
 }
 
-// Keep forgets the applications of groups that there are no more.
-func (e *Events) Keep(groups []string) {
+// Keep forgets all applications but these.
+func (e *Events) Keep(apps []string) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	for app, a := range e.apps {
-		if !slices.Contains(groups, a.group) {
+		if !slices.Contains(apps, app) {
 			delete(e.apps, app)
 			a.Leave()
 		}

@@ -203,13 +203,13 @@ func TestWhatTheLastWorkerHadIsWantedUntilTheNextOneHasSaidWhatItHas(t *testing.
 	if err := r.Declare(6, "bars", topicsOf("bar", "a")); err != nil {
 		t.Fatal(err)
 	}
-	r.Keep([]string{"bars"})
+	r.Keep([]string{"bar"})
 	reaches("a", 1)
 	if err := r.Declare(7, "cellars", topicsOf("bar", "a")); err != nil { // a reload moves it
 		t.Fatal(err)
 	}
 	r.WorkerEnded(6)
-	r.Keep([]string{"cellars"})
+	r.Keep([]string{"bar", "other"})
 	reaches("a", 1)
 	var flaw *bus.TopicError
 	if err := r.Declare(8, "bars", topicsOf("bar", "a..b")); !errors.As(err, &flaw) {
