@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/guado-server/guado/internal/exchange"
@@ -249,8 +250,17 @@ func (pg *page) once(j *job) outcome {
 	p.opts.Turns().Serve(x)
 	pg.ends(j)
 	p.opts.Settle(x.Worker) // what the handler pushed comes before what it returned
-	return ofTurn(&c.Collected)
+	out := ofTurn(&c.Collected)
+	if c.Status == 200 && c.Err == nil && x.Gone() == exchange.Present {
+		// It went all its way: nobody on the road has it any more.
+		x.Reset()
+		exchanges.Put(x)
+	}
+	return out
 }
+
+// exchanges are those that can be used again.
+var exchanges = sync.Pool{New: func() any { return exchange.New() }}
 
 // errIdentity is why a message is not handled as another user's than who sent it.
 var errIdentity = &push.ReplyError{Code: push.ReplyIdentity, Message: "the user has logged in or out meanwhile; nothing was done"}
@@ -263,14 +273,17 @@ func stopped() outcome {
 
 // exchange makes one that comes from no client's connection.
 func (p *Pages) exchange(kind string, data []byte) *exchange.Exchange {
-	x := exchange.New()
+	x := exchanges.Get().(*exchange.Exchange)
+	// One array for what steps may change in place.
+	text := append(make([]byte, 0, 32), "guado///"...)
+	text = strconv.AppendInt(text, int64(len(data)), 10)
 	x.Request = exchange.Request{
 		ID: kind + "-" + newID(), Method: "POST", Version: exchange.HTTP11, Scheme: "http",
-		Host: []byte("guado"), Target: []byte("/"), RawPath: []byte("/"), Path: []byte("/"),
-		Fields: []exchange.Field{
-			{Name: []byte("Content-Type"), Value: []byte("application/json")},
-			{Name: []byte("Content-Length"), Value: strconv.AppendInt(nil, int64(len(data)), 10)},
-		},
+		Host: text[:5:5], Target: text[5:6:6], RawPath: text[6:7:7], Path: text[7:8:8],
+		Fields: append(x.Fields[:0],
+			exchange.Field{Name: []byte("Content-Type"), Value: []byte("application/json")},
+			exchange.Field{Name: []byte("Content-Length"), Value: text[8:len(text):len(text)]},
+		),
 		Length: int64(len(data)), Body: exchange.BodyOf(data), Peer: loopback, LocalName: "guado", Unix: true,
 		Received: time.Now(),
 	}
