@@ -25,6 +25,7 @@ import argparse
 import contextlib
 import json
 import os
+import signal
 import statistics
 import subprocess
 import sys
@@ -133,7 +134,7 @@ class Server(run.Server):
             self.get("/trim")
         if self.name == "gorilla" or self.name.startswith("guado"):
             before = self.collected()
-            os.kill(self.process.pid, run.signal.SIGUSR1)
+            os.kill(self.process.pid, signal.SIGUSR1)
             deadline = time.monotonic() + 30
             while self.collected() == before:
                 if time.monotonic() > deadline:
@@ -339,6 +340,8 @@ def main() -> None:
     parser.add_argument("--json", default="")
     parser.add_argument("--check", action="store_true")
     args = parser.parse_args()
+    # Whoever ends this program ends the servers that it started, too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended"))
     build()
     results: Results = {}
     skipped: set[str] = set()
