@@ -364,6 +364,8 @@ func TestWhatAWorkerDeclaredIsForgottenBehindItsLastCall(t *testing.T) {
 		r := work(t, transport, m)
 		r.ask(1, "declare", "")
 		r.ask(2, "declare", "")
+		r.call(3, link.CallExecute, 0, "cpu", nil) // behind the others: they have come by then
+		receive(t, r.executors.called)
 		receive(t, story)
 		r.end()
 		<-r.executors.ended
