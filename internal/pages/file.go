@@ -158,7 +158,7 @@ func (p *Pages) Restore(dir string, subscribe func(page, topic string)) (int, er
 // again puts a message back into its line.
 func (pg *page) again(i int, m waiting) {
 	// A number that no message has: nobody cancels or answers it.
-	j := &job{ref: push.Ref{ID: ^uint64(i)}, to: m.To, user: m.User, data: m.Data}
+	j := &job{ref: push.Ref{ID: ^uint64(i)}, to: m.To, user: m.User, data: m.Data, restored: true}
 	if m.To == "" && pg.class != "" {
 		j.do = &turn{do: doMessage, data: m.Data}
 		pg.add(&pg.mailbox, 1, j)

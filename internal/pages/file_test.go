@@ -166,3 +166,39 @@ func TestAMessageThatNoWorkerTookBeforeTheStopIsHandledAfterTheStart(t *testing.
 	r.await("message opened=true 1", 1)
 	r.await("request to /to", 1)
 }
+
+// Messages wait in several lines, and after the start in one: all of them were let in.
+func TestAStartTakesAllThatAStopHasSaved(t *testing.T) {
+	r := start(t, nil)
+	release := make(chan struct{})
+	r.pages.Declare([]pages.Class{{Name: "Board"}})
+	page, _ := r.open("id=a", `{"class":"Board"}`)
+	c := r.connect(page, "id=a")
+	r.await("open opened=false", 1)
+	r.set(func(r *rig) {
+		r.handle = func(c turn) (int, string) {
+			<-release
+			c.x.Fail(&exchange.Problem{Status: 503, Code: "stopping"})
+			return -1, ""
+		}
+	})
+	const n = 120
+	for i := range 60 {
+		c.send("m", fmt.Sprint(i), "")
+	}
+	r.waiting(59) // one is with the application
+	r.pages.Declare([]pages.Class{{Name: "Board", Concurrent: []string{"on_message"}}})
+	for i := 60; i < n; i++ {
+		c.send("m", fmt.Sprint(i), "")
+	}
+	r.waiting(59 + n - 60 - 16)
+	over, cancel := context.WithCancel(context.Background())
+	cancel()
+	r.restart(over, func() {
+		r.set(func(r *rig) { r.handle = nil })
+		close(release)
+	})
+	for i := range n {
+		r.await(fmt.Sprintf("message opened=true %d", i), 1)
+	}
+}

@@ -27,6 +27,8 @@ type job struct {
 	cancel func()          // ends it while it runs; nil: it does not, or has ended
 	gone   bool            // nobody waits for it any more
 	undone bool            // it was not begun before the host stopped
+
+	restored bool // it was let in before the start
 }
 
 // add puts a job into a line; false: it is full. Jobs of the host always find a place.
@@ -41,31 +43,41 @@ func (pg *page) addLocked(at **line, width int, j *job) bool {
 		*at = &line{width: width}
 	}
 	l := *at
+	bounded := j.ref.ID != 0 && !j.restored
+	if bounded && !pg.room(j) {
+		return false
+	}
 	if l.running < l.width && pg.pages.work.begin(func() { pg.run(at, l, j) }) {
 		l.running++
 		l.under = append(l.under, j)
-		return true
-	}
-	if j.ref.ID != 0 && (len(l.waiting) >= mostWaiting || !pg.pages.room(&pg.bytes, len(j.data))) {
+	} else if bounded && len(l.waiting) >= mostWaiting {
 		return false
+	} else {
+		l.waiting = append(l.waiting, j)
 	}
-	l.waiting = append(l.waiting, j)
+	pg.hold(j.size())
 	return true
 }
 
-// room counts what waits for a page, unless it is too much: for this page, which may always
-// have one message, or for all of them together. Under the page's lock.
-func (p *Pages) room(bytes *int, n int) bool {
-	if *bytes > 0 && *bytes+n > p.hub.Options().Waiting || p.bytes.Load()+int64(n) > mostBytes {
-		return false
+// size is how much a client has the host keep.
+func (j *job) size() int {
+	if j.ref.ID == 0 {
+		return 0
 	}
-	p.take(bytes, n)
-	return true
+	return len(j.data)
 }
 
-func (p *Pages) take(bytes *int, n int) {
-	*bytes += n
-	p.bytes.Add(int64(n))
+// room reports whether a message is not too much: for its page, which may always have one,
+// or for all of them together. Also what runs counts: it may wait behind other pages.
+func (pg *page) room(j *job) bool {
+	p, n := pg.pages, j.size()
+	o := p.hub.Options()
+	return (pg.bytes == 0 || pg.bytes+n <= o.Waiting+o.Message) && p.bytes.Load()+int64(n) <= p.opts.Held
+}
+
+func (pg *page) hold(n int) {
+	pg.bytes += n
+	pg.pages.bytes.Add(int64(n))
 }
 
 // run does a job and then those that wait.
@@ -76,7 +88,8 @@ func (pg *page) run(at **line, l *line, j *job) {
 		l.under = slices.DeleteFunc(l.under, func(o *job) bool { return o == j })
 		if j.undone {
 			l.waiting = slices.Insert(l.waiting, 0, j)
-			pg.pages.take(&pg.bytes, len(j.data))
+		} else {
+			pg.hold(-j.size())
 		}
 		if len(l.waiting) == 0 || pg.pages.stopping() {
 			l.running--
@@ -89,9 +102,6 @@ func (pg *page) run(at **line, l *line, j *job) {
 		j = l.waiting[0]
 		l.waiting[0] = nil
 		l.waiting = l.waiting[1:]
-		if j.ref.ID != 0 {
-			pg.pages.take(&pg.bytes, -len(j.data))
-		}
 		l.under = append(l.under, j)
 		pg.mu.Unlock()
 	}

@@ -28,7 +28,7 @@ type page struct {
 	mailbox  *line      // turns, one at a time
 	beside   *line      // turns of concurrent handlers, and requests
 	messages *line      // messages to paths that want no reply, one at a time
-	bytes    int        // of messages that wait
+	bytes    int        // of messages that wait or run
 	cookies  map[string][]string
 	ended    bool
 

@@ -24,7 +24,6 @@ const (
 	mostAtOnce  = 16  // requests, and turns of concurrent handlers, under way
 	mostTurns   = 256 // turns of all pages that are with the workers' queue
 	mostTo      = 2048
-	mostBytes   = 256 << 20 // of messages that wait, of all pages
 	mostArgs    = 64 << 10
 )
 
@@ -47,6 +46,8 @@ type Options struct {
 	Observe func(x *exchange.Exchange, o exchange.Outcome)
 	// Ended hears of the end of a page.
 	Ended func(page string)
+	// Held is how many bytes of messages all pages may have waiting or running; 256 MiB.
+	Held int64
 	// Args is how many bytes the arguments of all pages may have; 128 MiB.
 	Args int64
 	// NewID makes the id of a page.
@@ -64,7 +65,7 @@ type Pages struct {
 	count counters
 
 	classes atomic.Pointer[map[string]Class]
-	bytes   atomic.Int64 // of messages that wait, of all pages
+	bytes   atomic.Int64 // of messages that wait or run, of all pages
 	args    atomic.Int64 // bytes of arguments of all pages
 }
 
@@ -80,6 +81,9 @@ func New(o Options) *Pages {
 	}
 	if o.Settle == nil {
 		o.Settle = func(string) {}
+	}
+	if o.Held == 0 {
+		o.Held = 256 << 20
 	}
 	if o.Args == 0 {
 		o.Args = 128 << 20

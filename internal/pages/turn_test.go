@@ -178,3 +178,36 @@ func TestMessagesThatWaitForAPageAreBoundedByTheirBytes(t *testing.T) {
 		t.Errorf("once there is room again: %s", got)
 	}
 }
+
+// Also what runs counts: it may only wait for a place behind other pages.
+func TestMessagesOfAllPagesTogetherAreBoundedByTheirBytes(t *testing.T) {
+	r := start(t, func(o *pages.Options) { o.Held = 4 << 10 })
+	release, entered := make(chan struct{}), make(chan struct{}, 10)
+	r.handle = func(c turn) (int, string) {
+		if c.Do == "request" {
+			entered <- struct{}{}
+			<-release
+		}
+		return 200, "{}"
+	}
+	long := `"` + strings.Repeat("x", 1000) + `"`
+	var all []*client
+	for range 5 {
+		page, _ := r.open("id=a", `{"class":"Board"}`)
+		c := r.connect(page, "id=a")
+		c.send("q", long, "")
+		if len(all) < 4 {
+			<-entered
+		}
+		all = append(all, c)
+	}
+	if got := all[4].numbered(); !strings.Contains(got, `"busy"`) {
+		t.Errorf("a message over the bytes of all: %s", got)
+	}
+	close(release)
+	for _, c := range all[:4] {
+		if got := c.numbered(); strings.Contains(got, "busy") {
+			t.Errorf("a message that had room: %s", got)
+		}
+	}
+}
