@@ -128,13 +128,13 @@ func (w *caller) leaveLocked(one *call) bool {
 
 // drain answers what is queued, and ends with the queue.
 func (w *caller) drain() {
-	answered := false // and nobody was woken for it
+	var answered time.Time // the first one for which nobody was woken
 	for {
 		w.mu.Lock()
-		if len(w.queue) == 0 && answered {
+		if !answered.IsZero() && (len(w.queue) == 0 || time.Since(answered) > mostAsleep) {
 			w.mu.Unlock()
 			w.to.WakeCallers()
-			answered = false
+			answered = time.Time{}
 			continue
 		}
 		if len(w.queue) == 0 {
@@ -155,11 +155,16 @@ func (w *caller) drain() {
 			close(one.mark)
 			continue
 		}
-		if under { // else it was cancelled
-			answered = w.answer(w.ctx, one, w.to.ReplyFirst) || answered
+		// Else it was cancelled.
+		if under && w.answer(w.ctx, one, w.to.ReplyFirst) && answered.IsZero() {
+			answered = time.Now()
 		}
 	}
 }
+
+// mostAsleep is how long an answer waits for others that leave with it: those behind it may
+// be broadcasts, of which each takes a while.
+const mostAsleep = time.Millisecond
 
 // reply sends an answer: [link.Link.Reply], or ReplyFirst where WakeCallers will follow.
 type reply func(id uint32, status uint16, code string, data []byte) error

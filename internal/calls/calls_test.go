@@ -360,13 +360,18 @@ func TestWhatAWorkerDeclaredIsForgottenBehindItsLastCall(t *testing.T) {
 			story <- fmt.Sprint("declared ", c.Worker)
 			return nil, nil
 		})
+		seen := make(chan struct{}, 1)
+		m.HandleWaiting("seen", func(context.Context, calls.Caller, []byte) (any, error) {
+			seen <- struct{}{}
+			return nil, nil
+		})
 		m.HandleEnd(func(c calls.Caller) { story <- fmt.Sprint("forgotten ", c.Worker) })
 		r := work(t, transport, m)
 		r.ask(1, "declare", "")
 		r.ask(2, "declare", "")
-		r.call(3, link.CallExecute, 0, "cpu", nil) // behind the others: they have come by then
-		receive(t, r.executors.called)
+		r.ask(3, "seen", "") // once it is, the one before it waits in the host
 		receive(t, story)
+		receive(t, seen)
 		r.end()
 		<-r.executors.ended
 		close(let)
