@@ -97,6 +97,8 @@ class Calls:
             self.add(number, one)
 
     def add(self, number: int, one: _Open) -> None:
+        if self.ended is not None:
+            raise OSError(str(self.ended))
         if one.cost is not None:
             self.counted += 1
             self.bytes += one.cost
@@ -104,7 +106,7 @@ class Calls:
 
     def fits(self, cost: int) -> bool:
         if self.counted == 0 or self.ended is not None:
-            return True  # whatever its size; and a link that has ended refuses it
+            return True  # whatever its size; and where all has ended it is refused
         return self.counted < MOST_CALLS and self.bytes + cost <= MOST_BYTES
 
     def wake(self) -> None:
@@ -129,15 +131,16 @@ class Calls:
 
     def receive(self) -> None:
         """The thread that waits for replies."""
-        while True:
-            try:
-                came = self.link.replies()
-            except OSError as error:  # the link is closed: the host is gone, or a test ends
-                self.fail(error)
-                return
-            for number, reply in came:
-                self.settle(number, reply)
-            del came
+        try:
+            while True:
+                for number, reply in self.link.replies():
+                    self.settle(number, reply)
+        except OSError as error:  # the link is closed: the host is gone, or a test ends
+            self.fail(error)
+        except BaseException as error:
+            # Nobody reads replies any more: whoever waits must hear it, and so must the log.
+            self.fail(OSError(f"the replies of the host are no longer read: {error!r}"))
+            raise
 
     def settle(self, number: int, reply: bytes) -> None:
         one = self.take(number)

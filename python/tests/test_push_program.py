@@ -276,6 +276,19 @@ def test_when_the_link_ends_all_who_wait_hear_of_it(monkeypatch: pytest.MonkeyPa
         guado.broadcast(4).result(PATIENCE)
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_when_replies_cannot_be_read_all_who_wait_hear_of_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    link = Link()
+    monkeypatch.setattr(guado, "_worker", guado._Worker(link, {}, 3))  # type: ignore[arg-type]
+    monkeypatch.setattr(link, "replies", lambda: [()])  # no pair
+    waits = guado.broadcast(1)
+    with pytest.raises(guado.HostError, match="no longer read: ValueError") as caught:
+        waits.result(PATIENCE)
+    assert caught.value.code == "link_closed"
+
+
 def circle() -> Any:
     around: list[Any] = []
     around.append(around)
