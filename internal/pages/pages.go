@@ -50,7 +50,7 @@ type Options struct {
 	Held int64
 	// Args is how many bytes the arguments of all pages may have; 128 MiB.
 	Args int64
-	// NewID makes the id of a page.
+	// NewID makes the id of a page, which nobody may guess; nil: rand.Text.
 	NewID func() string
 	Log   *slog.Logger
 }
@@ -89,27 +89,11 @@ func New(o Options) *Pages {
 		o.Args = 128 << 20
 	}
 	if o.NewID == nil {
-		o.NewID = newID
+		o.NewID = rand.Text
 	}
 	p := &Pages{opts: o, turns: make(chan struct{}, mostTurns), over: make(chan struct{})}
 	p.hub = push.New(o.Push, p)
 	return p
-}
-
-const alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_"
-
-func newID() string {
-	id := make([]byte, 0, 22)
-	for len(id) < 22 {
-		var b [32]byte
-		_, _ = rand.Read(b[:]) // never fails
-		for _, c := range b {
-			if c &= 63; c < 63 && len(id) < 22 {
-				id = append(id, alphabet[c])
-			}
-		}
-	}
-	return string(id)
 }
 
 // Hub keeps the sessions.

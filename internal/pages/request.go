@@ -1,6 +1,7 @@
 package pages
 
 import (
+	"crypto/rand"
 	"net/netip"
 	"strings"
 	"time"
@@ -178,7 +179,7 @@ func (pg *page) keepCookies(set []string, fetched bool) (token string) {
 	if len(pg.cookies) >= mostCookies {
 		clear(pg.cookies) // a client that fetches none has no use for them
 	}
-	token = newID()
+	token = rand.Text()
 	pg.cookies[token] = set
 	return token
 }

@@ -20,6 +20,7 @@ import (
 
 	"github.com/guado-server/guado/internal/edge"
 	"github.com/guado-server/guado/internal/exchange"
+	"github.com/guado-server/guado/internal/identity"
 	"github.com/guado-server/guado/internal/pages"
 	"github.com/guado-server/guado/internal/push"
 	"github.com/guado-server/guado/internal/push/transport"
@@ -117,6 +118,7 @@ func (r *rig) make() {
 	if r.options != nil {
 		r.options(&o)
 	}
+	o.NewID = identity.NewID
 	r.pages = pages.New(o)
 	known := func(x *exchange.Exchange) string {
 		for part := range strings.SplitSeq(string(x.Field("cookie")), ";") {

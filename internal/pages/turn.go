@@ -1,6 +1,7 @@
 package pages
 
 import (
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -278,7 +279,7 @@ func (p *Pages) exchange(kind string, data []byte) *exchange.Exchange {
 	text := append(make([]byte, 0, 32), "guado///"...)
 	text = strconv.AppendInt(text, int64(len(data)), 10)
 	x.Request = exchange.Request{
-		ID: kind + "-" + newID(), Method: "POST", Version: exchange.HTTP11, Scheme: "http",
+		ID: kind + "-" + rand.Text(), Method: "POST", Version: exchange.HTTP11, Scheme: "http",
 		Host: text[:5:5], Target: text[5:6:6], RawPath: text[6:7:7], Path: text[7:8:8],
 		Fields: append(x.Fields[:0],
 			exchange.Field{Name: []byte("Content-Type"), Value: []byte("application/json")},
