@@ -1,0 +1,181 @@
+"""What a worker has written and the host does not have yet: who has touched which store, and
+which records travel with whose commit.
+
+Before: store records; whoever serves an exchange makes one here and commits it. After: the
+commit queue, through the function that `take` is given. Not here: what is in a store, and
+what else a commit carries.
+
+The record lock guards all that stores and this hold. Nothing is waited for under it, and
+no code of the application runs.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, NamedTuple
+
+from guado._locks import Locks
+
+if TYPE_CHECKING:
+    from guado._values import Pickled
+    from guado._writes import Writes as Store
+
+
+class StoreError(Exception):
+    """A store could not do what it was asked; nothing of it was done."""
+
+
+class StoreFull(StoreError):
+    """The write would take the store, or all of the worker's, above its limit."""
+
+
+class ReadOnly(StoreError):
+    """This exchange's answer has left: a write needs the page's turn again."""
+
+
+class Batch(NamedTuple):
+    """Records of one store that travel in one commit."""
+
+    store: Store
+    token: int
+    count: int
+    data: bytes
+
+
+class Taken(NamedTuple):
+    """What a commit carries of stores."""
+
+    sequence: int
+    generations: Mapping[str, int]  # of every user whose stores were touched
+    batches: list[Batch]
+
+
+class Exchange:
+    """Who reads and writes: a request, a turn, a message. The owner of locks.
+
+    `generations`: of the users that are known at its entry. Of others it has what was
+    current when it first touched a store of theirs."""
+
+    __slots__ = ("closed", "generations", "name", "open", "pickles", "read_only", "touched")
+
+    def __init__(self, name: str, generations: Mapping[str, int] | None = None) -> None:
+        self.name = name
+        self.generations = dict(generations or {})
+        self.touched: set[Store] = set()
+        self.read_only = False
+        self.open: dict[Store, int] = {}  # blocks of transactions that its code is in
+        self.closed: set[Store] = set()  # their transactions are over, and wait for the commit
+        self.pickles: dict[tuple[int, str], tuple[Store, tuple[str, ...], Pickled]] = {}
+
+    def __repr__(self) -> str:
+        return self.name
+
+
+class Owner:
+    """A user of this worker, with the generation under which the worker has it."""
+
+    __slots__ = ("generation", "name")
+
+    def __init__(self, name: str, generation: int) -> None:
+        self.name = name
+        self.generation = generation
+
+
+class Pending(NamedTuple):
+    """Records that wait in their store; `owner`: of the transaction that they are in."""
+
+    count: int
+    data: bytes
+    owner: Exchange | None
+    token: int
+
+
+_current: ContextVar[Exchange | None] = ContextVar("guado_exchange", default=None)
+current = _current.get
+
+
+class Ledger:
+    """The one of a worker. `limit` is of the bytes of all its stores; `loose` is called when
+    code outside of every exchange has written: somebody must commit `ledger.outside`."""
+
+    def __init__(self, limit: int = 1 << 30, loose: Callable[[], None] | None = None) -> None:
+        self.lock = threading.Lock()
+        self.limit = limit
+        self.bytes = 0  # guarded by the lock, as all of the stores
+        self.sequence = 0
+        self.locks = Locks()
+        self.outside = Exchange("code outside of every request")
+        self.loose = loose or (lambda: None)
+
+    @contextlib.contextmanager
+    def exchange(self, exchange: Exchange) -> Iterator[Exchange]:
+        """Around the code of an exchange. It commits nothing."""
+        before = _current.set(exchange)
+        try:
+            yield exchange
+        finally:
+            _current.reset(before)
+
+    def touch(self, exchange: Exchange, store: Store) -> None:
+        with self.lock:
+            exchange.touched.add(store)
+            owner = store.owner
+            exchange.generations.setdefault(owner.name, owner.generation)
+
+    def take(
+        self,
+        exchange: Exchange,
+        seal: Callable[[Taken], None],
+        end: bool = False,
+    ) -> bool:
+        """Gives `seal` all that must travel with this commit: of every store that was
+        touched, the records up to the first one of another exchange's open transaction.
+        `seal` puts the frame into the commit queue; it runs under the record lock and may
+        not wait. False: nothing was touched, and nothing is to be committed.
+
+        Behind it, transactions that are over are unlocked; with `end` all that the
+        exchange has locked, for its code is gone."""
+        for store, path, held in list(exchange.pickles.values()):
+            store._compare(path, held)
+        with self.lock:
+            stores = list(exchange.touched)
+            if stores:
+                batches = [b for s in stores if (b := self._batch(exchange, s)) is not None]
+                names = {s.owner.name for s in stores}
+                generations = {n: g for n, g in exchange.generations.items() if n in names}
+                self.sequence += 1
+                seal(Taken(self.sequence, generations, batches))
+                for batch in batches:
+                    del batch.store._pending[: self._reach(exchange, batch.store)]
+            over = [s for s in stores if s._gate is exchange] if end else list(exchange.closed)
+            for store in over:
+                store._gate = None
+            exchange.closed.clear()
+            if end:
+                exchange.open.clear()
+                exchange.touched = set()
+                exchange.pickles = {}
+                if exchange is self.outside:
+                    exchange.generations = {}
+        if end:
+            self.locks.release_all(exchange)
+        else:
+            for store in over:
+                store._lock.release(exchange)
+        return bool(stores)
+
+    def _reach(self, exchange: Exchange, store: Store) -> int:
+        for index, pending in enumerate(store._pending):
+            if pending.owner is not None and pending.owner is not exchange:
+                return index
+        return len(store._pending)
+
+    def _batch(self, exchange: Exchange, store: Store) -> Batch | None:
+        taken = store._pending[: self._reach(exchange, store)]
+        if not taken:
+            return None
+        token = max(p.token for p in taken)
+        return Batch(store, token, sum(p.count for p in taken), b"".join(p.data for p in taken))

@@ -1,0 +1,249 @@
+"""Locks of stores: owned by an exchange, and never waited for in vain.
+
+Before: store (lock, transaction). After: nothing. Not here: what a transaction keeps others
+from (store), the record lock (_ledger).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import threading
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from guado import _waits
+
+if TYPE_CHECKING:
+    from guado._ledger import Exchange
+
+Loop = asyncio.AbstractEventLoop
+
+
+class Deadlock(RuntimeError):
+    """Who waits here would never be let in, for the other one waits for it."""
+
+
+class LockTimeout(TimeoutError):
+    """The lock was not free in time."""
+
+
+class Locks:
+    """All locks of a worker. `changed` guards their owners, and is told of each release."""
+
+    def __init__(self) -> None:
+        self.changed = threading.Condition()
+        self.tokens = itertools.count(1)
+        self.held: dict[Exchange, set[Lock]] = {}
+        self.waiting: dict[Exchange, list[Lock]] = {}
+        self.blocked: dict[Loop, Lock] = {}  # loops whose thread waits
+        self.tasks: set[Callable[[], None]] = set()  # wakers of coroutines that wait
+
+    def release_all(self, exchange: Exchange) -> None:
+        """The exchange is over, and its code with it."""
+        if exchange not in self.held:
+            return
+        with self.changed:
+            for lock in self.held.pop(exchange, set()):
+                lock.forget()
+            self.tell()
+
+    def tell(self) -> None:
+        self.changed.notify_all()
+        for waker in self.tasks:
+            waker()
+
+
+class Lock:
+    """The lock of one store."""
+
+    def __init__(self, locks: Locks, name: str) -> None:
+        self.locks = locks
+        self.name = name
+        self.token = 0  # of who has it; grows with every new owner
+        self.owner: Exchange | None = None
+        self.depth = 0
+        self.loop: Loop | None = None  # where its owner took it, if in one
+        self.queue: list[object] = []  # who waits, the longest first
+
+    def forget(self) -> None:
+        self.owner, self.depth, self.loop = None, 0, None
+
+    def acquire(self, exchange: Exchange, timeout: float) -> None:
+        """Waits in this thread."""
+        loop = asyncio._get_running_loop()
+        ticket = object()
+        end = time.monotonic() + timeout
+        locks = self.locks
+        with _waits.woken_by(self._wake), locks.changed:
+            if self._enter(exchange, loop, ticket):
+                return
+            try:
+                self._wait_for(exchange, loop, ticket)
+                while not self._enter(exchange, loop, ticket):
+                    self._check(exchange, loop)
+                    left = end - time.monotonic()
+                    if left <= 0:
+                        raise self._late(timeout)
+                    locks.changed.wait(left)
+            finally:
+                self._leave(exchange, loop, ticket)
+
+    async def acquire_async(self, exchange: Exchange, timeout: float) -> None:
+        """Waits in this task, and lets the others of the loop go on."""
+        loop = asyncio.get_running_loop()
+        ticket = object()
+        locks = self.locks
+        came = asyncio.Event()
+
+        def wake() -> None:
+            with contextlib.suppress(RuntimeError):  # the loop is closed
+                loop.call_soon_threadsafe(came.set)
+
+        with locks.changed:
+            if self._enter(exchange, loop, ticket):
+                return
+            self._wait_for(exchange, None, ticket)
+            locks.tasks.add(wake)
+        try:
+            async with asyncio.timeout(timeout):
+                while True:
+                    came.clear()
+                    with locks.changed:
+                        if self._enter(exchange, loop, ticket):
+                            return
+                        self._check(exchange, None)
+                    await came.wait()
+        except TimeoutError:
+            raise self._late(timeout) from None
+        finally:
+            with locks.changed:
+                locks.tasks.discard(wake)
+                self._leave(exchange, None, ticket)
+
+    def release(self, exchange: Exchange) -> None:
+        with self.locks.changed:
+            if self.owner is not exchange:  # it was ended meanwhile
+                return
+            self.depth -= 1
+            if self.depth == 0:
+                held = self.locks.held.get(exchange)
+                if held is not None:
+                    held.discard(self)
+                    if not held:
+                        del self.locks.held[exchange]
+                self.forget()
+                self.locks.tell()
+
+    # Below, `changed` is held.
+
+    def _enter(self, exchange: Exchange, loop: Loop | None, ticket: object) -> bool:
+        if self.owner is exchange:
+            self.depth += 1
+            return True
+        first = not self.queue or self.queue[0] is ticket
+        if self.owner is not None or not first:
+            return False
+        self.owner, self.depth, self.loop = exchange, 1, loop
+        self.token = next(self.locks.tokens)
+        self.locks.held.setdefault(exchange, set()).add(self)
+        return True
+
+    def _wait_for(self, exchange: Exchange, loop: Loop | None, ticket: object) -> None:
+        self.queue.append(ticket)
+        self.locks.waiting.setdefault(exchange, []).append(self)
+        if loop is not None:
+            self.locks.blocked[loop] = self
+
+    def _leave(self, exchange: Exchange, loop: Loop | None, ticket: object) -> None:
+        if ticket in self.queue:
+            self.queue.remove(ticket)
+            self.locks.tell()  # who is first now may go on
+        waiting = self.locks.waiting.get(exchange)
+        if waiting is not None and self in waiting:
+            waiting.remove(self)
+            if not waiting:
+                del self.locks.waiting[exchange]
+        if loop is not None:
+            self.locks.blocked.pop(loop, None)
+
+    def _check(self, exchange: Exchange, loop: Loop | None) -> None:
+        """Deadlock where who has this lock cannot go on before `exchange` does. While a
+        thread waits, nothing of its loop goes on."""
+        seen: set[Lock] = set()
+        look = [self]
+        while look:
+            lock = look.pop()
+            owner = lock.owner
+            if lock in seen or owner is None:
+                continue
+            seen.add(lock)
+            if owner is exchange:
+                raise self._cycle(exchange, "which waits for what this one has locked")
+            if loop is not None and lock.loop is loop:
+                raise self._cycle(
+                    exchange, "a task of the event loop whose thread would wait; use async with"
+                )
+            look += self.locks.waiting.get(owner, [])
+            if lock.loop is not None and lock.loop in self.locks.blocked:
+                look.append(self.locks.blocked[lock.loop])
+
+    def _cycle(self, exchange: Exchange, why: str) -> Deadlock:
+        return Deadlock(f"{exchange} waits for {self.name}, locked by {self.owner}, {why}")
+
+    def _late(self, timeout: float) -> LockTimeout:
+        holder = f"locked by {self.owner}" if self.owner else "free only now"
+        return LockTimeout(f"{self.name} was not to be had in {timeout:g} s: it is {holder}")
+
+    def _wake(self) -> None:
+        with self.locks.changed:
+            self.locks.changed.notify_all()
+
+
+class Held:
+    """`with store.lock():` or `async with`. `begin` and `end` run with the lock."""
+
+    def __init__(
+        self,
+        locks: Callable[[], list[tuple[Lock, Callable[[], Any], Callable[[], Any]]]],
+        exchange: Callable[[], Exchange],
+        timeout: float,
+    ) -> None:
+        self._ask = (locks, exchange)
+        self._timeout = timeout
+
+    @contextlib.contextmanager
+    def _run(self) -> Iterator[None]:
+        locks, exchange = self._ask[0](), self._ask[1]()
+        with contextlib.ExitStack() as stack:
+            for lock, begin, end in locks:
+                lock.acquire(exchange, self._timeout)
+                stack.callback(end)
+                begin()
+            yield
+
+    @contextlib.asynccontextmanager
+    async def _run_async(self) -> AsyncIterator[None]:
+        locks, exchange = self._ask[0](), self._ask[1]()
+        with contextlib.ExitStack() as stack:
+            for lock, begin, end in locks:
+                await lock.acquire_async(exchange, self._timeout)
+                stack.callback(end)
+                begin()
+            yield
+
+    def __enter__(self) -> None:
+        self._entered = self._run()
+        self._entered.__enter__()
+
+    def __exit__(self, *exc: Any) -> bool | None:
+        return self._entered.__exit__(*exc)
+
+    async def __aenter__(self) -> None:
+        self._entered_async = self._run_async()
+        await self._entered_async.__aenter__()
+
+    async def __aexit__(self, *exc: Any) -> bool | None:
+        return await self._entered_async.__aexit__(*exc)

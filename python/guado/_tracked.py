@@ -1,0 +1,397 @@
+"""Dicts, lists and sets of a store, whose changes record themselves.
+
+Before: an application has read them from a store. After: store, which makes records of what
+is done to them. Not here: paths with dots, locks and commits.
+
+A container is copied when it is put into a store: what the application had before is no
+part of it. One that has left its store is an ordinary container again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any, SupportsIndex
+
+from guado import _records, _values
+from guado._values import Pickled, encode
+
+if TYPE_CHECKING:
+    from guado._writes import Writes as Store
+
+
+class Slot:
+    """Where a value with containers inside hangs: an item of a list, or a leaf. What
+    changes within it is recorded as the whole of it."""
+
+    __slots__ = ("key", "node", "store", "value")
+
+    def __init__(self, store: Store, node: TrackedDict | TrackedList, key: str = "") -> None:
+        self.store: Store | None = store
+        self.node = node
+        self.key = key  # of a leaf
+        self.value: Any = None
+
+
+class _Tracked:
+    """Where a container is: `_up` is the dict above it (None: it is the root), or a Slot."""
+
+    __slots__ = ()
+    _store: Store | None
+    _up: TrackedDict | Slot | None
+    _key: str
+
+    def _where(self) -> Store | None:
+        up = self._up
+        return up.store if type(up) is Slot else self._store
+
+    def _read(self) -> None:
+        store = self._where()
+        if store is not None:
+            store._enter()
+
+    def _path(self) -> tuple[str, ...]:
+        keys = []
+        node: Any = self
+        while node._up is not None:
+            keys.append(node._key)
+            node = node._up
+        return tuple(reversed(keys))
+
+
+def _recorded(kind: Any, name: str) -> Any:
+    """A method that changes a container inside of a leaf or item."""
+    native = getattr(kind, name)
+
+    def method(self: Any, *args: Any, **named: Any) -> Any:
+        store = self._where()
+        if store is None:
+            return native(self, *args, **named)
+        result = store._inside(self, kind, lambda content: native(content, *args, **named))
+        return self if name.startswith("__i") else result
+
+    method.__name__ = name
+    return method
+
+
+class TrackedDict(dict[Any, Any], _Tracked):
+    """A dict of a store."""
+
+    __slots__ = ("_key", "_store", "_up")
+    _plain = dict
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._store = self._up = None
+        self._key = ""
+
+    def __reduce_ex__(self, _: SupportsIndex) -> Any:
+        return dict, (dict(self.items()),)
+
+    def __getitem__(self, key: Any) -> Any:
+        self._read()
+        value = super().__getitem__(key)
+        return self._opened(key, value) if type(value) is Pickled else value
+
+    def _opened(self, key: Any, value: Any) -> Any:
+        if type(value) is not Pickled:
+            return value
+        if self._store is not None:
+            self._store._lend(self, key, value)
+        return value.value
+
+    def get(self, key: Any, default: Any = None) -> Any:
+        return self[key] if key in self else default
+
+    def __contains__(self, key: object) -> bool:
+        self._read()
+        return super().__contains__(key)
+
+    def __iter__(self) -> Iterator[Any]:
+        self._read()
+        return super().__iter__()
+
+    def __len__(self) -> int:
+        self._read()
+        return super().__len__()
+
+    def keys(self) -> Any:
+        self._read()
+        return super().keys()
+
+    def items(self) -> Any:
+        self._read()
+        if self._store is None or not self._store.pickles:
+            return super().items()
+        return {k: self._opened(k, v) for k, v in super().items()}.items()
+
+    def values(self) -> Any:
+        self._read()
+        if self._store is None or not self._store.pickles:
+            return super().values()
+        return {k: self._opened(k, v) for k, v in super().items()}.values()
+
+    def copy(self) -> dict[Any, Any]:
+        return dict(self.items())
+
+    def __eq__(self, other: object) -> bool:
+        self._read()
+        return super().__eq__(other)
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def _node(self) -> Store | None:
+        """The store, where this is a node with a path."""
+        return None if type(self._up) is Slot else self._store
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        store = self._node()
+        if store is not None:
+            store._put(self, ((key, value),))
+        else:
+            _dict_set(self, key, value)
+
+    def __delitem__(self, key: Any) -> None:
+        store = self._node()
+        if store is not None:
+            store._remove(self, key)
+        else:
+            _dict_del(self, key)
+
+    def clear(self) -> None:
+        store = self._node()
+        if store is not None:
+            store._empty(self)
+        else:
+            _dict_clear(self)
+
+    def update(self, *args: Any, **named: Any) -> None:
+        new = dict(*args, **named)
+        store = self._node()
+        if store is not None:
+            store._put(self, new.items())
+        else:
+            _dict_update(self, new)
+
+    def __ior__(self, other: Any) -> TrackedDict:  # type: ignore[override,misc]
+        self.update(other)
+        return self
+
+    def setdefault(self, key: Any, default: Any = None) -> Any:
+        store = self._node()
+        if store is not None:
+            store._put(self, ((key, default),), missing=True)
+        elif key not in self:
+            self[key] = default
+        return self[key]
+
+    _nothing = object()
+
+    def pop(self, key: Any, default: Any = _nothing) -> Any:
+        store = self._node()
+        try:
+            value = store._remove(self, key) if store is not None else _dict_pop(self, key)
+        except KeyError:
+            if default is TrackedDict._nothing:
+                raise
+            return default
+        return value.value if type(value) is Pickled else value
+
+    def popitem(self) -> tuple[Any, Any]:
+        for key in reversed(list(self)):
+            return key, self.pop(key)
+        raise KeyError("popitem(): dictionary is empty")
+
+
+_dict_set = _recorded(dict, "__setitem__")
+_dict_del = _recorded(dict, "__delitem__")
+_dict_clear = _recorded(dict, "clear")
+_dict_update = _recorded(dict, "update")
+_dict_pop = _recorded(dict, "pop")
+
+
+class TrackedList(list[Any], _Tracked):
+    """A list of a store."""
+
+    __slots__ = ("_key", "_store", "_up")
+    _plain = list
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._store = self._up = None
+        self._key = ""
+
+    def __reduce_ex__(self, _: SupportsIndex) -> Any:
+        return list, (list(self),)
+
+    def __getitem__(self, at: Any) -> Any:
+        self._read()
+        return super().__getitem__(at)
+
+    def __iter__(self) -> Iterator[Any]:
+        self._read()
+        return super().__iter__()
+
+    def __len__(self) -> int:
+        self._read()
+        return super().__len__()
+
+    def __contains__(self, value: object) -> bool:
+        self._read()
+        return super().__contains__(value)
+
+    def copy(self) -> list[Any]:
+        return list(self)
+
+    def __eq__(self, other: object) -> bool:
+        self._read()
+        return super().__eq__(other)
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def append(self, value: Any) -> None:
+        self.extend((value,))
+
+    def extend(self, values: Iterable[Any]) -> None:
+        store = None if type(self._up) is Slot else self._store
+        if store is not None:
+            store._append(self, list(values))
+        else:
+            _list_extend(self, list(values))
+
+    def __iadd__(self, values: Iterable[Any]) -> TrackedList:  # type: ignore[override,misc]
+        self.extend(values)
+        return self
+
+
+def _edited(name: str) -> Any:
+    """A method that changes a list: a node's new content is made beside it."""
+    native = getattr(list, name)
+    inside = _recorded(list, name)
+
+    def method(self: TrackedList, *args: Any, **named: Any) -> Any:
+        store = None if type(self._up) is Slot else self._store
+        if store is None:
+            return inside(self, *args, **named)
+        result = store._edit(self, lambda content: native(content, *args, **named))
+        return self if name == "__imul__" else result
+
+    method.__name__ = name
+    return method
+
+
+_list_extend = _recorded(list, "extend")
+for _name in "__setitem__ __delitem__ __imul__ insert pop remove clear sort reverse".split():
+    setattr(TrackedList, _name, _edited(_name))
+
+
+class TrackedSet(set[Any], _Tracked):
+    """A set of a store."""
+
+    __slots__ = ("_key", "_store", "_up")
+    _plain = set
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._store = self._up = None
+        self._key = ""
+
+    def __reduce_ex__(self, _: SupportsIndex) -> Any:
+        return set, (list(self),)
+
+    def __iter__(self) -> Iterator[Any]:
+        self._read()
+        return super().__iter__()
+
+    def __len__(self) -> int:
+        self._read()
+        return super().__len__()
+
+    def __contains__(self, value: object) -> bool:
+        self._read()
+        return super().__contains__(value)
+
+    def copy(self) -> set[Any]:
+        return set(self)
+
+
+for _name in (
+    "add discard remove pop clear update intersection_update difference_update "
+    "symmetric_difference_update __ior__ __iand__ __isub__ __ixor__"
+).split():
+    setattr(TrackedSet, _name, _recorded(set, _name))
+
+_TRACKED = (TrackedDict, TrackedList, TrackedSet)
+
+
+def adopt(value: Any, slot: Slot, depth: int = 0) -> Any:
+    """A copy of `value`, of which every container that can change hangs in `slot`."""
+    kind = getattr(type(value), "_plain", type(value))
+    if kind is not type(value) and value._up is slot:
+        return value
+    if depth > _values.MOST_DEPTH:
+        raise ValueError(f"a value is nested more than {_values.MOST_DEPTH} deep, or holds itself")
+    if kind is dict:
+        new = TrackedDict()
+        new._up = slot
+        for key, part in list(dict.items(value)):
+            dict.__setitem__(new, key, adopt(part, slot, depth + 1))
+        return new
+    if kind is list:
+        items = TrackedList()
+        items._up = slot
+        list.extend(items, [adopt(part, slot, depth + 1) for part in list.__iter__(value)])
+        return items
+    if kind is set:
+        members = TrackedSet()
+        members._up = slot
+        set.update(members, value)
+        return members
+    if kind is tuple:
+        parts = tuple(adopt(part, slot, depth + 1) for part in value)
+        return value if all(a is b for a, b in zip(parts, value, strict=True)) else parts
+    return value
+
+
+def adopt_new(container: Any, slot: Slot) -> None:
+    """Adopts what was put into a container that hangs in `slot`."""
+    if type(container) is TrackedDict:
+        for key, part in list(dict.items(container)):
+            if getattr(part, "_up", None) is not slot:
+                dict.__setitem__(container, key, adopt(part, slot))
+    elif type(container) is TrackedList:
+        for index, part in enumerate(list.__iter__(container)):
+            if getattr(part, "_up", None) is not slot:
+                list.__setitem__(container, index, adopt(part, slot))
+
+
+def leave(value: Any) -> None:
+    """`value` has left its store, with all that is in it."""
+    if isinstance(value, _TRACKED):
+        if type(value._up) is Slot:
+            value._up.store = None
+            return
+        value._store = None
+        inside: Any = dict.values(value) if isinstance(value, dict) else list.__iter__(value)  # type: ignore[arg-type]
+        for part in inside:
+            leave(part)
+    elif type(value) is tuple:
+        for part in value:
+            leave(part)
+
+
+def weigh(key: str, value: Any) -> int:
+    """What a value at `key` costs in the account."""
+    own = _records.cost_of_node(key)
+    if type(value) is TrackedDict and type(value._up) is not Slot:
+        return own + sum(weigh(k, v) for k, v in dict.items(value))
+    if type(value) is TrackedList and type(value._up) is not Slot:
+        return own + _records.cost_of_items(map(encode, list.__iter__(value)))
+    return own + len(encode(value))
+
+

@@ -1,0 +1,442 @@
+"""Stores: the dicts of a page, a connection or a user that survive their worker.
+
+Before: applications. After: _ledger, whose commits carry what was written to the host; what
+the host does with it is in protocol/store.md. Not here: which store a request has (pages).
+
+    store["cart.items"].append({"sku": 7, "qty": 1})     # recorded
+    store["cart", "a.b"] = Decimal("9.90")               # a key with a dot: a tuple
+    with store.transaction():                            # nobody else reads or writes it
+        store["stock"] = store["stock"] - 1
+
+The *store* is what survives; objects are made anew out of it. A container that is put into
+a store is copied: change the one that you read from the store, not the one that you put in.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+from guado import _ledger, _records, _values
+from guado._ledger import (
+    Batch,
+    Exchange,
+    Ledger,
+    Owner,
+    ReadOnly,
+    StoreError,
+    StoreFull,
+    Taken,
+)
+from guado._locks import Deadlock, Held, LockTimeout
+from guado._tracked import Slot, TrackedDict, TrackedList, adopt
+from guado._values import Pickled
+from guado._writes import Writes, Written, _Planned
+
+__all__ = [
+    "Batch",
+    "Change",
+    "Changes",
+    "Deadlock",
+    "Exchange",
+    "Ledger",
+    "LockTimeout",
+    "Owner",
+    "ReadOnly",
+    "Store",
+    "StoreError",
+    "StoreFull",
+    "Taken",
+    "Written",
+    "transaction",
+]
+
+PAGE_LIMIT = 1 << 20
+PATIENCE = 30.0
+
+Path = str | Sequence[str]
+_nothing: Any = object()
+
+
+class Store(Writes):
+    """The store of one page, connection or user. `name` tells people whose it is. `pickles`:
+    objects of other types are kept, too, by pickle."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        owner: Owner,
+        name: str,
+        limit: int = PAGE_LIMIT,
+        pickles: bool = False,
+        patience: float = PATIENCE,
+    ) -> None:
+        super().__init__(ledger, owner, name, limit, pickles, patience)
+        self.changes = Changes(self)
+
+    def __repr__(self) -> str:
+        return f"<store of {self.name}>"
+
+    @property
+    def root(self) -> TrackedDict:
+        """All of it, as a dict. Its keys are keys: a dot in one means nothing."""
+        return self._root
+
+    # Paths.
+
+    def __getitem__(self, path: Path) -> Any:
+        self._enter()
+        value: Any = self._root
+        for key in _records.path_of(path):
+            if not isinstance(value, dict):
+                raise KeyError(path)
+            try:
+                value = value[key]
+            except KeyError:
+                raise KeyError(path) from None
+        return value
+
+    def get(self, path: Path, default: Any = None) -> Any:
+        try:
+            return self[path]
+        except KeyError:
+            return default
+
+    def __contains__(self, path: Path) -> bool:
+        return self.get(path, _nothing) is not _nothing
+
+    def _holder(self, keys: tuple[str, ...], make: bool) -> TrackedDict:
+        node = self._root
+        for at, key in enumerate(keys[:-1]):
+            below = dict.get(node, key, _nothing)
+            if below is _nothing and make:
+                self._put(node, ((key, {}),), missing=True)
+                below = dict.get(node, key, _nothing)
+            if below is _nothing:
+                raise KeyError(keys)
+            if type(below) is not TrackedDict or type(below._up) is Slot:
+                raise TypeError(
+                    f"{'.'.join(keys[: at + 1])} of {self.name} is no dict, and can have no "
+                    f"{keys[at + 1]}; delete it first"
+                )
+            node = below
+        return node
+
+    def __setitem__(self, path: Path, value: Any) -> None:
+        self.set(path, value)
+
+    def set(self, path: Path, value: Any, reason: str | None = None) -> None:
+        """`store[path] = value`; dicts on the way are made. Subscribers hear the reason."""
+        keys = _records.path_of(path)
+        self._enter(write=True)
+        self._put(self._holder(keys, True), ((keys[-1], value),), reason=reason)
+
+    def __delitem__(self, path: Path) -> None:
+        keys = _records.path_of(path)
+        self._enter(write=True)
+        try:
+            self._remove(self._holder(keys, False), keys[-1])
+        except KeyError:
+            raise KeyError(path) from None
+
+    def pop(self, path: Path, default: Any = _nothing) -> Any:
+        keys = _records.path_of(path)
+        self._enter(write=True)
+        try:
+            value = self._remove(self._holder(keys, False), keys[-1])
+        except KeyError:
+            if default is _nothing:
+                raise KeyError(path) from None
+            return default
+        return value.value if type(value) is Pickled else value
+
+    def setdefault(self, path: Path, default: Any = None) -> Any:
+        keys = _records.path_of(path)
+        self._enter(write=True)
+        self._put(self._holder(keys, True), ((keys[-1], default),), missing=True)
+        return self[keys]
+
+    def update(self, *args: Any, **named: Any) -> None:
+        """Sets each path of a dict to its value."""
+        for path, value in dict(*args, **named).items():
+            self.set(path, value)
+
+    def clear(self) -> None:
+        self._empty(self._root)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._root)
+
+    def __len__(self) -> int:
+        return len(self._root)
+
+    def keys(self) -> Any:
+        return self._root.keys()
+
+    def items(self) -> Any:
+        return self._root.items()
+
+    def values(self) -> Any:
+        return self._root.values()
+
+    # Subscriptions.
+
+    def on_change(
+        self, path: Path | None, function: Callable[[Written], None]
+    ) -> Callable[[], None]:
+        """Calls `function` behind every write at, below or above a path (None: any), in the
+        code that writes. What is returned ends it."""
+        entry = (() if path is None else _records.path_of(path), function)
+        self._listeners.append(entry)
+
+        def end() -> None:
+            if entry in self._listeners:
+                self._listeners.remove(entry)
+
+        return end
+
+    # Locks.
+
+    def lock(self, timeout: float = PATIENCE) -> Held:
+        """`with` or `async with`: no other exchange has the lock. It keeps nobody from
+        reading and writing who does not ask for it."""
+        return Held(self._advisory, _owner, timeout)
+
+    def _advisory(self) -> list[Any]:
+        exchange = _owner()
+        return [(self._lock, lambda: None, lambda: self._lock.release(exchange))]
+
+    def transaction(self, timeout: float = PATIENCE) -> Held:
+        """`with` or `async with`: until the commit of this exchange nobody else reads or
+        writes the store, and what is written travels with that commit alone."""
+        return transaction(self, timeout=timeout)
+
+    def _open(self, exchange: Exchange) -> None:
+        with self._ledger.lock:
+            exchange.touched.add(self)
+            exchange.generations.setdefault(self.owner.name, self.owner.generation)
+            exchange.open[self] = exchange.open.get(self, 0) + 1
+            again = self in exchange.closed
+            exchange.closed.discard(self)
+            self._gate = exchange
+        if again:  # the lock that was kept for the commit is had once more now
+            self._lock.release(exchange)
+
+    def _close(self, exchange: Exchange) -> None:
+        with self._ledger.lock:
+            left = exchange.open.get(self, 0) - 1
+            if left == 0:
+                del exchange.open[self]
+                exchange.closed.add(self)  # unlocked by the commit
+                return
+            exchange.open[self] = left
+        self._lock.release(exchange)
+
+    # Restoring.
+
+    def snapshot(self) -> bytes:
+        """Records that make this store out of an empty one."""
+        with self._ledger.lock:
+            return b"".join([*self._dump(), *self.changes._dump()])
+
+    def restore(self, records: bytes) -> None:
+        """Takes a snapshot in place of what there is, and records nothing."""
+        with self._ledger.lock:
+            self._apply(_records.CLEAR, (), (), 0, 0)
+            self.changes._reset()
+            for record in _records.read(records):
+                self._apply(*record)
+            self._count(self._weigh() - self.bytes)
+
+    def _weigh(self) -> int:
+        return super()._weigh() + self.changes._weigh()
+
+    def _apply(
+        self, op: int, path: tuple[str, ...], items: Sequence[bytes], at: int, removed: int
+    ) -> None:
+        if op == _records.CHANGE:
+            self.changes._waiting.append(items[0])
+        elif op == _records.DRAIN:
+            self.changes._forget(at)
+        elif not path:
+            for key in list(dict.keys(self._root)):
+                dict.__delitem__(self._root, key)
+        else:
+            node = self._root
+            for key in path[:-1]:
+                below = dict.get(node, key)
+                if below is None:
+                    below, _, _ = self._build(node, (*node._path(), key), {})
+                    dict.__setitem__(node, key, below)
+                if type(below) is not TrackedDict:
+                    raise ValueError(f"a record goes through {key}, which is no dict")
+                node = below
+            self._apply_at(node, path, op, items, at, removed)
+
+    def _apply_at(
+        self,
+        node: TrackedDict,
+        path: tuple[str, ...],
+        op: int,
+        items: Sequence[bytes],
+        at: int,
+        removed: int,
+    ) -> None:
+        key = path[-1]
+        if op == _records.DELETE:
+            dict.__delitem__(node, key)
+        elif op == _records.SET:
+            slot = Slot(self, node, key)
+            slot.value = adopt(_values.decode(items[0], self.pickles), slot)
+            dict.__setitem__(node, key, slot.value)
+        elif op in (_records.CLEAR, _records.LIST):
+            built, _, _ = self._build(node, path, {} if op == _records.CLEAR else [])
+            dict.__setitem__(node, key, built)
+        target: Any = dict.get(node, key)
+        if op in (_records.LIST, _records.APPEND, _records.REPLACE):
+            if type(target) is not TrackedList:
+                raise ValueError(f"{key} is no list")
+            first = at if op == _records.REPLACE else list.__len__(target)
+            new = [self._item(target, _values.decode(item))[0] for item in items]
+            if first + removed > list.__len__(target):
+                raise ValueError(f"items {first} to {first + removed} of {key}")
+            list.__setitem__(target, slice(first, first + removed), new)
+
+
+class Change(NamedTuple):
+    """A change that a page's client is to hear of."""
+
+    number: int
+    data: bytes  # JSON: path, value, attributes, reason, fired, delete
+
+
+class Changes:
+    """The changes that wait for a page's client, in order."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._gone = 0  # the number of the last one that is gone
+        self._handed = 0  # of the last one that was handed out
+        self._waiting: list[bytes] = []
+
+    def __len__(self) -> int:
+        self._store._enter()
+        return len(self._waiting)
+
+    def add(
+        self,
+        path: Path,
+        value: Any = None,
+        attributes: dict[str, Any] | None = None,
+        reason: str | None = None,
+        fired: bool = False,
+        delete: bool = False,
+    ) -> None:
+        """One more. Not a write of the store: `path` is one of the client's."""
+        keys = json.dumps(_records.path_of(path), ensure_ascii=False, separators=(",", ":"))
+        parts = [b'{"path":' + keys.encode()]
+        if not delete:
+            parts.append(b'"value":' + _values.encode(value))
+        if attributes:
+            parts.append(b'"attributes":' + _values.encode(attributes))
+        if reason is not None:
+            parts.append(b'"reason":' + _values.encode(reason))
+        parts += [b'"fired":true'] * fired + [b'"delete":true'] * delete
+        data = b",".join(parts) + b"}"
+        self._store._write(
+            self._store._root,
+            lambda: _Planned(
+                [_records.change(data)],
+                _records.ITEM + len(data),
+                lambda: self._waiting.append(data),
+                (),
+                self._undo(),
+            ),
+        )
+
+    def hand_out(self, keep: bool = False) -> list[Change]:
+        """All that wait; they are gone with the commit of who takes them. `keep`: they are
+        handed out again until `acknowledge` has their number."""
+        taken: list[Change] = []
+
+        def plan() -> _Planned | None:
+            first = self._gone + 1
+            taken[:] = [Change(first + i, data) for i, data in enumerate(self._waiting)]
+            if not taken:
+                return None
+            self._handed = max(self._handed, taken[-1].number)
+            return None if keep else self._planned(taken[-1].number)
+
+        self._store._write(self._store._root, plan)
+        return taken
+
+    def acknowledge(self, number: int) -> None:
+        """The client has all up to this number. ValueError: it never got that."""
+
+        def plan() -> _Planned | None:
+            if number > self._gone + len(self._waiting):
+                raise ValueError(f"change {number} was never handed out")
+            return self._planned(number) if number > self._gone else None
+
+        self._store._write(self._store._root, plan)
+
+    def _planned(self, number: int) -> _Planned:
+        gone = self._waiting[: number - self._gone]
+        cost = -_records.cost_of_items(gone)
+        record = _records.drain(number)
+        return _Planned([record], cost, lambda: self._forget(number), (), self._undo())
+
+    # Below, the record lock is held.
+
+    def _forget(self, number: int) -> None:
+        del self._waiting[: max(0, number - self._gone)]
+        self._gone = number
+
+    def _undo(self) -> Callable[[], None]:
+        gone, waiting = self._gone, self._waiting.copy()
+
+        def undo() -> None:
+            self._gone, self._waiting[:] = gone, waiting
+
+        return undo
+
+    def _reset(self) -> None:
+        self._gone = self._handed = 0
+        self._waiting.clear()
+
+    def _weigh(self) -> int:
+        return _records.cost_of_items(self._waiting)
+
+    def _dump(self) -> Iterator[bytes]:
+        if self._gone:
+            yield _records.drain(self._gone)
+        yield from map(_records.change, self._waiting)
+
+
+def transaction(*stores: Store, timeout: float = PATIENCE) -> Held:
+    """`with` or `async with`: a transaction over several stores. They are locked in one
+    order wherever they are named."""
+    ordered = sorted(set(stores), key=lambda store: (store.name, id(store)))
+
+    def locks() -> list[Any]:
+        exchange = _owner()
+        return [
+            (
+                store._lock,
+                lambda store=store: store._open(exchange),
+                lambda store=store: store._close(exchange),
+            )
+            for store in ordered
+        ]
+
+    return Held(locks, _owner, timeout)
+
+
+def _owner() -> Exchange:
+    exchange = _ledger.current()
+    if exchange is None:
+        raise StoreError(
+            "locks belong to a request, a turn or a message, and this code runs in none"
+        )
+    return exchange
