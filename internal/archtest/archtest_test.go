@@ -60,6 +60,7 @@ var allowed = map[string][]string{
 	"internal/push/transport": {"internal/exchange", "internal/push"},
 	"internal/pages":          {"internal/exchange", "internal/push", "internal/statefile"},
 
+	"internal/mirror": {}, // beside the road, as push is
 	"internal/bus":    {}, // beside the road, as push is
 	"internal/events": {"internal/bus", "internal/push"},
 

@@ -56,7 +56,7 @@ def _text(value: Any, depth: int) -> str:
     if kind is tuple:
         return _tag("tuple", f"[{','.join(items(value))}]")
     if kind is set or kind is frozenset:
-        members = sorted(items(value), key=str.encode)
+        members = sorted(items(kind.__iter__(value)), key=str.encode)
         return _tag(kind.__name__, f"[{','.join(members)}]")
     if kind is dict:
         return _dict(dict.items(value), depth + 1)

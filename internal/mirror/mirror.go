@@ -1,0 +1,270 @@
+// Package mirror is the host's copy of stores: trees whose leaves it does not read, changed by
+// the commits of workers, each of them whole or not at all.
+// Before it: the link, which brings commits in the order of a worker's queue. After it: whoever
+// restores a store into a worker, reads one for another group, or saves all.
+// Not here: the effects of a commit (pages, push), the files of state_dir.
+// The twin of protocol/store.md.
+package mirror
+
+import (
+	"errors"
+	"fmt"
+	"sync"
+)
+
+// Kind says whose a store is.
+type Kind uint8
+
+// The kinds of stores.
+const (
+	Page       Kind = 1
+	Connection Kind = 2
+	User       Kind = 3
+)
+
+// Ref names a store.
+type Ref struct {
+	Kind Kind
+	ID   string
+}
+
+// What can be wrong with a commit.
+var (
+	// ErrGap ends the worker: a commit is missing.
+	ErrGap = errors.New("the commit is not the next one of its worker")
+	// ErrCorrupt ends the worker: the commit cannot have been made by one of ours.
+	ErrCorrupt = errors.New("the commit is corrupt")
+	// ErrStale refuses the commit: a user of it has been moved meanwhile.
+	ErrStale = errors.New("a user of the commit has moved")
+	// ErrNoStore is told of a store that is not there.
+	ErrNoStore = errors.New("there is no such store")
+	// ErrExists is told of a store that is there already.
+	ErrExists = errors.New("there is such a store already")
+)
+
+// Mirror holds the stores of all users. Its methods may be called from any goroutine.
+type Mirror struct {
+	mu     sync.Mutex // guards all below; held for memory operations only
+	users  map[string]*user
+	stores map[Ref]*store
+	issued uint64 // the highest generation ever given
+	bytes  int64
+}
+
+type user struct {
+	generation uint64
+	stores     map[Ref]struct{}
+}
+
+type store struct {
+	user    string
+	token   uint64 // the highest under which it was written
+	root    *node
+	gone    uint64 // number of the last change that is gone
+	changes [][]byte
+	bytes   int64
+	order   uint64 // of the key that was added last
+}
+
+// New makes a mirror whose generations are higher than issued, the highest one ever given.
+func New(issued uint64) *Mirror {
+	return &Mirror{users: map[string]*user{}, stores: map[Ref]*store{}, issued: issued}
+}
+
+// Source is the link of one worker. It belongs to who reads the link.
+type Source struct {
+	last uint64
+}
+
+// Issued is the highest generation ever given.
+func (m *Mirror) Issued() uint64 {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.issued
+}
+
+// Bytes is what all stores cost in the account.
+func (m *Mirror) Bytes() int64 {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.bytes
+}
+
+// Bump begins a new generation of a user and gives it: from now on every commit of an older
+// one is refused.
+func (m *Mirror) Bump(name string) uint64 {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.issued++
+	m.userLocked(name).generation = m.issued
+	return m.issued
+}
+
+// Generation is the current one of a user; 0: nobody knows the user.
+func (m *Mirror) Generation(name string) uint64 {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if u := m.users[name]; u != nil {
+		return u.generation
+	}
+	return 0
+}
+
+func (m *Mirror) userLocked(name string) *user {
+	u := m.users[name]
+	if u == nil {
+		m.issued++
+		u = &user{generation: m.issued, stores: map[Ref]struct{}{}}
+		m.users[name] = u
+	}
+	return u
+}
+
+// Open makes an empty store of a user.
+func (m *Mirror) Open(name string, ref Ref) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.stores[ref] != nil {
+		return fmt.Errorf("store %q: %w", ref.ID, ErrExists)
+	}
+	m.stores[ref] = &store{user: name, root: newDict()}
+	m.userLocked(name).stores[ref] = struct{}{}
+	return nil
+}
+
+// Drop forgets a store; false: there is none.
+func (m *Mirror) Drop(ref Ref) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	s := m.stores[ref]
+	if s == nil {
+		return false
+	}
+	m.bytes -= s.bytes
+	delete(m.stores, ref)
+	delete(m.users[s.user].stores, ref)
+	return true
+}
+
+// Forget forgets a user who has no store any more; false: there are some, or no such user.
+func (m *Mirror) Forget(name string) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	u := m.users[name]
+	if u == nil || len(u.stores) > 0 {
+		return false
+	}
+	delete(m.users, name)
+	return true
+}
+
+// Stores names the stores of a user.
+func (m *Mirror) Stores(name string) []Ref {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	u := m.users[name]
+	if u == nil {
+		return nil
+	}
+	refs := make([]Ref, 0, len(u.stores))
+	for ref := range u.stores {
+		refs = append(refs, ref)
+	}
+	return refs
+}
+
+// Apply does what a commit says of stores. After ErrGap and ErrCorrupt the worker must end;
+// after ErrStale the exchange has been refused, and the worker goes on. Nothing of the commit
+// has been done after any error.
+func (m *Mirror) Apply(from *Source, state []byte) error {
+	c, err := decodeCommit(state)
+	if err != nil {
+		return err
+	}
+	if c.sequence != from.last+1 {
+		return fmt.Errorf("%w: it is %d, and the last one was %d", ErrGap, c.sequence, from.last)
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, u := range c.users {
+		if known := m.users[u.name]; known == nil || known.generation != u.generation {
+			from.last++
+			return fmt.Errorf("%w: user %q, generation %d", ErrStale, u.name, u.generation)
+		}
+	}
+	if err := m.applyLocked(c); err != nil {
+		return err
+	}
+	from.last++
+	return nil
+}
+
+func (m *Mirror) applyLocked(c commit) error {
+	var done undo
+	for _, b := range c.batches {
+		s := m.stores[b.ref]
+		var err error
+		switch {
+		case s == nil:
+			err = fmt.Errorf("%w: store %q: %w", ErrCorrupt, b.ref.ID, ErrNoStore)
+		case s.user != c.users[b.user].name:
+			err = fmt.Errorf("%w: store %q is another user's", ErrCorrupt, b.ref.ID)
+		case b.token != 0 && b.token < s.token:
+			err = fmt.Errorf("%w: token %d of store %q, after %d", ErrCorrupt, b.token, b.ref.ID, s.token)
+		default:
+			before, token := s.bytes, s.token
+			done.add(func() {
+				m.bytes -= s.bytes - before
+				s.bytes, s.token = before, token
+			})
+			err = s.apply(b.count, b.records, &done)
+			m.bytes += s.bytes - before
+			s.token = max(s.token, b.token)
+		}
+		if err != nil {
+			done.run()
+			return err
+		}
+	}
+	return nil
+}
+
+// Snapshot is a store as records, and the generation of its user.
+func (m *Mirror) Snapshot(ref Ref) (records []byte, generation uint64, err error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	s := m.stores[ref]
+	if s == nil {
+		return nil, 0, fmt.Errorf("store %q: %w", ref.ID, ErrNoStore)
+	}
+	return s.snapshot(), m.users[s.user].generation, nil
+}
+
+// Restore makes a store of a snapshot, whole or not at all.
+func (m *Mirror) Restore(name string, ref Ref, records []byte) error {
+	s := &store{user: name, root: newDict()}
+	var done undo
+	if err := s.apply(-1, records, &done); err != nil {
+		return fmt.Errorf("restore store %q: %w", ref.ID, err)
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.stores[ref] != nil {
+		return fmt.Errorf("store %q: %w", ref.ID, ErrExists)
+	}
+	m.stores[ref] = s
+	m.userLocked(name).stores[ref] = struct{}{}
+	m.bytes += s.bytes
+	return nil
+}
+
+// undo is what takes a commit back that fails half way.
+type undo []func()
+
+func (u *undo) add(f func()) { *u = append(*u, f) }
+
+func (u undo) run() {
+	for i := len(u) - 1; i >= 0; i-- {
+		u[i]()
+	}
+}

@@ -1,0 +1,229 @@
+package mirror
+
+import (
+	"cmp"
+	"encoding/binary"
+	"fmt"
+	"slices"
+)
+
+// What the account counts beside keys and bytes.
+const (
+	nodeCost = 32
+	itemCost = 16
+)
+
+// node is a dict, a list or a leaf: what is not nil.
+type node struct {
+	order uint64 // its place among its sisters
+	dict  map[string]*node
+	list  *[][]byte
+	leaf  []byte
+}
+
+func newDict() *node { return &node{dict: map[string]*node{}} }
+
+func itemsCost(items [][]byte) int64 {
+	n := int64(0)
+	for _, item := range items {
+		n += itemCost + int64(len(item))
+	}
+	return n
+}
+
+// cost of a node at a key, with all below.
+func (n *node) cost(key string) int64 {
+	own := nodeCost + int64(len(key)) + int64(len(n.leaf))
+	if n.list != nil {
+		own += itemsCost(*n.list)
+	}
+	return own + n.below()
+}
+
+func (n *node) below() int64 {
+	sum := int64(0)
+	for key, child := range n.dict {
+		sum += child.cost(key)
+	}
+	return sum
+}
+
+// apply does records, count of them (-1: any number), and adds to done what undoes them.
+func (s *store) apply(count int, records []byte, done *undo) error {
+	r := &reader{data: records}
+	n := 0
+	for ; len(r.data) > 0; n++ {
+		rec := r.record()
+		if r.err != nil {
+			return r.err
+		}
+		if err := s.do(rec, done); err != nil {
+			return fmt.Errorf("%w: record %d at %q: %w", ErrCorrupt, n, rec.path, err)
+		}
+	}
+	if count >= 0 && n != count {
+		return fmt.Errorf("%w: %d records instead of %d", ErrCorrupt, n, count)
+	}
+	return nil
+}
+
+func (s *store) do(rec record, done *undo) error {
+	switch {
+	case rec.op == opChange:
+		before := s.changes
+		done.add(func() { s.changes = before })
+		s.changes = append(before[:len(before):len(before)], rec.items[0])
+		s.bytes += itemsCost(rec.items)
+		return nil
+	case rec.op == opDrain:
+		return s.drain(rec.number, done)
+	case len(rec.path) == 0:
+		before := s.root
+		done.add(func() { s.root = before })
+		s.bytes -= before.below()
+		s.root = newDict()
+		return nil
+	}
+	parent, err := s.parent(rec, done)
+	if err != nil {
+		return err
+	}
+	key := rec.path[len(rec.path)-1]
+	old := parent.dict[key]
+	switch rec.op {
+	case opDelete:
+		if old == nil {
+			return fmt.Errorf("there is no %q", key)
+		}
+		done.add(func() { parent.dict[key] = old })
+		s.bytes -= old.cost(key)
+		delete(parent.dict, key)
+	case opSet:
+		s.put(parent, key, &node{leaf: rec.items[0]}, done)
+	case opClear:
+		s.put(parent, key, newDict(), done)
+	case opList:
+		s.put(parent, key, &node{list: &rec.items}, done)
+	case opAppend, opReplace:
+		return s.splice(old, rec, done)
+	}
+	return nil
+}
+
+// parent is the dict that holds the last key of a path; those missing are made, but for what
+// must be there.
+func (s *store) parent(rec record, done *undo) (*node, error) {
+	at := s.root
+	for _, key := range rec.path[:len(rec.path)-1] {
+		next := at.dict[key]
+		if next == nil {
+			if rec.op != opSet && rec.op != opClear && rec.op != opList {
+				return nil, fmt.Errorf("there is no %q", key)
+			}
+			next = newDict()
+			s.put(at, key, next, done)
+		}
+		if next.dict == nil {
+			return nil, fmt.Errorf("%q is no dict", key)
+		}
+		at = next
+	}
+	return at, nil
+}
+
+func (s *store) put(parent *node, key string, n *node, done *undo) {
+	old := parent.dict[key]
+	if old != nil {
+		n.order = old.order
+		s.bytes -= old.cost(key)
+		done.add(func() { parent.dict[key] = old })
+	} else {
+		s.order++
+		n.order = s.order
+		done.add(func() { delete(parent.dict, key) })
+	}
+	parent.dict[key] = n
+	s.bytes += n.cost(key)
+}
+
+func (s *store) splice(n *node, rec record, done *undo) error {
+	if n == nil || n.list == nil {
+		return fmt.Errorf("there is no list")
+	}
+	before := *n.list
+	if rec.op == opAppend {
+		done.add(func() { *n.list = before })
+		*n.list = append(before, rec.items...) // what is behind the end of before is nobody's
+		s.bytes += itemsCost(rec.items)
+		return nil
+	}
+	end := rec.at + rec.removed
+	if end > len(before) {
+		return fmt.Errorf("items %d to %d of %d", rec.at, end, len(before))
+	}
+	done.add(func() { *n.list = before })
+	s.bytes += itemsCost(rec.items) - itemsCost(before[rec.at:end])
+	*n.list = slices.Concat(before[:rec.at], rec.items, before[end:])
+	return nil
+}
+
+func (s *store) drain(number uint64, done *undo) error {
+	last := s.gone + uint64(len(s.changes))
+	if number < s.gone || number > last && last > 0 {
+		return fmt.Errorf("changes %d to %d wait, and not %d", s.gone+1, last, number)
+	}
+	gone, changes := s.gone, s.changes
+	done.add(func() { s.gone, s.changes = gone, changes })
+	n := min(number-gone, uint64(len(changes)))
+	s.bytes -= itemsCost(changes[:n])
+	s.gone, s.changes = number, slices.Clone(changes[n:])
+	return nil
+}
+
+func (s *store) snapshot() []byte {
+	out := appendDict(nil, s.root, nil)
+	if s.gone > 0 {
+		out = binary.LittleEndian.AppendUint64(append(out, byte(opDrain), 0), s.gone)
+	}
+	for _, change := range s.changes {
+		out = appendBytes(append(out, byte(opChange), 0), change)
+	}
+	return out
+}
+
+func appendDict(out []byte, dict *node, path []string) []byte {
+	keys := make([]string, 0, len(dict.dict))
+	for key := range dict.dict {
+		keys = append(keys, key)
+	}
+	slices.SortFunc(keys, func(a, b string) int { return cmp.Compare(dict.dict[a].order, dict.dict[b].order) })
+	for _, key := range keys {
+		n, at := dict.dict[key], append(path[:len(path):len(path)], key)
+		switch {
+		case n.dict != nil:
+			out = appendDict(appendPath(append(out, byte(opClear)), at), n, at)
+		case n.list != nil:
+			out = appendPath(append(out, byte(opList)), at)
+			out = binary.LittleEndian.AppendUint32(out, uint32(len(*n.list)))
+			for _, item := range *n.list {
+				out = appendBytes(out, item)
+			}
+		default:
+			out = appendBytes(appendPath(append(out, byte(opSet)), at), n.leaf)
+		}
+	}
+	return out
+}
+
+func appendPath(out []byte, path []string) []byte {
+	out = append(out, byte(len(path)))
+	for _, key := range path {
+		out = binary.LittleEndian.AppendUint16(out, uint16(len(key)))
+		out = append(out, key...)
+	}
+	return out
+}
+
+func appendBytes(out, data []byte) []byte {
+	return append(binary.LittleEndian.AppendUint32(out, uint32(len(data))), data...)
+}
