@@ -59,15 +59,16 @@ func TestTheGoldenVectorsMakeTheSameStoresHereAsInPython(t *testing.T) {
 			Bytes                   int64
 		}
 		Refused []struct{ Name, Records string }
+		Commit  struct {
+			Before, State, After, User, Page string
+			Generation                       uint64
+		}
 	}
 	if err := json.Unmarshal(text, &golden); err != nil {
 		t.Fatal(err)
 	}
 	for _, c := range golden.Stores {
-		records, err := hex.DecodeString(c.Records)
-		if err != nil {
-			t.Fatal(err)
-		}
+		records := unhex(t, c.Records)
 		m := New(0)
 		if err := m.Restore("anna", page, records); err != nil {
 			t.Errorf("%s: %v", c.Name, err)
@@ -83,15 +84,31 @@ func TestTheGoldenVectorsMakeTheSameStoresHereAsInPython(t *testing.T) {
 			t.Errorf("%s: %d bytes are left of nothing", c.Name, m.Bytes())
 		}
 	}
+	m := New(golden.Commit.Generation - 1)
+	if err := m.Restore(golden.Commit.User, Ref{Page, golden.Commit.Page}, unhex(t, golden.Commit.Before)); err != nil {
+		t.Fatal(err)
+	}
+	if err := m.Apply(&Source{}, unhex(t, golden.Commit.State)); err != nil {
+		t.Error(err)
+	}
+	if got := hex.EncodeToString(snapshot(t, m)); got != golden.Commit.After {
+		t.Errorf("after the commit the store is\n%s, not\n%s", got, golden.Commit.After)
+	}
 	for _, c := range golden.Refused {
-		records, err := hex.DecodeString(c.Records)
-		if err != nil {
-			t.Fatal(err)
-		}
+		records := unhex(t, c.Records)
 		if err := New(0).Restore("anna", page, records); !errors.Is(err, ErrCorrupt) {
 			t.Errorf("%s: %v", c.Name, err)
 		}
 	}
+}
+
+func unhex(t *testing.T, text string) []byte {
+	t.Helper()
+	data, err := hex.DecodeString(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return data
 }
 
 func TestACommitMustBeTheNextOne(t *testing.T) {

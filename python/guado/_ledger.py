@@ -12,6 +12,7 @@ no code of the application runs.
 from __future__ import annotations
 
 import contextlib
+import struct
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextvars import ContextVar
@@ -51,6 +52,23 @@ class Taken(NamedTuple):
     sequence: int
     generations: Mapping[str, int]  # of every user whose stores were touched
     batches: list[Batch]
+
+    def encode(self) -> bytes:
+        """As protocol/store.md, section 6, has it."""
+        users = {name: index for index, name in enumerate(self.generations)}
+        parts = [b"\x01" + bytes(7), struct.pack("<QH", self.sequence, len(users))]
+        for name, generation in self.generations.items():
+            parts += [_name(name), generation.to_bytes(8, "little")]
+        parts.append(len(self.batches).to_bytes(4, "little"))
+        for store, token, count, data in self.batches:
+            parts.append(struct.pack("<HB", users[store.owner.name], store.kind))
+            parts += [_name(store.id), struct.pack("<QII", token, count, len(data)), data]
+        return b"".join(parts)
+
+
+def _name(text: str) -> bytes:
+    data = text.encode()
+    return len(data).to_bytes(2, "little") + data
 
 
 class Exchange:

@@ -393,5 +393,3 @@ def weigh(key: str, value: Any) -> int:
     if type(value) is TrackedList and type(value._up) is not Slot:
         return own + _records.cost_of_items(map(encode, list.__iter__(value)))
     return own + len(encode(value))
-
-

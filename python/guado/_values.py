@@ -42,7 +42,7 @@ def encode(value: Any) -> bytes:
 
 
 def _text(value: Any, depth: int) -> str:
-    plain = _PLAIN.get(type(value))
+    plain = PLAIN.get(type(value))
     if plain is not None:
         return plain(value)
     if depth >= MOST_DEPTH:
@@ -82,7 +82,7 @@ def _tag(name: str, inside: str, more: str = "") -> str:
 
 def _refused(value: Any) -> TypeError:
     kind = type(value)
-    for known in (*_PLAIN, list, tuple, set, frozenset, dict):
+    for known in (*PLAIN, list, tuple, set, frozenset, dict):
         if known is not type(None) and issubclass(kind, known) and known not in (int, bool):
             return TypeError(
                 f"{kind.__name__} is a kind of {known.__name__}, and would come back as a plain "
@@ -125,7 +125,8 @@ def _zone(value: datetime.datetime | datetime.time) -> str:
     )
 
 
-_PLAIN: dict[type, Callable[[Any], str]] = {
+# Types whose values have no parts.
+PLAIN: dict[type, Callable[[Any], str]] = {
     str: encode_basestring,
     int: _int,
     bool: lambda value: "true" if value else "false",

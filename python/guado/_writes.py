@@ -45,6 +45,10 @@ class _Planned(NamedTuple):
 class Writes:
     """The half of a store that changes it."""
 
+    # Whose store it is, for the host: its kind and the id of page, connection or user.
+    kind = 1
+    id = ""
+
     def __init__(
         self, ledger: Ledger, owner: Owner, name: str, limit: int, pickles: bool, patience: float
     ) -> None:
@@ -153,7 +157,10 @@ class Writes:
     def _build(self, up: TrackedDict, path: Path, value: Any) -> tuple[Any, list[bytes], int]:
         """What is put at a path: the object, its records, its cost."""
         at = _records.path_bytes(path)
-        own = _records.NODE + len(_records.key_bytes(path[-1])) - 2
+        own = _records.cost_of_node(path[-1])
+        if type(value) in _values.PLAIN:
+            data = encode(value)
+            return value, [_records.leaf(at, data)], own + len(data)
         kind = getattr(type(value), "_plain", type(value))
         if kind is dict:
             node = TrackedDict()
@@ -198,7 +205,7 @@ class Writes:
         reason: str | None = None,
     ) -> None:
         path = node._path()
-        for key, value in list(pairs):
+        for key, value in pairs if type(pairs) is tuple else list(pairs):
             built, records, cost = self._build(node, (*path, key), value)
             before: list[Any] = []
 
@@ -315,9 +322,7 @@ class Writes:
                 record = _records.replace(at, head, len(old), encoded)
                 objects = [obj for obj, _ in new]
                 span = slice(head, head + len(old))
-                return _Planned(
-                    [record], cost, lambda: list.__setitem__(node, span, objects), path
-                )
+                return _Planned([record], cost, lambda: list.__setitem__(node, span, objects), path)
 
             if not self._write(node, plan):
                 return op(node)

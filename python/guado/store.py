@@ -52,6 +52,8 @@ __all__ = [
     "transaction",
 ]
 
+PAGE, CONNECTION, USER = 1, 2, 3
+
 PAGE_LIMIT = 1 << 20
 PATIENCE = 30.0
 
@@ -71,8 +73,11 @@ class Store(Writes):
         limit: int = PAGE_LIMIT,
         pickles: bool = False,
         patience: float = PATIENCE,
+        kind: int = PAGE,
+        id: str = "",
     ) -> None:
         super().__init__(ledger, owner, name, limit, pickles, patience)
+        self.kind, self.id = kind, id
         self.changes = Changes(self)
 
     def __repr__(self) -> str:

@@ -38,7 +38,7 @@ class Rig:
     def __init__(self, **options: Any) -> None:
         self.ledger = Ledger()
         self.owner = Owner("anna", 7)
-        self.store = Store(self.ledger, self.owner, "page P", **options)
+        self.store = Store(self.ledger, self.owner, "page P", id="P", **options)
         self.copy = Store(Ledger(), self.owner, "the copy", pickles=self.store.pickles)
         self.frames: list[Taken] = []
         self.x = Exchange("request 1")
@@ -430,6 +430,14 @@ def test_the_golden_vectors() -> None:
         rig.store.restore(bytes.fromhex(case["records"]))
         assert rig.store.snapshot().hex() == case["snapshot"], case["name"]
         assert rig.store.bytes == case["bytes"], case["name"]
+    rig = Rig()
+    rig.store.restore(bytes.fromhex(golden["commit"]["before"]))
+    with rig.ledger.exchange(rig.x), rig.store.transaction():
+        rig.store["a"].append(2)
+        rig.store["b"] = "é"
+    rig.commit()
+    assert rig.frames[0].encode().hex() == golden["commit"]["state"]
+    assert rig.store.snapshot().hex() == golden["commit"]["after"]
     for case in golden["values"]:
         value = _values.decode(case["json"].encode())
         assert _values.encode(value).decode() == case["json"]
