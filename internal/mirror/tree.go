@@ -72,7 +72,7 @@ func (s *store) do(rec record, done *undo) error {
 	case rec.op == opChange:
 		before := s.changes
 		done.add(func() { s.changes = before })
-		s.changes = append(before[:len(before):len(before)], rec.items[0])
+		s.changes = append(slices.Clip(before), rec.items[0])
 		s.bytes += itemsCost(rec.items)
 		return nil
 	case rec.op == opDrain:
@@ -153,7 +153,9 @@ func (s *store) splice(n *node, rec record, done *undo) error {
 	before := *n.list
 	if rec.op == opAppend {
 		done.add(func() { *n.list = before })
-		*n.list = append(before, rec.items...) // what is behind the end of before is nobody's
+		grown := before // what is behind its end is nobody's
+		grown = append(grown, rec.items...)
+		*n.list = grown
 		s.bytes += itemsCost(rec.items)
 		return nil
 	}
@@ -198,7 +200,7 @@ func appendDict(out []byte, dict *node, path []string) []byte {
 	}
 	slices.SortFunc(keys, func(a, b string) int { return cmp.Compare(dict.dict[a].order, dict.dict[b].order) })
 	for _, key := range keys {
-		n, at := dict.dict[key], append(path[:len(path):len(path)], key)
+		n, at := dict.dict[key], append(slices.Clip(path), key)
 		switch {
 		case n.dict != nil:
 			out = appendDict(appendPath(append(out, byte(opClear)), at), n, at)

@@ -42,7 +42,7 @@ class Batch(NamedTuple):
 
     store: Store
     token: int
-    count: int
+    records: int
     data: bytes
 
 
@@ -105,7 +105,7 @@ class Owner:
 class Pending(NamedTuple):
     """Records that wait in their store; `owner`: of the transaction that they are in."""
 
-    count: int
+    records: int
     data: bytes
     owner: Exchange | None
     token: int
@@ -196,4 +196,4 @@ class Ledger:
         if not taken:
             return None
         token = max(p.token for p in taken)
-        return Batch(store, token, sum(p.count for p in taken), b"".join(p.data for p in taken))
+        return Batch(store, token, sum(p.records for p in taken), b"".join(p.data for p in taken))

@@ -100,7 +100,7 @@ class TrackedDict(dict[Any, Any], _Tracked):
         return value.value
 
     def get(self, key: Any, default: Any = None) -> Any:
-        return self[key] if key in self else default
+        return self[key] if key in self else default  # noqa: SIM401
 
     def __contains__(self, key: object) -> bool:
         self._read()
@@ -175,7 +175,7 @@ class TrackedDict(dict[Any, Any], _Tracked):
         else:
             _dict_update(self, new)
 
-    def __ior__(self, other: Any) -> TrackedDict:  # type: ignore[override,misc]
+    def __ior__(self, other: Any) -> TrackedDict:  # type: ignore[misc]
         self.update(other)
         return self
 
@@ -264,7 +264,7 @@ class TrackedList(list[Any], _Tracked):
         else:
             _list_extend(self, list(values))
 
-    def __iadd__(self, values: Iterable[Any]) -> TrackedList:  # type: ignore[override,misc]
+    def __iadd__(self, values: Iterable[Any]) -> TrackedList:  # type: ignore[misc]
         self.extend(values)
         return self
 
@@ -286,7 +286,8 @@ def _edited(name: str) -> Any:
 
 
 _list_extend = _recorded(list, "extend")
-for _name in "__setitem__ __delitem__ __imul__ insert pop remove clear sort reverse".split():
+_EDITS = ("__setitem__", "__delitem__", "__imul__", "insert", "pop", "remove")
+for _name in (*_EDITS, "clear", "sort", "reverse"):
     setattr(TrackedList, _name, _edited(_name))
 
 
@@ -320,10 +321,9 @@ class TrackedSet(set[Any], _Tracked):
         return set(self)
 
 
-for _name in (
-    "add discard remove pop clear update intersection_update difference_update "
-    "symmetric_difference_update __ior__ __iand__ __isub__ __ixor__"
-).split():
+_OPERATORS = ("__ior__", "__iand__", "__isub__", "__ixor__")
+_UPDATES = ("update", "intersection_update", "difference_update", "symmetric_difference_update")
+for _name in ("add", "discard", "remove", "pop", "clear", *_UPDATES, *_OPERATORS):
     setattr(TrackedSet, _name, _recorded(set, _name))
 
 _TRACKED = (TrackedDict, TrackedList, TrackedSet)

@@ -246,13 +246,23 @@ class Store(Writes):
             return b"".join([*self._dump(), *self.changes._dump()])
 
     def restore(self, records: bytes) -> None:
-        """Takes a snapshot in place of what there is, and records nothing."""
+        """Takes a snapshot in place of what there is, and records nothing. ValueError or
+        LookupError: it is none, and the store is empty."""
+        parsed = list(_records.read(records))
         with self._ledger.lock:
-            self._apply(_records.CLEAR, (), (), 0, 0)
-            self.changes._reset()
-            for record in _records.read(records):
-                self._apply(*record)
-            self._count(self._weigh() - self.bytes)
+            try:
+                self._load(parsed)
+            except BaseException:
+                self._load([])  # never half of it
+                raise
+            finally:
+                self._count(self._weigh() - self.bytes)
+
+    def _load(self, records: list[_records.Record]) -> None:
+        self._apply(_records.CLEAR, (), (), 0, 0)
+        self.changes._reset()
+        for record in records:
+            self._apply(*record)
 
     def _weigh(self) -> int:
         return super()._weigh() + self.changes._weigh()
@@ -263,7 +273,7 @@ class Store(Writes):
         if op == _records.CHANGE:
             self.changes._waiting.append(items[0])
         elif op == _records.DRAIN:
-            self.changes._forget(at)
+            self.changes._drained(at)
         elif not path:
             for key in list(dict.keys(self._root)):
                 dict.__delitem__(self._root, key)
@@ -397,6 +407,12 @@ class Changes:
     def _forget(self, number: int) -> None:
         del self._waiting[: max(0, number - self._gone)]
         self._gone = number
+
+    def _drained(self, number: int) -> None:
+        last = self._gone + len(self._waiting)
+        if number < self._gone or number > last > 0:
+            raise ValueError(f"change {number} of {last}")
+        self._forget(number)
 
     def _undo(self) -> Callable[[], None]:
         gone, waiting = self._gone, self._waiting.copy()

@@ -423,6 +423,14 @@ def test_a_pickled_object_that_was_read_is_compared_at_the_commit() -> None:
         rig.same()
 
 
+def test_what_cannot_be_restored_leaves_no_half_of_a_store(rig: Rig) -> None:
+    golden = json.loads(VECTORS.read_text())
+    for case in golden["refused"]:
+        with pytest.raises((ValueError, LookupError)):
+            rig.store.restore(bytes.fromhex(golden["stores"][0]["records"] + case["records"]))
+        assert (rig.store.snapshot(), rig.store.bytes) == (b"", 0), case["name"]
+
+
 def test_the_golden_vectors() -> None:
     golden = json.loads(VECTORS.read_text())
     for case in golden["stores"]:
@@ -435,7 +443,7 @@ def test_the_golden_vectors() -> None:
     with rig.ledger.exchange(rig.x), rig.store.transaction():
         rig.store["a"].append(2)
         rig.store["b"] = "é"
-    rig.commit()
+    rig.ledger.take(rig.x, rig.frames.append)
     assert rig.frames[0].encode().hex() == golden["commit"]["state"]
     assert rig.store.snapshot().hex() == golden["commit"]["after"]
     for case in golden["values"]:
