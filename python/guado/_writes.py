@@ -205,6 +205,9 @@ class Writes:
         reason: str | None = None,
     ) -> None:
         path = node._path()
+        if type(pairs) is tuple and not missing and self._put_plain(node, path, *pairs[0]):
+            self._tell((*path, pairs[0][0]), reason)
+            return
         for key, value in pairs if type(pairs) is tuple else list(pairs):
             built, records, cost = self._build(node, (*path, key), value)
             before: list[Any] = []
@@ -232,6 +235,46 @@ class Writes:
             for value_before in before:
                 leave(value_before)
             self._tell((*path, key), reason)
+
+    def _put_plain(self, node: TrackedDict, path: Path, key: Any, value: Any) -> bool:
+        """The most frequent write of all: a value without parts, in the place of another one
+        or of nothing. False: nothing was done, for it is not so simple."""
+        text = _values.PLAIN.get(type(value))
+        exchange = _ledger.current()
+        if text is None or exchange is None or exchange.read_only or self not in exchange.touched:
+            return False
+        try:
+            data = text(value).encode()
+            at = _records.path_bytes((*path, key))
+        except (TypeError, ValueError):
+            return False
+        with self._ledger.lock:
+            gate = self._gate
+            old = dict.get(node, key, node)
+            before = _values.PLAIN.get(type(old))
+            if (gate is not None and gate is not exchange) or node._store is not self:
+                return False
+            if before is not None:
+                cost = len(data) - len(before(old).encode())
+            elif old is node:  # there is none
+                cost = _records.cost_of_node(key) + len(data)
+            else:
+                return False
+            if cost > 0 and (
+                self.bytes + cost > self.limit or self._ledger.bytes + cost > self._ledger.limit
+            ):
+                return False
+            lock = self._lock
+            token = lock.token if lock.owner is exchange else 0
+            try:
+                dict.__setitem__(node, key, value)
+                self._pending.append(Pending(1, _records.leaf(at, data), gate, token))
+                self._count(cost)
+            except BaseException:
+                self._heal(gate, token)
+                self._count(self._weigh() - self.bytes)
+                raise
+        return True
 
     def _remove(self, node: TrackedDict, key: Any, reason: str | None = None) -> Any:
         path = node._path()
