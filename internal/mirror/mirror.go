@@ -44,6 +44,8 @@ var (
 
 // Mirror holds the stores of all users. Its methods may be called from any goroutine.
 type Mirror struct {
+	limits Limits
+
 	mu     sync.Mutex // guards all below; held for memory operations only
 	users  map[string]*user
 	stores map[Ref]*store
@@ -66,9 +68,16 @@ type store struct {
 	order   uint64 // of the key that was added last
 }
 
+// Limits bound the account; 0: no bound. Workers keep them, so a commit that does not is
+// corrupt.
+type Limits struct {
+	Store int64 // of one store
+	All   int64
+}
+
 // New makes a mirror whose generations are higher than issued, the highest one ever given.
-func New(issued uint64) *Mirror {
-	return &Mirror{users: map[string]*user{}, stores: map[Ref]*store{}, issued: issued}
+func New(issued uint64, limits Limits) *Mirror {
+	return &Mirror{limits: limits, users: map[string]*user{}, stores: map[Ref]*store{}, issued: issued}
 }
 
 // Source is the link of one worker. It belongs to who reads the link.
@@ -220,11 +229,24 @@ func (m *Mirror) applyLocked(c commit) error {
 			err = s.apply(b.count, b.records, &done)
 			m.bytes += s.bytes - before
 			s.token = max(s.token, b.token)
+			if err == nil && s.bytes > before {
+				err = m.boundLocked(b.ref, s)
+			}
 		}
 		if err != nil {
 			done.run()
 			return err
 		}
+	}
+	return nil
+}
+
+func (m *Mirror) boundLocked(ref Ref, s *store) error {
+	switch {
+	case m.limits.Store > 0 && s.bytes > m.limits.Store:
+		return fmt.Errorf("%w: store %q has %d bytes, of %d", ErrCorrupt, ref.ID, s.bytes, m.limits.Store)
+	case m.limits.All > 0 && m.bytes > m.limits.All:
+		return fmt.Errorf("%w: all stores have %d bytes, of %d", ErrCorrupt, m.bytes, m.limits.All)
 	}
 	return nil
 }

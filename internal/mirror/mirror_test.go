@@ -32,7 +32,7 @@ func set(key, value string) []byte {
 
 func open(t rapid.TB) *Mirror {
 	t.Helper()
-	m := New(40)
+	m := New(40, Limits{})
 	if err := m.Open("anna", page); err != nil {
 		t.Fatal(err)
 	}
@@ -69,7 +69,7 @@ func TestTheGoldenVectorsMakeTheSameStoresHereAsInPython(t *testing.T) {
 	}
 	for _, c := range golden.Stores {
 		records := unhex(t, c.Records)
-		m := New(0)
+		m := New(0, Limits{})
 		if err := m.Restore("anna", page, records); err != nil {
 			t.Errorf("%s: %v", c.Name, err)
 			continue
@@ -84,7 +84,7 @@ func TestTheGoldenVectorsMakeTheSameStoresHereAsInPython(t *testing.T) {
 			t.Errorf("%s: %d bytes are left of nothing", c.Name, m.Bytes())
 		}
 	}
-	m := New(golden.Commit.Generation - 1)
+	m := New(golden.Commit.Generation-1, Limits{})
 	if err := m.Restore(golden.Commit.User, Ref{Page, golden.Commit.Page}, unhex(t, golden.Commit.Before)); err != nil {
 		t.Fatal(err)
 	}
@@ -96,7 +96,7 @@ func TestTheGoldenVectorsMakeTheSameStoresHereAsInPython(t *testing.T) {
 	}
 	for _, c := range golden.Refused {
 		records := unhex(t, c.Records)
-		if err := New(0).Restore("anna", page, records); !errors.Is(err, ErrCorrupt) {
+		if err := New(0, Limits{}).Restore("anna", page, records); !errors.Is(err, ErrCorrupt) {
 			t.Errorf("%s: %v", c.Name, err)
 		}
 	}
@@ -155,6 +155,25 @@ func TestAStoreOfAnotherUserIsNotWritten(t *testing.T) {
 	}
 }
 
+func TestACommitAboveALimitIsCorruptAndNotDone(t *testing.T) {
+	for name, limits := range map[string]Limits{"of a store": {Store: 40}, "of all": {All: 40}} {
+		m := New(0, limits)
+		if err := m.Open("anna", page); err != nil {
+			t.Fatal(err)
+		}
+		var from Source
+		for value, want := range map[string]error{"1": nil, "1234567890": ErrCorrupt} {
+			err := m.Apply(&from, frame(from.last+1, "anna", m.Generation("anna"), page, 1, set("a", value)))
+			if !errors.Is(err, want) {
+				t.Errorf("limit %s, value %s: %v", name, value, err)
+			}
+		}
+		if m.Bytes() > 34 {
+			t.Errorf("limit %s: %d bytes", name, m.Bytes())
+		}
+	}
+}
+
 // records draws some that are well-formed; whether they fit the store is another matter.
 func records(t *rapid.T) (count int, out []byte) {
 	path := rapid.SliceOfN(rapid.SampledFrom([]string{"a", "b", "é", ""}), 1, 3)
@@ -199,7 +218,7 @@ func TestACommitIsDoneWholeOrNotAtAll(t *testing.T) {
 			if err != nil && (!bytes.Equal(before, snapshot(t, m)) || m.Bytes() != cost) {
 				t.Fatalf("refused (%v), and yet done in part", err)
 			}
-			again := New(0)
+			again := New(0, Limits{})
 			if err := again.Restore("anna", page, snapshot(t, m)); err != nil {
 				t.Fatal(err)
 			}
