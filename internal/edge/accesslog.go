@@ -42,13 +42,13 @@ const (
 
 // accessLog collects lines; its one goroutine writes them, at most a second later.
 type accessLog struct {
-	format func(*lineClock, []byte, *exchange.Exchange, exchange.Outcome) []byte
+	format func(*lastLine, []byte, *exchange.Exchange, exchange.Outcome) []byte
 	path   string // empty: the writer is not ours to open
 	log    *slog.Logger
 
 	mu      sync.Mutex // guards the next five
 	lines   []byte
-	clock   lineClock
+	last    lastLine
 	dropped int
 	full    bool // the goroutine was told
 	closed  bool
@@ -100,7 +100,7 @@ func (a *accessLog) write(x *exchange.Exchange, out exchange.Outcome) bool {
 		return !closed
 	}
 	first := len(a.lines) == 0
-	a.lines = a.format(&a.clock, a.lines, x, out)
+	a.lines = a.format(&a.last, a.lines, x, out)
 	full := len(a.lines) >= logFlushBytes && !a.full
 	a.full = a.full || full
 	a.mu.Unlock()

@@ -128,7 +128,7 @@ func TestJSONLinesAreJSONWhateverTheClientSends(t *testing.T) {
 	x := exchange.New()
 	for _, target := range []string{"/\"\\\x01\x7f", "/\xff\xc3\x28", "/ä€𝄞", ""} {
 		x.Method, x.Target = "GET", []byte(target)
-		line := appendJSON(&lineClock{}, nil, x, exchange.Outcome{At: time.Now()})
+		line := appendJSON(&lastLine{}, nil, x, exchange.Outcome{At: time.Now()})
 		var got map[string]any
 		if err := json.Unmarshal(line, &got); err != nil {
 			t.Errorf("%q: %s: %v", target, line, err)
@@ -137,7 +137,7 @@ func TestJSONLinesAreJSONWhateverTheClientSends(t *testing.T) {
 }
 
 func TestTimesOfLinesAreTheirOwn(t *testing.T) {
-	x, s := exchange.New(), &lineClock{}
+	x, s := exchange.New(), &lastLine{}
 	at := time.Date(2026, 3, 1, 23, 59, 59, 999_999_000, time.UTC)
 	for _, c := range []struct {
 		after time.Duration
@@ -161,12 +161,12 @@ func BenchmarkAccessLogLine(b *testing.B) {
 	x, fields := browserRequest()
 	x.Method, x.Version, x.Target, x.Fields = "GET", exchange.HTTP11, []byte("/catalogue/items?page=2"), fields
 	x.Client, x.ID, x.Received = netip.MustParseAddrPort("192.0.2.1:4711"), "0123456789abcdef", time.Now()
-	for name, format := range map[string]func(*lineClock, []byte, *exchange.Exchange, exchange.Outcome) []byte{
+	for name, format := range map[string]func(*lastLine, []byte, *exchange.Exchange, exchange.Outcome) []byte{
 		"combined": appendCombined, "extended": appendExtended, "json": appendJSON,
 	} {
 		b.Run(name, func(b *testing.B) {
 			b.ReportAllocs()
-			buf, s := make([]byte, 0, 4096), &lineClock{}
+			buf, s := make([]byte, 0, 4096), &lastLine{}
 			for b.Loop() {
 				buf = format(s, buf[:0], x, exchange.Outcome{Status: 200, BytesOut: 1234, At: x.Received})
 			}

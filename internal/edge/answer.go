@@ -2,7 +2,6 @@ package edge
 
 import (
 	"strconv"
-	"sync"
 	"time"
 
 	"github.com/guado-server/guado/internal/exchange"
@@ -69,17 +68,20 @@ type addedAnswer struct {
 	room  []exchange.Field
 }
 
-var addedAnswers = sync.Pool{New: func() any { return &addedAnswer{} }}
+var addedKey exchange.Key // of *addedAnswer
 
 // Serve lends x another Answer for as long as the steps behind work.
 func (f *fieldAdder) Serve(x *exchange.Exchange) {
-	a := addedAnswers.Get().(*addedAnswer)
+	a, _ := x.Kept(&addedKey).(*addedAnswer)
+	if a == nil {
+		a = &addedAnswer{}
+	}
 	a.Answer, a.x, a.adder = x.Answer, x, f
 	x.Answer = a
 	defer func() {
 		x.Answer = a.Answer
 		*a = addedAnswer{room: a.room[:0]}
-		addedAnswers.Put(a)
+		x.Keep(&addedKey, a)
 	}()
 	f.next.Serve(x)
 }

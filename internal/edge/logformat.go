@@ -1,6 +1,7 @@
 package edge
 
 import (
+	"net/netip"
 	"strconv"
 	"strings"
 	"time"
@@ -13,9 +14,9 @@ const hexDigits = "0123456789abcdef"
 
 // appendCombined makes a line as Apache and nginx do: address, time, request line,
 // status, bytes, Referer, User-Agent.
-func appendCombined(s *lineClock, b []byte, x *exchange.Exchange, out exchange.Outcome) []byte {
+func appendCombined(s *lastLine, b []byte, x *exchange.Exchange, out exchange.Outcome) []byte {
 	if x.Client.IsValid() {
-		b = x.Client.Addr().AppendTo(b)
+		b = s.appendAddress(b, x.Client.Addr())
 	} else {
 		b = append(b, '-')
 	}
@@ -55,21 +56,27 @@ func appendCombined(s *lineClock, b []byte, x *exchange.Exchange, out exchange.O
 
 // appendExtended is the combined line with what combined has no place for, as NAME=VALUE
 // in seconds; "-" where there is none.
-func appendExtended(s *lineClock, b []byte, x *exchange.Exchange, out exchange.Outcome) []byte {
+func appendExtended(s *lastLine, b []byte, x *exchange.Exchange, out exchange.Outcome) []byte {
 	b = appendCombined(s, b, x, out)
 	b = b[:len(b)-1]
-	for _, pair := range [...]struct{ name, value string }{{"id", x.ID}, {"app", x.App}, {"worker", x.Worker}} {
-		b = append(append(append(b, ' '), pair.name...), '=')
-		if pair.value == "" {
-			b = append(b, '-')
-		} else {
-			b = appendWord(b, pair.value)
-		}
+	b = appendPlace(b, " id=", x.ID)
+	if x.App != s.app || x.Worker != s.worker || len(s.place) == 0 {
+		s.app, s.worker = x.App, x.Worker
+		s.place = appendPlace(appendPlace(s.place[:0], " app=", x.App), " worker=", x.Worker)
 	}
+	b = append(b, s.place...)
 	b = appendSeconds(b, " time=", out.At.Sub(received(x, out.At)))
 	b = appendSeconds(b, " queue=", x.Waited)
 	b = appendSeconds(b, " work=", x.Worked)
 	return append(b, '\n')
+}
+
+func appendPlace(b []byte, name, value string) []byte {
+	b = append(b, name...)
+	if value == "" {
+		return append(b, '-')
+	}
+	return appendWord(b, value)
 }
 
 func appendSeconds(b []byte, name string, d time.Duration) []byte {
@@ -82,19 +89,32 @@ func appendSeconds(b []byte, name string, d time.Duration) []byte {
 	return b
 }
 
-// lineClock is the time of the last line: those of one second share it, and formatting it
-// was a third of a line's price.
-type lineClock struct {
+// lastLine is what the last line said: the next one often says the same. Formatting it anew
+// was half of a line's price.
+type lastLine struct {
 	second int64
-	text   []byte
+	text   []byte // of second
+
+	client  netip.Addr
+	address []byte // of client
+
+	app, worker string
+	place       []byte // of both
 }
 
-func (s *lineClock) append(b []byte, t time.Time) []byte {
+func (s *lastLine) append(b []byte, t time.Time) []byte {
 	if second := t.Unix(); second != s.second || len(s.text) == 0 {
 		s.second = second
 		s.text = t.AppendFormat(s.text[:0], "02/Jan/2006:15:04:05 -0700")
 	}
 	return append(b, s.text...)
+}
+
+func (s *lastLine) appendAddress(b []byte, client netip.Addr) []byte {
+	if client != s.client {
+		s.client, s.address = client, client.AppendTo(s.address[:0])
+	}
+	return append(b, s.address...)
 }
 
 // appendWord escapes as appendQuoted does, and spaces too: a name is one word.
@@ -137,7 +157,7 @@ var escaped = func() (t [256]bool) {
 
 // appendJSON makes one object. Fields of the request other than these two never get
 // into the log: some of them are secrets.
-func appendJSON(_ *lineClock, b []byte, x *exchange.Exchange, out exchange.Outcome) []byte {
+func appendJSON(_ *lastLine, b []byte, x *exchange.Exchange, out exchange.Outcome) []byte {
 	start := received(x, out.At)
 	b = append(b, `{"time":"`...)
 	b = start.AppendFormat(b, "2006-01-02T15:04:05.000Z07:00")

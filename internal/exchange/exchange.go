@@ -249,6 +249,8 @@ type Exchange struct {
 	// path, trace context); it outlives Reset so that a request allocates none.
 	Scratch []byte
 
+	kept [mostKept]kept // outlives Reset, too
+
 	bell chan struct{}
 	gone atomic.Uint32
 }

@@ -5,7 +5,6 @@ package headers
 
 import (
 	"slices"
-	"sync"
 
 	"github.com/guado-server/guado/internal/exchange"
 )
@@ -36,18 +35,21 @@ type answer struct {
 	room []exchange.Field
 }
 
-var answers = sync.Pool{New: func() any { return &answer{} }}
+var key exchange.Key // of *answer
 
 // Serve lends x another Answer for as long as the steps behind work.
 func (h *Handler) Serve(x *exchange.Exchange) {
-	a := answers.Get().(*answer)
+	a, _ := x.Kept(&key).(*answer)
+	if a == nil {
+		a = &answer{}
+	}
 	a.Answer, a.opts = x.Answer, &h.opts
 	x.Answer = a
 	defer func() {
 		x.Answer = a.Answer
 		clear(a.room[:cap(a.room)]) // they point into memory of the steps behind
 		*a = answer{room: a.room[:0]}
-		answers.Put(a)
+		x.Keep(&key, a)
 	}()
 	h.next.Serve(x)
 }

@@ -3,7 +3,6 @@ package observe
 import (
 	"math"
 	"slices"
-	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -33,23 +32,22 @@ var classicNanos = func() (n [len(classic)]int64) {
 	return n
 }()
 
-// histogram is one shard of a distribution of durations. Each observation goes into
-// fine first: whoever reads coarse first never finds more there than in fine.
+// histogram is one shard of a distribution of durations. Its shard's lock guards it.
 type histogram struct {
-	fine   [fineSize]atomic.Uint64 // [0] is the zero bucket
-	coarse [len(classic) + 1]atomic.Uint64
-	nanos  atomic.Int64
+	fine   [fineSize]uint64 // [0] is the zero bucket
+	coarse [len(classic) + 1]uint64
+	nanos  int64
 }
 
 func (h *histogram) observe(d time.Duration) {
 	d = max(d, 0)
-	h.fine[fineIndex(d)].Add(1)
+	h.fine[fineIndex(d)]++
 	i := 0
 	for i < len(classicNanos) && int64(d) > classicNanos[i] {
 		i++
 	}
-	h.coarse[i].Add(1)
-	h.nanos.Add(int64(d))
+	h.coarse[i]++
+	h.nanos += int64(d)
 }
 
 // fineIndex is the place of the smallest bound that is not below d.
@@ -77,12 +75,12 @@ type totals struct {
 
 func (t *totals) add(h *histogram) {
 	for i := range h.coarse {
-		t.coarse[i] += h.coarse[i].Load()
+		t.coarse[i] += h.coarse[i]
 	}
 	for i := range h.fine {
-		t.fine[i] += h.fine[i].Load()
+		t.fine[i] += h.fine[i]
 	}
-	t.nanos += h.nanos.Load()
+	t.nanos += h.nanos
 }
 
 // histogramMetric is a histogram as Prometheus takes it.

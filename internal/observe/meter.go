@@ -2,7 +2,6 @@ package observe
 
 import (
 	"maps"
-	"math/rand/v2"
 	"runtime"
 	"slices"
 	"sync"
@@ -21,17 +20,20 @@ const Other = "_other"
 // ended without a status.
 var classes = [...]string{"none", "1xx", "2xx", "3xx", "4xx", "5xx"}
 
-// Meter counts the exchanges of one app or mount. It is spread over a few shards, so
-// that processors do not pass one cache line around.
+// Meter counts the exchanges of one app or mount. It is spread over a few shards, of which
+// each processor as a rule has its own: processors do not pass one cache line around.
 type Meter struct {
 	name   string
 	shards []shard
+	next   atomic.Uint32
+	mine   sync.Pool // of *shard: those of shards; the pool remembers which processor had one
 }
 
 type shard struct {
-	inFlight atomic.Int64 // of all shards together: an exchange may end in another one
-	classes  [len(classes)]atomic.Uint64
-	in, out  atomic.Uint64
+	mu       sync.Mutex // guards the rest
+	inFlight int64      // of all shards together: an exchange may end in another one
+	classes  [len(classes)]uint64
+	in, out  uint64
 	took     histogram
 	waited   histogram // in the queue, of exchanges that a worker had
 	worked   histogram // in the application
@@ -42,34 +44,42 @@ type shard struct {
 const mostShards = 8
 
 func newMeter(name string) *Meter {
-	n := 1
-	for n < min(runtime.GOMAXPROCS(0), mostShards) {
-		n *= 2
-	}
-	return &Meter{name: name, shards: make([]shard, n)}
+	m := &Meter{name: name, shards: make([]shard, min(runtime.GOMAXPROCS(0), mostShards))}
+	m.mine.New = func() any { return &m.shards[int(m.next.Add(1))%len(m.shards)] }
+	return m
 }
 
-func (m *Meter) shard() *shard { return &m.shards[int(rand.Uint32())&(len(m.shards)-1)] }
+// lock gives a shard, which is the caller's until unlock.
+func (m *Meter) lock() *shard {
+	s := m.mine.Get().(*shard)
+	s.mu.Lock()
+	return s
+}
+
+func (m *Meter) unlock(s *shard) {
+	s.mu.Unlock()
+	m.mine.Put(s)
+}
 
 // Begin counts an exchange as under way.
-func (m *Meter) Begin() { m.shard().inFlight.Add(1) }
+func (m *Meter) Begin() {
+	s := m.lock()
+	s.inFlight++
+	m.unlock(s)
+}
 
 // End counts it as done. A step that has no worker (a folder, an upstream) has no queue
 // and no application either.
 func (m *Meter) End(x *exchange.Exchange, o exchange.Outcome) {
-	s := m.shard()
-	s.inFlight.Add(-1)
 	class := o.Status / 100
 	if class < 0 || class >= len(classes) {
 		class = 0
 	}
-	s.classes[class].Add(1)
-	if o.BytesIn > 0 {
-		s.in.Add(uint64(o.BytesIn))
-	}
-	if o.BytesOut > 0 {
-		s.out.Add(uint64(o.BytesOut))
-	}
+	s := m.lock()
+	s.inFlight--
+	s.classes[class]++
+	s.in += uint64(max(o.BytesIn, 0))
+	s.out += uint64(max(o.BytesOut, 0))
 	s.took.observe(o.At.Sub(x.Received))
 	if x.Worker != "" || x.Waited > 0 {
 		s.waited.observe(x.Waited)
@@ -77,14 +87,18 @@ func (m *Meter) End(x *exchange.Exchange, o exchange.Outcome) {
 	if x.Worked > 0 {
 		s.worked.observe(x.Worked)
 	}
+	m.unlock(s)
 }
 
 // Requests tells how many exchanges have ended.
 func (m *Meter) Requests() (n uint64) {
 	for i := range m.shards {
-		for c := range m.shards[i].classes {
-			n += m.shards[i].classes[c].Load()
+		s := &m.shards[i]
+		s.mu.Lock()
+		for _, of := range s.classes {
+			n += of
 		}
+		s.mu.Unlock()
 	}
 	return n
 }
@@ -142,14 +156,16 @@ func (m *Meter) collect(to chan<- prometheus.Metric) {
 	var took, waited, worked totals
 	for i := range m.shards {
 		s := &m.shards[i]
-		for c := range s.classes {
-			byClass[c] += s.classes[c].Load()
+		s.mu.Lock()
+		for c, n := range s.classes {
+			byClass[c] += n
 		}
-		inFlight += s.inFlight.Load()
-		in, out = in+s.in.Load(), out+s.out.Load()
+		inFlight += s.inFlight
+		in, out = in+s.in, out+s.out
 		took.add(&s.took)
 		waited.add(&s.waited)
 		worked.add(&s.worked)
+		s.mu.Unlock()
 	}
 	for c, n := range byClass {
 		if n > 0 || classes[c] == "2xx" || classes[c] == "5xx" { // rates of errors need a zero to start from

@@ -73,9 +73,10 @@ func (h *Handler) Serve(x *exchange.Exchange) {
 // A refused request takes nothing, so that who keeps asking is let in again all the same.
 func (h *Handler) take(home netip.Addr, now time.Time) time.Duration {
 	h.mu.Lock()
-	defer h.mu.Unlock()
 	bucket := h.bucket(home)
-	if bucket.AllowN(now, 1) {
+	allowed := bucket.AllowN(now, 1)
+	h.mu.Unlock()
+	if allowed {
 		return 0
 	}
 	ticket := bucket.ReserveN(now, 1)
@@ -88,6 +89,9 @@ func (h *Handler) take(home netip.Addr, now time.Time) time.Duration {
 
 // bucket finds or makes the client's bucket. Called with mu held.
 func (h *Handler) bucket(home netip.Addr) *rate.Limiter {
+	if e := h.recent.Front(); e != nil && e.Value.(*client).home == home {
+		return e.Value.(*client).bucket // who was last here is as a rule the next
+	}
 	if e := h.clients[home]; e != nil {
 		h.recent.MoveToFront(e)
 		return e.Value.(*client).bucket

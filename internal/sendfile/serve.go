@@ -6,7 +6,6 @@ import (
 	"io/fs"
 	"net/http"
 	"os"
-	"sync"
 	"syscall"
 
 	"github.com/guado-server/guado/internal/exchange"
@@ -32,18 +31,21 @@ func (h *Handler) Serve(x *exchange.Exchange) {
 	h.wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { h.send(w, r, x, order) })).Serve(x)
 }
 
-var answers = sync.Pool{New: func() any { return &answer{} }}
+var key exchange.Key // of *answer
 
 // call lends x another Answer for as long as the application works.
 func (h *Handler) call(x *exchange.Exchange) (order *order, aborted error) {
-	a := answers.Get().(*answer)
+	a, _ := x.Kept(&key).(*answer)
+	if a == nil {
+		a = &answer{}
+	}
 	a.Answer = x.Answer
 	x.Answer = a
 	defer func() { // also after a panic
 		x.Answer = a.Answer
 		order, aborted = a.order, a.aborted
 		*a = answer{}
-		answers.Put(a)
+		x.Keep(&key, a)
 	}()
 	h.next.Serve(x)
 	return nil, nil // what it is, the deferred function says
