@@ -10,6 +10,7 @@ import (
 	"github.com/guado-server/guado/internal/bus"
 	"github.com/guado-server/guado/internal/calls"
 	"github.com/guado-server/guado/internal/events"
+	"github.com/guado-server/guado/internal/identity"
 	"github.com/guado-server/guado/internal/observe"
 	"github.com/guado-server/guado/internal/push"
 )
@@ -73,7 +74,7 @@ func (h *host) subscribe(data []byte, do func(page, topic string) error) (any, e
 	if err := calls.Decode(data, &what); err != nil {
 		return nil, err
 	}
-	return nil, eventError(do(what.Page, what.Topic))
+	return nil, eventError(do(identity.Base(what.Page), what.Topic))
 }
 
 // eventError gives errors about events the codes of link.md.

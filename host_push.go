@@ -39,7 +39,7 @@ func (h *host) openPages() {
 		Push: push.Options{
 			TailBytes: int(c.Tail.Bytes()), TailAge: c.TailAge.Std(), Waiting: int(c.Waiting.Bytes()), Message: int(c.Message.Bytes()),
 			Beat: c.Beat.Std(), Away: c.Away.Std(), Unclaimed: c.Unclaimed.Std(), NewPages: c.NewPages, UserPages: c.UserPages, Pages: c.Pages,
-			Window: c.Window.Std(), Rate: c.Rate, Calls: c.Calls, Replies: int(c.Replies.Bytes()), Log: h.log,
+			Window: c.Window.Std(), Rate: c.Rate, Calls: c.Calls, Replies: int(c.Replies.Bytes()), Base: identity.Base, Log: h.log,
 		},
 		App:    func(app string) exchange.Handler { return h.now().turns[app] },
 		Turns:  func() exchange.Handler { return h.gate },

@@ -4,6 +4,7 @@ import (
 	"github.com/guado-server/guado/internal/config"
 	"github.com/guado-server/guado/internal/edge"
 	"github.com/guado-server/guado/internal/exchange"
+	"github.com/guado-server/guado/internal/identity"
 	"github.com/guado-server/guado/internal/wsx"
 )
 
@@ -32,6 +33,7 @@ func (h *host) speakWSX(m *config.Mount, next exchange.Handler) exchange.Handler
 		Message: int(h.config.Server.WebSocket.MessageLimit.Bytes()), Log: h.log,
 	}
 	if h.identity != nil {
+		o.Base = identity.Base
 		o.Connection = func(x *exchange.Exchange) string {
 			connection, _, _ := h.identity.Known(x) // a stranger has none, and no pages
 			return connection

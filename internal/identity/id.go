@@ -45,6 +45,14 @@ func ParseID(id string) (base, slot string, err error) {
 	return base, slot, nil
 }
 
+// Base is the id without its slot. What is no id stays as it is: it is nobody's either.
+func Base(id string) string {
+	if base, _, err := ParseID(id); err == nil {
+		return base
+	}
+	return id
+}
+
 func isIDLetter(c byte) bool {
 	return 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || c == '_'
 }

@@ -162,7 +162,7 @@ func (p *Pages) Get(id string) (About, error) {
 		return About{}, ErrNoPage
 	}
 	owner := s.Owner()
-	return About{id, owner.User, owner.Connection, pg.class, s.Connected()}, nil
+	return About{s.Page(), owner.User, owner.Connection, pg.class, s.Connected()}, nil
 }
 
 // Owner tells whose a page is.

@@ -182,6 +182,7 @@ func (h *Hub) Relabel(s *Session, owner Owner) {
 
 // Page gives the session of a page; nil: there is none.
 func (h *Hub) Page(page string) *Session {
+	page = h.opts.Base(page)
 	h.mu.RLock()
 	defer h.mu.RUnlock()
 	return h.pages[page]
@@ -326,6 +327,7 @@ func (h *Hub) Bye(on On, connection string) *Refusal {
 }
 
 func (h *Hub) find(page, connection string) (*Session, *Refusal) {
+	page = h.opts.Base(page)
 	h.mu.RLock()
 	defer h.mu.RUnlock()
 	s := h.pages[page]

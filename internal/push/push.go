@@ -33,6 +33,10 @@ type Options struct {
 	Rate      int           // reconnections a second for which the window is made; 500
 	Calls     int           // requests of one client at once; 64
 	Replies   int           // bytes of replies kept for a client that asks again; 64 KiB
+
+	// Base takes from a page's id what is only a hint, as the slot of its worker: pages are
+	// kept by the rest. Nil: nothing is.
+	Base func(page string) string
 	Log       *slog.Logger
 }
 
@@ -62,6 +66,9 @@ func (o Options) withDefaults() Options {
 	setInt(&o.Rate, 500)
 	setInt(&o.Calls, 64)
 	setInt(&o.Replies, 64<<10)
+	if o.Base == nil {
+		o.Base = func(page string) string { return page }
+	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}

@@ -141,6 +141,7 @@ func (k *session) connection() string {
 
 // bind lets a page speak here; alone: it must be the only one.
 func (k *session) bind(page string, sequential, alone bool) (int, error) {
+	page = k.step.opts.Base(page)
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	l := k.pages[page]
@@ -165,7 +166,7 @@ func (k *session) enter(c *call) (int, error) {
 	defer k.mu.Unlock()
 	l := &k.free
 	if c.e.PageID != "" {
-		if l = k.pages[c.e.PageID]; l == nil {
+		if l = k.pages[k.step.opts.Base(c.e.PageID)]; l == nil {
 			return 409, errChannel
 		}
 	}

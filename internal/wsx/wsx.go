@@ -34,6 +34,9 @@ type Options struct {
 	// Connection tells whose a client is by what it said in the handshake; empty: nobody's
 	// any more.
 	Connection func(x *exchange.Exchange) string
+	// Base takes from a page's id what is only a hint: two spellings are one page. Nil:
+	// nothing is.
+	Base func(page string) string
 
 	Path     string // of the mount: "/", "/shop"
 	RootPath string // what a proxy in front takes off; clients have it in their paths
@@ -90,6 +93,9 @@ func (h *Hub) NewStep(next exchange.Handler, o Options) *Step {
 	}
 	if o.Connection == nil {
 		o.Connection = func(*exchange.Exchange) string { return "" }
+	}
+	if o.Base == nil {
+		o.Base = func(page string) string { return page }
 	}
 	o.RootPath = strings.TrimRight(o.RootPath, "/")
 	return &Step{hub: h, next: next, opts: o, prefix: strings.TrimRight(o.Path, "/")}

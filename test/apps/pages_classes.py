@@ -84,6 +84,15 @@ def answer(path: str, body: bytes) -> Any:
                 "connected": sent.connected,
                 "acknowledged": sent.acknowledged,
             }
+        case "/named":
+            named = guado.page(json.loads(body))
+            if KIND == "wsgi":
+                named.subscribe("tea").result(30)
+                guado.publish("tea", 1).result(30)
+                named.unsubscribe("tea").result(30)
+                guado.publish("tea", 2).result(30)
+            named.push("named")
+            return {}
         case "/broadcast":
             guado.broadcast(json.loads(body))
             return {}
