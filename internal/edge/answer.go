@@ -86,8 +86,13 @@ func (f *fieldAdder) Serve(x *exchange.Exchange) {
 	f.next.Serve(x)
 }
 
-func (a *addedAnswer) Head(h exchange.Head) error {
+func (a *addedAnswer) Head(h exchange.Head) error { return a.Answer.Head(a.added(h)) }
+
+// Switch see [exchange.Switcher].
+func (a *addedAnswer) Switch(h exchange.Head) exchange.Head { return a.Around.Switch(a.added(h)) }
+
+func (a *addedAnswer) added(h exchange.Head) exchange.Head {
 	a.room = a.adder.extra.appendTo(append(a.room[:0], h.Fields...), a.x)
 	h.Fields = a.room
-	return a.Answer.Head(h)
+	return h
 }

@@ -41,3 +41,24 @@ func (a Around) SetIdle(read, write time.Duration) {
 		i.SetIdle(read, write)
 	}
 }
+
+// Switcher is implemented by the Answer of a step that changes heads. What makes another
+// protocol of the connection writes its 101 itself, past all steps, and asks for what they
+// would have made of it.
+type Switcher interface {
+	Switch(h Head) Head
+}
+
+// Switch see [Switcher].
+func (a Around) Switch(h Head) Head {
+	if s, ok := a.Answer.(Switcher); ok {
+		return s.Switch(h)
+	}
+	return h
+}
+
+// Switched gives the fields with which a 101 leaves. Those of the handshake are not
+// among them, for no step may change these.
+func Switched(a Answer, fields []Field) []Field {
+	return Around{a}.Switch(Head{Status: 101, Fields: fields}).Fields
+}

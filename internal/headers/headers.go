@@ -62,12 +62,17 @@ func (o *Options) concerns(status int) bool {
 }
 
 // Head changes the fields on their way.
-func (a *answer) Head(h exchange.Head) error {
+func (a *answer) Head(h exchange.Head) error { return a.Answer.Head(a.changed(h)) }
+
+// Switch see [exchange.Switcher].
+func (a *answer) Switch(h exchange.Head) exchange.Head { return a.Around.Switch(a.changed(h)) }
+
+func (a *answer) changed(h exchange.Head) exchange.Head {
 	if a.opts.concerns(h.Status) {
 		a.room = a.opts.apply(a.room[:0], h.Fields)
 		h.Fields = a.room
 	}
-	return a.Answer.Head(h)
+	return h
 }
 
 func (o *Options) apply(room, fields []exchange.Field) []exchange.Field {

@@ -37,7 +37,7 @@ type Options struct {
 	// Base takes from a page's id what is only a hint, as the slot of its worker: pages are
 	// kept by the rest. Nil: nothing is.
 	Base func(page string) string
-	Log       *slog.Logger
+	Log  *slog.Logger
 }
 
 func (o Options) withDefaults() Options {

@@ -4,7 +4,36 @@ import (
 	"bufio"
 	"net"
 	"net/http"
+	"strings"
+
+	"github.com/guado-server/guado/internal/exchange"
 )
+
+// switched does to the head of a 101, which goes past them, what the steps in front would
+// have done to it.
+func switched(header http.Header, x *exchange.Exchange) {
+	var fields []exchange.Field
+	for name, values := range header {
+		if handshake(name) {
+			continue
+		}
+		for _, value := range values {
+			fields = append(fields, exchange.Field{Name: []byte(name), Value: []byte(value)})
+		}
+		header.Del(name)
+	}
+	for _, f := range exchange.Switched(x.Answer, fields) {
+		if !handshake(string(f.Name)) {
+			header.Add(string(f.Name), string(f.Value))
+		}
+	}
+}
+
+// handshake says whether a field belongs to client and upstream alone.
+func handshake(name string) bool {
+	name = strings.ToLower(name)
+	return name == "upgrade" || name == "connection" || strings.HasPrefix(name, "sec-websocket-")
+}
 
 // tunnelWriter hands out connections that begin with what the client has sent behind
 // its upgrade: httputil.ReverseProxy reads the connection alone and would lose it.

@@ -54,7 +54,11 @@ func New(o Options) (*Handler, error) {
 		FlushInterval: -1, // streams and events pass at once
 		Rewrite:       func(r *httputil.ProxyRequest) { rewrite(r, target, o) },
 		ModifyResponse: func(res *http.Response) error {
-			ownRedirect(res.Header, o.Exchange(res.Request), target)
+			x := o.Exchange(res.Request)
+			ownRedirect(res.Header, x, target)
+			if res.StatusCode == http.StatusSwitchingProtocols {
+				switched(res.Header, x)
+			}
 			return nil
 		},
 		ErrorHandler: func(_ http.ResponseWriter, r *http.Request, err error) { fail(o.Exchange(r), o.Address, err) },

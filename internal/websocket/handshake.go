@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/netip"
 	"net/url"
+	"slices"
 	"strings"
 
 	"github.com/guado-server/guado/internal/exchange"
@@ -187,6 +188,7 @@ func (t *Step) Upgrade(x *exchange.Exchange, fields []exchange.Field, h exchange
 	if extension != "" {
 		head = append(append(append(head, "Sec-WebSocket-Extensions: "...), extension...), "\r\n"...)
 	}
+	fields = exchange.Switched(x.Answer, slices.DeleteFunc(slices.Clone(fields), func(f exchange.Field) bool { return own(&f) }))
 	for i := range fields {
 		f := &fields[i]
 		if own(f) {
