@@ -48,11 +48,8 @@ func (h *host) openPages() {
 		Carry: func(x *exchange.Exchange, page string, owner push.Owner) {
 			x.GuadoPage, x.Carried, x.CarriedUser, x.Message = []byte(page), owner.Connection, owner.User, true
 		},
-		Observe: func(x *exchange.Exchange, o exchange.Outcome) {
-			if look := h.now().observer(); look != nil {
-				look(x, o)
-			}
-		},
+		Begin: func(x *exchange.Exchange) { h.edge.BeginMessage(x) },
+		End:   func(x *exchange.Exchange, o exchange.Outcome) { h.edge.EndMessage(x, o) },
 		Ended: func(page string) {
 			if h.topics.ended != nil {
 				h.topics.ended(page)

@@ -29,6 +29,8 @@ func (h *host) speakWSX(m *config.Mount, next exchange.Handler) exchange.Handler
 	}
 	o := wsx.Options{
 		Road:  exchange.HandlerFunc(func(x *exchange.Exchange) { h.now().first.Serve(x) }),
+		Begin: func(x *exchange.Exchange) { h.edge.BeginMessage(x) },
+		End:   func(x *exchange.Exchange, o exchange.Outcome) { h.edge.EndMessage(x, o) },
 		Split: edge.SplitTarget, Path: m.Path, RootPath: m.RootPath,
 		Message: int(h.config.Server.WebSocket.MessageLimit.Bytes()), Log: h.log,
 	}

@@ -42,8 +42,10 @@ type Options struct {
 	Target func(x *exchange.Exchange) *exchange.Problem
 	// Carry tells identity whose a request is, which came with no cookie of its own.
 	Carry func(x *exchange.Exchange, page string, owner push.Owner)
-	// Observe counts an exchange that no lane has brought; nil: nobody counts.
-	Observe func(x *exchange.Exchange, o exchange.Outcome)
+	// Begin and End are told of a request that no lane has brought, before it takes the road
+	// and after; nil: nobody looks.
+	Begin func(x *exchange.Exchange)
+	End   func(x *exchange.Exchange, o exchange.Outcome)
 	// Ended hears of the end of a page.
 	Ended func(page string)
 	// Held is how many bytes of messages all pages may have waiting or running; 256 MiB.
@@ -81,6 +83,10 @@ func New(o Options) *Pages {
 	}
 	if o.Settle == nil {
 		o.Settle = func(string) {}
+	}
+	if o.Begin == nil || o.End == nil {
+		o.Begin = func(*exchange.Exchange) {}
+		o.End = func(*exchange.Exchange, exchange.Outcome) {}
 	}
 	if o.Held == 0 {
 		o.Held = 256 << 20

@@ -127,12 +127,13 @@ func (pg *page) send(j *job) answered {
 		return answered{outcome: outcome{err: errCancelled}}
 	}
 	p.count.requests.Add(1)
+	p.opts.Begin(x)
 	p.opts.Road().Serve(x)
 	pg.ends(j)
 	p.opts.Settle(x.Worker) // what the application pushed comes before its answer
-	if p.opts.Observe != nil {
-		p.opts.Observe(x, a.Outcome())
-	}
+	outcome := a.Outcome()
+	outcome.BytesIn = x.Length
+	p.opts.End(x, outcome)
 	out := answered{outcome: ofRequest(a)}
 	for _, f := range a.Fields {
 		if f.Is("set-cookie") {

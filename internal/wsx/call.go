@@ -103,12 +103,12 @@ func (c *call) run() {
 	defer c.k.left(c)
 	x := c.x
 	x.Received = time.Now()
-	c.k.step.opts.Road.Serve(x)
-	if x.Meter != nil {
-		outcome := c.answer.Outcome()
-		outcome.BytesIn, outcome.At = x.Length, time.Now()
-		x.Meter.End(x, outcome)
-	}
+	o := &c.k.step.opts
+	o.Begin(x)
+	o.Road.Serve(x)
+	outcome := c.answer.Outcome()
+	outcome.BytesIn = x.Length
+	o.End(x, outcome)
 	if x.Gone() == exchange.Closed {
 		return
 	}
@@ -171,7 +171,7 @@ func (c *call) rpcReply() []byte {
 // answer to one something that no message can be.
 var notCarried = []string{
 	"content-length", "content-type", "content-encoding", "transfer-encoding", "accept-encoding", "cache-control", "pragma", "range",
-	"guado-message", "guado-page", "expect", "te", "trailer",
+	"guado-message", "guado-page", "tracestate", "expect", "te", "trailer",
 }
 
 // copyRequest keeps what the handshake says of its client.

@@ -26,6 +26,9 @@ const (
 type Options struct {
 	// Road takes the calls: it finds the mount of their paths as it does for requests.
 	Road exchange.Handler
+	// Begin and End are told of a call, before it takes the road and after; nil: nobody looks.
+	Begin func(x *exchange.Exchange)
+	End   func(x *exchange.Exchange, o exchange.Outcome)
 	// Split fills in the paths of an exchange by its target, or refuses it.
 	Split func(x *exchange.Exchange) *exchange.Problem
 	// Owner tells whether a page is known to the host, and whose it is: the id of the
@@ -93,6 +96,10 @@ func (h *Hub) NewStep(next exchange.Handler, o Options) *Step {
 	}
 	if o.Connection == nil {
 		o.Connection = func(*exchange.Exchange) string { return "" }
+	}
+	if o.Begin == nil || o.End == nil {
+		o.Begin = func(*exchange.Exchange) {}
+		o.End = func(*exchange.Exchange, exchange.Outcome) {}
 	}
 	if o.Base == nil {
 		o.Base = func(page string) string { return page }
