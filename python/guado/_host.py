@@ -9,16 +9,31 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import guado
 from guado import _calls
 from guado._futures import Future
 from guado.errors import HostError, NoPage, PhaseError, of_code
 
+if TYPE_CHECKING:
+    from guado._calls import Settle
+
 T = TypeVar("T")
 
 _log = logging.getLogger("guado")
+
+
+class Instead(Protocol):
+    """What stands in the host's place while an application is tested."""
+
+    phase: int
+
+    def start(self, verb: str, data: bytes, future: Future[Any], settle: Settle) -> None:
+        """Answers a verb by `settle`, now or later."""
+
+
+instead: Instead | None = None  # set by guado.testing
 
 
 class Reply(Future[T]):
@@ -59,6 +74,10 @@ def ask(
         if future.set_running_or_notify_cancel():
             _settle(future, convert, status, code, text)
 
+    if instead is not None:
+        check()
+        instead.start(verb, data, reply, settle)
+        return
     worker = guado._worker
     if worker is None:
         from guado import _http
@@ -103,5 +122,6 @@ def nothing(_: Any) -> None:
 def check() -> None:
     """PhaseError in a worker whose server is not so far. A request is only known from phase
     3 on: where it is missing before, that is the reason to tell."""
-    if guado._worker is not None and guado._worker.phase < 3:
+    here = instead or guado._worker
+    if here is not None and here.phase < 3:
         raise PhaseError()

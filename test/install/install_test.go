@@ -173,6 +173,7 @@ func TestTheWheelsInstallIntoACleanEnvironmentAndServe(t *testing.T) {
 				if _, err := os.Stat(binary); !os.IsNotExist(err) {
 					t.Errorf("the package alone has a command: %v", err)
 				}
+				testsOfTheDocumentation(t, bin)
 				return
 			}
 			cache := t.TempDir()
@@ -185,6 +186,38 @@ func TestTheWheelsInstallIntoACleanEnvironmentAndServe(t *testing.T) {
 			}
 		})
 	}
+}
+
+// file is a block of Python in a page of the documentation, under its name.
+var file = regexp.MustCompile("(?s)```python\n# (\\w+\\.py)\n(.*?)```")
+
+// testsOfTheDocumentation runs what docs/testing.md shows, and checks its types.
+func testsOfTheDocumentation(t *testing.T, bin string) {
+	page, err := os.ReadFile(filepath.Join(harness.Root(), "docs", "testing.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	blocks := file.FindAllSubmatch(page, -1)
+	if len(blocks) < 4 {
+		t.Fatalf("docs/testing.md has %d files", len(blocks))
+	}
+	for _, b := range blocks {
+		if err := os.WriteFile(filepath.Join(dir, string(b[1])), b[2], 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	tools := []string{"install", "--quiet", "--disable-pip-version-check"}
+	for name, pinned := range map[string]string{"pytest": "test/requirements.txt", "mypy": "tools/requirements.txt"} {
+		text, err := os.ReadFile(filepath.Join(harness.Root(), filepath.FromSlash(pinned)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		tools = append(tools, regexp.MustCompile(`(?m)^`+name+`==\S+`).FindString(string(text)))
+	}
+	command(t, dir, nil, filepath.Join(bin, "pip"), tools...)
+	command(t, dir, nil, filepath.Join(bin, "python"), "-m", "pytest", "-q", "-W", "error", "-p", "no:cacheprovider", ".")
+	command(t, dir, nil, filepath.Join(bin, "python"), "-m", "mypy", "--strict", "--cache-dir", os.DevNull, ".")
 }
 
 func TestGoInstallFromAModuleArchiveCompilesTheExtensionAtFirstUse(t *testing.T) {

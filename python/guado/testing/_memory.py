@@ -1,0 +1,288 @@
+"""The host in memory: users, connections, pages and events without a server.
+
+Before: the API (push, pages, events), by guado._host.ask. After: _turns, which calls the
+handlers of pages. Not here: what a test sees of it (the package itself), requests.
+
+It answers the verbs of protocol/link.md, section 12, with the results and codes of the
+real one. What differs: clients are always as quick as their pushes.
+"""
+
+from __future__ import annotations
+
+import collections
+import itertools
+import json
+import re
+import secrets
+import string
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from guado import _declared, _json, events
+
+if TYPE_CHECKING:
+    from guado._calls import Settle
+    from guado._futures import Future
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]").search
+_LETTERS = string.ascii_letters + string.digits + "_"
+
+
+def new_id() -> str:
+    """An id as the host makes them."""
+    return "".join(secrets.choice(_LETTERS) for _ in range(22))
+
+
+class Refused(Exception):
+    """What a verb is answered with instead of a result."""
+
+    def __init__(self, status: int, code: str, text: str) -> None:
+        super().__init__(text)
+        self.status, self.code, self.text = status, code, text
+
+
+class Pushed(NamedTuple):
+    """What a page's client was sent."""
+
+    data: Any
+    snapshot: bool
+
+
+@dataclass(eq=False)
+class Browser:
+    """A connection. `token` is what its cookie has."""
+
+    id: str = field(default_factory=new_id)
+    token: str = field(default_factory=new_id)
+    user: str = ""
+    flag: str = ""
+
+
+@dataclass(eq=False)
+class Tab:
+    """A page, as the host knows it."""
+
+    browser: Browser
+    cls: str
+    args: dict[str, Any]
+    id: str = field(default_factory=new_id)
+    opened: bool = False  # on_open has succeeded
+    connected: bool = False
+    why: str = ""  # it has ended
+    topics: set[str] = field(default_factory=set)
+    pushed: list[Pushed] = field(default_factory=list)
+    turn: Any = field(default_factory=threading.RLock)  # one at a time
+
+
+@dataclass(eq=False)
+class Visit:
+    """A request under way."""
+
+    number: int
+    browser: Browser | None
+    sent: bool = False  # its answer's head
+    cookie: bool = False  # the answer is to set it
+
+
+class Host:
+    """Answers what applications ask. `turns` is what delivers to pages and functions."""
+
+    def __init__(self, phase: int, deliver: Callable[[dict[str, Any]], None]) -> None:
+        self.phase = phase
+        self.deliver = deliver
+        self.lock = threading.RLock()  # guards all below; no handler runs under it
+        self.due: collections.deque[dict[str, Any]] = collections.deque()  # for deliver
+        self.numbers = itertools.count(1)
+        self.browsers: dict[str, Browser] = {}
+        self.tabs: dict[str, Tab] = {}
+        self.visits: dict[int, Visit] = {}
+        self.published: list[tuple[str, Any]] = []
+        self.verbs: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
+            "touch": self.touch,
+            "login": self.login,
+            "logout": self.logout,
+            "page.open": self.page_open,
+            "page.get": self.page_get,
+            "page.end": self.page_end,
+            "page.subscribe": self.page_subscribe,
+            "page.unsubscribe": self.page_unsubscribe,
+            "push": self.push,
+            "push.wait": self.push,
+            "publish": self.publish,
+            "worker.declares": lambda _: {},
+        }
+
+    def start(self, verb: str, data: bytes, future: Future[Any], settle: Settle) -> None:
+        answer = self.verbs.get(verb)
+        try:
+            if answer is None:
+                raise Refused(404, "unknown_call", f"guado.testing has no {verb}")
+            with self.lock:
+                result = answer(_json.decode(data))
+        except Refused as error:
+            settle(future, error.status, error.code, error.text.encode())
+        else:
+            settle(future, 200, "", json.dumps(result).encode())
+        self.flush()
+
+    def flush(self) -> None:
+        """Delivers what is due, without the lock."""
+        while self.due:
+            self.deliver(self.due.popleft())
+
+    # Visits and browsers.
+
+    def enter(self, browser: Browser | None) -> Visit:
+        with self.lock:
+            visit = Visit(next(self.numbers), browser)
+            self.visits[visit.number] = visit
+            return visit
+
+    def leave(self, visit: Visit) -> None:
+        with self.lock:
+            self.visits.pop(visit.number, None)
+
+    def browser(self, user: str = "") -> Browser:
+        with self.lock:
+            made = Browser(user=user)
+            self.browsers[made.id] = made
+            return made
+
+    def by_token(self, token: str | None) -> Browser | None:
+        with self.lock:
+            return next((b for b in self.browsers.values() if b.token == token), None)
+
+    def _visit(self, data: dict[str, Any], touch: bool = True) -> tuple[Visit, Browser]:
+        visit = self.visits.get(data["exchange"])
+        if visit is None:
+            raise Refused(404, "no_exchange", "the request is over")
+        if touch and visit.browser is None:
+            self._settable(visit)
+            visit.browser = self.browser()
+        return visit, visit.browser or Browser()
+
+    @staticmethod
+    def _settable(visit: Visit) -> None:
+        if visit.sent:
+            raise Refused(409, "head_sent", "the head of the answer has left without a cookie")
+        visit.cookie = True
+
+    def touch(self, data: dict[str, Any]) -> dict[str, Any]:
+        _, browser = self._visit(data)
+        return {"connection": browser.id, "user": browser.user}
+
+    def login(self, data: dict[str, Any]) -> dict[str, Any]:
+        user = data["user"]
+        if not user or len(user.encode()) > 255 or user != user.strip() or _CONTROL(user):
+            raise Refused(400, "bad_user", f"{user!r} is no name of a user")
+        visit, browser = self._visit(data)
+        if user != browser.user:
+            self._settable(visit)
+            self._change(browser, user)
+        browser.flag = data.get("flag", browser.flag)
+        return {"connection": browser.id, "user": browser.user}
+
+    def logout(self, data: dict[str, Any]) -> dict[str, Any]:
+        visit, browser = self._visit(data, touch=False)
+        if browser.user:
+            self._settable(visit)
+            self._change(browser, "")
+        return {}
+
+    def _change(self, browser: Browser, user: str) -> None:
+        """Pages of a guest become the user's; those of another one end."""
+        before, browser.user = browser.user, user
+        browser.token = new_id()
+        if before:
+            for tab in [t for t in self.tabs.values() if t.browser is browser]:
+                self.end(tab, "identity")
+
+    # Pages.
+
+    def _tab(self, data: dict[str, Any]) -> Tab:
+        tab = self.tabs.get(data["page"])
+        if tab is None:
+            raise Refused(404, "no_page", f"there is no page {data['page']}")
+        return tab
+
+    def page_open(self, data: dict[str, Any]) -> dict[str, Any]:
+        cls = data.get("class", "")
+        if cls and cls not in _declared.classes:
+            raise Refused(404, "no_class", f"no application has the page class {cls!r}")
+        _, browser = self._visit(data)
+        return {"page": self.open(browser, cls, data.get("args") or {}).id}
+
+    def open(self, browser: Browser, cls: str, args: dict[str, Any]) -> Tab:
+        with self.lock:
+            tab = Tab(browser, cls, args)
+            self.tabs[tab.id] = tab
+            return tab
+
+    def page_get(self, data: dict[str, Any]) -> dict[str, Any]:
+        tab = self._tab(data)
+        return {
+            "page": tab.id,
+            "user": tab.browser.user,
+            "connection": tab.browser.id,
+            "class": tab.cls,
+            "connected": tab.connected,
+        }
+
+    def page_end(self, data: dict[str, Any]) -> dict[str, Any]:
+        self.end(self._tab(data), "ended")
+        return {}
+
+    def end(self, tab: Tab, why: str) -> None:
+        with self.lock:
+            if tab.why:
+                return
+            tab.why, tab.connected = why, False
+            del self.tabs[tab.id]
+        if tab.opened:
+            self.due.append({"do": "close", "tab": tab, "why": why})
+
+    def page_subscribe(self, data: dict[str, Any]) -> dict[str, Any]:
+        tab = self._tab(data)
+        try:
+            events.check_pattern(data["topic"])
+        except ValueError as error:
+            raise Refused(400, "bad_topic", str(error)) from None
+        tab.topics.add(data["topic"])
+        return {}
+
+    def page_unsubscribe(self, data: dict[str, Any]) -> dict[str, Any]:
+        tab = self.tabs.get(data["page"])
+        if tab is not None:
+            tab.topics.discard(data["topic"])
+        return {}
+
+    # What goes to many.
+
+    def push(self, data: dict[str, Any]) -> dict[str, Any]:
+        ((kind, whom),) = data["to"].items()
+        match kind:
+            case "page":
+                tabs = [self._tab({"page": whom})]
+            case "user":
+                tabs = [t for t in self.tabs.values() if t.browser.user == whom]
+            case "connection":
+                tabs = [t for t in self.tabs.values() if t.browser.id == whom]
+            case _:
+                tabs = list(self.tabs.values())
+        for tab in tabs:
+            tab.pushed.append(Pushed(data["data"], data.get("snapshot", False)))
+        connected = sum(t.connected for t in tabs)
+        return {"pages": len(tabs), "connected": connected, "acknowledged": connected}
+
+    def publish(self, data: dict[str, Any]) -> dict[str, Any]:
+        topic = data["topic"]
+        self.published.append((topic, data["data"]))
+        apps = {o.app for o in _declared.listeners if events.matches(o.topic, topic)}
+        tabs = [t for t in self.tabs.values() if any(events.matches(p, topic) for p in t.topics)]
+        for app in sorted(apps):
+            self.due.append({"do": "on", "app": app, **data})
+        for tab in tabs:
+            self.due.append({"do": "event", "tab": tab, **data})
+        return {"pages": len(tabs), "workers": len(apps)}

@@ -1,0 +1,293 @@
+"""guado.testing: the API without a server."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import guado
+from guado import testing
+
+pytest_plugins = ["guado.testing.plugin"]
+
+HEARD: list[Any] = []
+
+
+class Room(guado.Page, name="testing.Room"):
+    def on_open(self, *, reopened: bool = False) -> None:
+        self.said = [f"open {reopened}"]
+        if self.args.get("full"):
+            raise guado.PageError("full", "no more")
+        self.subscribe(f"room.{self.args.get('room', 0)}")
+
+    def on_message(self, data: Any) -> Any:
+        self.said.append(data)
+        match data:
+            case {"tell": text}:
+                guado.publish(f"room.{self.args['room']}", text)
+                return [text, len(guado.page().push("between").result())]
+            case "who":
+                return [self.user, self.connection == guado.connection().id]
+            case "break":
+                raise LookupError("inside")
+            case "tuple":
+                return (1, 2)
+            case "set":
+                return {1}
+        return self.said
+
+    def on_snapshot(self) -> Any:
+        return self.said
+
+    def on_event(self, topic: str, data: Any) -> None:
+        if data == "break":
+            raise LookupError("heard")
+        self.push([topic, data])
+
+    def on_close(self, why: str) -> None:
+        HEARD.append(why)
+
+
+class Later(guado.Page, name="testing.Later"):
+    """Coroutines, and events as they come."""
+
+    async def on_open(self, *, reopened: bool = False) -> None:
+        await self.subscribe("later.>")
+
+    async def on_message(self, data: Any) -> Any:
+        await asyncio.sleep(0)
+        delivered = await self.push(data)
+        await guado.publish("later.x", delivered.connected)
+        return threading.current_thread().name
+
+
+@guado.on("testing.*")
+def hears(topic: str, data: Any) -> None:
+    HEARD.append((topic, data))
+    if data == "break":
+        raise LookupError("in a function")
+
+
+@pytest.fixture(autouse=True)
+def silence() -> None:
+    HEARD.clear()
+
+
+def test_a_page_class_is_opened_asked_and_closed(guado_worker: testing.Worker) -> None:
+    page = guado_worker.open(Room, {"room": 1})
+    assert page.message("a") == ["open False", "a"]
+    assert page.snapshot() == ["open False", "a"]
+    assert page.pushed == [["open False", "a"]]
+    assert page.message("tuple") == [1, 2]
+    with pytest.raises(TypeError, match="set"):
+        page.message("set")
+    with pytest.raises(LookupError, match="inside"):
+        page.message("break")
+    page.close()
+    assert (HEARD, page.ended, page.object) == (["ended"], "ended", None)
+    with pytest.raises(guado.NoPage):
+        guado.page(page.id).push(1).result()
+    with pytest.raises(LookupError, match="has ended: ended"):
+        page.message("b")
+
+
+def test_a_refused_page_is_none(guado_worker: testing.Worker) -> None:
+    with pytest.raises(guado.PageError) as refusal:
+        guado_worker.open(Room, {"full": True})
+    assert refusal.value.code == "full"
+    assert guado_worker.connection.pages == []
+
+
+def test_what_a_handler_publishes_is_heard_behind_its_turn(guado_worker: testing.Worker) -> None:
+    one, other, third = (guado_worker.open(Room, {"room": n}) for n in (1, 1, 2))
+    assert one.message({"tell": "x"}) == ["x", 3]
+    assert one.take() == ["between", ["room.1", "x"]]
+    assert one.pushed == []
+    assert guado_worker.pushed(other.id) == [["room.1", "x"]]
+    assert third.pushed == []
+    assert guado_worker.published == [("room.1", "x")]
+
+
+def fail_twice() -> None:
+    with testing.worker() as w:
+        w.open(Room, {"room": 4})
+        guado.publish("testing.b", "break")
+        guado.publish("room.4", "break")
+
+
+def test_functions_hear_events_and_their_failures_are_not_lost() -> None:
+    with testing.worker() as w:
+        assert guado.publish("testing.a", 1).result() == (0, 1)
+        assert guado.publish("testing.a.b", 1).result() == (0, 0)
+        assert HEARD == [("testing.a", 1)]
+        guado.publish("testing.b", "break")
+        assert len(w.failures) == 1
+        w.failures.clear()
+    with pytest.raises(ExceptionGroup) as failed:
+        fail_twice()
+    assert {str(error) for error in failed.value.exceptions} == {"in a function", "heard"}
+
+
+def test_coroutines_run_on_a_loop(guado_worker: testing.Worker) -> None:
+    page = guado_worker.open(Later)
+    assert page.message({"n": 1}) == "guado-testing"
+    assert page.pushed == [{"n": 1}, {"topic": "later.x", "data": 1}]
+    page.disconnect()
+    guado.publish("later.y", 2)
+    assert guado.page(page.id).push(3, ack=True, timeout=1).result() == (1, 0, 0)
+    assert page.take()[-2:] == [{"topic": "later.y", "data": 2}, 3]
+
+
+def test_the_block_is_a_request_of_its_user() -> None:
+    with testing.worker(user="ada", page=Room, args={"room": 7}) as w:
+        assert guado.connection().user == "ada"
+        assert guado.connection().id == w.connection.id
+        assert w.page is not None
+        assert guado.page().id == w.page.id
+        assert guado.page().user == "ada"
+        assert w.page.message("who") == ["ada", True]
+        guado.page().push("hi")
+        assert w.page.pushed == ["hi"]
+        assert [guado.user("ada").push(1).result().pages for _ in range(2)] == [1, 1]
+        assert guado.user("eve").push(1).result() == (0, 0, 0)
+    with pytest.raises(guado.HostError):
+        guado.broadcast(1)
+
+
+def test_pages_of_a_guest_become_the_users_and_end_at_the_logout() -> None:
+    with testing.worker(page=Room) as w:
+        page = w.page
+        assert page is not None
+        before = w.connection.cookies
+        guado.connection().login("ada", flag="bl")
+        assert (page.user, w.connection.user) == ("ada", "ada")
+        assert w.connection.cookies != before
+        assert page.message("who") == ["ada", True]
+        guado.connection().logout()
+        assert (page.ended, HEARD) == ("identity", ["identity"])
+        with pytest.raises(guado.HostError) as refused:
+            guado.connection().login("a\nb")
+        assert refused.value.code == "bad_user"
+
+
+def test_another_browser_is_another_connection(guado_worker: testing.Worker) -> None:
+    eve = guado_worker.client("eve")
+    page = eve.open(Room)
+    assert page.message("who") == ["eve", True]
+    with guado_worker.request(page=page):
+        assert guado.connection().user == "eve"
+        assert guado.page().id == page.id
+    with guado_worker.request():
+        assert guado.connection().user is None
+        with pytest.raises(guado.NoPage):
+            guado.page()
+        made = guado.new_page(Room, room=3)
+    assert guado_worker.page_of(made).object is None
+    assert guado_worker.page_of(made).connect().message("a") == ["open False", "a"]
+    assert guado.connection().user is None
+    assert guado_worker.open(Room, user="bob").user == "bob"
+    assert guado.broadcast(0).result() == (3, 3, 3)
+
+
+def test_after_the_death_of_the_worker_objects_are_made_anew(guado_worker: testing.Worker) -> None:
+    page, away = guado_worker.open(Room), guado_worker.open(Room)
+    page.message("a")
+    away.disconnect()
+    guado_worker.kill()
+    assert away.object is None
+    assert page.message("b") == ["open True", "b"]
+    assert away.message("b") == ["open True", "b"]
+
+
+def test_phases_are_those_of_the_server() -> None:
+    with testing.worker(phase=0), pytest.raises(guado.PhaseError):
+        guado.broadcast(1)
+    with (
+        testing.worker(),
+        pytest.raises(RuntimeError, match="already"),
+        testing.worker(),
+    ):
+        pass
+
+
+def wsgi_app(environ: dict[str, Any], start_response: Any) -> Iterator[bytes]:
+    user = environ["QUERY_STRING"]
+    if environ["PATH_INFO"] == "/login":
+        guado.connection().login(user)
+    fields = [("Content-Type", "text/plain"), ("Guado-Own", "x")]
+    if environ["PATH_INFO"] == "/say":
+        fields.append(("Guado-User", user))
+    start_response("200 OK", fields)
+    yield b""
+    yield str(environ.get("HTTP_GUADO_USER", "guest")).encode()
+    try:
+        yield b" " + str(guado.connection().id).encode()
+    except guado.TooLate:
+        yield b" late"
+
+
+def call(app: Any, path: str, **more: str) -> tuple[dict[str, str], str]:
+    head: dict[str, str] = {}
+    environ = {"PATH_INFO": path, "QUERY_STRING": "", "HTTP_GUADO_USER": "forged", **more}
+    body = app(environ, lambda status, fields: head.update(fields))
+    try:
+        return head, b"".join(body).decode()
+    finally:
+        body.close()
+
+
+def test_a_wsgi_application_knows_browsers_by_their_cookies(guado_worker: testing.Worker) -> None:
+    app = guado_worker.wsgi(wsgi_app)
+    head, body = call(app, "/")
+    assert (head, body) == ({"Content-Type": "text/plain"}, "guest late")
+    head, body = call(app, "/login", QUERY_STRING="ada")
+    cookie = head["Set-Cookie"].partition(";")[0]
+    assert cookie.startswith("guado=")
+    known = body.split()[-1]
+    head, body = call(app, "/", HTTP_COOKIE=cookie)
+    assert body == f"ada {known}"
+    assert "Set-Cookie" not in head
+    assert guado_worker._host.visits.keys() == {1}
+    ada = guado_worker.client("ada")
+    head, body = call(guado_worker.wsgi(wsgi_app, ada, identity=True), "/say", QUERY_STRING="eve")
+    assert ada.user == "eve"
+    assert body == f"ada {ada.id}"
+    assert head["Set-Cookie"].startswith(f"guado={ada.cookies['guado']};")
+
+
+async def asgi_app(scope: Any, receive: Any, send: Any) -> None:
+    names = [name for name, _ in scope["headers"]]
+    page = guado.page().id if b"guado-page" in names else "none"
+    user = guado.connection().user
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"guado-own", b"x")]})
+    await send({"type": "http.response.body", "body": f"{user} {page}".encode()})
+
+
+def test_an_asgi_application_is_told_the_page(guado_worker: testing.Worker) -> None:
+    ada = guado_worker.client("ada")
+    page, foreign = ada.open(Room), guado_worker.open(Room)
+    app = guado_worker.asgi(asgi_app)
+    cookie = (b"cookie", f"guado={ada.cookies['guado']}".encode())
+
+    def ask(query: str, *fields: tuple[bytes, bytes]) -> tuple[Any, str]:
+        sent: list[Any] = []
+
+        async def send(message: Any) -> None:
+            sent.append(message)
+
+        scope = {"type": "http", "headers": list(fields), "query_string": query.encode()}
+        asyncio.run(app(scope, None, send))
+        return sent[0]["headers"], sent[1]["body"].decode()
+
+    assert ask("", (b"Guado-Page", page.id.encode()), cookie) == ([], f"ada {page.id}")
+    assert ask(f"page_id={page.id}", cookie) == ([], f"ada {page.id}")
+    assert ask(f"page_id={foreign.id}", cookie) == ([], "ada none")
+    assert ask(f"page_id={page.id}", (b"guado-user", b"ada")) == ([], "None none")
