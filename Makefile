@@ -6,7 +6,7 @@ OLDEST = $(shell tools/pythons.sh oldest | cut -d' ' -f2)
 NEWEST = $(shell tools/pythons.sh newest | cut -d' ' -f1)
 SOURCES = $(wildcard $(shell git ls-files -co --exclude-standard '*.go' '*.py' '*.c' '*.h' 'go.*' 2>/dev/null))
 
-.PHONY: build ext run test check lint bench bench-ws soak conformance fuzz wheel clean test-go test-js test-python test-sanitize test-e2e
+.PHONY: build ext run test check lint bench bench-ws soak conformance fuzz wheel clean check-go check-python test-go test-js test-python test-sanitize test-e2e
 
 build: bin/guado
 
@@ -40,7 +40,9 @@ test: build
 	$(GO) vet ./...
 	GOOS=darwin $(GO) vet ./...
 	tools/setup.sh js
-	$(MAKE) test-go test-js test-python test-sanitize test-e2e
+	$(MAKE) test-go test-js
+	$(MAKE) -j2 $(if $(filter output-sync,$(.FEATURES)),-O) test-python test-sanitize
+	$(MAKE) test-e2e
 
 test-go:
 	$(GO) test -race ./internal/... ./cmd/... .
@@ -48,8 +50,11 @@ test-go:
 test-js:
 	node --test js/test/*.test.js
 
-test-python:
-	tools/test-python.sh
+# Their workers wait more than they work: two at a time.
+test-python: test-python-oldest test-python-newest test-python-middle
+
+test-python-%:
+	tools/test-python.sh $*
 
 test-sanitize:
 	tools/test-sanitize.sh
