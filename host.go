@@ -16,6 +16,7 @@ import (
 	"github.com/guado-server/guado/internal/admin"
 	"github.com/guado-server/guado/internal/calls"
 	"github.com/guado-server/guado/internal/child"
+	"github.com/guado-server/guado/internal/clock"
 	"github.com/guado-server/guado/internal/config"
 	"github.com/guado-server/guado/internal/edge"
 	"github.com/guado-server/guado/internal/edge/compress"
@@ -35,6 +36,7 @@ import (
 	"github.com/guado-server/guado/internal/push"
 	"github.com/guado-server/guado/internal/push/transport"
 	"github.com/guado-server/guado/internal/redirect"
+	"github.com/guado-server/guado/internal/registry"
 	"github.com/guado-server/guado/internal/route"
 	"github.com/guado-server/guado/internal/runtime"
 	"github.com/guado-server/guado/internal/service"
@@ -84,8 +86,10 @@ type base struct {
 	held       sync.WaitGroup     // groups that wait for programs
 	unhold     context.CancelFunc // ends that wait
 	executors  *executor.Hub
-	calls      *calls.Mux       // what workers ask of the host itself
-	identity   *identity.Server // nil: phase 0
+	calls      *calls.Mux         // what workers ask of the host itself
+	clock      *clock.Clock       // by which users, connections and pages live
+	identity   *identity.Server   // nil: phase 0
+	registry   *registry.Registry // nil: phase 0
 	pageIndex  pageIndex
 	pages      *pages.Pages      // nil: phase 0
 	hub        *push.Hub         // of the sessions of pages; nil likewise
@@ -124,7 +128,7 @@ type group struct {
 func newHost(ctx context.Context, s *Server) (h *host, err error) {
 	c := s.config
 	h = &host{config: c, apps: map[string]exchange.Handler{}, tasks: map[string]exchange.Handler{}, turns: map[string]exchange.Handler{}, base: &base{
-		server: s, instance: rand.Text(), started: time.Now(), journal: admin.NewJournal(), reloads: newReloads(), calls: calls.New(),
+		server: s, instance: rand.Text(), started: time.Now(), journal: admin.NewJournal(), reloads: newReloads(), calls: calls.New(), clock: clock.New(),
 	}}
 	h.current.Store(h)
 	h.log = slog.New(h.journal.Handler(s.Log.Handler()))
@@ -146,6 +150,7 @@ func newHost(ctx context.Context, s *Server) (h *host, err error) {
 		return nil, err
 	}
 	h.openPages()
+	h.openRegistry()
 	h.openEvents()
 	h.stdout = supervise.NewLines(s.Stdout, func(source, line string) { h.journal.Line(source, "stdout", line) })
 	h.stderr = supervise.NewLines(s.Stderr, func(source, line string) { h.journal.Line(source, "stderr", line) })

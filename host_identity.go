@@ -23,6 +23,7 @@ type pageIndex struct {
 	owner   func(page string) (connection string, ok bool)
 	live    func(connection string) bool
 	changed func(identity.Change)
+	met     func(page string)
 }
 
 // openIdentity begins to know clients, where the phase wants it. All configurations have it
@@ -48,6 +49,13 @@ func (h *host) openIdentity() (err error) {
 				h.pageIndex.changed(c)
 			}
 		},
+		Ended: h.ended,
+		Met: func(page string) {
+			if h.pageIndex.met != nil {
+				h.pageIndex.met(page)
+			}
+		},
+		Clock: h.clock,
 	}
 	o.UserHeader, o.UserCookie = c.Identity.UserSource()
 	if h.identity, err = identity.New(o); err != nil {

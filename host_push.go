@@ -39,7 +39,7 @@ func (h *host) openPages() {
 		Push: push.Options{
 			TailBytes: int(c.Tail.Bytes()), TailAge: c.TailAge.Std(), Waiting: int(c.Waiting.Bytes()), Message: int(c.Message.Bytes()),
 			Beat: c.Beat.Std(), Away: c.Away.Std(), Unclaimed: c.Unclaimed.Std(), NewPages: c.NewPages, UserPages: c.UserPages, Pages: c.Pages,
-			Window: c.Window.Std(), Rate: c.Rate, Calls: c.Calls, Replies: int(c.Replies.Bytes()), Base: identity.Base, Log: h.log,
+			Window: c.Window.Std(), Rate: c.Rate, Calls: c.Calls, Replies: int(c.Replies.Bytes()), Base: identity.Base, Clock: h.clock, Log: h.log,
 		},
 		App:    func(app string) exchange.Handler { return h.now().turns[app] },
 		Turns:  func() exchange.Handler { return h.gate },
@@ -55,12 +55,18 @@ func (h *host) openPages() {
 				h.topics.ended(page)
 			}
 		},
+		Over: h.ended,
+		Known: func(connection string) bool {
+			_, is := h.identity.Find(connection)
+			return is
+		},
 		Settle: h.calls.Settle, NewID: identity.NewID, Log: h.log,
 	})
 	h.hub = h.pages.Hub()
 	h.pageIndex = pageIndex{
 		owner: h.pages.Owner, changed: h.userChanged,
 		live: func(connection string) bool { return h.hub.Has(connection) },
+		met:  func(page string) { h.pages.Touch(page) },
 	}
 	h.pageVerbs()
 	h.push = transport.New(h.hub, transport.Options{
@@ -183,9 +189,9 @@ func (h *host) classApp(class, usual string) (app string, ok bool) {
 }
 
 // userChanged is told when a connection logged in or out. A guest's pages become the
-// user's; those of a user are nobody else's.
+// user's; those of a user are nobody else's, unless the application itself says so.
 func (h *host) userChanged(c identity.Change) {
-	if c.Before == "" {
+	if c.Before == "" || c.Keep {
 		h.pages.LoggedIn(c.Connection, c.After, c.Page)
 		return
 	}

@@ -45,7 +45,7 @@ var allowed = map[string][]string{
 	"internal/canonical": {"internal/exchange"},
 	"internal/gate":      {"internal/exchange", "internal/address"},
 	"internal/headers":   {"internal/exchange"},
-	"internal/identity":  {"internal/exchange", "internal/statefile"},
+	"internal/identity":  {"internal/clock", "internal/exchange", "internal/item", "internal/statefile"},
 	"internal/limit":     {"internal/exchange"},
 	"internal/ratelimit": {"internal/exchange", "internal/address"},
 	"internal/sendfile":  {"internal/exchange"},
@@ -55,10 +55,15 @@ var allowed = map[string][]string{
 	"internal/wsx":       {"internal/exchange"},
 
 	// Push beside the road: the engine knows nothing of HTTP; what carries it is a step.
-	"internal/push":           {"internal/statefile"},
+	"internal/push":           {"internal/clock", "internal/statefile"},
 	"internal/statefile":      {},
+	"internal/clock":          {},
 	"internal/push/transport": {"internal/exchange", "internal/push"},
-	"internal/pages":          {"internal/exchange", "internal/push", "internal/statefile"},
+	"internal/pages":          {"internal/exchange", "internal/item", "internal/push", "internal/statefile"},
+
+	// The index is what those have in common who keep items: an item, and who asks for them.
+	"internal/item":     {},
+	"internal/registry": {"internal/identity", "internal/item", "internal/pages", "internal/push"},
 
 	"internal/mirror": {}, // beside the road, as push is
 	"internal/bus":    {}, // beside the road, as push is
@@ -83,7 +88,7 @@ var allowed = map[string][]string{
 	"python":                 {},
 	"js":                     {},
 
-	"": {"internal/bus", "internal/events", "internal/access", "internal/admin", "internal/address", "internal/basicauth", "internal/calls", "internal/canonical", "internal/gate",
+	"": {"internal/clock", "internal/item", "internal/registry", "internal/bus", "internal/events", "internal/access", "internal/admin", "internal/address", "internal/basicauth", "internal/calls", "internal/canonical", "internal/gate",
 		"internal/headers", "internal/limit", "internal/ratelimit", "internal/sendfile",
 		"internal/child", "internal/config", "internal/edge", "internal/edge/compress", "internal/edge/http2", "internal/edge/lane",
 		"internal/exchange", "internal/executor", "internal/gohandler", "internal/identity", "internal/link", "internal/observe", "internal/pages", "internal/pool", "internal/program", "internal/push", "internal/push/transport", "internal/redirect",

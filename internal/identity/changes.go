@@ -1,6 +1,10 @@
 package identity
 
-import "sync"
+import (
+	"sync"
+
+	"github.com/guado-server/guado/internal/item"
+)
 
 // Change is another user of a connection.
 type Change struct {
@@ -8,21 +12,30 @@ type Change struct {
 	Before, After string // names; empty: a guest
 	// Page is the one whose session carried the request that logged in or out, if one did.
 	Page string
+	// Keep says that the pages stay though the user of before had a name: the application has
+	// given its connection to another user.
+	Keep bool
+}
+
+// news is a change, or the end of a connection or user.
+type news struct {
+	change Change
+	ended  *item.Ended // nil: it is a change
 }
 
 // changes are told one after the other, without a lock, in the order in which they were.
 type changes struct {
-	tell func(c Change)
+	tell func(n news)
 
 	turn sync.Mutex // held while one is told; taken before mu
 
 	mu      sync.Mutex // guards the rest
-	waiting []Change
+	waiting []news
 	telling bool
 }
 
 // note keeps a change until it is told. The registry calls it when it makes the change.
-func (c *changes) note(n Change) {
+func (c *changes) note(n news) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.waiting = append(c.waiting, n)

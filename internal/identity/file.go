@@ -4,26 +4,37 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/netip"
 	"path/filepath"
 	"time"
 
+	"github.com/guado-server/guado/internal/item"
 	"github.com/guado-server/guado/internal/statefile"
 )
 
 // file is the file of connections. Its first record says when it was written.
-var file = statefile.Kind{Name: "guado-connections", Version: 1, Line: 4 << 10}
+var file = statefile.Kind{Name: "guado-connections", Version: 1, Line: item.MostFields + 4<<10}
 
 type savedAt struct {
 	Saved time.Time `json:"saved"`
 }
 
-type savedConnection struct {
-	ID      string    `json:"id"`
-	User    string    `json:"user,omitempty"`
-	Flag    string    `json:"flag,omitempty"`
-	Version uint32    `json:"version"`
-	Made    time.Time `json:"made"`
-	Seen    time.Time `json:"seen"`
+// saved is a connection, or a user where it has no id.
+type saved struct {
+	ID      string          `json:"id,omitempty"`
+	User    string          `json:"user,omitempty"`
+	Flag    string          `json:"flag,omitempty"`
+	Version uint32          `json:"version,omitempty"`
+	Given   bool            `json:"given,omitempty"`
+	Made    time.Time       `json:"made"`
+	Seen    time.Time       `json:"seen"`
+	Address netip.Addr      `json:"address,omitzero"`
+	Agent   string          `json:"agent,omitempty"`
+	Fields  json.RawMessage `json:"fields,omitempty"`
+}
+
+func (v *saved) meta() item.Meta {
+	return item.Meta{Address: v.Address, Agent: item.NewAgent([]byte(v.Agent)), Fields: v.Fields}
 }
 
 // Save writes all connections into the state folder, at once and whole or not at all. It is
@@ -34,14 +45,23 @@ func (s *Server) Save() error {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
 	path := filepath.Join(s.opts.Dir, connectionsFile)
-	err := file.Write(path, 1+len(r.byID), func(yield func(any) bool) {
+	err := file.Write(path, 1+len(r.users)+len(r.byID), func(yield func(any) bool) {
 		if !yield(savedAt{time.Now().UTC()}) {
 			return
 		}
+		for _, u := range r.users {
+			if !yield(saved{
+				User: u.name, Made: u.made.UTC(), Seen: s.wall(int64(u.idle)),
+				Address: u.meta.Address, Agent: u.meta.Agent, Fields: u.meta.Fields,
+			}) {
+				return
+			}
+		}
 		for _, c := range r.byID {
-			if !yield(savedConnection{
-				ID: c.id, User: c.user, Flag: c.flag, Version: c.version,
-				Made: c.made.UTC(), Seen: time.Unix(0, c.seen.Load()).UTC(),
+			if !yield(saved{
+				ID: c.id, User: c.name(), Flag: c.flag, Version: c.version, Given: c.given,
+				Made: c.made.UTC(), Seen: s.wall(c.seen.Load()),
+				Address: c.meta.Address, Agent: c.meta.Agent, Fields: c.meta.Fields,
 			}) {
 				return
 			}
@@ -58,7 +78,7 @@ func (s *Server) Save() error {
 // that cannot be used is put aside.
 func (s *Server) Restore() error {
 	var at savedAt
-	var list []savedConnection
+	var list []saved
 	err := file.Take(filepath.Join(s.opts.Dir, connectionsFile), func(line []byte) error {
 		if at.Saved.IsZero() {
 			if err := json.Unmarshal(line, &at); err != nil || at.Saved.IsZero() {
@@ -73,21 +93,31 @@ func (s *Server) Restore() error {
 	if err != nil {
 		return fmt.Errorf("restore connections: %w; users must log in again", err)
 	}
-	away := time.Since(at.Saved) // of the server, which is not held against its users
 	r := &s.registry
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for _, k := range list {
-		c := &connection{id: k.ID, made: k.Made, user: k.User, flag: k.Flag, version: k.Version}
-		c.seen.Store(k.Seen.Add(max(away, 0)).UnixNano())
-		r.enterLocked(c)
+	// The time that the server was away is not held against its users.
+	since := func(seen time.Time) time.Duration { return s.opts.Clock.Now() - max(at.Saved.Sub(seen), 0) }
+	for i := range list {
+		k := &list[i]
+		if k.ID == "" {
+			u := r.userLocked(k.User)
+			u.made, u.idle, u.meta = k.Made, since(k.Seen), k.meta()
+			continue
+		}
+		c := &connection{id: k.ID, made: k.Made, flag: k.Flag, version: k.Version, given: k.Given, meta: k.meta()}
+		c.seen.Store(int64(since(k.Seen)))
+		r.enterLocked(c, k.User)
 	}
 	return nil
 }
 
-func readConnection(line []byte) (c savedConnection, err error) {
+func readConnection(line []byte) (c saved, err error) {
 	if err := json.Unmarshal(line, &c); err != nil {
 		return c, err
+	}
+	if c.ID == "" && isUser(c.User) {
+		return c, nil
 	}
 	if base, _, err := ParseID(c.ID); err != nil || base != c.ID || c.User != "" && !isUser(c.User) {
 		return c, fmt.Errorf("connection %q of user %q", c.ID, c.User)

@@ -5,12 +5,16 @@
 package identity
 
 import (
+	"encoding/json"
 	"errors"
 	"log/slog"
+	"net/netip"
 	"strings"
 	"time"
 
+	"github.com/guado-server/guado/internal/clock"
 	"github.com/guado-server/guado/internal/exchange"
+	"github.com/guado-server/guado/internal/item"
 )
 
 // Errors that callers tell apart.
@@ -44,10 +48,15 @@ type Options struct {
 	// Changed is told when a connection got another user. It is called without locks, one
 	// change after the other.
 	Changed func(c Change)
+	// Ended is told when a connection or a user has ended, in one row with Changed.
+	Ended func(e item.Ended)
 	// Owner tells whose a page is; nil: there are no pages.
 	Owner func(page string) (connection string, ok bool)
 	// Live tells whether a connection has pages, and so is in use; nil: there are none.
 	Live func(connection string) bool
+	// Met is told that a request of a page has come; nil: nobody wants to know.
+	Met   func(page string)
+	Clock *clock.Clock // nil: one of its own
 }
 
 // Cookie is that of a connection.
@@ -94,6 +103,15 @@ func New(o Options) (*Server, error) {
 	if o.Changed == nil {
 		o.Changed = func(Change) {}
 	}
+	if o.Ended == nil {
+		o.Ended = func(item.Ended) {}
+	}
+	if o.Met == nil {
+		o.Met = func(string) {}
+	}
+	if o.Clock == nil {
+		o.Clock = clock.New()
+	}
 	unlock, err := openFolder(o.Dir)
 	if err != nil {
 		return nil, err
@@ -122,6 +140,10 @@ type Connection struct {
 	Flag  string    `json:"flag,omitempty"`
 	Since time.Time `json:"since"`
 	Seen  time.Time `json:"seen"`
+
+	Address netip.Addr      `json:"address,omitzero"`
+	Agent   string          `json:"user_agent,omitempty"`
+	Fields  json.RawMessage `json:"fields,omitempty"` // the application's own
 }
 
 // User is who is logged in.
@@ -129,7 +151,12 @@ type User struct {
 	Name        string    `json:"user"`
 	Flag        string    `json:"flag,omitempty"`
 	Connections int       `json:"connections"`
+	Since       time.Time `json:"since"`
 	Seen        time.Time `json:"seen"`
+
+	Address netip.Addr      `json:"address,omitzero"`
+	Agent   string          `json:"user_agent,omitempty"`
+	Fields  json.RawMessage `json:"fields,omitempty"` // the application's own
 }
 
 // Find gives a connection by its id.
@@ -138,8 +165,8 @@ func (s *Server) Find(id string) (Connection, bool) { return s.registry.get(id) 
 // Connections gives all, those seen last first.
 func (s *Server) Connections() []Connection { return s.registry.all() }
 
-// Users gives all who are logged in, those seen last first.
-func (s *Server) Users() []User { return s.registry.users() }
+// Users gives all who are logged in, or were a while ago, those seen last first.
+func (s *Server) Users() []User { return s.registry.allUsers() }
 
 // Known tells whose cookie an exchange brings that no step has looked at; ok is false
 // without one, and where a trusted proxy names another user than that of the cookie.

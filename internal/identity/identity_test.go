@@ -508,7 +508,7 @@ func TestWhatASessionCarriesIsItsConnections(t *testing.T) {
 		}
 		answers(t, x)
 	})
-	if want := []Change{{c.ID, "", "ann", ""}, {c.ID, "ann", "bob", page}}; !slices.Equal(told, want) {
+	if want := []Change{{Connection: c.ID, After: "ann"}, {Connection: c.ID, Before: "ann", After: "bob", Page: page}}; !slices.Equal(told, want) {
 		t.Errorf("told %+v, not %+v", told, want)
 	}
 	// Ann's it was, when the client sent it; bob's it must not become.

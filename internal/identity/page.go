@@ -119,6 +119,7 @@ func (v *visit) collected(x *exchange.Exchange, body io.ReaderAt) *exchange.Prob
 		v.who.Page = page
 		v.mu.Unlock()
 		v.add(x, namePage, page)
+		v.server.opts.Met(page)
 	}
 	return problem
 }

@@ -8,6 +8,9 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/guado-server/guado/internal/clock"
+	"github.com/guado-server/guado/internal/item"
 )
 
 // grace is how long the token of before a login or logout is remembered. It opens nothing
@@ -19,10 +22,14 @@ const grace = 10 * time.Second
 type connection struct {
 	id   string
 	made time.Time
-	seen atomic.Int64 // Unix nanoseconds
+	seen atomic.Int64 // by the server's clock
 
 	// Guarded by registry.mu.
-	user, flag string
+	user       *user // nil: a guest
+	next, prev *connection
+	flag       string
+	meta       item.Meta
+	given      bool      // the application has made it: no cookie leads to it
 	version    uint32    // of its token
 	token      []byte    // the newest, when it was made or believed since the start
 	rotated    time.Time // when it became this version
@@ -36,15 +43,25 @@ type registry struct {
 
 	mu     sync.RWMutex // guards the rest, and of each connection what says so
 	byID   map[string]*connection
-	logins map[string]int // connections by user
-	timer  *time.Timer    // nil: there is nothing to look for
+	users  map[string]*user
+	alone  int          // users without connections
+	timer  *clock.Timer // nil: there is nothing to look for
 	closed bool
 	count  Status
+
+	sweeping sync.WaitGroup // the timer's call
 }
 
 func (r *registry) init(o *Options) {
-	r.opts, r.changes.tell = o, o.Changed
-	r.byID, r.logins = map[string]*connection{}, map[string]int{}
+	r.opts = o
+	r.changes.tell = func(n news) {
+		if n.ended != nil {
+			o.Ended(*n.ended)
+			return
+		}
+		o.Changed(n.change)
+	}
+	r.byID, r.users = map[string]*connection{}, map[string]*user{}
 }
 
 // found is what a request's token leads to; the zero found: nowhere.
@@ -68,7 +85,7 @@ func (r *registry) recall(value []byte) found {
 		r.mu.RUnlock()
 		return found{}
 	}
-	out := found{id: c.id, user: c.user, version: c.version}
+	out := found{id: c.id, user: c.name(), version: c.version}
 	r.mu.RUnlock()
 	return r.inUse(c, out)
 }
@@ -84,7 +101,7 @@ func (r *registry) remember(id string, version uint32, token []byte) {
 
 // inUse gives what was found unless it was idle for too long.
 func (r *registry) inUse(c *connection, f found) found {
-	now := time.Now()
+	now := r.opts.Clock.Now()
 	if r.overdue(c, f.user == "", now) && !r.opts.Live(c.id) {
 		return found{}
 	}
@@ -100,7 +117,7 @@ func (r *registry) find(t token) found {
 		r.mu.RUnlock()
 		return found{}
 	}
-	out, rotated := found{id: c.id, user: c.user, version: c.version, old: t.old}, c.rotated
+	out, rotated := found{id: c.id, user: c.name(), version: c.version, old: t.old}, c.rotated
 	r.mu.RUnlock()
 	if t.version != out.version {
 		r.stale.Add(1)
@@ -125,14 +142,14 @@ func (r *registry) carried(id string) found {
 	if c == nil {
 		return found{}
 	}
-	c.see(time.Now())
-	return found{id: c.id, user: c.user, version: c.version}
+	c.see(r.opts.Clock.Now())
+	return found{id: c.id, user: c.name(), version: c.version}
 }
 
 // see notes that the connection is in use, to the second: most requests write nothing
 // that another processor reads.
-func (c *connection) see(now time.Time) {
-	if n := now.UnixNano(); n-c.seen.Load() > int64(time.Second) {
+func (c *connection) see(now time.Duration) {
+	if n := int64(now); n-c.seen.Load() > int64(time.Second) {
 		c.seen.Store(n)
 	}
 }
@@ -145,37 +162,48 @@ func (r *registry) ttl(guest bool) time.Duration {
 }
 
 // overdue says that it was idle for too long.
-func (r *registry) overdue(c *connection, guest bool, now time.Time) bool {
-	return now.UnixNano()-c.seen.Load() > int64(r.ttl(guest))
+func (r *registry) overdue(c *connection, guest bool, now time.Duration) bool {
+	return int64(now)-c.seen.Load() > int64(r.ttl(guest))
 }
 
-// create makes a connection of this user, or of a guest.
-func (r *registry) create(user, flag string) (*connection, error) {
+// create makes a connection of this user, or of a guest; with an id, one to which no cookie
+// leads.
+func (r *registry) create(id, user, flag string, meta item.Meta) (*connection, error) {
 	if err := r.makeRoom(); err != nil {
 		return nil, err
 	}
-	c := &connection{id: NewID(), made: time.Now(), user: user, flag: flag}
-	c.seen.Store(c.made.UnixNano())
+	c := &connection{id: id, made: time.Now(), flag: flag, meta: meta, given: id != ""}
+	if id == "" {
+		c.id = NewID()
+	}
+	c.seen.Store(int64(r.opts.Clock.Now()))
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.closed {
 		return nil, ErrStopping
 	}
+	if r.byID[c.id] != nil {
+		return nil, ErrExists
+	}
 	r.count.Made++
 	if user != "" {
 		r.count.Logins++
 	}
-	r.enterLocked(c)
+	r.enterLocked(c, user)
 	return c, nil
 }
 
-func (r *registry) enterLocked(c *connection) {
+func (r *registry) enterLocked(c *connection, user string) {
 	r.byID[c.id] = c
-	if c.user != "" {
-		r.logins[c.user]++
-	}
+	r.joinLocked(c, user)
+	r.wakeLocked()
+}
+
+// wakeLocked sees to it that somebody looks for what is idle.
+func (r *registry) wakeLocked() {
 	if r.timer == nil {
-		r.timer = time.AfterFunc(r.period(), r.sweep)
+		r.timer = r.opts.Clock.AfterFunc(r.sweep)
+		r.timer.Reset(r.period())
 	}
 }
 
@@ -191,17 +219,23 @@ func (r *registry) change(f found, page, user, flag string) (before string, ok b
 	case c == nil || c.version != f.version:
 		return "", false, nil
 	}
-	before = c.user
-	if before == user {
+	if before = c.name(); before == user {
 		if flag != "" {
 			c.flag = flag
 		}
 		return before, true, nil
 	}
-	r.logoutLocked(c)
-	c.user, c.flag = user, flag
+	r.becomeLocked(c, user, flag)
+	r.changes.note(news{change: Change{c.id, before, user, page, false}})
+	return before, true, nil
+}
+
+// becomeLocked gives a connection to another user, and its token another version.
+func (r *registry) becomeLocked(c *connection, user, flag string) {
+	r.leaveLocked(c)
+	r.joinLocked(c, user)
+	c.flag = flag
 	if user != "" {
-		r.logins[user]++
 		r.count.Logins++
 	} else {
 		r.count.Logouts++
@@ -209,21 +243,12 @@ func (r *registry) change(f found, page, user, flag string) (before string, ok b
 	c.version++
 	c.token = nil
 	c.rotated = time.Now()
-	r.changes.note(Change{c.id, before, user, page})
-	return before, true, nil
 }
 
-func (r *registry) logoutLocked(c *connection) {
-	if c.user == "" {
-		return
-	}
-	if r.logins[c.user]--; r.logins[c.user] == 0 {
-		delete(r.logins, c.user)
-	}
-}
-
-func (r *registry) removeLocked(c *connection) {
-	r.logoutLocked(c)
+// endLocked forgets a connection.
+func (r *registry) endLocked(c *connection, why item.Why) {
+	r.changes.note(news{ended: &item.Ended{Kind: item.Connection, ID: c.id, User: c.name(), Why: why}})
+	r.leaveLocked(c)
 	delete(r.byID, c.id)
 }
 
@@ -231,31 +256,41 @@ func (r *registry) removeLocked(c *connection) {
 // timer for each, may let one live a quarter longer.
 func (r *registry) period() time.Duration { return max(r.opts.GuestTTL/4, time.Second) }
 
-// sweep forgets the connections that were idle for too long.
+// sweep forgets the connections that were idle for too long, and then users.
 func (r *registry) sweep() {
-	now := time.Now()
-	for _, c := range r.pick(func(c *connection) bool { return r.overdue(c, c.user == "", now) }) {
+	r.mu.Lock()
+	if r.closed {
+		r.mu.Unlock()
+		return
+	}
+	r.sweeping.Add(1)
+	defer r.sweeping.Done()
+	r.mu.Unlock()
+	now := r.opts.Clock.Now()
+	for _, c := range r.pick(func(c *connection) bool { return r.overdue(c, c.user == nil, now) }) {
 		if r.opts.Live(c.id) {
 			c.see(now)
 			continue
 		}
 		r.mu.Lock()
-		if r.byID[c.id] == c && r.overdue(c, c.user == "", now) {
-			r.removeLocked(c)
+		if r.byID[c.id] == c && r.overdue(c, c.user == nil, now) {
+			r.endLocked(c, item.Expired)
 			r.count.Expired++
 		}
 		r.mu.Unlock()
 	}
 	r.mu.Lock()
-	defer r.mu.Unlock()
+	r.expireUsersLocked(now)
 	switch {
 	case r.closed:
-	case len(r.byID) == 0:
+	case len(r.byID) == 0 && len(r.users) == 0:
 		// A map keeps the room of all that ever were in it.
-		r.byID, r.logins, r.timer = map[string]*connection{}, map[string]int{}, nil
+		r.byID, r.users, r.timer = map[string]*connection{}, map[string]*user{}, nil
 	default:
 		r.timer.Reset(r.period())
 	}
+	r.mu.Unlock()
+	r.changes.tellAll()
 }
 
 // pick gives the connections for which this is true.
@@ -291,7 +326,7 @@ func (r *registry) makeRoom() error {
 // evict forgets some of the guests, or of the others, that were idle longest and have no
 // pages, and tells how many.
 func (r *registry) evict(guests bool, most int) (gone int) {
-	list := r.pick(func(c *connection) bool { return (c.user == "") == guests })
+	list := r.pick(func(c *connection) bool { return (c.user == nil) == guests })
 	slices.SortFunc(list, func(a, b *connection) int { return cmp.Compare(a.seen.Load(), b.seen.Load()) })
 	for _, c := range list {
 		if gone == most {
@@ -301,8 +336,8 @@ func (r *registry) evict(guests bool, most int) (gone int) {
 			continue
 		}
 		r.mu.Lock()
-		if r.byID[c.id] == c && (c.user == "") == guests {
-			r.removeLocked(c)
+		if r.byID[c.id] == c && (c.user == nil) == guests {
+			r.endLocked(c, item.Full)
 			r.count.Evicted++
 			gone++
 		}
@@ -311,16 +346,19 @@ func (r *registry) evict(guests bool, most int) (gone int) {
 	return gone
 }
 
-// view is a connection as others see it.
-func (c *connection) view() Connection {
-	return Connection{ID: c.id, User: c.user, Flag: c.flag, Since: c.made, Seen: time.Unix(0, c.seen.Load())}
+// viewLocked is a connection as others see it.
+func (r *registry) viewLocked(c *connection) Connection {
+	return Connection{
+		ID: c.id, User: c.name(), Flag: c.flag, Since: c.made, Seen: r.opts.Clock.Wall(time.Duration(c.seen.Load())),
+		Address: c.meta.Address, Agent: c.meta.Agent, Fields: c.meta.Fields,
+	}
 }
 
 func (r *registry) get(id string) (Connection, bool) {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
 	if c := r.byID[id]; c != nil {
-		return c.view(), true
+		return r.viewLocked(c), true
 	}
 	return Connection{}, false
 }
@@ -337,14 +375,14 @@ func (r *registry) seenBy(f found) (c Connection, there bool, err error) {
 	case k.version != f.version:
 		return c, true, ErrUnderWay
 	}
-	return k.view(), true, nil
+	return r.viewLocked(k), true, nil
 }
 
 func (r *registry) all() []Connection {
 	r.mu.RLock()
 	list := make([]Connection, 0, len(r.byID))
 	for _, c := range r.byID {
-		list = append(list, c.view())
+		list = append(list, r.viewLocked(c))
 	}
 	r.mu.RUnlock()
 	slices.SortFunc(list, func(a, b Connection) int {
@@ -353,45 +391,25 @@ func (r *registry) all() []Connection {
 	return list
 }
 
-func (r *registry) users() []User {
-	byName := map[string]*User{}
-	for _, c := range r.all() { // those seen last first: their flag is the newest
-		if c.User == "" {
-			continue
-		}
-		u := byName[c.User]
-		if u == nil {
-			u = &User{Name: c.User, Flag: c.Flag, Seen: c.Seen}
-			byName[c.User] = u
-		}
-		u.Connections++
-	}
-	list := make([]User, 0, len(byName))
-	for _, u := range byName {
-		list = append(list, *u)
-	}
-	slices.SortFunc(list, func(a, b User) int { return cmp.Or(b.Seen.Compare(a.Seen), cmp.Compare(a.Name, b.Name)) })
-	return list
-}
-
 func (r *registry) status() Status {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
 	st := r.count
-	st.Connections, st.Users = len(r.byID), len(r.logins)
+	st.Connections, st.Users = len(r.byID), len(r.users)-r.alone
 	st.Guests = st.Connections
-	for _, n := range r.logins {
-		st.Guests -= n
+	for _, u := range r.users {
+		st.Guests -= u.connections
 	}
 	return st
 }
 
-// stop ends the timer; nothing changes any more.
+// stop ends the timer and waits for its call; nothing changes any more.
 func (r *registry) stop() {
 	r.mu.Lock()
-	defer r.mu.Unlock()
 	r.closed = true
 	if r.timer != nil {
 		r.timer.Stop()
 	}
+	r.mu.Unlock()
+	r.sweeping.Wait()
 }

@@ -93,6 +93,9 @@ func (v *visit) recognize(x *exchange.Exchange) *exchange.Problem {
 		v.mu.Lock()
 		v.who.Page = page
 		v.mu.Unlock()
+		if !x.Message {
+			s.opts.Met(page)
+		}
 	}
 	return nil
 }

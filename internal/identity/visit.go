@@ -9,6 +9,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/guado-server/guado/internal/exchange"
+	"github.com/guado-server/guado/internal/item"
 )
 
 // visit is an exchange under way. It is used again: who comes for it from elsewhere
@@ -138,6 +139,7 @@ func (h *Visit) Touch() (c Connection, err error) {
 		c, err = v.touchLocked()
 		return err
 	})
+	h.server.registry.changes.tellAll() // another one may have made room
 	return c, err
 }
 
@@ -158,13 +160,15 @@ func (v *visit) createLocked(user, flag string) (Connection, error) {
 	if v.sent {
 		return Connection{}, ErrHeadSent
 	}
-	c, err := v.server.registry.create(user, flag)
+	r := &v.server.registry
+	c, err := r.create("", user, flag, item.Meta{Address: v.x.Client.Addr(), Agent: item.NewAgent(v.x.Field("user-agent"))})
 	if err != nil {
 		return Connection{}, err
 	}
 	v.conn = found{id: c.id, user: user}
 	v.give = true
-	return c.view(), nil
+	out, _ := r.get(c.id)
+	return out, nil
 }
 
 // Login gives the connection to a user; it makes one when there is none. The answer sets

@@ -5,8 +5,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/netip"
 	"path/filepath"
+	"time"
 
+	"github.com/guado-server/guado/internal/item"
 	"github.com/guado-server/guado/internal/push"
 	"github.com/guado-server/guado/internal/statefile"
 )
@@ -23,6 +26,10 @@ type saved struct {
 	Owed    bool            `json:"owed,omitempty"`
 	Topics  []string        `json:"topics,omitempty"`
 	Waiting []waiting       `json:"waiting,omitempty"`
+	Made    time.Time       `json:"made,omitzero"`
+	Address netip.Addr      `json:"address,omitzero"`
+	Agent   string          `json:"agent,omitempty"`
+	Fields  json.RawMessage `json:"fields,omitempty"`
 }
 
 // waiting is a message that was taken and had not reached the application.
@@ -107,7 +114,8 @@ func (pg *page) save() saved {
 	defer pg.mu.Unlock()
 	v := saved{
 		Page: pg.id, App: pg.app, Class: pg.class, Args: pg.args, Path: pg.path, From: pg.from,
-		Opened: pg.opened, Owed: pg.owed,
+		Opened: pg.opened, Owed: pg.owed, Made: pg.made.UTC(),
+		Address: pg.meta.Address, Agent: pg.meta.Agent, Fields: pg.meta.Fields,
 	}
 	for _, l := range []*line{pg.mailbox, pg.beside, pg.messages} {
 		if l == nil {
@@ -138,7 +146,8 @@ func (p *Pages) Restore(dir string, subscribe func(page, topic string)) (int, er
 		}
 		pg := &page{
 			pages: p, session: s, id: v.Page, app: v.App, class: v.Class, args: v.Args, path: v.Path, from: v.From,
-			opened: v.Opened, owed: v.Owed,
+			opened: v.Opened, owed: v.Owed, made: v.Made,
+			meta: item.Meta{Address: v.Address, Agent: item.NewAgent([]byte(v.Agent)), Fields: v.Fields},
 		}
 		s.SetValue(pg)
 		p.keep(pg)

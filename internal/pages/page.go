@@ -6,8 +6,10 @@ import (
 	"errors"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/guado-server/guado/internal/exchange"
+	"github.com/guado-server/guado/internal/item"
 	"github.com/guado-server/guado/internal/push"
 )
 
@@ -20,6 +22,7 @@ type page struct {
 	class   string
 	args    json.RawMessage
 	path    string
+	made    time.Time
 
 	mu       sync.Mutex // guards the rest
 	from     From       // as its client came last
@@ -31,6 +34,7 @@ type page struct {
 	bytes    int        // of messages that wait or run
 	cookies  map[string][]string
 	ended    bool
+	meta     item.Meta
 
 	forgotten bool // its arguments are no longer counted
 }
@@ -158,17 +162,45 @@ func (p *Pages) Ended(s *push.Session, why push.Code) {
 		return
 	}
 	pg.forget()
-	p.opts.Log.Debug("page ended", "page", pg.id, "why", why.Name())
+	p.opts.Log.Debug("page ended", "page", pg.id, "why", s.Why())
+	last := false // a turn of its class
 	pg.mu.Lock()
 	pg.ended = true
 	pg.cookies = nil
 	if pg.class != "" && (pg.opened || pg.mailbox != nil) {
+		last = true
 		pg.addLocked(&pg.mailbox, 1, &job{do: &turn{do: doClose, why: why.Name()}})
 	}
 	pg.mu.Unlock()
 	if p.opts.Ended != nil {
 		p.opts.Ended(pg.id)
 	}
+	if !last {
+		pg.over()
+	}
+}
+
+// over says that nothing of the page is needed any more.
+func (pg *page) over() {
+	if told := pg.pages.opts.Over; told != nil {
+		o := pg.session.Owner()
+		told(item.Ended{Kind: item.Page, ID: pg.id, User: o.User, Connection: o.Connection, Why: whyOf(pg.session.Why())})
+	}
+}
+
+// whyOf gives a reason of push the word of all items.
+func whyOf(why string) item.Why {
+	switch why {
+	case push.CodeIdentity.Name():
+		return item.Identity
+	case push.CodeRefused.Name():
+		return item.Refused
+	case push.CodeEnded.Name():
+		return item.Failed
+	case push.CodeEvicted.Name():
+		return item.Full
+	}
+	return item.Why(why)
 }
 
 // Listens reports whether the page's class has a handler of events, or may have one: no

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/guado-server/guado/internal/exchange"
+	"github.com/guado-server/guado/internal/item"
 	"github.com/guado-server/guado/internal/push"
 )
 
@@ -46,8 +47,12 @@ type Options struct {
 	// and after; nil: nobody looks.
 	Begin func(x *exchange.Exchange)
 	End   func(x *exchange.Exchange, o exchange.Outcome)
-	// Ended hears of the end of a page.
+	// Ended hears of the end of a page, at once. Over hears of it when its class has had its
+	// last turn: what it kept may go. Nil: nobody does.
 	Ended func(page string)
+	Over  func(e item.Ended)
+	// Known tells whether there is a connection; nil: there are all.
+	Known func(connection string) bool
 	// Held is how many bytes of messages all pages may have waiting or running; 256 MiB.
 	Held int64
 	// Args is how many bytes the arguments of all pages may have; 128 MiB.
@@ -159,6 +164,8 @@ type Opening struct {
 	Class            string          // empty: it has none
 	Args             json.RawMessage // of the class; a JSON object
 	Path             string          // where its messages go that say nothing else
+	ID               string          // of a page that the application has named; empty: a new one
+	Meta             item.Meta
 }
 
 // Errors of Open and Push.
@@ -177,7 +184,10 @@ func (p *Pages) Open(o Opening) (string, error) {
 	if len(o.Args) > mostArgs || len(o.Args) > 0 && (o.Args[0] != '{' || !json.Valid(o.Args)) {
 		return "", ErrArgs
 	}
-	pg := &page{pages: p, id: p.opts.NewID(), app: o.App, class: o.Class, args: o.Args, path: o.Path}
+	pg := &page{pages: p, id: o.ID, app: o.App, class: o.Class, args: o.Args, path: o.Path, made: time.Now(), meta: o.Meta}
+	if pg.id == "" {
+		pg.id = p.opts.NewID()
+	}
 	s, err := p.hub.Open(pg.id, push.Owner{User: o.User, Connection: o.Connection})
 	if err != nil {
 		return "", fmt.Errorf("open a page: %w", err)
@@ -185,6 +195,10 @@ func (p *Pages) Open(o Opening) (string, error) {
 	pg.session = s
 	s.SetValue(pg)
 	p.keep(pg)
+	if p.opts.Known != nil && !p.opts.Known(o.Connection) {
+		s.EndFor(push.CodeEnded, string(item.Above)) // it has ended meanwhile, and taken its pages with it
+		return "", ErrOwner
+	}
 	return pg.id, nil
 }
 
@@ -205,12 +219,13 @@ func (p *Pages) keep(pg *page) {
 
 // End ends a page; false: there is none.
 func (p *Pages) End(page string) bool {
+	return p.EndFor(page, item.Dropped)
+}
+
+// EndFor ends a page for a reason that operators are told.
+func (p *Pages) EndFor(page string, why item.Why) bool {
 	s := p.hub.Page(page)
-	if s == nil {
-		return false
-	}
-	s.End(push.CodeEnded)
-	return true
+	return s != nil && s.EndFor(push.CodeEnded, string(why))
 }
 
 // LoggedIn gives the pages of a connection to another user. Their clients must come back

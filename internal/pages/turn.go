@@ -73,6 +73,9 @@ func (pg *page) turn(j *job) {
 	if j.undone = !done; done && j.do.do != doOpen {
 		pg.settle(j, out)
 	}
+	if done && j.do.do == doClose {
+		pg.over()
+	}
 }
 
 // attempt runs it, on_open before it where that has not succeeded yet; false: it was not

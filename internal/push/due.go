@@ -29,7 +29,11 @@ func (s *Session) wake(now tick) {
 	if s.attached == nil && !s.ended {
 		left := s.left + ticks(s.lifeLocked())
 		if over = now >= left; over {
-			s.endLocked(CodeEvicted)
+			why := WhyUnclaimed
+			if s.claimedLocked() {
+				why = WhyExpired
+			}
+			s.endLocked(CodeEvicted, why)
 		}
 		next = sooner(next, left)
 	}

@@ -39,7 +39,7 @@ func New(o Options, h Handler) *Hub {
 		pages: map[string]*Session{}, users: map[string]*Session{}, connections: map[string]*Session{},
 		newEpoch: func() uint64 { return max(1, rand.Uint64()) },
 	}
-	hub.wheel.init()
+	hub.wheel.init(hub.opts.Clock)
 	return hub
 }
 
@@ -65,10 +65,38 @@ func (h *Hub) Open(page string, owner Owner) (*Session, error) {
 
 // lifeLocked is how long the page lives without a client.
 func (s *Session) lifeLocked() time.Duration {
-	if s.client == "" {
+	if !s.claimedLocked() {
 		return s.hub.opts.Unclaimed
 	}
 	return s.hub.opts.Away
+}
+
+// claimedLocked reports whether the page's client has come once.
+func (s *Session) claimedLocked() bool { return s.client != "" || s.claimed }
+
+// Touch says that a request of the page's client has come, or that the application holds
+// the page for alive: a page without a connection lives on from now.
+func (s *Session) Touch() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.claimed = true
+	if s.attached == nil {
+		s.left = s.hub.wheel.clock()
+	}
+}
+
+// Seen is when the client was last heard of.
+func (s *Session) Seen() time.Time {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.hub.wheel.wall(max(s.heard, s.left))
+}
+
+// Claimed reports whether the page's client has come once.
+func (s *Session) Claimed() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.claimedLocked()
 }
 
 // enter gives a session its places, and another one that must leave, if its client never
@@ -98,9 +126,9 @@ func (h *Hub) enter(s *Session) (leaves *Session, err error) {
 // expire ends the page unless its client has come.
 func (s *Session) expire() {
 	s.mu.Lock()
-	leave := !s.ended && !s.frozen && s.client == ""
+	leave := !s.ended && !s.frozen && !s.claimedLocked()
 	if leave {
-		s.endLocked(CodeEvicted)
+		s.endLocked(CodeEvicted, WhyFull)
 		s.hub.count.expired.Add(1)
 	}
 	s.mu.Unlock()
@@ -215,6 +243,13 @@ func (h *Hub) Has(connection string) bool {
 	h.mu.RLock()
 	defer h.mu.RUnlock()
 	return h.connections[connection] != nil
+}
+
+// Count is how many there are.
+func (h *Hub) Count() int {
+	h.mu.RLock()
+	defer h.mu.RUnlock()
+	return len(h.pages)
 }
 
 // Sessions gives all there are.

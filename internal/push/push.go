@@ -11,6 +11,8 @@ import (
 	"fmt"
 	"log/slog"
 	"time"
+
+	"github.com/guado-server/guado/internal/clock"
 )
 
 // Version of the protocol.
@@ -37,7 +39,9 @@ type Options struct {
 	// Base takes from a page's id what is only a hint, as the slot of its worker: pages are
 	// kept by the rest. Nil: nothing is.
 	Base func(page string) string
-	Log  *slog.Logger
+	// Clock is that of times of life; nil: one of its own.
+	Clock *clock.Clock
+	Log   *slog.Logger
 }
 
 func (o Options) withDefaults() Options {
@@ -68,6 +72,9 @@ func (o Options) withDefaults() Options {
 	setInt(&o.Replies, 64<<10)
 	if o.Base == nil {
 		o.Base = func(page string) string { return page }
+	}
+	if o.Clock == nil {
+		o.Clock = clock.New()
 	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)

@@ -134,6 +134,6 @@ func (s *Session) bye(a *Attachment, client string) {
 	mine := a != nil && s.attached == a || a == nil && client != "" && client == s.client
 	s.mu.Unlock()
 	if mine {
-		s.End(CodeEnded)
+		s.EndFor(CodeEnded, WhyClosed)
 	}
 }

@@ -15,12 +15,12 @@ func (h *Hub) makeRoom(owner Owner) {
 		of = h.Connection(owner.Connection)
 	}
 	if n := len(of) - h.opts.UserPages; n >= 0 {
-		h.evict(of, n+1, away)
+		h.evict(of, n+1, away, WhyFull)
 	}
 	if h.full() && h.clearing.TryLock() { // one at a time: it looks at all
 		defer h.clearing.Unlock()
 		if h.full() {
-			h.evict(h.Sessions(), max(1, h.opts.Pages/64), unclaimed)
+			h.evict(h.Sessions(), max(1, h.opts.Pages/64), unclaimed, WhyFull)
 		}
 	}
 }
@@ -29,7 +29,7 @@ func (h *Hub) makeRoom(owner Owner) {
 // elsewhere is too much.
 func (h *Hub) Thin() {
 	all := slices.DeleteFunc(h.Sessions(), (*Session).Connected)
-	h.evict(all, max(1, len(all)/16), unclaimed)
+	h.evict(all, max(1, len(all)/16), unclaimed, WhyMemory)
 }
 
 func (h *Hub) full() bool {
@@ -46,7 +46,7 @@ const (
 )
 
 // evict ends n of these pages. first is what those are taken for whose client never came.
-func (h *Hub) evict(all []*Session, n, first int) {
+func (h *Hub) evict(all []*Session, n, first int, why string) {
 	type victim struct {
 		*Session
 		class int
@@ -59,7 +59,7 @@ func (h *Hub) evict(all []*Session, n, first int) {
 		switch {
 		case s.attached != nil:
 			v.class, v.since = connected, s.heard
-		case s.client != "":
+		case s.claimedLocked():
 			v.class, v.since = away, s.left
 		default:
 			v.class, v.since = first, s.left
@@ -71,6 +71,6 @@ func (h *Hub) evict(all []*Session, n, first int) {
 		return cmp.Or(cmp.Compare(a.class, b.class), cmp.Compare(a.since, b.since))
 	})
 	for _, v := range list[:min(n, len(list))] {
-		v.End(CodeEvicted)
+		v.EndFor(CodeEvicted, why)
 	}
 }

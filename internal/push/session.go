@@ -32,6 +32,7 @@ type Session struct {
 	mu       sync.Mutex // guards the rest; held while a frame is handed to the transport
 	epoch    uint64
 	client   string // the instance of the page's client; empty: none came yet
+	claimed  bool   // its client has come, though not to this session: by a request
 	instance uint32
 	attached *Attachment // nil: no client is connected
 	attaches uint32
@@ -57,6 +58,7 @@ type Session struct {
 	left   tick // since when there is no client
 
 	value any
+	why   string // it has ended
 }
 
 // waiter waits for an acknowledgement.
@@ -233,21 +235,42 @@ func (s *Session) failWaitersLocked(err error) {
 }
 
 // End ends the page: a connected client is told why, and nothing is kept.
-func (s *Session) End(why Code) {
+func (s *Session) End(why Code) { s.EndFor(why, why.Name()) }
+
+// EndFor ends it for a reason that operators are told, see [Session.Why]. False: it had
+// ended.
+func (s *Session) EndFor(code Code, why string) bool {
 	s.mu.Lock()
-	if s.ended {
+	if s.ended || s.frozen {
 		s.mu.Unlock()
-		return
+		return false
 	}
-	s.endLocked(why)
+	s.endLocked(code, why)
 	s.mu.Unlock()
 	s.hub.forget(s)
 	s.tell()
+	return true
 }
 
-func (s *Session) endLocked(why Code) {
+// Why is the reason for which the page has ended.
+func (s *Session) Why() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.why
+}
+
+// Reasons that this package itself has; others are names of codes.
+const (
+	WhyExpired   = "expired"   // its client stayed away
+	WhyUnclaimed = "unclaimed" // or never came
+	WhyFull      = "full"      // there were as many as there may be
+	WhyMemory    = "memory"    // it made room in memory
+	WhyClosed    = "closed"    // its tab was closed
+)
+
+func (s *Session) endLocked(why Code, reason string) {
 	s.detachLocked(why)
-	s.ended = true
+	s.ended, s.why = true, reason
 	s.tail = tail{}
 	s.calls = nil
 	s.failWaitersLocked(ErrEnded)
@@ -279,7 +302,7 @@ func (s *Session) Status() Status {
 	out := Status{
 		Page: s.page, User: owner.User, Connected: s.attached != nil, Last: s.last, Acked: s.acked,
 		Tail: len(s.tail.entries), TailBytes: s.tail.bytes, Got: s.got, Attached: s.attaches,
-		IdleMillis: int64(now-s.heard) * tickLength.Milliseconds(),
+		IdleMillis: int64(now-max(s.heard, s.left)) * tickLength.Milliseconds(),
 	}
 	if s.calls != nil {
 		out.Requests = len(s.calls.running)

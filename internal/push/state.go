@@ -20,6 +20,7 @@ type savedSession struct {
 	Connection string       `json:"connection,omitempty"`
 	Epoch      string       `json:"epoch"`
 	Client     string       `json:"client,omitempty"`
+	Claimed    bool         `json:"claimed,omitempty"` // by a request
 	Instance   uint32       `json:"instance"`
 	Attaches   uint32       `json:"attaches"`
 	Last       uint64       `json:"last"`
@@ -50,7 +51,7 @@ func (s *Session) freeze() *savedSession {
 	s.failWaitersLocked(ErrStopping)
 	out := &savedSession{
 		Page: s.page, User: owner.User, Connection: owner.Connection, Epoch: epochText(s.epoch),
-		Client: s.client, Instance: s.instance, Attaches: s.attaches, Last: s.last, Acked: s.acked, Got: s.got,
+		Client: s.client, Claimed: s.claimed, Instance: s.instance, Attaches: s.attaches, Last: s.last, Acked: s.acked, Got: s.got,
 	}
 	for i := range s.tail.entries {
 		out.Tail = append(out.Tail, string(s.tail.entries[i].body))
@@ -129,7 +130,7 @@ func (h *Hub) session(v *savedSession) *Session {
 	epoch, _ := strconv.ParseUint(v.Epoch, 16, 64) // check has seen it
 	s := &Session{
 		hub: h, page: v.Page, owner: Owner{v.User, v.Connection}, epoch: epoch,
-		client: v.Client, instance: v.Instance, attaches: v.Attaches,
+		client: v.Client, claimed: v.Claimed, instance: v.Instance, attaches: v.Attaches,
 		last: v.Last, base: v.Last - uint64(len(v.Tail)), acked: v.Acked, got: v.Got, told: v.Got, left: now,
 	}
 	for _, body := range v.Tail {

@@ -3,6 +3,8 @@ package push
 import (
 	"sync"
 	"time"
+
+	"github.com/guado-server/guado/internal/clock"
 )
 
 // wheel wakes sessions at about their time: one timer for all of them, armed only while
@@ -11,10 +13,11 @@ import (
 // A session is in it once, at its nearest time; it finds out itself what is due. Locks:
 // Session.mu before wheel.mu, which is never held while a session is woken.
 type wheel struct {
-	start time.Time
+	time  *clock.Clock
+	start time.Duration
 
 	mu      sync.Mutex // guards the rest, and next, prev and due of each session
-	timer   *time.Timer
+	timer   *clock.Timer
 	stopped bool
 	turning bool // a turn is under way: it arms the timer at its end
 	now     tick // up to which sessions were woken
@@ -35,15 +38,19 @@ const (
 // ticks is a time in ticks, at least one.
 func ticks(d time.Duration) tick { return tick(max(1, (d+tickLength-1)/tickLength)) }
 
-func (w *wheel) init() {
-	w.start = time.Now()
+func (w *wheel) init(c *clock.Clock) {
+	w.time, w.start = c, c.Now()
 	w.now = 1
-	w.timer = time.AfterFunc(time.Hour, w.turn)
-	w.timer.Stop()
+	w.timer = c.AfterFunc(w.turn)
 }
 
 // clock is the moment now.
-func (w *wheel) clock() tick { return tick(time.Since(w.start)/tickLength) + 1 }
+func (w *wheel) clock() tick { return tick((w.time.Now()-w.start)/tickLength) + 1 }
+
+// wall is what the clock on the wall showed then.
+func (w *wheel) wall(at tick) time.Time {
+	return w.time.Wall(w.start + time.Duration(at-1)*tickLength)
+}
 
 // set wakes a session at due, in place of what was set before.
 func (w *wheel) set(s *Session, due tick) {
@@ -93,7 +100,7 @@ func (w *wheel) arm(due tick) {
 		return
 	}
 	w.armed = due
-	w.timer.Reset(time.Until(w.start.Add(time.Duration(due-1) * tickLength)))
+	w.timer.Reset(w.start + time.Duration(due-1)*tickLength - w.time.Now())
 }
 
 // turn wakes all whose time has come, on the timer's goroutine.

@@ -8,6 +8,7 @@ Users, connections and pages (from phase 3 on):
   push to them, log in and out (:mod:`guado.push`)
 * ``class Board(guado.Page)``, ``guado.new_page(Board)``: an object for every open page
   (:mod:`guado.pages`)
+* ``guado.registry.pages``, ``.connections``, ``.users``: who is there (:mod:`guado.registry`)
 * ``guado.publish(topic, data)``, ``@guado.on(topic)``: events (:mod:`guado.events`)
 
 In every phase: ``guado.executor(name).submit(function, argument)`` (:mod:`guado.executors`).
@@ -23,9 +24,10 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from guado import _core
+    from guado import _core, registry
     from guado.errors import (
         HostError,
+        NoItem,
         NoPage,
         NoRequest,
         PageError,
@@ -63,6 +65,7 @@ __all__ = [
     "Executor",
     "ExecutorError",
     "HostError",
+    "NoItem",
     "NoPage",
     "NoRequest",
     "Page",
@@ -87,11 +90,12 @@ __all__ = [
     "on",
     "page",
     "publish",
+    "registry",
     "user",
 ]
 
 _MODULES = {
-    "errors": ("HostError", "NoPage", "NoRequest", "PageError", "PhaseError", "TooLate"),
+    "errors": ("HostError", "NoItem", "NoPage", "NoRequest", "PageError", "PhaseError", "TooLate"),
     "events": ("Published", "on", "publish"),
     "executors": (
         "Executor",
@@ -153,6 +157,10 @@ def __getattr__(name: str) -> Any:
             found = getattr(importlib.import_module(f"guado.{module}"), name)
             globals()[name] = found
             return found
+    if name == "registry":
+        import importlib
+
+        return importlib.import_module("guado.registry")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

@@ -29,6 +29,10 @@ class NoPage(HostError, LookupError):
     """There is no such page: it has ended, or never was; or this request has none."""
 
 
+class NoItem(HostError, LookupError):
+    """There is no such user, connection or page (any more)."""
+
+
 class NoRequest(HostError, LookupError):
     """This is no request's code: a thread or program of its own, or a page's handler."""
 
@@ -52,6 +56,8 @@ class PageError(Exception):
 
 _CLASSES: dict[str, type[HostError]] = {
     "no_page": NoPage,
+    "no_item": NoItem,
+    "no_connection": NoItem,
     "no_exchange": TooLate,
     "head_sent": TooLate,
     "phase": PhaseError,

@@ -1,0 +1,81 @@
+package pages
+
+import (
+	"github.com/guado-server/guado/internal/item"
+	"github.com/guado-server/guado/internal/push"
+)
+
+// Item tells of a page as of any item; false: there is none.
+func (p *Pages) Item(id string) (item.Item, bool) {
+	if pg := p.page(id); pg != nil {
+		return pg.item(), true
+	}
+	return item.Item{}, false
+}
+
+// Items tells of the pages of a user or of a connection, or of all.
+func (p *Pages) Items(user, connection string) []item.Item {
+	var all []*push.Session
+	switch {
+	case connection != "":
+		all = p.hub.Connection(connection)
+	case user != "":
+		all = p.hub.User(user)
+	default:
+		all = p.hub.Sessions()
+	}
+	list := make([]item.Item, 0, len(all))
+	for _, s := range all {
+		if pg := pageOf(s); pg != nil {
+			list = append(list, pg.item())
+		}
+	}
+	return list
+}
+
+func (pg *page) item() item.Item {
+	s := pg.session
+	o := s.Owner()
+	out := item.Item{
+		Kind: item.Page, ID: pg.id, User: o.User, Connection: o.Connection, Started: pg.made, Seen: s.Seen(),
+		App: pg.app, Class: pg.class, Path: pg.path, Connected: s.Connected(), Claimed: s.Claimed(),
+	}
+	pg.mu.Lock()
+	defer pg.mu.Unlock()
+	out.Put(pg.meta)
+	if from := &pg.from; from.Client.IsValid() {
+		out.Address = from.Client.Addr().String()
+	}
+	return out
+}
+
+// Update changes what a page says of itself.
+func (p *Pages) Update(id string, change func(m *item.Meta) error) error {
+	pg := p.page(id)
+	if pg == nil {
+		return ErrNoPage
+	}
+	pg.mu.Lock()
+	defer pg.mu.Unlock()
+	return change(&pg.meta)
+}
+
+// Touch says that a page is in use; false: there is none.
+func (p *Pages) Touch(id string) bool {
+	s := p.hub.Page(id)
+	if s != nil {
+		s.Touch()
+	}
+	return s != nil
+}
+
+// Count tells how many pages there are, of a user or a connection, or of all.
+func (p *Pages) Count(user, connection string) int {
+	switch {
+	case connection != "":
+		return len(p.hub.Connection(connection))
+	case user != "":
+		return len(p.hub.User(user))
+	}
+	return p.hub.Count()
+}
