@@ -26,6 +26,7 @@ import (
 	"github.com/guado-server/guado/internal/exchange"
 	"github.com/guado-server/guado/internal/executor"
 	"github.com/guado-server/guado/internal/gate"
+	"github.com/guado-server/guado/internal/globalstore"
 	"github.com/guado-server/guado/internal/gohandler"
 	"github.com/guado-server/guado/internal/identity"
 	"github.com/guado-server/guado/internal/link"
@@ -104,6 +105,7 @@ type base struct {
 	journal    *admin.Journal
 	admin      atomic.Pointer[admin.Server] // nil: none
 	events     *events.Events               // nil in phase 0
+	global     *globalstore.Store           // nil below phase 4
 	window     atomic.Pointer[admin.Server] // of programs; nil: none
 	tokens     admin.Tokens                 // theirs
 	state      atomic.Value                 // State
@@ -140,6 +142,7 @@ func newHost(ctx context.Context, s *Server) (h *host, err error) {
 		if err != nil {
 			h.spawner.Close()
 			h.closeEvents()
+			h.closeGlobal()
 			h.dropPages()
 			_ = h.closeIdentity()
 			_ = closeAll(h.closers) // the first error is the one to tell
@@ -152,6 +155,7 @@ func newHost(ctx context.Context, s *Server) (h *host, err error) {
 	h.openPages()
 	h.openRegistry()
 	h.openEvents()
+	h.openGlobal()
 	h.stdout = supervise.NewLines(s.Stdout, func(source, line string) { h.journal.Line(source, "stdout", line) })
 	h.stderr = supervise.NewLines(s.Stderr, func(source, line string) { h.journal.Line(source, "stderr", line) })
 	if err := h.addGroups(ctx, func(g *group, _ supervise.Options) *group { return g }); err != nil {

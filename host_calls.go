@@ -9,6 +9,7 @@ import (
 // itself, and tasks of executors.
 func (h *host) callees(group string) func(*link.Link, string) link.Callee {
 	return func(l *link.Link, slot string) link.Callee {
+		h.replicate(l)
 		return h.calls.Callee(l, calls.Caller{Group: group, Slot: slot}, h.executors.Callee(l))
 	}
 }

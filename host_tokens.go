@@ -24,6 +24,7 @@ const (
 // forPrograms are the verbs of workers that programs may use as well: the role push.
 var forPrograms = []string{
 	"push", "push.wait", "publish", "page.get", "page.end", "page.subscribe", "page.unsubscribe",
+	"global.get", "global.set", "global.delete", "global.compare", "global.add", "global.default",
 }
 
 // verbWait is push for those who wait for the acknowledgements of clients.

@@ -22,9 +22,15 @@ import (
 // dir, so that another one can go on where it stopped.
 func pagesSite(t *testing.T, dir, more string) *site {
 	t.Helper()
+	configure(t, dir, more)
+	return siteOf(t, dir)
+}
+
+// siteOf is a server as the guado.toml of a folder says.
+func siteOf(t *testing.T, dir string) *site {
+	t.Helper()
 	s, _ := newSite(t, "")
 	load := func() (*guado.Config, error) { return guado.Load(filepath.Join(dir, "guado.toml")) }
-	configure(t, dir, more)
 	c, err := load()
 	if err != nil {
 		t.Fatal(err)

@@ -28,6 +28,7 @@ type Caller struct {
 	Slot  string
 	// Worker numbers the process: its successor in the same slot has another one.
 	Worker uint64
+	Link   *link.Link // nil: it did not come over one
 }
 
 // Func answers a verb. Its result goes back as JSON; nil is an empty object. An error
@@ -165,7 +166,7 @@ func (m *Mux) Callee(l *link.Link, c Caller, executors link.Callee) link.Callee 
 }
 
 func (m *Mux) caller(to *link.Link, c Caller, executors link.Callee) *caller {
-	c.Worker = m.serial.Add(1)
+	c.Worker, c.Link = m.serial.Add(1), to
 	w := &caller{mux: m, to: to, name: c, executors: executors, calls: map[uint32]*call{}}
 	w.ctx, w.over = context.WithCancel(context.Background())
 	m.mu.Lock()

@@ -39,6 +39,7 @@ type Config struct {
 	Executors []Executor `toml:"executor" doc:"A pool of processes that run functions for the workers: guado.executor(\"name\").submit(function, argument)."`
 
 	Events Events `toml:"events" doc:"Events that applications publish, from phase 3 on."`
+	Global Global `toml:"global" doc:"The global store, from phase 4 on."`
 
 	// File is where it was read from; empty when it was made from flags or by a program.
 	File string `toml:"-"`
@@ -75,7 +76,7 @@ type Server struct {
 	ExitTimeout     Duration  `toml:"exit_timeout" default:"5s" min:"0" doc:"How long a worker may then take to end what was cut, for lifespan shutdown and for atexit before it is killed."`
 	Transport       string    `toml:"transport" default:"auto" enum:"auto,shm,socket" doc:"How the host talks to workers: shared memory (Linux) or a Unix socket; auto takes shared memory where there is one."`
 	Ring            Size      `toml:"ring" default:"1MiB" min:"64KiB" doc:"Size of each shared memory ring, a power of two."`
-	Phase           int       `toml:"phase" default:"0" enum:"0,3" doc:"How far the server looks after the state of pages. 0: not at all. 3: it knows users, connections and pages, and pushes to them; applications go on as they are."`
+	Phase           int       `toml:"phase" default:"0" enum:"0,3,4,5,6" doc:"How far the server looks after the state of pages. 0: not at all. 3: it knows users, connections and pages, and pushes to them; applications go on as they are. 4: and keeps their registries and stores."`
 	StateDir        string    `toml:"state_dir" path:"dir" doc:"What must survive a restart: keys, and from a graceful stop to the next start connections and push sessions. Empty: from phase 3 on $STATE_DIRECTORY, else .guado beside the configuration file; before, $XDG_STATE_HOME/guado."`
 	CacheDir        string    `toml:"cache_dir" path:"dir" doc:"The unpacked worker package and compiled extensions. Empty: $GUADO_CACHE_DIR, else $XDG_CACHE_HOME/guado."`
 	Limits          Limits    `toml:"limits" doc:"What a client may send."`

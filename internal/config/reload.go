@@ -70,6 +70,7 @@ var classes = map[string]Class{
 	"push.*":                   Restart,
 	"push.origins":             Live,
 	"events.*":                 Live,
+	"global.*":                 Live,
 	"group.*":                  Workers,
 	"group.state":              Restart,
 	"group.queue":              Live,

@@ -26,6 +26,7 @@ const (
 	KindDrain      Kind = 0x0e
 	KindPing       Kind = 0x0f
 	KindReply      Kind = 0x10
+	KindGlobal     Kind = 0x13
 )
 
 // Frames from the worker to the host.
@@ -61,7 +62,7 @@ var kindNames = map[Kind]string{
 	KindInformational: "INFORMATIONAL", KindResponseBody: "RESPONSE_BODY",
 	KindTrailers: "TRAILERS", KindFile: "FILE", KindCredit: "CREDIT", KindPong: "PONG",
 	KindLog: "LOG", KindStats: "STATS", KindFailed: "FAILED", KindAbort: "ABORT",
-	KindReply: "REPLY", KindCall: "CALL", KindCallCancel: "CALL_CANCEL",
+	KindGlobal: "GLOBAL", KindReply: "REPLY", KindCall: "CALL", KindCallCancel: "CALL_CANCEL",
 	KindDone: "DONE", KindPad: "PAD",
 }
 

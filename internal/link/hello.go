@@ -79,6 +79,9 @@ type booted struct {
 	json []byte
 }
 
+// BehindHello sets what is done once HELLO is sent, before any request. Set it before Hello.
+func (l *Link) BehindHello(f func()) { l.behindHello = f }
+
 // Hello sends HELLO and waits for READY. The error is a [*BootError] when the worker
 // says why it cannot boot, ctx's when it says nothing in time, else the link's.
 func (l *Link) Hello(ctx context.Context, hello Hello) (Ready, error) {
@@ -96,6 +99,9 @@ func (l *Link) Hello(ctx context.Context, hello Hello) (Ready, error) {
 	}
 	if err := l.sent(l.out.send(&l.line, KindHello, 0, 0, p)); err != nil {
 		return l.lastWords(err)
+	}
+	if l.behindHello != nil {
+		l.behindHello()
 	}
 	select {
 	case b := <-l.boot:

@@ -97,6 +97,8 @@ type Link struct {
 	stats   stats
 	calls   calls
 
+	behindHello func() // nil: nothing
+
 	boot     chan booted
 	bootKind Kind   // the reader's, as the two below
 	bootJSON []byte // READY or FAILED under reassembly
@@ -141,7 +143,7 @@ func New(o Options) (*Link, error) {
 		return nil, fmt.Errorf("link over %s: %w", l.o.Transport, err)
 	}
 	l.out.frames = l.o.Ring/8 - headerSize
-	l.out.t = l.t
+	l.out.t, l.out.own = l.t, &l.line
 	var end *os.File
 	if l.control, end, err = newControl(); err != nil {
 		closeFiles(child)

@@ -2,6 +2,7 @@ package link
 
 import (
 	"encoding/binary"
+	"fmt"
 	"sync"
 	"sync/atomic"
 )
@@ -15,6 +16,7 @@ type outbox struct {
 
 	first, last *line       // lines with frames, in the order in which they are served
 	linked      atomic.Bool // first != nil, for the reader to look at without mu
+	own         *line       // of the link itself
 	closed      bool
 	roomy       []*Stream // whose bells ring for room once mu is left
 }
@@ -25,6 +27,7 @@ type line struct {
 	mem      buffer  // encoded frames, padded
 	at       int     // first unsent byte of mem
 	request  int     // end of the last REQUEST frame in mem; 0: none waits
+	ahead    int     // end of the last frame in mem that nothing may overtake; of own only
 	sent     uint32  // stream whose REQUEST was queued last
 	next     *line
 	linked   bool
@@ -41,6 +44,36 @@ func (o *outbox) send(n *line, kind Kind, id, arg uint32, p []byte) error {
 		return ErrClosed
 	}
 	return o.finish(n, kind, 0, id, arg, p)
+}
+
+// mostAhead is what may wait on the link's own line when more comes that everything later
+// must follow. A worker so far behind does not read.
+const mostAhead = 64 << 20
+
+// lead sends a message of the link itself that nothing sent later may overtake, on whatever
+// stream.
+func (o *outbox) lead(kind Kind, p []byte) error {
+	o.mu.Lock()
+	if o.closed {
+		o.mu.Unlock()
+		return ErrClosed
+	}
+	if n := o.own.waiting(); n > mostAhead {
+		o.mu.Unlock()
+		return fmt.Errorf("%w: %d MiB wait for it", errBehind, n>>20)
+	}
+	if o.first != nil {
+		o.flushLocked()
+	}
+	h := header{kind: kind, flags: More}
+	for len(p) > o.frames {
+		o.frame(o.own, h, p[:o.frames])
+		p = p[o.frames:]
+	}
+	h.flags = 0
+	o.frame(o.own, h, p)
+	o.own.ahead = len(o.own.mem.b)
+	return o.leave()
 }
 
 // request marks the slot and sends REQUEST.
@@ -154,8 +187,24 @@ func (o *outbox) flush() error {
 	return o.leave()
 }
 
+// leadLocked sends what nothing may overtake; false: there is no room for all of it.
+func (o *outbox) leadLocked() bool {
+	n := o.own
+	for n.at < n.ahead {
+		h, p := n.peek()
+		if !o.t.put(h, p) {
+			return false
+		}
+		n.at += padded(int(h.size))
+	}
+	return true
+}
+
 // flushLocked serves the lines in turn, one frame each.
 func (o *outbox) flushLocked() {
+	if !o.leadLocked() {
+		return
+	}
 	for n := o.first; n != nil; n = o.first {
 		if n.waiting() > 0 {
 			h, p := n.peek()
@@ -173,7 +222,7 @@ func (o *outbox) flushLocked() {
 			continue
 		}
 		n.mem.reset()
-		n.at, n.request, n.linked, n.next = 0, 0, false, nil
+		n.at, n.request, n.ahead, n.linked, n.next = 0, 0, 0, false, nil
 		if n.wantRoom && n.s != nil {
 			n.wantRoom = false
 			o.roomy = append(o.roomy, n.s)

@@ -468,6 +468,8 @@ func TestVectorsOfFrames(t *testing.T) {
 		{"call", link.KindCall, 0, 0, 7, "\x01\x00\x03\x00\xdc\x05\x00\x00cpuPICKLE"}, // of 1500 ms
 		{"call-cancel", link.KindCallCancel, 0, 0, 7, ""},
 		{"reply", link.KindReply, 0, 0, 7, "\xc8\x00\x00\x00\x00\x00\x00\x00PICKLE"},
+		{"global-snapshot", link.KindGlobal, 0, 0, 0, "\x02\x00\x00\x00\x00\x00\x00\x00\x01\x00\x00\x00\x00\x00\x00\x00\x01\x01\x01\x00a\x01\x00\x00\x007"},
+		{"global-part", link.KindGlobal, link.More, 0, 0, "\x03\x00\x00\x00\x00\x00\x00\x00\x00"},
 		{"message-text", link.KindMessage, 0, vectorStream, link.MessageText, "citt\u00e0"},
 		{"message-part", link.KindMessage, link.More, vectorStream, link.MessageBinary, "\x00\xff"},
 		{"disconnect", link.KindDisconnect, link.End, vectorStream, 1001, "going away"},

@@ -11,6 +11,8 @@ Users, connections and pages (from phase 3 on):
 * ``guado.registry.pages``, ``.connections``, ``.users``: who is there (:mod:`guado.registry`)
 * ``guado.publish(topic, data)``, ``@guado.on(topic)``: events (:mod:`guado.events`)
 
+The global store (from phase 4 on): ``guado.global_store()`` (:mod:`guado.globalstore`).
+
 In every phase: ``guado.executor(name).submit(function, argument)`` (:mod:`guado.executors`).
 """
 
@@ -45,6 +47,7 @@ if TYPE_CHECKING:
         UnknownExecutor,
         executor,
     )
+    from guado.globalstore import MISSING, GlobalFull, GlobalStore, global_store
     from guado.pages import Page, concurrent, new_page
     from guado.push import (
         Connection,
@@ -59,11 +62,14 @@ if TYPE_CHECKING:
     )
 
 __all__ = [
+    "MISSING",
     "Connection",
     "Delivered",
     "Delivery",
     "Executor",
     "ExecutorError",
+    "GlobalFull",
+    "GlobalStore",
     "HostError",
     "NoItem",
     "NoPage",
@@ -86,6 +92,7 @@ __all__ = [
     "concurrent",
     "connection",
     "executor",
+    "global_store",
     "new_page",
     "on",
     "page",
@@ -107,6 +114,7 @@ _MODULES = {
         "UnknownExecutor",
         "executor",
     ),
+    "globalstore": ("MISSING", "GlobalFull", "GlobalStore", "global_store"),
     "pages": ("Page", "concurrent", "new_page"),
     "push": (
         "Connection",

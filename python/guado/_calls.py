@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 EXECUTE = 1
 HOST = 2
+# Reads replies, and runs what waits for them: it can wait for none.
+THREAD = "guado-calls"
 _CALL = struct.Struct("<HHI")
 _REPLY = struct.Struct("<HHI")
 
@@ -63,7 +65,7 @@ class Calls:
         self.bytes = 0
         self.ended: OSError | None = None
         self.numbers = itertools.count(1)
-        threading.Thread(target=self.receive, name="guado-calls", daemon=True).start()
+        threading.Thread(target=self.receive, name=THREAD, daemon=True).start()
 
     def start(
         self,

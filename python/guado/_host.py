@@ -65,6 +65,7 @@ def ask(
     convert: Callable[[Any], T],
     milliseconds: int = 0,
     waits: bool = False,
+    error_of: Callable[[str, str], HostError] = of_code,
 ) -> None:
     """Sends `data`, a JSON object, and settles `reply` with what `convert` makes of the
     answer. PhaseError, and HostError where there is no way to a host, are raised at once.
@@ -72,7 +73,7 @@ def ask(
 
     def settle(future: Future[Any], status: int, code: str, text: bytes) -> None:
         if future.set_running_or_notify_cancel():
-            _settle(future, convert, status, code, text)
+            _settle(future, convert, error_of, status, code, text)
 
     if instead is not None:
         check()
@@ -95,10 +96,15 @@ def ask(
 
 
 def _settle(
-    future: Future[Any], convert: Callable[[Any], Any], status: int, code: str, text: bytes
+    future: Future[Any],
+    convert: Callable[[Any], Any],
+    error_of: Callable[[str, str], HostError],
+    status: int,
+    code: str,
+    text: bytes,
 ) -> None:
     if status != 200:
-        future.set_exception(of_code(code, text.decode("utf-8", "replace")))
+        future.set_exception(error_of(code, text.decode("utf-8", "replace")))
         return
     try:
         result = convert(json.loads(text))

@@ -44,6 +44,7 @@ enum gd_kind {
     GD_K_DRAIN = 0x0e,
     GD_K_PING = 0x0f,
     GD_K_REPLY = 0x10,
+    GD_K_GLOBAL = 0x13,
     GD_K_MESSAGE = 0x06,
     GD_K_DISCONNECT = 0x07,
     GD_K_READY = 0x41,
@@ -311,7 +312,9 @@ struct gd_link {
     uint32_t nspare;
     gd_stream zero; /* stream 0 */
     gd_stream *ready_head, *ready_tail;
-    struct gd_calls *calls; /* call.c's; NULL: nobody has called */
+    struct gd_calls *calls;     /* call.c's; NULL: nobody has called */
+    struct gd_globals *globals; /* global.c's; NULL: no update has come */
+    atomic_uint global_waiting; /* updates in it */
     gd_fd *fds_head, *fds_tail;
     bool fds_sending, fds_blocked;
 
@@ -441,6 +444,12 @@ size_t gd_stats_text(const gd_link *l, char *to, size_t room); /* [mu] */
 int gd_reply_file(gd_link *l, const gd_frame_head *h); /* [claim], no lock held */
 void gd_calls_wake(gd_link *l);                        /* [mu] the link has closed */
 void gd_calls_free(gd_link *l);
+
+/* ---- global.c ---------------------------------------------------------------------- */
+
+int gd_global_file(gd_link *l, const gd_frame_head *h); /* [claim], no lock held */
+void gd_globals_wake(gd_link *l);                       /* [mu] the link has closed */
+void gd_globals_free(gd_link *l);
 
 /* ---- loop.c ---------------------------------------------------------------------- */
 

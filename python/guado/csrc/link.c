@@ -100,6 +100,7 @@ void gd_fail_locked(gd_link *l, int why) {
     l->closed = why;
     gd_signal_all(l);
     gd_calls_wake(l);
+    gd_globals_wake(l);
     gd_loop_ring(l);
     l->todo |= GD_TODO_MAIN | GD_TODO_WATCH | GD_TODO_INTERRUPT;
 }
@@ -226,6 +227,7 @@ void gd_link_close(gd_link *l) {
     forget(l);
     free_streams(l);
     gd_calls_free(l);
+    gd_globals_free(l);
     while (l->fds_head) {
         gd_fd *f = l->fds_head;
         l->fds_head = f->next;

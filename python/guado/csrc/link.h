@@ -265,6 +265,15 @@ int gd_link_call(gd_link *l, int kind, uint32_t id, const void *data, size_t len
 int gd_link_reply(gd_link *l, bool wait, gd_reply *out);
 void gd_reply_free(gd_reply *r);
 
+/* ---- the global store (global.c) -------------------------------------------- */
+
+/* Takes the oldest update that was filed: whole, and those before it were taken. GD_AGAIN:
+ * there is none. gd_reply_free it. */
+int gd_link_update(gd_link *l, gd_reply *out);
+/* [nogil] Waits until updates heap up; once watched, until there is one. */
+int gd_link_updates_wait(gd_link *l);
+int gd_link_updates_watch(gd_link *l);
+
 /* ---- frames (frame.c): pure functions, fuzzed ---------------------------- */
 
 typedef struct {

@@ -188,6 +188,11 @@ static PyMethodDef link_methods[] = {
     {"call", gd_py_call, METH_VARARGS, "call(id, data): asks the host; reply() brings the answer."},
     {"call_cancel", gd_py_call_cancel, METH_VARARGS, "call_cancel(id): nobody wants it any more."},
     {"replies", gd_py_replies, METH_NOARGS, "replies(): waits for the next of (id, data)."},
+    {"updates", gd_py_updates, METH_O,
+     "updates(list): appends the updates of the global store that have come, in order."},
+    {"updates_wait", gd_py_updates_wait, METH_NOARGS, "updates_wait(): until updates heap up."},
+    {"updates_watch", gd_py_updates_watch, METH_NOARGS,
+     "updates_watch(): from now on updates_wait returns for each."},
     {"close", link_close, METH_NOARGS, "Closes the link; for tests."},
     {NULL, NULL, 0, NULL},
 };

@@ -28,6 +28,10 @@ extern PyObject *gd_request_timeout;
 PyObject *gd_py_call(PyObject *self, PyObject *args);
 PyObject *gd_py_call_cancel(PyObject *self, PyObject *args);
 PyObject *gd_py_replies(PyObject *self, PyObject *ignored);
+/* … (module_global.c) */
+PyObject *gd_py_updates(PyObject *self, PyObject *into);
+PyObject *gd_py_updates_wait(PyObject *self, PyObject *ignored);
+PyObject *gd_py_updates_watch(PyObject *self, PyObject *ignored);
 
 /* Each adds its functions and types to the module; 0, or -1 with an exception. */
 int gd_wsgi_init(PyObject *module);

@@ -91,6 +91,10 @@ def serve(link: _core.Link) -> None:
     hello = handshake.receive(link, HELLO_TIMEOUT)
     process.prepare(hello)
     guado._worker = guado._Worker(link, hello.executors, hello.phase)
+    if hello.phase >= 4:
+        from guado import _replica
+
+        _replica.start(link)
     loader.load(hello.apps)
     process.check_threading()
     process.after_import()

@@ -1,0 +1,78 @@
+"""Two applications that do with the global store what they are asked: POST [method, args…]."""
+
+import json
+
+import guado
+
+
+def do(asked):
+    store = guado.global_store()
+    name, *args = asked
+    if name == "len":
+        return len(store)
+    if name == "contains":
+        return args[0] in store
+    if name == "write_and_read":  # without waiting for what is written
+        for path, value in args[0]:
+            store.set(path, value)
+        return [store.get(path) for path, _ in args[0]]
+    if name == "claim":  # until one call of compare_and_set has won
+        path, times = args
+        for _ in range(times):
+            while True:
+                old = store.get(path, guado.MISSING)
+                if store.compare_and_set(path, old, (old or 0) + 1).result():
+                    break
+        return store.get(path)
+    if name == "publish_after":
+        topic, path, values = args
+        for value in values:
+            store[path] = value
+            guado.publish(topic, value)
+        return None
+    result = getattr(store, name)(*args)
+    return result.result() if hasattr(result, "result") else result
+
+
+def answer(text):
+    try:
+        return {"result": do(json.loads(text))}
+    except Exception as error:
+        kinds = [kind.__name__ for kind in type(error).__mro__]
+        return {"error": kinds, "code": getattr(error, "code", ""), "message": str(error)}
+
+
+def wsgi(environ, start_response):
+    body = json.dumps(answer(environ["wsgi.input"].read())).encode()
+    start_response("200 OK", [("Content-Type", "application/json")])
+    return [body]
+
+
+heard = []
+
+
+@guado.on("tick")
+def hear(topic, data):
+    heard.append([data, guado.global_store().get("tick")])
+
+
+async def asgi(scope, receive, send):
+    assert scope["type"] == "http"
+    body = b""
+    while True:
+        message = await receive()
+        body += message.get("body", b"")
+        if not message.get("more_body"):
+            break
+    asked = json.loads(body)
+    if asked[0] == "heard":
+        found = {"result": heard[:]}
+    elif asked[0] == "awaited":
+        store = guado.global_store()
+        await store.set(asked[1], asked[2])
+        found = {"result": [store[asked[1]], await store.read(asked[1], fresh=True)]}
+    else:
+        found = answer(body)
+    headers = [(b"content-type", b"application/json")]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": json.dumps(found).encode()})
