@@ -139,7 +139,10 @@ func (h *host) pageApp(x *exchange.Exchange, path, class string) (app string, ok
 	if class == "" {
 		return app, ok
 	}
-	return h.classApp(class, app)
+	if of, ok := h.classApp(class, app); ok {
+		return of, true
+	}
+	return app, false
 }
 
 // appAt is the application that is mounted where a path leads on the host of x.

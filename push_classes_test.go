@@ -183,11 +183,23 @@ func TestAClassMayRefuseAPage(t *testing.T) {
 	s := pagesSite(t, t.TempDir(), "target = \"pages_classes:app\"\n")
 	b := s.browser()
 	tab := b.tab(`{"class":"Board","args":{"refuse":true}}`)
-	if f := tab.numbered(); f["close"] != 3508.0 {
-		t.Errorf("a page that was refused: %v", f)
+	said := false
+	for f := tab.next(); f["close"] == nil; f = tab.next() {
+		if f["t"] == "close" && fmt.Sprint(f["code"], f["e"]) != "3508 map[code:forbidden message:not yours]" {
+			t.Errorf("a page that was refused: %v", f)
+		}
+		said = said || f["t"] == "close"
+	}
+	if !said {
+		t.Error("the client of a page that was refused does not know why")
 	}
 	if status, text := b.post("/_guado/page", `{"class":"Bored"}`); status != 404 || !strings.Contains(text, "no_class") {
 		t.Errorf("a class that there is not: %d %s", status, text)
+	}
+	b.post("/_guado/page", `{"class":"Bored2","path":"/x"}`)
+	const line = "a browser asks for a page class that there is not"
+	if log := s.log.String(); strings.Count(log, line) != 1 || !strings.Contains(log, "class=Bored app=\"\" declared=\"Beside, Board\" request_id=") {
+		t.Error("the operator is not told of it, once")
 	}
 	// While its HTML is rendered.
 	_, body := b.post("/new", "{}")

@@ -17,6 +17,7 @@
  * @property {number} [delay]  with "waiting": milliseconds until the next try
  * @property {number} [code]  with "waiting" and "ended": why
  * @property {string} [reason]
+ * @property {PushError} [error]  with "ended": what the application, or the server, said
  *
  * @typedef {object} Options
  * @property {string | (() => string | Promise<string>)} page  the page's id; a function is asked
@@ -315,7 +316,7 @@ export class Page {
         const { page } = this.#options;
         this.#page = typeof page === "string" ? page : await page();
       } catch (e) {
-        if (e instanceof PushError) return this.#end(/** @type {any} */ (e).status || FINAL, e.code);
+        if (e instanceof PushError) return this.#end(/** @type {any} */ (e).status || FINAL, e.code, e);
       }
       if (!this.#page) return this.#retry(0, "no page");
       if (this.#carrier || this.#state.status !== "connecting") return;
@@ -341,12 +342,12 @@ export class Page {
     for (const name of /** @type {const} */ (["hello", "ack", "probe", "quiet", "silence"])) this.#timer(name);
   }
 
-  /** @param {number} code @param {string} reason */
-  #lost(code, reason) {
+  /** @param {number} code @param {string} reason @param {PushError} [error] */
+  #lost(code, reason, error) {
     const opened = this.#state.status === "open";
     this.#drop();
     if (code >= FINAL && code < 4000) {
-      if (!RENEW.includes(code) || typeof this.#options.page === "string") return this.#end(code, reason);
+      if (!RENEW.includes(code) || typeof this.#options.page === "string") return this.#end(code, reason, error);
       // Another page takes its place; this one's client is not known there.
       this.#page = this.#epoch = undefined;
       this.#client = random();
@@ -370,15 +371,15 @@ export class Page {
     this.#set({ status: "waiting", delay, code, reason });
   }
 
-  /** @param {number} code @param {string} reason */
-  #end(code, reason) {
+  /** @param {number} code @param {string} reason @param {PushError} [error] */
+  #end(code, reason, error) {
     this.#drop();
     this.#timer("retry");
     this.#life.abort();
     const queue = this.#queue;
     this.#queue = [];
-    for (const item of queue) item.reject(new PushError(item.c ? "lost" : "ended", reason));
-    this.#set({ status: "ended", code, reason });
+    for (const item of queue) item.reject(error || new PushError(item.c ? "lost" : "ended", reason));
+    this.#set({ status: "ended", code, reason, ...(error && { error }) });
   }
 
   /** Gives up messages that left: the server that knew of them is gone. */
@@ -397,7 +398,7 @@ export class Page {
       return this.#lost(0, "malformed frame");
     }
     this.#heard = Date.now();
-    if (f.t === "close") return this.#lost(f.code, f.reason);
+    if (f.t === "close") return this.#lost(f.code, f.reason, f.e && new PushError(f.e.code, f.e.message));
     if (f.t === "hello") return this.#hello(f);
     if (this.#state.status !== "open") return this.#lost(0, "no hello");
     if (f.n) return this.#numbered(f, text.length);

@@ -3,8 +3,11 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
+	"io/fs"
 	"net/http"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 )
@@ -128,5 +131,8 @@ def app(environ, start_response):
 	}
 	if r := run(t, dir, "check", "--load", "--config", "none.toml"); r.code != 0 {
 		t.Errorf("phase 0: %d %s%s", r.code, r.out, r.err)
+	}
+	if _, err := os.Stat(filepath.Join(dir, ".guado")); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("a check wrote into the state_dir: %v", err)
 	}
 }

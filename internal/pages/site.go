@@ -86,8 +86,11 @@ type Opener struct {
 	// field that the answer sets; its name is nil when there is none.
 	Touch func(x *exchange.Exchange) (connection, user string, cookie exchange.Field, problem *exchange.Problem)
 	// App names the application of a path, and of a class, on the host of the exchange;
-	// false: there is none whose pages the host keeps.
+	// false: there is none whose pages the host keeps, and the application is that of the
+	// path, if that has one.
 	App func(x *exchange.Exchange, path, class string) (app string, ok bool)
+
+	unknown unknown
 }
 
 const mostOpening = 128 << 10
@@ -130,6 +133,7 @@ func (o *Opener) Serve(x *exchange.Exchange) {
 	app, ok := o.App(x, want.Path, want.Class)
 	if !ok {
 		if want.Class != "" {
+			o.unknown.tell(o.Pages, x, want.Class, app)
 			x.Fail(&exchange.Problem{Status: 404, Code: "no_class", Err: fmt.Errorf("no application has the page class %.80q", want.Class)})
 			return
 		}

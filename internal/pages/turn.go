@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/netip"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -122,12 +123,15 @@ func (pg *page) openedBy(out outcome) bool {
 	if !out.lost && !out.wait && out.err.Code != push.ReplyFailed {
 		// The application has said so: its client need not ask again.
 		pg.pages.opts.Log.Info("page refused by its class", "page", pg.id, "class", pg.class, "code", out.err.Code, "message", out.err.Message)
-		pg.session.End(push.CodeRefused)
+		pg.session.Refuse(&push.ReplyError{Code: cut(out.err.Code), Message: cut(out.err.Message)})
 		return false
 	}
 	pg.pages.opts.Log.Warn("page not opened; its next message tries again", "page", pg.id, "class", pg.class, "error", out.err)
 	return false
 }
+
+// cut holds what a client is told to a length.
+func cut(text string) string { return strings.ToValidUTF8(text[:min(len(text), mostText)], "") }
 
 // settle does what follows from a turn.
 func (pg *page) settle(j *job, out outcome) {

@@ -57,15 +57,19 @@ func (h *Hub) replyPayload(id uint64, data []byte, cookies string) (Payload, err
 }
 
 func errorPayload(id uint64, e *ReplyError) Payload {
+	body := strconv.AppendUint([]byte(`"r":`), id, 10)
+	return Payload{append(append(append(body, `,"e":`...), e.text()...), '}')}
+}
+
+func (e *ReplyError) text() []byte {
 	text, err := json.Marshal(struct {
 		Code    string `json:"code"`
 		Message string `json:"message,omitempty"`
 	}{e.Code, e.Message})
 	if err != nil { // two strings always have a JSON form
-		text = []byte(`{"code":"failed"}`)
+		return []byte(`{"code":"failed"}`)
 	}
-	body := strconv.AppendUint([]byte(`"r":`), id, 10)
-	return Payload{append(append(append(body, `,"e":`...), text...), '}')}
+	return text
 }
 
 // appendNumbered appends a whole frame.
@@ -90,6 +94,13 @@ func appendGot(b []byte, got uint64) []byte {
 func CloseFrame(c Code) []byte {
 	b := strconv.AppendUint([]byte(`{"t":"close","code":`), uint64(c), 10)
 	return append(append(append(b, `,"reason":"`...), c.Name()...), `"}`...)
+}
+
+// refusedFrame says what the application said of a page that it refuses: that is more than
+// a code, over any transport.
+func refusedFrame(e *ReplyError) []byte {
+	b := bytes.TrimSuffix(CloseFrame(CodeRefused), []byte("}"))
+	return append(append(append(b, `,"e":`...), e.text()...), '}')
 }
 
 // greeting is the host's hello.

@@ -268,6 +268,24 @@ const (
 	WhyClosed    = "closed"    // its tab was closed
 )
 
+// Refuse ends the page because the application wants no such one: a connected client is
+// told what it said.
+func (s *Session) Refuse(said *ReplyError) {
+	frame := refusedFrame(said)
+	s.mu.Lock()
+	if s.ended {
+		s.mu.Unlock()
+		return
+	}
+	if s.attached != nil {
+		s.transmitLocked(frame, s.hub.wheel.clock())
+	}
+	s.endLocked(CodeRefused, CodeRefused.Name())
+	s.mu.Unlock()
+	s.hub.forget(s)
+	s.tell()
+}
+
 func (s *Session) endLocked(why Code, reason string) {
 	s.detachLocked(why)
 	s.ended, s.why = true, reason

@@ -256,6 +256,8 @@ func (p *player) play(what string, value json.RawMessage) {
 		p.wire.queued = p.hub.opts.Waiting + 1
 	case "end":
 		p.endPage(value)
+	case "refuse":
+		p.refusePage(value)
 	case "restart":
 		p.restart()
 	case "crash":
@@ -275,6 +277,18 @@ func (p *player) endPage(value json.RawMessage) {
 	}
 	p.session.End(Code(code))
 	if e, ok := p.handler.next().(endedEvent); !ok || e.Code != Code(code) {
+		p.fail("the handler was told %v", e)
+	}
+}
+
+func (p *player) refusePage(value json.RawMessage) {
+	var said ReplyError
+	if err := json.Unmarshal(value, &said); err != nil {
+		p.t.Fatal(err)
+	}
+	p.session.Refuse(&said)
+	p.session.Refuse(&said) // once is enough
+	if e, ok := p.handler.next().(endedEvent); !ok || e.Code != CodeRefused {
 		p.fail("the handler was told %v", e)
 	}
 }

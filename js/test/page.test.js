@@ -301,7 +301,9 @@ describe("a page that the client opens", () => {
       browser.fire(browser.window, "online");
     }
     while (page.state.status === "connecting") await flush();
-    assert.deepEqual(page.state, { status: "ended", code: 404, reason: "no_class" });
+    const { error, ...state } = page.state;
+    assert.deepEqual(state, { status: "ended", code: 404, reason: "no_class" });
+    assert.equal(error.code, "no_class");
   });
 
   it("ends when the user logs in or out: the document is another one then", async () => {

@@ -74,7 +74,10 @@ class Player {
       case "state": {
         const state = this.states.shift();
         assert.ok(state, "the state did not change");
-        for (const [key, want] of Object.entries(value)) assert.equal(state[key], want, key);
+        for (const [key, want] of Object.entries(value)) {
+          if (key === "error") assert.deepEqual({ code: state.error.code, message: state.error.message }, want);
+          else assert.equal(state[key], want, key);
+        }
         break;
       }
       case "message":
