@@ -10,6 +10,7 @@ The extension uses the limited API of CPython 3.11, so one build serves 3.11 and
 from __future__ import annotations
 
 import argparse
+import binascii
 import os
 import shlex
 import subprocess
@@ -46,6 +47,15 @@ def headers() -> str:
     )
 
 
+def stamp() -> str:
+    """By what a worker knows that its extension was built of these sources; the twin of
+    guado.worker.boot.stamp."""
+    crc = 0
+    for source in sorted(p for p in SOURCES.iterdir() if p.suffix in {".c", ".h"}):
+        crc = binascii.crc32(source.name.encode() + source.read_bytes(), crc)
+    return f"{crc:08x}"
+
+
 def command(cc: str, out: Path, sanitize: bool) -> list[str]:
     """The compiler's command line for the extension `out`."""
     link = ["-shared"]
@@ -56,6 +66,7 @@ def command(cc: str, out: Path, sanitize: bool) -> list[str]:
         *FLAGS,
         *WARNINGS,
         *(SANITIZE if sanitize else []),
+        f'-DGD_STAMP="{stamp()}"',
         f"-I{headers()}",
         *(str(source) for source in sorted(SOURCES.glob("*.c"))),
         *link,

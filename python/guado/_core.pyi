@@ -5,6 +5,7 @@ import contextvars
 from collections.abc import Callable
 from typing import Any, final
 
+STAMP: str  # of the sources that it was built of
 PROTOCOL: int
 WSGI: int
 ASGI: int

@@ -328,3 +328,16 @@ def test_a_core_that_does_not_load_is_told_to_the_host(tmp_path: Path) -> None:
         message = host.message(h.FAILED)
     assert message["stage"] == "environment"
     assert "_core" in str(message["message"])
+
+
+def test_a_core_of_other_sources_is_refused_with_what_to_do(tmp_path: Path) -> None:
+    """As in a development tree whose extension was not built again."""
+    shutil.copytree(h.ROOT / "guado", tmp_path / "guado")
+    with (tmp_path / "guado" / "csrc" / "link.c").open("a") as source:
+        source.write("/* newer than the extension */\n")
+    with Host("shop:app", env={"GUADO_PACKAGE": str(tmp_path)}) as host:
+        message = host.message(h.FAILED)
+        assert host.process.wait(h.TIMEOUT) == 3
+    assert message["stage"] == "environment"
+    assert "built of other sources" in str(message["message"])
+    assert "make ext" in str(message["hint"])

@@ -320,8 +320,15 @@ static struct PyModuleDef definition = {
     .m_methods = functions,
 };
 
+/* What the build says of these sources, so that a worker can tell an extension that was built
+ * of others. */
+#ifndef GD_STAMP
+#define GD_STAMP ""
+#endif
+
 static int add_constants(PyObject *m) {
-    return PyModule_AddIntConstant(m, "PROTOCOL", GD_PROTOCOL) < 0 ||
+    return PyModule_AddStringConstant(m, "STAMP", GD_STAMP) < 0 ||
+                   PyModule_AddIntConstant(m, "PROTOCOL", GD_PROTOCOL) < 0 ||
                    PyModule_AddIntConstant(m, "WSGI", GD_WSGI) < 0 ||
                    PyModule_AddIntConstant(m, "ASGI", GD_ASGI) < 0
                ? -1

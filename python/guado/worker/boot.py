@@ -9,6 +9,7 @@ in old versions too, which it refuses in words.
 
 from __future__ import annotations
 
+import binascii
 import importlib
 import os
 import sys
@@ -26,7 +27,7 @@ def main() -> None:
     """Runs the worker to its end."""
     spec = os.environ.pop("GUADO_LINK", "")
     os.environ.pop("GUADO_PACKAGE", None)
-    reason = unfit() or core_missing()
+    reason = unfit() or core_missing() or core_stale()
     if reason is not None:
         from guado.worker import refuse
 
@@ -79,6 +80,34 @@ def core_missing() -> tuple[str, str] | None:
             "the host compiles one that fits when a C compiler and Python.h are installed",
         )
     return None
+
+
+def core_stale() -> tuple[str, str] | None:
+    """Why the C core is another one than this Python code calls; None when it is not."""
+    from guado import _core
+
+    expected = stamp(os.path.join(os.path.dirname(os.path.dirname(__file__)), "csrc"))
+    if expected is None or getattr(_core, "STAMP", "") == expected:
+        return None
+    return (
+        "the C core of the worker was built of other sources than those beside its Python code",
+        "in a development tree run make ext, and build guado again; an installed guado is damaged: "
+        "reinstall it",
+    )
+
+
+def stamp(folder: str) -> str | None:
+    """What an extension built of the sources in `folder` says of itself; None: there are none.
+    The twin of stamp in build_ext.py."""
+    try:
+        names = sorted(name for name in os.listdir(folder) if name.endswith((".c", ".h")))
+    except OSError:
+        return None
+    crc = 0
+    for name in names:
+        with open(os.path.join(folder, name), "rb") as source:
+            crc = binascii.crc32(name.encode() + source.read(), crc)
+    return f"{crc:08x}"
 
 
 def serve(link: _core.Link) -> None:
