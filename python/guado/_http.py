@@ -18,6 +18,7 @@ import select
 import socket
 import threading
 import time
+import weakref
 from typing import TYPE_CHECKING, Any
 
 from guado.errors import HostError
@@ -74,6 +75,9 @@ class Program:
         self.threads = concurrent.futures.ThreadPoolExecutor(1, "guado-push")
         self.waiting = concurrent.futures.ThreadPoolExecutor(WAITING, "guado-push-wait")
         self.kept = threading.local()  # one connection for each thread
+        self.made: list[_Connection] = []  # all of them
+        # What is under way holds the program: when it goes, nobody uses them any more.
+        weakref.finalize(self, _close, self.made)
 
     def start(
         self,
@@ -113,11 +117,11 @@ class Program:
     def post(self, verb: str, data: bytes, patience: float | None) -> tuple[int, str, bytes]:
         """Status, code and data, as REPLY has them."""
         connection: _Connection | None = getattr(self.kept, "connection", None)
-        if connection is not None and connection.stale():
-            connection.close()
-            connection = None
         if connection is None:
             connection = self.kept.connection = _Connection(self.path)
+            self.made.append(connection)
+        elif connection.stale():
+            connection.close()  # and opened again by the request
         connection.timeout = patience
         if connection.sock is not None:
             connection.sock.settimeout(patience)
@@ -133,6 +137,11 @@ class Program:
         if response.status == 200:
             return 200, "", body
         return response.status, *_reason(response.status, body)
+
+
+def _close(made: list[_Connection]) -> None:
+    for connection in made:
+        connection.close()
 
 
 def _reason(status: int, body: bytes) -> tuple[str, bytes]:

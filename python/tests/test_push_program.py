@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import decimal
+import gc
 import json
 import socketserver
 import subprocess
@@ -22,6 +23,12 @@ import guado
 from guado import _calls, _http, _json
 
 PATIENCE = 40.0
+
+# Nothing may be left open: neither here nor in a program that uses the package.
+pytestmark = [
+    pytest.mark.filterwarnings("error::ResourceWarning"),
+    pytest.mark.filterwarnings("error::pytest.PytestUnraisableExceptionWarning"),
+]
 
 
 class PushSocket(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
@@ -89,6 +96,8 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[PushSocket
     monkeypatch.setattr(_http, "_shared", None)
     yield server
     server.hold.set()
+    monkeypatch.setattr(_http, "_shared", None)
+    gc.collect()
     server.shutdown()
     server.server_close()
     thread.join()
@@ -166,7 +175,8 @@ def script(text: str) -> None:
     """Runs a program that uses the package, to its end."""
     package = Path(__file__).resolve().parent.parent
     done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", text],
+        # Where threads have run, fork is deprecated; a socket left open is no matter of taste.
+        [sys.executable, "-W", "ignore", "-W", "always::ResourceWarning", "-c", text],
         cwd=package,
         capture_output=True,
         timeout=PATIENCE,
@@ -287,6 +297,9 @@ def test_when_replies_cannot_be_read_all_who_wait_hear_of_it(
     with pytest.raises(guado.HostError, match="no longer read: ValueError") as caught:
         waits.result(PATIENCE)
     assert caught.value.code == "link_closed"
+    for thread in threading.enumerate():
+        if thread.name == "guado-calls":  # so that its exception is told in this test
+            thread.join(PATIENCE)
 
 
 def circle() -> Any:
