@@ -273,7 +273,7 @@ const (
 func (s *Session) Refuse(said *ReplyError) {
 	frame := refusedFrame(said)
 	s.mu.Lock()
-	if s.ended {
+	if s.ended || s.frozen {
 		s.mu.Unlock()
 		return
 	}
