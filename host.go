@@ -91,6 +91,7 @@ type base struct {
 	clock      *clock.Clock       // by which users, connections and pages live
 	identity   *identity.Server   // nil: phase 0
 	registry   *registry.Registry // nil: phase 0
+	stores     *stores            // nil: below phase 4
 	pageIndex  pageIndex
 	pages      *pages.Pages      // nil: phase 0
 	hub        *push.Hub         // of the sessions of pages; nil likewise
@@ -154,6 +155,7 @@ func newHost(ctx context.Context, s *Server) (h *host, err error) {
 	}
 	h.openPages()
 	h.openRegistry()
+	h.openStores()
 	h.openEvents()
 	h.openGlobal()
 	h.stdout = supervise.NewLines(s.Stdout, func(source, line string) { h.journal.Line(source, "stdout", line) })
@@ -249,6 +251,7 @@ func (h *host) newGroup(g *config.Group, in *runtime.Interpreter, cache *runtime
 		Name: g.Name, Queue: g.Queue, QueueWait: g.QueueWait.Std(), Threads: g.Threads,
 		Concurrency: g.Concurrency, Workers: g.Workers, Spool: h.spool, Log: h.log,
 		Dev:         h.config.Dev,
+		Ahead:       h.ahead(g.Name),
 		Interrupted: func(l *link.Link) { made.workers.Recycle(l, supervise.ByInterrupt) },
 	})
 	made.hello = link.Hello{

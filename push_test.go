@@ -44,8 +44,12 @@ func siteOf(t *testing.T, dir string) *site {
 
 func configure(t *testing.T, dir, more string) {
 	t.Helper()
-	write(t, dir, "guado.toml", fmt.Sprintf("[server]\nlisten = [\"127.0.0.1:0\"]\nphase = 3\nstate_dir = \"state\"\ncache_dir = \"cache\"\n"+
-		"[[app]]\nname = \"shop\"\ndir = %q\npython = %q\n%s", harness.Apps(), harness.Python(t, "newest"), more))
+	phase := 3
+	if strings.Contains(more, "stores_app") {
+		phase = 4
+	}
+	write(t, dir, "guado.toml", fmt.Sprintf("[server]\nlisten = [\"127.0.0.1:0\"]\nphase = %d\nstate_dir = \"state\"\ncache_dir = \"cache\"\n"+
+		"[[app]]\nname = \"shop\"\ndir = %q\npython = %q\n%s", phase, harness.Apps(), harness.Python(t, "newest"), more))
 }
 
 const flaskPages = "target = \"pages_flask:app\"\n"

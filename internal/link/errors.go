@@ -7,6 +7,8 @@ import (
 
 // Errors that end a link or a call on it.
 var (
+	// ErrRefused is what a [Keeper] says of a commit whose user has moved.
+	ErrRefused = errors.New("the state of the commit is refused")
 	ErrCorrupt = errors.New("worker broke the link protocol") // wrapped with what it did
 	ErrExited  = errors.New("worker process ended")
 	ErrClosed  = errors.New("link is closed")

@@ -17,8 +17,18 @@ func (l *Link) frame(h header, p shared) error {
 	if h.kind == KindLog {
 		return l.logs.frame(h, p)
 	}
+	if h.kind == KindState {
+		return l.state(h, p)
+	}
+	if h.flags&Alone != 0 {
+		return corrupt("%v with flags 0x%02x", h.kind, uint8(h.flags))
+	}
 	if h.stream == 0 {
 		return l.own(h, p)
+	}
+	refused, err := l.withState(h)
+	if err != nil {
+		return err
 	}
 	s, err := l.table.find(h.stream)
 	if s == nil || err != nil {
@@ -34,6 +44,9 @@ func (l *Link) frame(h header, p shared) error {
 		}
 		s.mu.Unlock()
 		return nil
+	}
+	if refused {
+		return s.refuse(h, p)
 	}
 	return s.file(h, p)
 }
@@ -210,6 +223,11 @@ func (s *Stream) keep(h header, p shared) error {
 		}
 	case KindFile:
 		return s.fileFrame(r, p)
+	case KindAbort:
+		if r.arg == AbortMoved {
+			return corrupt("ABORT for a reason of the host's")
+		}
+		p.appendTo(&in.mem)
 	default:
 		p.appendTo(&in.mem)
 	}

@@ -27,6 +27,8 @@ const (
 	KindPing       Kind = 0x0f
 	KindReply      Kind = 0x10
 	KindGlobal     Kind = 0x13
+	KindRestore    Kind = 0x11
+	KindRelease    Kind = 0x12
 )
 
 // Frames from the worker to the host.
@@ -49,6 +51,7 @@ const (
 	KindCallCancel    Kind = 0x50
 	KindMessageUp     Kind = 0x51 // MESSAGE of the worker
 	KindClose         Kind = 0x52
+	KindState         Kind = 0x53
 )
 
 // KindPad fills the rest of a ring before it starts again.
@@ -64,6 +67,7 @@ var kindNames = map[Kind]string{
 	KindLog: "LOG", KindStats: "STATS", KindFailed: "FAILED", KindAbort: "ABORT",
 	KindGlobal: "GLOBAL", KindReply: "REPLY", KindCall: "CALL", KindCallCancel: "CALL_CANCEL",
 	KindDone: "DONE", KindPad: "PAD",
+	KindRestore: "RESTORE", KindRelease: "RELEASE", KindState: "STATE",
 }
 
 // String is the name that protocol/link.md gives the kind.
@@ -82,7 +86,8 @@ const (
 	End   Flags = 1 // last frame of this direction of the stream
 	More  Flags = 2 // the message goes on in the next frame of this kind and stream
 	Busy  Flags = 4 // with End: the worker sends DONE when it is through with the exchange
-	known       = End | More | Busy
+	Alone Flags = 8 // of STATE: it goes with no COMMIT
+	known       = End | More | Busy | Alone
 )
 
 // Reasons for CANCEL.
@@ -98,6 +103,7 @@ const (
 	AbortException uint32 = 1
 	AbortProtocol  uint32 = 2
 	AbortCancelled uint32 = 3
+	AbortMoved     uint32 = 1<<32 - 1 // the host's own: the state of the answer was refused
 )
 
 // Arg of MESSAGE.

@@ -7,4 +7,4 @@ var errBehind = errors.New("the worker does not read what comes over its link")
 
 // Global sends an update of the global store, or all of it. Whatever is sent later, on
 // whatever stream, comes behind it.
-func (l *Link) Global(update []byte) error { return l.sent(l.out.lead(KindGlobal, update)) }
+func (l *Link) Global(update []byte) error { return l.sent(l.out.lead(KindGlobal, update, true)) }

@@ -54,7 +54,7 @@ func TestACorruptFrameEndsTheWorker(t *testing.T) {
 		{"size over the largest frame", "size 131073", frame(131073, 0x49, 0, 0, 0, 0)},
 		{"size of four billion", "size 4294967295", frame(1<<32-1, 0x49, 0, 0, 0, 0)},
 		{"reserved bits", "reserved bits", frame(16, 0x49, 0, 1, 0, 0)},
-		{"unknown flags", "unknown flags", frame(16, 0x49, 8, 0, 0, 0)},
+		{"unknown flags", "unknown flags", frame(16, 0x49, 16, 0, 0, 0)},
 		{"unknown kind", "kind 0x33", frame(16, 0x33, 0, 0, 0, 0)},
 		{"a frame of the host's", "HELLO", frame(16, 0x01, 0, 0, 0, 0)},
 		{"COMMIT on the link itself", "stream 0", frame(16, 0x42, 1, 0, 0, 0)},

@@ -96,6 +96,7 @@ type Link struct {
 	logs    logs
 	stats   stats
 	calls   calls
+	states  states
 
 	behindHello func() // nil: nothing
 

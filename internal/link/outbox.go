@@ -51,8 +51,8 @@ func (o *outbox) send(n *line, kind Kind, id, arg uint32, p []byte) error {
 const mostAhead = 64 << 20
 
 // lead sends a message of the link itself that nothing sent later may overtake, on whatever
-// stream.
-func (o *outbox) lead(kind Kind, p []byte) error {
+// stream. Without wake the worker is woken by what is sent next.
+func (o *outbox) lead(kind Kind, p []byte, wake bool) error {
 	o.mu.Lock()
 	if o.closed {
 		o.mu.Unlock()
@@ -73,7 +73,11 @@ func (o *outbox) lead(kind Kind, p []byte) error {
 	h.flags = 0
 	o.frame(o.own, h, p)
 	o.own.ahead = len(o.own.mem.b)
-	return o.leave()
+	if wake {
+		return o.leave()
+	}
+	o.mu.Unlock()
+	return nil
 }
 
 // request marks the slot and sends REQUEST.

@@ -169,7 +169,8 @@ func (r *reader) record() record {
 	return rec
 }
 
-func decodeCommit(data []byte) (commit, error) {
+// decodeCommit reads the state of a commit, and gives what is behind it.
+func decodeCommit(data []byte) (commit, []byte, error) {
 	r := &reader{data: data}
 	if v := r.u8(); v != version {
 		r.fail("version %d of its state, and this is %d", v, version)
@@ -195,7 +196,7 @@ func decodeCommit(data []byte) (commit, error) {
 		b.records = r.take(r.u32())
 		switch {
 		case r.err != nil:
-			return commit{}, r.err
+			return commit{}, nil, r.err
 		case b.user >= len(c.users):
 			r.fail("user %d of %d", b.user, len(c.users))
 		case b.ref.Kind < Page || b.ref.Kind > User:
@@ -206,8 +207,5 @@ func decodeCommit(data []byte) (commit, error) {
 		seen[b.ref] = true
 		c.batches = append(c.batches, b)
 	}
-	if r.err == nil && len(r.data) > 0 {
-		r.fail("%d bytes behind its end", len(r.data))
-	}
-	return c, r.err
+	return c, r.data, r.err
 }

@@ -51,6 +51,7 @@ type Mirror struct {
 	stores map[Ref]*store
 	issued uint64 // the highest generation ever given
 	bytes  int64
+	late   uint64 // batches of stores that had ended
 }
 
 type user struct {
@@ -97,6 +98,13 @@ func (m *Mirror) Bytes() int64 {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.bytes
+}
+
+// Late is how many batches came for stores that had ended, and were skipped.
+func (m *Mirror) Late() uint64 {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.late
 }
 
 // Bump begins a new generation of a user and gives it: from now on every commit of an older
@@ -186,10 +194,27 @@ func (m *Mirror) Stores(name string) []Ref {
 // after ErrStale the exchange has been refused, and the worker goes on. Nothing of the commit
 // has been done after any error.
 func (m *Mirror) Apply(from *Source, state []byte) error {
-	c, err := decodeCommit(state)
+	c, rest, err := decodeCommit(state)
+	if err == nil && len(rest) > 0 {
+		err = fmt.Errorf("%w: %d bytes behind its end", ErrCorrupt, len(rest))
+	}
 	if err != nil {
 		return err
 	}
+	return m.apply(from, c)
+}
+
+// ApplyFront is [Mirror.Apply] of the state that a frame begins with; it gives the rest of
+// the frame.
+func (m *Mirror) ApplyFront(from *Source, frame []byte) (rest []byte, err error) {
+	c, rest, err := decodeCommit(frame)
+	if err != nil {
+		return nil, err
+	}
+	return rest, m.apply(from, c)
+}
+
+func (m *Mirror) apply(from *Source, c commit) error {
 	if c.sequence != from.last+1 {
 		return fmt.Errorf("%w: it is %d, and the last one was %d", ErrGap, c.sequence, from.last)
 	}
@@ -214,8 +239,8 @@ func (m *Mirror) applyLocked(c commit) error {
 		s := m.stores[b.ref]
 		var err error
 		switch {
-		case s == nil:
-			err = fmt.Errorf("%w: store %q: %w", ErrCorrupt, b.ref.ID, ErrNoStore)
+		case s == nil: // it has ended, and its worker did not know it yet
+			m.late++
 		case s.user != c.users[b.user].name:
 			err = fmt.Errorf("%w: store %q is another user's", ErrCorrupt, b.ref.ID)
 		case b.token != 0 && b.token < s.token:

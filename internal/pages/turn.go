@@ -251,6 +251,7 @@ func (pg *page) once(j *job) outcome {
 	x := p.exchange("turn", text)
 	c := &call{exchange.Collected{Limit: int64(p.hub.Options().Message + mostArgs)}, pg.app}
 	x.Answer, x.App = c, pg.app
+	x.Who = &exchange.Who{Connection: owner.Connection, User: owner.User, Page: pg.id}
 	if !pg.begin(j, x) {
 		return outcome{err: errCancelled}
 	}

@@ -82,6 +82,9 @@ func (f *flight) deliver(s *link.Stream, x *exchange.Exchange, fr *link.Frame, r
 	case link.KindMessageUp, link.KindClose:
 		err = refuse(s, link.Corrupt("%v of a WebSocket that was not accepted", fr.Kind))
 	case link.KindAbort:
+		if fr.Arg == link.AbortMoved { // the application may run on
+			return handedOver, movedProblem(), true
+		}
 		return landed, f.aborted(s, x, fr), true
 	case link.KindDone:
 		return landed, nil, true
@@ -360,10 +363,17 @@ func (p *Pool) count(add func(*Counters)) {
 	add(&p.total)
 }
 
+var errMoved = errors.New("the user's state is another worker's since")
+
 var errDeadline = errors.New("no answer within the request timeout")
 
 func deadlineProblem() *exchange.Problem {
 	return &exchange.Problem{Status: 504, Code: "deadline", Err: errDeadline}
+}
+
+// movedProblem is an answer that rests on state which is another worker's by now.
+func movedProblem() *exchange.Problem {
+	return &exchange.Problem{Status: 502, Code: "moved", Err: errMoved}
 }
 
 func queueWaitProblem() *exchange.Problem {

@@ -365,6 +365,11 @@ func (f *flight) send(s *link.Stream, x *exchange.Exchange) error {
 		s.BeSocket()
 	}
 	f.request = link.AppendRequest(f.request[:0], x, f.app.index, f.kind == wsgi, inline)
+	if ahead := f.pool.opts.Ahead; ahead != nil {
+		if err := ahead(f.seat.link, x); err != nil {
+			return err
+		}
+	}
 	if err := s.Request(f.request, end); err != nil {
 		return err
 	}

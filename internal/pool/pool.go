@@ -48,6 +48,9 @@ type Options struct {
 	Dev         bool // problems carry tracebacks to the client
 	// Interrupted is told that a worker had to be interrupted in a request: it should be
 	// replaced. It must not block. nil: nobody is told.
+	// Ahead sends a worker what it must have before it gets the request of x; nil: nothing
+	// has to. It must not wait.
+	Ahead       func(l *link.Link, x *exchange.Exchange) error
 	Interrupted func(l *link.Link)
 }
 

@@ -49,6 +49,16 @@ if TYPE_CHECKING:
     )
     from guado.globalstore import MISSING, GlobalFull, GlobalStore, global_store
     from guado.pages import Page, concurrent, new_page
+    from guado.store import (
+        Deadlock,
+        LockTimeout,
+        ReadOnly,
+        Store,
+        StoreError,
+        StoreFull,
+        StoreGone,
+        transaction,
+    )
     from guado.push import (
         Connection,
         Delivered,
@@ -62,8 +72,8 @@ if TYPE_CHECKING:
     )
 
 __all__ = [
-    "MISSING",
     "Connection",
+    "Deadlock",
     "Delivered",
     "Delivery",
     "Executor",
@@ -71,6 +81,8 @@ __all__ = [
     "GlobalFull",
     "GlobalStore",
     "HostError",
+    "LockTimeout",
+    "MISSING",
     "NoItem",
     "NoPage",
     "NoRequest",
@@ -81,7 +93,12 @@ __all__ = [
     "ProcessDied",
     "Published",
     "QueueFull",
+    "ReadOnly",
     "RequestTimeout",
+    "Store",
+    "StoreError",
+    "StoreFull",
+    "StoreGone",
     "Task",
     "TaskTimeout",
     "TooLate",
@@ -98,6 +115,7 @@ __all__ = [
     "page",
     "publish",
     "registry",
+    "transaction",
     "user",
 ]
 
@@ -116,6 +134,16 @@ _MODULES = {
     ),
     "globalstore": ("MISSING", "GlobalFull", "GlobalStore", "global_store"),
     "pages": ("Page", "concurrent", "new_page"),
+    "store": (
+        "Deadlock",
+        "LockTimeout",
+        "ReadOnly",
+        "Store",
+        "StoreError",
+        "StoreFull",
+        "StoreGone",
+        "transaction",
+    ),
     "push": (
         "Connection",
         "Delivered",

@@ -33,6 +33,10 @@ class StoreFull(StoreError):
     """The write would take the store, or all of the worker's, above its limit."""
 
 
+class StoreGone(StoreError, LookupError):
+    """The page, connection or user has ended, and its store with it."""
+
+
 class ReadOnly(StoreError):
     """This exchange's answer has left: a write needs the page's turn again."""
 
@@ -77,13 +81,23 @@ class Exchange:
     `generations`: of the users that are known at its entry. Of others it has what was
     current when it first touched a store of theirs."""
 
-    __slots__ = ("closed", "generations", "name", "open", "pickles", "read_only", "touched")
+    __slots__ = (
+        "closed",
+        "generations",
+        "name",
+        "open",
+        "over",
+        "pickles",
+        "read_only",
+        "touched",
+    )
 
     def __init__(self, name: str, generations: Mapping[str, int] | None = None) -> None:
         self.name = name
         self.generations = dict(generations or {})
         self.touched: set[Store] = set()
         self.read_only = False
+        self.over = False  # its code may run on, but no commit of it comes any more
         self.open: dict[Store, int] = {}  # blocks of transactions that its code is in
         self.closed: set[Store] = set()  # their transactions are over, and wait for the commit
         self.pickles: dict[tuple[int, str], tuple[Store, tuple[str, ...], Pickled]] = {}
@@ -113,13 +127,20 @@ class Pending(NamedTuple):
 
 _current: ContextVar[Exchange | None] = ContextVar("guado_exchange", default=None)
 current = _current.get
+enter = _current.set
 
 
 class Ledger:
     """The one of a worker. `limit` is of the bytes of all its stores; `loose` is called when
-    code outside of every exchange has written: somebody must commit `ledger.outside`."""
+    code outside of every exchange has written: somebody must commit `ledger.outside`.
+    `enter` finds the exchange of code that has not entered one yet; by itself: outside."""
 
-    def __init__(self, limit: int = 1 << 30, loose: Callable[[], None] | None = None) -> None:
+    def __init__(
+        self,
+        limit: int = 1 << 30,
+        loose: Callable[[], None] | None = None,
+        enter: Callable[[], Exchange] | None = None,
+    ) -> None:
         self.lock = threading.Lock()
         self.limit = limit
         self.bytes = 0  # guarded by the lock, as all of the stores
@@ -127,6 +148,7 @@ class Ledger:
         self.locks = Locks()
         self.outside = Exchange("code outside of every request")
         self.loose = loose or (lambda: None)
+        self.enter = enter or (lambda: self.outside)
 
     @contextlib.contextmanager
     def exchange(self, exchange: Exchange) -> Iterator[Exchange]:
@@ -152,7 +174,7 @@ class Ledger:
         """Gives `seal` all that must travel with this commit: of every store that was
         touched, the records up to the first one of another exchange's open transaction.
         `seal` puts the frame into the commit queue; it runs under the record lock and may
-        not wait. False: nothing was touched, and nothing is to be committed.
+        not wait. False: nothing was touched since the last time, so nothing is committed.
 
         Behind it, transactions that are over are unlocked; with `end` all that the
         exchange has locked, for its code is gone."""
@@ -168,13 +190,14 @@ class Ledger:
                 seal(Taken(self.sequence, generations, batches))
                 for batch in batches:
                     del batch.store._pending[: self._reach(exchange, batch.store)]
-            over = [s for s in stores if s._gate is exchange] if end else list(exchange.closed)
+                exchange.touched = set()
+            left = {*exchange.open, *exchange.closed} if end else exchange.closed
+            over = [s for s in left if s._gate is exchange]
             for store in over:
                 store._gate = None
             exchange.closed.clear()
             if end:
                 exchange.open.clear()
-                exchange.touched = set()
                 exchange.pickles = {}
                 if exchange is self.outside:
                     exchange.generations = {}

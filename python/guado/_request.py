@@ -25,15 +25,17 @@ FIELDS = {
 class Current:
     """A request. `source` is its environ or scope, which is read when somebody asks."""
 
-    __slots__ = ("connection", "exchange", "page", "source", "user")
+    __slots__ = ("connection", "exchange", "handle", "page", "source", "stores", "user")
 
     exchange: int | None
     connection: str | None
     user: str | None
     page: str | None
 
-    def __init__(self, source: dict[str, Any]) -> None:
+    def __init__(self, source: dict[str, Any], handle: Any = None) -> None:
         self.source = source
+        self.handle = handle  # start_response or receive, by which guado._core knows it
+        self.stores: Any = None  # _state.Running, once it has touched a store
 
     def __getattr__(self, name: str) -> Any:
         if name not in FIELDS.values():
@@ -45,6 +47,16 @@ class Current:
         self.user = found.get("user")
         self.page = found.get("page")
         return getattr(self, name)
+
+
+    def title(self) -> str:
+        """The request, for people."""
+        if "type" in self.source:
+            return f"{self.source.get('method', 'WebSocket')} {self.source.get('path', '')}"
+        if "PATH_INFO" in self.source:
+            path = self.source.get("SCRIPT_NAME", "") + self.source["PATH_INFO"]
+            return f"{self.source.get('REQUEST_METHOD')} {path}"
+        return f"a turn of page {self.page}"
 
 
 def _of_environ(environ: dict[str, Any]) -> dict[str, str]:
@@ -65,9 +77,9 @@ def _of_scope(scope: dict[str, Any]) -> dict[str, str]:
     return found
 
 
-def turn(page: str, user: str | None, connection: str | None) -> Current:
+def turn(page: str, user: str | None, connection: str | None, handle: Any = None) -> Current:
     """The turn of a page: no request, but somebody's."""
-    current = Current({})
+    current = Current({}, handle)
     current.exchange, current.page = None, page
     current.user, current.connection = user, connection
     return current
@@ -85,11 +97,11 @@ def around(kind: str, app: Callable[..., Any]) -> Callable[..., Any]:
     """The application, so that its code finds the request that it serves."""
 
     def wsgi(environ: dict[str, Any], start_response: Any) -> Any:
-        enter(Current(environ))
+        enter(Current(environ, start_response))
         return app(environ, start_response)
 
     def asgi(scope: dict[str, Any], receive: Any, send: Any) -> Any:
-        enter(Current(scope))
+        enter(Current(scope, receive))
         return app(scope, receive, send)
 
     return wsgi if kind == "wsgi" else asgi

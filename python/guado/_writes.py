@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 from guado import _ledger, _records, _values
-from guado._ledger import Exchange, Ledger, Owner, Pending, ReadOnly, StoreFull
+from guado._ledger import Exchange, Ledger, Owner, Pending, ReadOnly, StoreFull, StoreGone
 from guado._locks import Lock
 from guado._tracked import Slot, TrackedDict, TrackedList, adopt, adopt_new, leave, weigh
 from guado._values import Pickled, encode
@@ -23,6 +23,10 @@ from guado._values import Pickled, encode
 _log = logging.getLogger("guado")
 
 Path = tuple[str, ...]
+
+
+# Keeps everybody out of the store of an item that has ended.
+ENDED = Exchange("the end")
 
 
 class Written(NamedTuple):
@@ -70,7 +74,9 @@ class Writes:
 
     def _enter(self, write: bool = False) -> Exchange:
         """Before each read and write: who does it, once no transaction keeps it out."""
-        exchange = _ledger.current() or self._ledger.outside
+        exchange = _ledger.current() or self._ledger.enter()
+        if exchange.over:
+            exchange = self._ledger.outside
         if self not in exchange.touched:
             self._ledger.touch(exchange, self)
         if self._gate is not None and self._gate is not exchange:
@@ -83,6 +89,8 @@ class Writes:
         return exchange
 
     def _wait(self, exchange: Exchange) -> None:
+        if self._gate is ENDED:
+            raise StoreGone(f"{self.name} has ended, and its store with it")
         if exchange is self._ledger.outside:
             exchange = Exchange("code outside of every request")
         self._lock.acquire(exchange, self.patience)
@@ -123,6 +131,7 @@ class Writes:
             )
 
     def _record(self, exchange: Exchange, planned: _Planned) -> None:
+        exchange.touched.add(self)  # a commit may have been between
         lock = self._lock
         owner = exchange if self._gate is exchange else None
         token = lock.token if lock.owner is exchange else 0
@@ -438,7 +447,7 @@ class Writes:
 
     def _lend(self, node: TrackedDict, key: str, held: Pickled) -> None:
         """An application has got a pickled object, and may change it."""
-        exchange = _ledger.current() or self._ledger.outside
+        exchange = self._enter()
         exchange.pickles[id(held), key] = (self, (*node._path(), key), held)
 
     def _compare(self, path: Path, held: Pickled) -> None:

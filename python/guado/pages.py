@@ -24,11 +24,14 @@ run on the loop of an ASGI application, plain ones in a thread.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from guado import _declared, _host, _json, _request
 from guado.errors import NoRequest, PageError
 from guado.push import Delivery, PageHandle
+
+if TYPE_CHECKING:
+    from guado.store import Store
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -88,6 +91,11 @@ class Page:
     # class without it they are pushed to the client, as {"topic": …, "data": …}.
 
     # -- for handlers
+
+    @property
+    def store(self) -> Store:
+        """What survives of the page, unlike this object. From phase 4 on."""
+        return PageHandle(self.id).store
 
     def push(self, data: Any, *, ack: bool = False, timeout: float | None = None) -> Delivery:
         """Sends `data` to the page's client; see :meth:`guado.PageHandle.push`."""

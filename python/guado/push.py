@@ -9,10 +9,13 @@ after a cut of its connection. What is pushed from one process arrives in that o
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from guado import _host, _json, _request
 from guado.errors import NoPage, NoRequest
+
+if TYPE_CHECKING:
+    from guado.store import Store
 
 
 class Delivered(NamedTuple):
@@ -95,6 +98,13 @@ class PageHandle:
         return self._ask("page.end")
 
     @property
+    def store(self) -> Store:
+        """What the application keeps of the page; it survives the worker. From phase 4 on."""
+        from guado import _state
+
+        return _state.page_store(self.id)
+
+    @property
     def user(self) -> str | None:
         """Whose the page is; None: nobody has logged in. Asks the host; NoPage."""
         return self._get()["user"] or None
@@ -158,6 +168,13 @@ class User:
         """Sends `data` to all open pages of the user, as :meth:`PageHandle.push` to one."""
         return _push(b'"user":' + _json.encode(self.name), data, ack, timeout)
 
+    @property
+    def store(self) -> Store:
+        """What the application keeps of the user; it survives the worker. From phase 4 on."""
+        from guado import _state
+
+        return _state.user_store(self.name)
+
 
 def user(name: str) -> User:
     """The user with the name that login was given."""
@@ -183,6 +200,14 @@ class Connection:
         if not self._current.connection:
             self._keep(self._ask("touch"))
         return str(self._current.connection)
+
+    @property
+    def store(self) -> Store:
+        """What the application keeps of this browser; it survives the worker. From phase 4
+        on."""
+        from guado import _state
+
+        return _state.connection_store(self.id)
 
     @property
     def user(self) -> str | None:

@@ -27,12 +27,13 @@ from guado._ledger import (
     ReadOnly,
     StoreError,
     StoreFull,
+    StoreGone,
     Taken,
 )
 from guado._locks import Deadlock, Held, LockTimeout
 from guado._tracked import Slot, TrackedDict, TrackedList, adopt
 from guado._values import Pickled
-from guado._writes import Writes, Written, _Planned
+from guado._writes import ENDED, Writes, Written, _Planned
 
 __all__ = [
     "Batch",
@@ -47,6 +48,7 @@ __all__ = [
     "Store",
     "StoreError",
     "StoreFull",
+    "StoreGone",
     "Taken",
     "Written",
     "transaction",
@@ -206,10 +208,10 @@ class Store(Writes):
     def lock(self, timeout: float = PATIENCE) -> Held:
         """`with` or `async with`: no other exchange has the lock. It keeps nobody from
         reading and writing who does not ask for it."""
-        return Held(self._advisory, _owner, timeout)
+        return Held(self._advisory, lambda: _owner(self._ledger), timeout)
 
     def _advisory(self) -> list[Any]:
-        exchange = _owner()
+        exchange = _owner(self._ledger)
         return [(self._lock, lambda: None, lambda: self._lock.release(exchange))]
 
     def transaction(self, timeout: float = PATIENCE) -> Held:
@@ -257,6 +259,19 @@ class Store(Writes):
                 raise
             finally:
                 self._count(self._weigh() - self.bytes)
+
+    def _renew(self, owner: Owner, records: bytes) -> None:
+        """The host has sent it anew: what this worker had is not the store any more."""
+        with self._ledger.lock:
+            self._pending.clear()
+            self.owner = owner
+        self.restore(records)
+
+    def _end(self) -> None:
+        with self._ledger.lock:
+            self._pending.clear()
+            self._count(-self.bytes)
+            self._gate = ENDED
 
     def _load(self, records: list[_records.Record]) -> None:
         self._apply(_records.CLEAR, (), (), 0, 0)
@@ -440,8 +455,11 @@ def transaction(*stores: Store, timeout: float = PATIENCE) -> Held:
     order wherever they are named."""
     ordered = sorted(set(stores), key=lambda store: (store.name, id(store)))
 
+    def owner() -> Exchange:
+        return _owner(ordered[0]._ledger)
+
     def locks() -> list[Any]:
-        exchange = _owner()
+        exchange = owner()
         return [
             (
                 store._lock,
@@ -451,12 +469,12 @@ def transaction(*stores: Store, timeout: float = PATIENCE) -> Held:
             for store in ordered
         ]
 
-    return Held(locks, _owner, timeout)
+    return Held(locks, owner, timeout)
 
 
-def _owner() -> Exchange:
-    exchange = _ledger.current()
-    if exchange is None:
+def _owner(ledger: Ledger) -> Exchange:
+    exchange = _ledger.current() or ledger.enter()
+    if exchange.over or exchange is ledger.outside:
         raise StoreError(
             "locks belong to a request, a turn or a message, and this code runs in none"
         )

@@ -35,8 +35,14 @@ static uint32_t spent(const gd_stream *s) {
     return us < 1 ? 1 : us < UINT32_MAX ? (uint32_t)us : UINT32_MAX;
 }
 
+/* State that goes with a COMMIT. */
+typedef struct {
+    const void *at;
+    size_t len;
+} state;
+
 static ssize_t post_head(gd_stream *s, uint8_t kind, const gd_head *h, const void *body, size_t n,
-                         int flags, int wait) {
+                         int flags, int wait, const state *with) {
     size_t size = gd_head_size(h);
     if (size == SIZE_MAX || h->status < 100 || h->status > 999)
         return GD_CORRUPT;
@@ -55,17 +61,22 @@ static ssize_t post_head(gd_stream *s, uint8_t kind, const gd_head *h, const voi
                 .head_len = size,
                 .body = body,
                 .body_len = n};
-    ssize_t rc = gd_post(s, &m, wait);
+    ssize_t rc = with ? gd_seal_out(s, &m, with->at, with->len) : gd_post(s, &m, wait);
     scratch_put(&k);
     return rc;
 }
 
 ssize_t gd_commit(gd_stream *s, const gd_head *h, const void *body, size_t n, int flags, int wait) {
-    return post_head(s, GD_K_COMMIT, h, body, n, flags, wait);
+    return post_head(s, GD_K_COMMIT, h, body, n, flags, wait, NULL);
+}
+
+ssize_t gd_seal_commit(gd_stream *s, const gd_head *h, const void *body, size_t n, int flags,
+                       const void *at, size_t len) {
+    return post_head(s, GD_K_COMMIT, h, body, n, flags, 0, &(state){at, len});
 }
 
 ssize_t gd_informational(gd_stream *s, const gd_head *h, int wait) {
-    return post_head(s, GD_K_INFORMATIONAL, h, NULL, 0, 0, wait);
+    return post_head(s, GD_K_INFORMATIONAL, h, NULL, 0, 0, wait, NULL);
 }
 
 ssize_t gd_body(gd_stream *s, const void *body, size_t n, int flags, int wait) {

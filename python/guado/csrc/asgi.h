@@ -166,6 +166,7 @@ typedef struct gd_asgi_exchange {
     uint16_t close_code;  /* that the application closed with */
     PyObject *disconnect; /* the last message of receive(), once it came */
     uint8_t unsent;       /* more is queued than send() lets pass without waiting */
+    gd_hook hook;
 } gd_asgi_exchange;
 
 /* What a pending call waits for. */
@@ -219,6 +220,8 @@ int gd_asgi_send_poll(gd_asgi_exchange *x);
 /* Sends body bytes, after the held head if there is one; the result is what send()
  * returns. `more` 0 completes the body. */
 PyObject *gd_asgi_put(gd_asgi_exchange *x, const void *data, size_t n, int more);
+/* gd_commit, with the state of the stores that were touched; -1 in *raised: an exception. */
+ssize_t gd_asgi_commit(gd_asgi_exchange *x, const gd_pending *p, int what, int *raised);
 /* What send() returns for the result of a gd_… call. */
 PyObject *gd_asgi_sent(gd_asgi_exchange *x, ssize_t result);
 /* Flags of a frame that completes the body, and the phase behind it. */

@@ -49,6 +49,7 @@ static void drop_application(gd_asgi_exchange *x) {
     Py_CLEAR(x->app);
     Py_CLEAR(x->scope);
     Py_CLEAR(x->coroutine);
+    Py_CLEAR(x->hook.call);
 }
 
 /* Tells worker/asgi.py, which logs it; `exception` may be NULL. Keeps no error set. */
@@ -125,6 +126,7 @@ static void finish(gd_asgi_exchange *x, int raised) {
     Py_INCREF((PyObject *)x);
     PyObject *exception = raised ? take_exception() : NULL;
     if (x->stream != NULL) {
+        gd_hook_end(&x->hook, (PyObject *)x->server);
         if (exception != NULL)
             end_raised(x, exception);
         else
@@ -296,6 +298,8 @@ static PyObject *exchange_close(PyObject *self, PyObject *Py_UNUSED(unused)) {
     int failed = done == NULL && PyErr_Occurred() != NULL;
     Py_XDECREF(done);
     gd_asgi_step_over(x);
+    if (x->stream != NULL)
+        gd_hook_end(&x->hook, (PyObject *)x->server);
     if (x->stream != NULL && x->phase != GD_ASGI_COMPLETE)
         gd_abort(x->stream, 3, "", 0);
     else if (x->stream != NULL)

@@ -106,8 +106,23 @@ int gd_asgi_end_of_body(gd_asgi_exchange *x) {
     return GD_END | GD_BUSY; /* DONE follows when the coroutine returns */
 }
 
+ssize_t gd_asgi_commit(gd_asgi_exchange *x, const gd_pending *p, int what, int *raised) {
+    ssize_t result;
+    int rc = 0;
+    *raised = 0;
+    if (x->hook.call != NULL)
+        rc = gd_hook_commit(&x->hook, x->stream, p, what, &result);
+    if (rc > 0)
+        return result;
+    if (rc < 0) {
+        *raised = -1;
+        return 0;
+    }
+    return gd_commit(x->stream, p->head, p->body, p->n, p->flags, 0);
+}
+
 static ssize_t commit(gd_asgi_exchange *x, const void *data, size_t n, int flags, int whole,
-                      size_t body) {
+                      size_t body, int *raised) {
     gd_asgi_held *held = x->held;
     x->held = NULL;
     gd_asgi_held_seal(held);
@@ -121,7 +136,8 @@ static ssize_t commit(gd_asgi_exchange *x, const void *data, size_t n, int flags
      * of another one: HEAD and 304 speak of the body that a GET would have had. */
     if (head.length < 0 && whole && (!x->bodiless || body > 0) && held->status != 204)
         head.length = (int64_t)body;
-    ssize_t result = gd_commit(x->stream, &head, data, n, flags, 0);
+    gd_pending pending = {&head, data, n, flags};
+    ssize_t result = gd_asgi_commit(x, &pending, GD_HOOK_HEAD, raised);
     gd_asgi_held_free(held);
     return result;
 }
@@ -140,10 +156,16 @@ PyObject *gd_asgi_put(gd_asgi_exchange *x, const void *data, size_t n, int more)
     else
         x->phase = GD_ASGI_BODY;
     ssize_t result = 0;
+    int raised = 0;
     if (held)
-        result = commit(x, data, sends, flags, !more, n);
+        result = commit(x, data, sends, flags, !more, n, &raised);
     else if (sends > 0 || flags != 0)
         result = gd_body(x->stream, data, sends, flags, 0);
+    if (raised < 0) {
+        if (!x->hook.sealed)
+            x->phase = GD_ASGI_IDLE; /* nothing has left */
+        return NULL;
+    }
     if (x->phase == GD_ASGI_COMPLETE && x->waiters != NULL)
         gd_asgi_wake(x, GD_WAIT_RECEIVE);
     if (x->bodiless && more && result >= 0)

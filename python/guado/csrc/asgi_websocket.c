@@ -165,11 +165,20 @@ static PyObject *send_accept(gd_asgi_exchange *x, PyObject *message) {
     gd_asgi_held_seal(held);
     gd_head head = {
         .status = 101, .length = -1, .nfields = (uint16_t)held->nfields, .fields = held->fields};
-    ssize_t result = gd_commit(x->stream, &head, NULL, 0, 0, 0);
+    gd_pending pending = {&head, NULL, 0, 0};
+    int raised;
+    ssize_t result = gd_asgi_commit(x, &pending, GD_HOOK_ACCEPT, &raised);
     gd_asgi_held_free(held);
+    if (raised < 0)
+        return NULL;
     if (result >= 0)
         x->phase = GD_ASGI_SOCKET;
     return gd_asgi_sent(x, result);
+}
+
+/* State leaves before the message that may tell of it. */
+static int before_message(gd_asgi_exchange *x) {
+    return x->hook.call != NULL ? gd_hook_call(&x->hook, GD_HOOK_MESSAGE) : 0;
 }
 
 static PyObject *send_bytes(gd_asgi_exchange *x, PyObject *value) {
@@ -182,7 +191,7 @@ static PyObject *send_bytes(gd_asgi_exchange *x, PyObject *value) {
     PyObject *result = NULL;
     if (x->stream == NULL || x->phase != GD_ASGI_SOCKET)
         closed();
-    else
+    else if (before_message(x) == 0)
         result = gd_asgi_sent(x, gd_message_send(x->stream, false, view.buf, (size_t)view.len));
     PyBuffer_Release(&view);
     return result;
@@ -208,6 +217,8 @@ static PyObject *send_message(gd_asgi_exchange *x, PyObject *message) {
     Py_ssize_t n;
     if (utf8(text, "'text' of 'websocket.send'", &at, &n) < 0)
         return NULL;
+    if (before_message(x) < 0)
+        return NULL;
     return gd_asgi_sent(x, gd_message_send(x->stream, true, at, (size_t)n));
 }
 
@@ -220,8 +231,11 @@ static int sendable(long code) {
 /* Closing before it accepted refuses the handshake with 403. */
 static PyObject *refuse(gd_asgi_exchange *x) {
     gd_head head = {.status = 403, .length = 0};
+    gd_pending pending = {&head, NULL, 0, GD_END | GD_BUSY};
+    int raised;
     x->phase = GD_ASGI_COMPLETE;
-    return gd_asgi_sent(x, gd_commit(x->stream, &head, NULL, 0, GD_END | GD_BUSY, 0));
+    ssize_t result = gd_asgi_commit(x, &pending, GD_HOOK_HEAD, &raised);
+    return raised < 0 ? NULL : gd_asgi_sent(x, result);
 }
 
 static PyObject *send_close(gd_asgi_exchange *x, PyObject *message) {

@@ -45,6 +45,8 @@ enum gd_kind {
     GD_K_PING = 0x0f,
     GD_K_REPLY = 0x10,
     GD_K_GLOBAL = 0x13,
+    GD_K_RESTORE = 0x11,
+    GD_K_RELEASE = 0x12,
     GD_K_MESSAGE = 0x06,
     GD_K_DISCONNECT = 0x07,
     GD_K_READY = 0x41,
@@ -65,6 +67,7 @@ enum gd_kind {
     GD_K_CALL_CANCEL = 0x50,
     GD_K_MESSAGE_UP = 0x51,
     GD_K_CLOSE = 0x52,
+    GD_K_STATE = 0x53,
     GD_K_PAD = 0x7f
 };
 
@@ -148,6 +151,9 @@ typedef struct gd_fd {
     uint32_t stream, seq;
 } gd_fd;
 
+/* State on its way out (commit.c). */
+typedef struct gd_entry gd_entry;
+
 /* A message on its way out: bytes that cost no credit, then bytes that may. */
 typedef struct gd_out {
     struct gd_out *next;
@@ -161,6 +167,7 @@ typedef struct gd_out {
     bool begun;        /* … and that was decided */
     gd_fd *file;       /* FILE: the descriptor to pass */
     uint32_t about;    /* LOG: the exchange it is about, else 0 */
+    struct gd_entry *entry; /* COMMIT: of the commit queue, which sends it; else NULL */
 } gd_out;
 
 enum {
@@ -315,6 +322,9 @@ struct gd_link {
     struct gd_calls *calls;     /* call.c's; NULL: nobody has called */
     struct gd_globals *globals; /* global.c's; NULL: no update has come */
     atomic_uint global_waiting; /* updates in it */
+    struct gd_restores *restores;        /* restore.c's; NULL: no store has come */
+    gd_entry *commit_head, *commit_tail; /* [mu] state to be sent, before all else */
+    uint64_t sealed, written;            /* [mu] entries so far */
     gd_fd *fds_head, *fds_tail;
     bool fds_sending, fds_blocked;
 
@@ -419,7 +429,25 @@ void gd_ready(gd_stream *s);             /* [mu] */
 void gd_pump(gd_link *l);                /* [mu] sends what has room and credit */
 ssize_t gd_post(gd_stream *s, gd_out *m, int wait);
 void gd_drop_out(gd_stream *s);       /* [mu] */
+/* [mu] Queues a COMMIT that goes with an entry of the commit queue. */
+ssize_t gd_out_queue(gd_stream *s, gd_out *m, gd_entry *e);
+/* [mu] Sends it, its state being on the wire. False: there is no room. */
+bool gd_out_commit(gd_stream *s, gd_out *m);
 bool gd_stream_unended(gd_stream *s); /* cancelled, and its END was dropped or never given */
+
+/* ---- commit.c ------------------------------------------------------------------- */
+
+/* Seals a COMMIT with its state; < 0: the answer is refused, and the state goes alone. */
+ssize_t gd_seal_out(gd_stream *s, gd_out *m, const void *state, size_t n);
+bool gd_entry_detach(gd_entry *e); /* [mu] */
+bool gd_commits_write(gd_link *l); /* [mu] false: there is no room for all */
+void gd_commits_free(gd_link *l);
+
+/* ---- restore.c ------------------------------------------------------------------- */
+
+int gd_restore_file(gd_link *l, const gd_frame_head *h); /* [claim], no lock held */
+void gd_restores_wake(gd_link *l);                       /* [mu] the link has closed */
+void gd_restores_free(gd_link *l);
 
 /* ---- message.c ------------------------------------------------------------------ */
 

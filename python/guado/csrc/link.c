@@ -101,6 +101,7 @@ void gd_fail_locked(gd_link *l, int why) {
     gd_signal_all(l);
     gd_calls_wake(l);
     gd_globals_wake(l);
+    gd_restores_wake(l);
     gd_loop_ring(l);
     l->todo |= GD_TODO_MAIN | GD_TODO_WATCH | GD_TODO_INTERRUPT;
 }
@@ -124,7 +125,7 @@ void gd_host_gone(gd_link *l) {
 }
 
 void gd_check_drained(gd_link *l) {
-    if (l->draining && !l->open && !l->fds_head && l->wire->idle(l))
+    if (l->draining && !l->open && !l->fds_head && !l->commit_head && l->wire->idle(l))
         l->todo |= GD_TODO_MAIN;
 }
 
@@ -225,9 +226,11 @@ void gd_link_close(gd_link *l) {
     gd_fail(l, GD_CLOSED);
     gd_watch_stop(l);
     forget(l);
+    gd_commits_free(l);
     free_streams(l);
     gd_calls_free(l);
     gd_globals_free(l);
+    gd_restores_free(l);
     while (l->fds_head) {
         gd_fd *f = l->fds_head;
         l->fds_head = f->next;
@@ -383,7 +386,8 @@ int gd_link_wait_drained(gd_link *l, int timeout_ms) {
         gd_lock(l);
         int rc = l->closed;
         bool draining = l->draining;
-        bool empty = draining && !l->open && !l->fds_head && l->wire->idle(l);
+        bool empty =
+            draining && !l->open && !l->fds_head && !l->commit_head && l->wire->idle(l);
         gd_unlock(l);
         if (rc || empty)
             return rc ? rc : GD_DRAINED;

@@ -72,7 +72,7 @@ enum {
 };
 
 /* Frame flags. */
-enum { GD_END = 1, GD_MORE = 2, GD_BUSY = 4 };
+enum { GD_END = 1, GD_MORE = 2, GD_BUSY = 4, GD_ALONE = 8 };
 
 /* ---- life cycle ---------------------------------------------------------- */
 
@@ -198,6 +198,35 @@ ssize_t gd_done(gd_stream *s);
 
 /* [nogil] Blocks until everything queued on the stream has left. */
 ssize_t gd_flush(gd_stream *s);
+
+/* ---- state (commit.c, restore.c) --------------------------------------------
+ * A commit is sealed under the worker's record lock, in the order in which the host gets
+ * it: sealing copies and never waits. gd_push sends what was sealed. */
+
+/* Seals gd_commit, with the state that the host is to apply before it. < 0: the answer is
+ * refused, and the state goes alone. */
+ssize_t gd_seal_commit(gd_stream *s, const gd_head *h, const void *body, size_t n, int flags,
+                       const void *at, size_t len);
+/* Seals state that belongs to no answer; `about`: the stream's number, or 0. */
+int gd_seal_alone(gd_link *l, uint32_t about, const void *state, size_t n);
+/* The result is that of gd_commit with `wait` 0. */
+ssize_t gd_push(gd_stream *s);
+/* `wait`: [nogil] until all that was sealed has left. */
+int gd_commits_push(gd_link *l, bool wait);
+
+typedef struct {
+    uint8_t kind; /* of the frame */
+    const uint8_t *data;
+    size_t len;
+    void *memory; /* gd_restore_free */
+} gd_restored;
+
+/* The oldest RESTORE or RELEASE that nobody has taken; GD_AGAIN. */
+int gd_restore_take(gd_link *l, gd_restored *out);
+void gd_restore_free(gd_restored *r);
+/* [nogil] Waits until many wait to be taken, or for gd_restore_poke. */
+int gd_restore_wait(gd_link *l);
+void gd_restore_poke(gd_link *l);
 
 /* ---- WebSocket (message.c) -------------------------------------------------
  * A request with GD_REQ_SOCKET is accepted by gd_commit of status 101, without a body. */

@@ -193,6 +193,15 @@ static PyMethodDef link_methods[] = {
     {"updates_wait", gd_py_updates_wait, METH_NOARGS, "updates_wait(): until updates heap up."},
     {"updates_watch", gd_py_updates_watch, METH_NOARGS,
      "updates_watch(): from now on updates_wait returns for each."},
+    {"seal", gd_py_seal, METH_VARARGS,
+     "seal(state, stream=0): queues state that goes with no answer; never waits."},
+    {"push", gd_py_push, METH_VARARGS,
+     "push(wait=False): sends what was sealed; waits until it has left."},
+    {"restores", gd_py_restores, METH_NOARGS,
+     "restores(): the (kind, payload) of RESTORE and RELEASE since the last call."},
+    {"restore_wait", gd_py_restore_wait, METH_NOARGS,
+     "restore_wait(): until many of them wait, or for restore_poke()."},
+    {"restore_poke", gd_py_restore_poke, METH_NOARGS, "Ends restore_wait()."},
     {"close", link_close, METH_NOARGS, "Closes the link; for tests."},
     {NULL, NULL, 0, NULL},
 };
@@ -345,7 +354,8 @@ PyMODINIT_FUNC PyInit__core(void) {
                                             PyExc_OSError, NULL);
     if (!link_type || !link_closed || PyModule_AddObjectRef(m, "Link", link_type) < 0 ||
         PyModule_AddObjectRef(m, "LinkClosed", link_closed) < 0 || add_constants(m) < 0 ||
-        gd_interrupt_init(m) < 0 || gd_wsgi_init(m) < 0 || gd_asgi_init(m) < 0) {
+        gd_interrupt_init(m) < 0 || gd_wsgi_init(m) < 0 || gd_asgi_init(m) < 0 ||
+        gd_state_init(m) < 0) {
         Py_DECREF(m);
         return NULL;
     }

@@ -10,6 +10,8 @@
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
+#include <stdbool.h>
+
 #include "link.h"
 
 /* The link behind a guado._core.Link; NULL with a TypeError or ValueError (closed)
@@ -33,9 +35,44 @@ PyObject *gd_py_updates(PyObject *self, PyObject *into);
 PyObject *gd_py_updates_wait(PyObject *self, PyObject *ignored);
 PyObject *gd_py_updates_watch(PyObject *self, PyObject *ignored);
 
+/* Methods of guado._core.Link (module_state.c). */
+PyObject *gd_py_seal(PyObject *self, PyObject *args);
+PyObject *gd_py_push(PyObject *self, PyObject *args);
+PyObject *gd_py_restores(PyObject *self, PyObject *ignored);
+PyObject *gd_py_restore_wait(PyObject *self, PyObject *ignored);
+PyObject *gd_py_restore_poke(PyObject *self, PyObject *ignored);
+
+/* A head that is about to leave. */
+typedef struct {
+    const gd_head *head;
+    const void *body;
+    size_t n;
+    int flags;
+} gd_pending;
+
+/* What an exchange that has touched a store has of it. */
+typedef struct {
+    PyObject *call; /* hook(what); NULL: it has touched none */
+    const gd_pending *pending;
+    bool sealed;
+    ssize_t result; /* of that */
+} gd_hook;
+
+/* What the hook is told: the head is about to leave (of an accepted WebSocket), the exchange
+ * is over, a message of a WebSocket is about to leave. */
+enum { GD_HOOK_HEAD, GD_HOOK_END, GD_HOOK_MESSAGE, GD_HOOK_ACCEPT };
+
+/* 1: the hook has sealed the head, and *result is what gd_commit gives with `wait` 0.
+ * 0: it has not. -1: an exception. Only where h->call is set. */
+int gd_hook_commit(gd_hook *h, gd_stream *s, const gd_pending *pending, int what, ssize_t *result);
+int gd_hook_call(gd_hook *h, int what); /* 0, or -1 with an exception */
+/* The last call, if there is a hook; keeps the exception that is set. */
+void gd_hook_end(gd_hook *h, PyObject *whose);
+
 /* Each adds its functions and types to the module; 0, or -1 with an exception. */
 int gd_wsgi_init(PyObject *module);
 int gd_interrupt_init(PyObject *module);
 int gd_asgi_init(PyObject *module);
+int gd_state_init(PyObject *module);
 
 #endif

@@ -214,7 +214,7 @@ static int step(gd_stream *s) {
     if (s->due)
         return emit_due(s);
     gd_out *m = s->out_head;
-    if (!m)
+    if (!m || m->entry)
         return NO_CREDIT;
     size_t before = out_size(m);
     int rc = emit(s, m);
@@ -235,7 +235,7 @@ static bool can_send(const gd_stream *s) {
     const gd_out *m = s->out_head;
     if (s->due)
         return true;
-    return m && !lacks_credit(s, m);
+    return m && !m->entry && !lacks_credit(s, m);
 }
 
 void gd_ready(gd_stream *s) {
@@ -261,6 +261,8 @@ static gd_stream *pop_ready(gd_link *l) {
 }
 
 void gd_pump(gd_link *l) {
+    if (l->commit_head && !gd_commits_write(l))
+        return;
     while (l->ready_head && !l->closed) {
         gd_stream *s = l->ready_head;
         if (can_send(s) && step(s) == GD_AGAIN)
@@ -279,17 +281,28 @@ void gd_due(gd_stream *s, uint8_t what) {
     gd_pump(s->link);
 }
 
-/* An answer whose end was dropped with it still owes the host an end. */
+/* An answer whose end was dropped with it still owes the host an end. A head whose state is
+ * on the wire follows it. */
 void gd_drop_out(gd_stream *s) {
+    gd_out *kept = NULL;
     if (s->out_head)
         s->ended = s->over = false;
     while (s->out_head) {
         gd_out *m = s->out_head;
         s->out_head = m->next;
-        out_done(m);
+        if (m->entry && !gd_entry_detach(m->entry))
+            kept = m;
+        else
+            out_done(m);
     }
-    s->out_tail = NULL;
+    s->out_head = s->out_tail = kept;
     s->out_bytes = 0;
+    if (kept) {
+        kept->next = NULL;
+        s->out_bytes = out_size(kept);
+        s->ended = kept->flags & GD_END;
+        s->over = (kept->flags & (GD_END | GD_BUSY)) == GD_END;
+    }
     if (s->released && !s->over)
         gd_due(s, GD_DUE_ABORT);
 }
@@ -382,7 +395,9 @@ ssize_t gd_post(gd_stream *s, gd_out *m, int wait) {
         s->ended |= (m->flags & GD_END) || last;
         s->over |= last || (m->flags & (GD_END | GD_BUSY)) == GD_END;
         int sent = MORE_LEFT;
-        if (!s->out_head && !s->due && !l->ready_head)
+        if (l->commit_head)
+            gd_pump(l);
+        if (!s->out_head && !s->due && !l->ready_head && !l->commit_head)
             while ((sent = emit(s, m)) == MORE_LEFT)
                 ;
         if (sent == SENT) {
@@ -405,6 +420,37 @@ ssize_t gd_post(gd_stream *s, gd_out *m, int wait) {
         out_done(m);
     gd_unlock(l);
     return rc;
+}
+
+ssize_t gd_out_queue(gd_stream *s, gd_out *m, gd_entry *e) {
+    int rc = refuse(s, m->kind);
+    gd_out *k = rc == GD_OK ? keep(m) : NULL;
+    if (!k)
+        return rc != GD_OK ? rc : GD_NOMEM;
+    s->ended |= (m->flags & GD_END) != 0;
+    s->over |= (m->flags & (GD_END | GD_BUSY)) == GD_END;
+    k->entry = e;
+    append(s, k);
+    return GD_OK;
+}
+
+bool gd_out_commit(gd_stream *s, gd_out *m) {
+    while (s->due || s->out_head != m)
+        if (step(s) == GD_AGAIN)
+            return false;
+    gd_entry *e = m->entry;
+    int rc;
+    m->entry = NULL;
+    do
+        rc = step(s);
+    while (rc == MORE_LEFT && m->kind == GD_K_COMMIT);
+    if (rc == GD_AGAIN) {
+        m->entry = e;
+        return false;
+    }
+    gd_ready(s);
+    gd_stream_recycle(s);
+    return true;
 }
 
 ssize_t gd_flush(gd_stream *s) {

@@ -66,6 +66,7 @@ typedef struct {
     int failed;        /* first negative result of a send */
     int64_t sent;      /* bytes of the body */
     wsgi_head head, hints;
+    gd_hook hook;
 } wsgi_response;
 
 int wsgi_response_init(PyObject *module);
@@ -86,6 +87,8 @@ enum { WSGI_LAST = 1, WSGI_BUSY = 2 };
 int wsgi_send(wsgi_response *r, const char *data, size_t n, int how);
 /* The rest of the answer is this part of a regular file. */
 int wsgi_send_file(wsgi_response *r, int fd, uint64_t offset, uint64_t count);
+/* The exchange is over: its last commit of stores. */
+void wsgi_response_commit(wsgi_response *r);
 /* Later calls fail; waits for one of another thread that is under way. */
 void wsgi_response_end(wsgi_response *r);
 

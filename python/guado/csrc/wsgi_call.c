@@ -452,6 +452,7 @@ void wsgi_call(wsgi_thread *t, gd_stream *s) {
     wsgi_response_begin(t->response, t->pool->link, s);
     wsgi_input_begin(t->input, s);
     run_in_context(&c);
+    wsgi_response_commit(t->response);
     wsgi_errors_end(t->errors);
     wsgi_response_end(t->response);
     wsgi_input_end(t->input);

@@ -43,9 +43,35 @@ static int flush(wsgi_response *r, ssize_t result) {
     return sent(r, result);
 }
 
+static int body(wsgi_response *r, const char *data, size_t n, int flags);
+
+/* The head of an exchange that has touched stores: their state goes with it. 0: it was not
+ * sealed with it. */
+static int commit_sealed(wsgi_response *r, const gd_head *head, const char *data, size_t n,
+                         int flags) {
+    size_t part = n <= WSGI_KEEP_GIL ? n : WSGI_KEEP_GIL;
+    gd_pending pending = {head, data, part, part == n ? flags : 0};
+    ssize_t result;
+    r->sending = true;
+    int rc = gd_hook_commit(&r->hook, r->stream, &pending, GD_HOOK_HEAD, &result);
+    r->sending = false;
+    wsgi_idle();
+    r->committed = r->hook.sealed;
+    if (rc <= 0)
+        return rc;
+    if (flush(r, result) < 0 || (part < n && body(r, data + part, n - part, flags) < 0))
+        return -1;
+    return 1;
+}
+
 static int commit(wsgi_response *r, const char *data, size_t n, int flags) {
     gd_head head;
     wsgi_head_wire(&r->head, &head);
+    if (r->hook.call != NULL) {
+        int rc = commit_sealed(r, &head, data, n, flags);
+        if (rc != 0)
+            return rc < 0 ? -1 : 0;
+    }
     r->committed = true;
     if (n <= WSGI_KEEP_GIL)
         return flush(r, gd_commit(r->stream, &head, data, n, flags, 0));
@@ -324,6 +350,10 @@ void wsgi_response_begin(wsgi_response *r, gd_link *l, gd_stream *s) {
     r->sent = 0;
 }
 
+void wsgi_response_commit(wsgi_response *r) {
+    gd_hook_end(&r->hook, (PyObject *)r);
+}
+
 void wsgi_response_end(wsgi_response *r) {
     wsgi_await_idle(&r->sending);
     r->stream = NULL;
@@ -339,6 +369,7 @@ static void response_dealloc(PyObject *self) {
     PyTypeObject *type = Py_TYPE(self);
     wsgi_head_clear(&r->head);
     wsgi_head_clear(&r->hints);
+    Py_CLEAR(r->hook.call);
     PyObject_Free(self);
     Py_DECREF(type);
 }

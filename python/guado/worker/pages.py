@@ -117,12 +117,12 @@ _lock = threading.Lock()  # guards _objects
 _objects: dict[str, _Entry] = {}
 
 
-def _steps(app: str, turn: dict[str, Any]) -> Generator[Step, Any, Any]:
+def _steps(app: str, turn: dict[str, Any], handle: Any) -> Generator[Step, Any, Any]:
     """Runs one turn; what it returns is the client's answer."""
     if turn["do"] == "on":
         return (yield from _hear(app, turn["topic"], turn.get("data")))
     id, user, connection = turn["page"], turn.get("user") or None, turn.get("connection") or ""
-    _request.enter(_request.turn(id, user, connection))
+    _request.enter(_request.turn(id, user, connection, handle))
     entry = yield from _object(turn)
     page = entry.page
     page.user, page.connection = user, connection
@@ -188,7 +188,7 @@ def _object(turn: dict[str, Any]) -> Generator[Step, Any, _Entry]:
     return entry
 
 
-def _at_hand(turn: dict[str, Any]) -> Page | None:
+def _at_hand(turn: dict[str, Any], handle: Any) -> Page | None:
     """The object for a message of an open page, which is what most turns are: it goes
     without the long story."""
     if turn["do"] != "request" and turn["do"] != "message":
@@ -198,7 +198,7 @@ def _at_hand(turn: dict[str, Any]) -> Page | None:
         return None
     page = entry.page
     page.user, page.connection = turn.get("user") or None, turn.get("connection") or ""
-    _request.enter(_request.turn(page.id, page.user, page.connection))
+    _request.enter(_request.turn(page.id, page.user, page.connection, handle))
     return page
 
 
@@ -260,11 +260,11 @@ def _wsgi(app: str) -> Callable[..., Any]:
         turn = _json.decode(environ["wsgi.input"].read())
         status, failure = 200, None
         try:
-            page = _at_hand(turn)
+            page = _at_hand(turn, start_response)
             if page is not None:
                 result = _plain(page.on_message(turn.get("data")))
             else:
-                result = _run(_steps(app, turn))
+                result = _run(_steps(app, turn, start_response))
             body = _answer(turn["do"], result)
         except PageError as error:
             status, body = _refusal(error)
@@ -322,11 +322,11 @@ def _asgi(app: str) -> Callable[..., Any]:
         turn = _json.decode(await _read(receive))
         status, failure = 200, None
         try:
-            page = _at_hand(turn)
+            page = _at_hand(turn, receive)
             if page is not None:
                 result = await _call(functools.partial(page.on_message, turn.get("data")))
             else:
-                result = await _await(_steps(app, turn))
+                result = await _await(_steps(app, turn, receive))
             body = _answer(turn["do"], result)
         except PageError as error:
             status, body = _refusal(error)

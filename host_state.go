@@ -1,0 +1,293 @@
+package guado
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+
+	"github.com/guado-server/guado/internal/calls"
+	"github.com/guado-server/guado/internal/exchange"
+	"github.com/guado-server/guado/internal/item"
+	"github.com/guado-server/guado/internal/link"
+	"github.com/guado-server/guado/internal/mirror"
+)
+
+// stores is what the host knows of the stores of applications: its copy of them, and which
+// worker has which. All configurations have it in common.
+type stores struct {
+	log    *slog.Logger
+	mirror *mirror.Mirror
+
+	mu      sync.Mutex // guards all below, and what the links are sent of stores: memory only
+	keepers map[*link.Link]*keeper
+	owners  map[string]*keeper // whose worker has a user's stores
+}
+
+// keeper is the stores of one worker: it applies what the worker commits.
+type keeper struct {
+	stores *stores
+	link   *link.Link
+	source mirror.Source           // of the link's reader
+	sent   map[mirror.Ref]struct{} // guarded by stores.mu
+}
+
+// storeLimit bounds the account of one store.
+const storeLimit = 1 << 20
+
+// openStores begins to keep stores, where the phase wants it.
+func (h *host) openStores() {
+	if h.config.Server.Phase < phaseStores {
+		return
+	}
+	h.stores = &stores{
+		log: h.log, mirror: mirror.New(0, mirror.Limits{Store: storeLimit}),
+		keepers: map[*link.Link]*keeper{}, owners: map[string]*keeper{},
+	}
+	h.calls.Handle("store.open", h.callStore)
+	h.registry.OnEnded(h.endStores)
+}
+
+// keep makes the keeper of a worker's stores, and of its calls one that says when it ends.
+func (s *stores) keep(l *link.Link, next link.Callee) link.Callee {
+	k := &keeper{stores: s, link: l, sent: map[mirror.Ref]struct{}{}}
+	s.mu.Lock()
+	s.keepers[l] = k
+	s.mu.Unlock()
+	l.Keep(k)
+	return &keptCallee{next, k}
+}
+
+type keptCallee struct {
+	link.Callee
+	keeper *keeper
+}
+
+// End is told that nothing of the worker will come any more.
+func (c *keptCallee) End() {
+	s := c.keeper.stores
+	s.mu.Lock()
+	delete(s.keepers, c.keeper.link)
+	s.mu.Unlock()
+	c.Callee.End()
+}
+
+// State applies a commit of the worker.
+func (k *keeper) State(_ uint32, state []byte) error {
+	_, err := k.stores.mirror.ApplyFront(&k.source, state)
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, mirror.ErrStale):
+		return fmt.Errorf("%w: %w", link.ErrRefused, err)
+	}
+	return link.Corrupt("a commit of stores: %w", err)
+}
+
+// ahead gives what a group's workers are sent before they get a request; nil: nothing.
+func (h *host) ahead(group string) func(*link.Link, *exchange.Exchange) error {
+	if h.stores == nil || group != h.config.StateGroup() {
+		return nil
+	}
+	return h.stores.ahead
+}
+
+// ownerOf names whose stores an exchange has; empty: nobody's.
+func ownerOf(user, connection string) string {
+	switch {
+	case user != "":
+		return "u:" + user
+	case connection != "":
+		return "g:" + connection
+	}
+	return ""
+}
+
+// ahead sends a worker the stores of an exchange that it does not have.
+func (s *stores) ahead(l *link.Link, x *exchange.Exchange) error {
+	who := x.Who
+	if who == nil || who.Connection == "" {
+		return nil
+	}
+	owner := ownerOf(who.User, who.Connection)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	k := s.keepers[l]
+	if k == nil {
+		return nil // it has ended: the request will find that, too
+	}
+	k.own(owner)
+	if who.Page != "" {
+		if err := k.restore(owner, mirror.Ref{Kind: mirror.Page, ID: who.Page}, true); err != nil {
+			return err
+		}
+	}
+	if err := k.restore(owner, mirror.Ref{Kind: mirror.Connection, ID: who.Connection}, false); err != nil {
+		return err
+	}
+	return k.restore(owner, mirror.Ref{Kind: mirror.User, ID: owner}, false)
+}
+
+// own makes a user's stores this worker's: what another one that had them still says of them
+// is refused from now on. Under stores.mu.
+func (k *keeper) own(owner string) {
+	s := k.stores
+	before := s.owners[owner]
+	if before == k {
+		return
+	}
+	s.owners[owner] = k
+	if before == nil {
+		return
+	}
+	s.mirror.Bump(owner)
+	for _, ref := range s.mirror.Stores(owner) {
+		delete(before.sent, ref)
+	}
+}
+
+// restore sends a store that the worker does not have; make: an empty one is made where
+// there is none. Under stores.mu.
+func (k *keeper) restore(owner string, ref mirror.Ref, make bool) error {
+	if _, there := k.sent[ref]; there {
+		return nil
+	}
+	m := k.stores.mirror
+	records, generation, err := m.Snapshot(ref)
+	if errors.Is(err, mirror.ErrNoStore) {
+		if !make {
+			return nil
+		}
+		if err := m.Open(owner, ref); err != nil {
+			return err
+		}
+		records, generation, err = m.Snapshot(ref)
+	}
+	if err != nil {
+		return err
+	}
+	if err := k.link.Restore(restorePayload(owner, generation, ref, storeLimit, records)); err != nil {
+		return err
+	}
+	k.sent[ref] = struct{}{}
+	return nil
+}
+
+// restorePayload is the payload of RESTORE: protocol/link.md, section 14.
+func restorePayload(owner string, generation uint64, ref mirror.Ref, limit uint64, records []byte) []byte {
+	le := binary.LittleEndian
+	p := make([]byte, 0, 24+len(owner)+len(ref.ID)+len(records))
+	p = le.AppendUint64(le.AppendUint64(p, generation), limit)
+	p = append(p, byte(ref.Kind), 0)
+	p = le.AppendUint16(le.AppendUint16(p, uint16(len(owner))), uint16(len(ref.ID)))
+	p = append(p, 0, 0)
+	return append(append(append(p, owner...), ref.ID...), records...)
+}
+
+// endStores forgets the stores of an item that has ended.
+func (h *host) endStores(e item.Ended) {
+	switch e.Kind {
+	case item.Page:
+		h.stores.end(mirror.Ref{Kind: mirror.Page, ID: e.ID})
+	case item.Connection:
+		h.stores.end(mirror.Ref{Kind: mirror.Connection, ID: e.ID})
+		h.stores.forget(ownerOf("", e.ID))
+	case item.User:
+		h.stores.forget(ownerOf(e.ID, ""))
+	}
+}
+
+// forget ends the store of a user who is gone, and forgets the user.
+func (s *stores) forget(owner string) {
+	s.end(mirror.Ref{Kind: mirror.User, ID: owner})
+	if s.mirror.Forget(owner) {
+		s.mu.Lock()
+		delete(s.owners, owner)
+		s.mu.Unlock()
+	}
+}
+
+// end forgets a store, here and in its worker.
+func (s *stores) end(ref mirror.Ref) {
+	if !s.mirror.Drop(ref) {
+		return
+	}
+	payload := append(binary.LittleEndian.AppendUint16([]byte{byte(ref.Kind), 0}, uint16(len(ref.ID))), ref.ID...)
+	var tell []*link.Link
+	s.mu.Lock()
+	for l, k := range s.keepers {
+		if _, there := k.sent[ref]; there {
+			delete(k.sent, ref)
+			tell = append(tell, l)
+		}
+	}
+	s.mu.Unlock()
+	for _, l := range tell {
+		_ = l.Release(payload) // a link that has ended has forgotten it anyway
+	}
+}
+
+// callStore gives a worker a store that it asks for.
+func (h *host) callStore(_ context.Context, c calls.Caller, data []byte) (any, error) {
+	var want struct {
+		Kind mirror.Kind `json:"kind"`
+		ID   string      `json:"id"`
+	}
+	if err := calls.Decode(data, &want); err != nil {
+		return nil, err
+	}
+	ref := mirror.Ref{Kind: want.Kind, ID: want.ID}
+	owner, err := h.storeOwner(ref)
+	if err != nil {
+		return nil, err
+	}
+	s := h.stores
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	k := s.keepers[c.Link]
+	if k == nil {
+		return nil, calls.Errorf(409, "elsewhere", "stores of pages, connections and users are those of the group %s", h.now().config.StateGroup())
+	}
+	k.own(owner)
+	return nil, k.restore(owner, ref, true)
+}
+
+// storeOwner says whose a store is.
+func (h *host) storeOwner(ref mirror.Ref) (string, error) {
+	switch ref.Kind {
+	case mirror.Page:
+		about, err := h.pages.Get(ref.ID)
+		if err != nil {
+			return "", pageError(err)
+		}
+		return ownerOf(about.User, about.Connection), nil
+	case mirror.Connection:
+		if c, ok := h.identity.Find(ref.ID); ok {
+			return ownerOf(c.User, c.ID), nil
+		}
+		return "", calls.Errorf(404, "no_connection", "there is no connection %q", ref.ID)
+	case mirror.User:
+		if h.knowsUser(ref.ID) {
+			return ref.ID, nil
+		}
+		return "", calls.Errorf(404, "no_user", "nobody is logged in as %q", ref.ID)
+	}
+	return "", calls.Errorf(400, "bad_call", "there are no stores of kind %d", ref.Kind)
+}
+
+// knowsUser reports whether somebody is the owner of that name.
+func (h *host) knowsUser(owner string) bool {
+	if len(owner) < 2 {
+		return false
+	}
+	if kind, name := owner[:2], owner[2:]; kind == "u:" {
+		_, there := h.identity.FindUser(name)
+		return there
+	} else if kind == "g:" {
+		c, ok := h.identity.Find(name)
+		return ok && c.User == ""
+	}
+	return false
+}

@@ -1,0 +1,144 @@
+package link
+
+import "errors"
+
+// Keeper keeps the host's copy of the worker's stores. It runs on the link's reader and
+// must not wait.
+type Keeper interface {
+	// State applies the state of a commit; stream: of the exchange that made it, or 0.
+	// [ErrRefused]: the exchange is answered "moved", and the worker goes on. Any other
+	// error ends the worker.
+	State(stream uint32, state []byte) error
+}
+
+// maxState bounds a STATE after reassembly.
+const maxState = 64 << 20
+
+// states reassembles STATE, and holds what goes with a COMMIT until that is here. All of
+// it is the reader's, but keeper, which is set before the worker runs.
+type states struct {
+	keeper  Keeper
+	partial []byte
+	stream  uint32
+	flags   Flags
+	open    bool // a part of it is here
+	held    bool // it waits for its COMMIT
+}
+
+// Keep sets who keeps the worker's stores. Call it before the worker runs; without it a
+// worker that sends STATE is ended.
+func (l *Link) Keep(k Keeper) { l.states.keeper = k }
+
+func (l *Link) state(h header, p shared) error {
+	g := &l.states
+	switch {
+	case g.keeper == nil:
+		return corrupt("STATE, and nobody has asked for stores")
+	case g.held:
+		return corrupt("STATE of stream 0x%08x between that of 0x%08x and its COMMIT", h.stream, g.stream)
+	case h.flags&^(More|Alone) != 0:
+		return corrupt("STATE with flags 0x%02x", uint8(h.flags))
+	case g.open && (g.stream != h.stream || g.flags&Alone != h.flags&Alone):
+		return corrupt("STATE of stream 0x%08x between fragments of that of 0x%08x", h.stream, g.stream)
+	case len(g.partial)+p.len() > maxState:
+		return corrupt("STATE of more than %d bytes", maxState)
+	case h.flags&Alone == 0 && h.stream == 0:
+		return corrupt("STATE that waits for the COMMIT of no stream")
+	}
+	g.partial = append(g.partial, p.b...)
+	g.stream, g.flags, g.open = h.stream, h.flags, h.flags&More != 0
+	if g.open {
+		return nil
+	}
+	if h.flags&Alone == 0 {
+		g.held = true
+		return nil
+	}
+	if err := l.applyState(); err != nil && !isRefused(err) {
+		return err
+	}
+	return nil // of one that stands alone no answer hears
+}
+
+func (l *Link) applyState() error {
+	g := &l.states
+	err := g.keeper.State(g.stream, g.partial)
+	g.held = false
+	if g.partial = g.partial[:0]; cap(g.partial) > keepState {
+		g.partial = nil
+	}
+	return err
+}
+
+func isRefused(err error) bool { return errors.Is(err, ErrRefused) }
+
+// keepState is the most memory that is kept for the next STATE.
+const keepState = 64 << 10
+
+// withState applies what was sent ahead of this COMMIT; refused: it must not be delivered.
+func (l *Link) withState(h header) (refused bool, err error) {
+	g := &l.states
+	if !g.held || h.kind != KindCommit {
+		return false, nil
+	}
+	if h.stream != g.stream {
+		return false, corrupt("COMMIT of stream 0x%08x behind STATE of stream 0x%08x", h.stream, g.stream)
+	}
+	if h.flags&More != 0 {
+		return false, nil
+	}
+	err = l.applyState()
+	if err == nil || isRefused(err) {
+		return err != nil, nil
+	}
+	return false, err
+}
+
+// refuse takes a COMMIT that must not be delivered: its consumer finds an ABORT of the
+// host's own instead.
+func (s *Stream) refuse(h header, p shared) error {
+	s.mu.Lock()
+	if s.id.Load() != h.stream {
+		s.mu.Unlock()
+		return nil
+	}
+	next, err := s.life.after(h, s.socket)
+	if err != nil || s.dropping {
+		s.mu.Unlock()
+		return s.file(h, p)
+	}
+	back := s.dropAll()
+	more, err := s.discard(h, p, next)
+	back.bytes += more.bytes
+	s.in.recs = append(s.in.recs[:0], record{kind: KindAbort, arg: AbortMoved})
+	tell := next < lifeBusy
+	s.cancelled |= 1 << CancelGone
+	s.life = next
+	over := s.abandoned && next == lifeOver
+	b := s.bell
+	s.rung = true
+	s.unlock()
+	switch {
+	case err != nil:
+		return err
+	case over:
+		s.release(h.stream)
+		return nil
+	}
+	b.Ring()
+	if tell {
+		s.l.tell(s, h.stream, KindCancel, CancelGone)
+	}
+	s.l.grant(s, h.stream, back)
+	return nil
+}
+
+// Restore sends a store ahead of what is sent next: the worker is woken by that.
+func (l *Link) Restore(payload []byte) error {
+	return l.sent(l.out.lead(KindRestore, payload, false))
+}
+
+// Release tells the worker that an item has ended.
+func (l *Link) Release(payload []byte) error {
+	return l.sent(l.out.lead(KindRelease, payload, true))
+}

@@ -1,0 +1,285 @@
+"""The stores of this process, and what ties them to the requests and turns that run.
+
+Before: push and pages (`page.store` and its like). After: _ledger, which says what a commit
+carries; guado._core, which sends it with the answer. Not here: what a store does (store),
+what the host does with a commit (protocol/link.md, section 14).
+
+An exchange that touches no store never comes here. The first touch makes its Exchange and
+hangs a hook on its answer: guado._core calls that before the head leaves, and at its end.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import struct
+import threading
+from typing import TYPE_CHECKING, Any
+
+import guado
+from guado import _host, _json, _ledger, _request
+from guado._ledger import Exchange, Ledger, Owner, Taken
+from guado.errors import HostError, NoPage, PhaseError
+from guado.store import CONNECTION, PAGE, USER, Store, StoreError
+
+if TYPE_CHECKING:
+    from guado import _core
+
+_log = logging.getLogger("guado")
+
+PHASE = 4
+
+RESTORE, RELEASE = 0x11, 0x12
+_RESTORE = struct.Struct("<QQBBHHH")
+_RELEASE = struct.Struct("<BBH")
+
+# What the hook is told: see GD_HOOK_… in module.h.
+HEAD, END, MESSAGE, ACCEPT = range(4)
+
+_NO_EFFECTS = bytes(4)
+
+
+class State:
+    """The stores of a process: a worker's here, of tests in guado.testing. A subclass gives
+    `store` and `exchange`."""
+
+    ledger: Ledger
+
+    def exchange(self) -> Exchange:
+        """Of the request, turn or message that runs, made when it first asks; outside of
+        any, that of all such code together."""
+        raise NotImplementedError
+
+    def store(self, kind: int, id: str) -> Store:
+        """NoPage and its like: there is no such item."""
+        raise NotImplementedError
+
+    def commit(self) -> None:
+        """Commits now what the running code has written, and waits until it has left."""
+        raise NotImplementedError
+
+
+class Running:
+    """A request, turn or message that has touched a store, until it is over."""
+
+    __slots__ = ("exchange", "handle", "link", "over", "state")
+
+    def __init__(self, state: WorkerState, handle: Any, name: str) -> None:
+        self.state, self.link, self.handle = state, state.link, handle
+        self.exchange = Exchange(name)
+        self.over = False
+
+    def __call__(self, what: int) -> None:
+        """The hook of its answer."""
+        ledger, exchange = self.state.ledger, self.exchange
+        if what == HEAD or what == ACCEPT:
+            ledger.take(exchange, self._seal)
+            exchange.read_only = what == HEAD
+        elif what == MESSAGE:
+            ledger.take(exchange, self._alone)
+        else:
+            self.over = True
+            exchange.over = True
+            ledger.take(exchange, self._alone, end=True)
+            self.link.push()
+
+    def _seal(self, taken: Taken) -> None:
+        from guado import _core
+
+        state = taken.encode() + _NO_EFFECTS
+        if not _core.seal(self.handle, state):
+            self.link.seal(state)
+
+    def _alone(self, taken: Taken) -> None:
+        self.link.seal(taken.encode() + _NO_EFFECTS)
+
+
+class WorkerState(State):
+    """Of a worker: the host sends stores ahead of the requests that may want them."""
+
+    def __init__(self, link: _core.Link) -> None:
+        self.link = link
+        self.ledger = Ledger(loose=self._write_loose, enter=self.exchange)
+        self._lock = threading.Lock()  # guards the dicts
+        self._restored: dict[tuple[int, str], bytes] = {}  # that nobody has asked for
+        self._stores: dict[tuple[int, str], Store] = {}
+        self._owners: dict[str, Owner] = {}
+        self._begin_lock = threading.Lock()
+        self._loose = False
+        threading.Thread(target=self._tend, name="guado-stores", daemon=True).start()
+
+    # Exchanges.
+
+    def exchange(self) -> Exchange:
+        current = _request.current()
+        if current is None or current.handle is None:
+            return self.ledger.outside
+        running = current.stores or self._begin(current)
+        if running is None or running.over:
+            return self.ledger.outside
+        _ledger.enter(running.exchange)
+        return running.exchange
+
+    def _begin(self, current: _request.Current) -> Running | None:
+        from guado import _core
+
+        with self._begin_lock:
+            if current.stores is None:
+                running = Running(self, current.handle, current.title())
+                try:
+                    attached = _core.attach(current.handle, running)
+                except TypeError:  # no request of ours: lifespan
+                    attached = False
+                if not attached:
+                    return None
+                current.stores = running
+            return current.stores
+
+    def commit(self) -> None:
+        exchange = self.exchange()
+        self.ledger.take(exchange, lambda taken: self.link.seal(taken.encode() + _NO_EFFECTS))
+        self.link.push(True)
+
+    # Stores.
+
+    def store(self, kind: int, id: str) -> Store:
+        self.exchange()
+        store = self._find(kind, id)
+        if store is None:
+            _host.ask_now("store.open", b'{"kind":%d,"id":%s}' % (kind, _json.encode(id)))
+            store = self._find(kind, id)
+        if store is None:
+            raise StoreError(f"the host has not sent the store of {_name(kind, id)}")
+        return store
+
+    def _find(self, kind: int, id: str) -> Store | None:
+        key = (kind, id)
+        with self._lock:
+            self._absorb()
+            store = self._stores.get(key)
+            if store is None and (payload := self._restored.pop(key, None)) is not None:
+                store = self._stores[key] = self._make(kind, id, payload)
+            return store
+
+    def _absorb(self) -> None:
+        """Takes what the host has sent. The lock is held."""
+        for frame, payload in self.link.restores():
+            if frame == RESTORE:
+                _, _, kind, _, owner, id, _ = _RESTORE.unpack_from(payload)
+                at = _RESTORE.size + owner
+                key = (kind, payload[at : at + id].decode())
+                self._restored[key] = payload
+                if (store := self._stores.get(key)) is not None:
+                    self._renew(store, self._restored.pop(key))
+            else:
+                kind, _, length = _RELEASE.unpack_from(payload)
+                key = (kind, payload[_RELEASE.size : _RELEASE.size + length].decode())
+                self._restored.pop(key, None)
+                if (store := self._stores.pop(key, None)) is not None:
+                    store._end()
+
+    def _parts(self, payload: bytes) -> tuple[Owner, int, bytes]:
+        generation, limit, _, _, owner, id, _ = _RESTORE.unpack_from(payload)
+        at = _RESTORE.size
+        name = payload[at : at + owner].decode()
+        known = self._owners.get(name)
+        if known is None or known.generation != generation:
+            known = self._owners[name] = Owner(name, generation)
+        return known, limit, payload[at + owner + id :]
+
+    def _make(self, kind: int, id: str, payload: bytes) -> Store:
+        owner, limit, records = self._parts(payload)
+        store = Store(self.ledger, owner, _name(kind, id), limit, kind=kind, id=id)
+        if records:
+            store.restore(records)
+        return store
+
+    def _renew(self, store: Store, payload: bytes) -> None:
+        owner, _, records = self._parts(payload)
+        store._renew(owner, records)
+
+    # Code outside of requests.
+
+    def _write_loose(self) -> None:
+        if not self._loose:
+            self._loose = True
+            self.link.restore_poke()
+
+    def _tend(self) -> None:
+        """The thread that commits what code outside of requests has written, and that takes
+        stores which nobody has asked for yet before they are too many."""
+        with contextlib.suppress(OSError):  # the link has ended
+            while True:
+                self.link.restore_wait()
+                with self._lock:
+                    self._absorb()
+                if self._loose:
+                    self._loose = False
+                    self.flush_outside()
+
+    def flush_outside(self) -> None:
+        """Commits what code outside of requests has written."""
+        outside = self.ledger.outside
+        self.ledger.take(outside, lambda taken: self.link.seal(taken.encode() + _NO_EFFECTS), True)
+        self.link.push(True)
+
+
+def _name(kind: int, id: str) -> str:
+    if kind == PAGE:
+        return f"page {id}"
+    if kind == CONNECTION:
+        return f"connection {id}"
+    return f"user {id[2:]}" if id.startswith("u:") else f"the guest of connection {id[2:]}"
+
+
+_lock = threading.Lock()  # guards _current
+_current: State | None = None
+
+
+def install(state: State | None) -> State | None:
+    """Makes these the stores of the process; gives those of before. For guado.testing."""
+    global _current
+    with _lock:
+        before, _current = _current, state
+    return before
+
+
+def current() -> State:
+    """The stores of this process. PhaseError: the server keeps none."""
+    if _current is not None:
+        return _current
+    worker = guado._worker
+    if worker is None:
+        raise HostError("stores are there in workers of a guado server only", "no_host")
+    if worker.phase < PHASE:
+        raise PhaseError(
+            f"stores need phase {PHASE}: write phase = {PHASE} under [server] in guado.toml"
+        )
+    with _lock:
+        return _made(worker)
+
+
+def _made(worker: guado._Worker) -> State:
+    global _current
+    if _current is None:
+        _current = WorkerState(worker.link)
+    return _current
+
+
+# What push and pages give their stores by.
+
+
+def page_store(id: str) -> Store:
+    base = id.partition("|")[0]
+    if not base:
+        raise NoPage("a page without an id has no store", "no_page")
+    return current().store(PAGE, base)
+
+
+def connection_store(id: str) -> Store:
+    return current().store(CONNECTION, id)
+
+
+def user_store(name: str | None, connection: str = "") -> Store:
+    """Of a user; without a name that of a guest, who is known by the connection."""
+    return current().store(USER, f"u:{name}" if name else f"g:{connection}")

@@ -1,0 +1,122 @@
+"""Writes and reads stores as a test tells it to: over plain requests, and in turns of a page;
+as a WSGI and as an ASGI application."""
+
+import json
+import os
+import signal
+import time
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from typing import Any
+
+import guado
+
+KIND = os.environ.get("TEST_KIND", "wsgi")
+
+
+def store(of: str) -> Any:
+    """The store of the page, connection or user of the request."""
+    if of == "page":
+        return guado.page().store
+    if of == "connection":
+        return guado.connection().store
+    return guado.user(of).store
+
+
+def wait(path: str) -> None:
+    """Says that it is here, and waits for the test."""
+    with open(f"{path}.begun", "w", encoding="utf-8") as f:
+        f.write("begun")
+    end = time.monotonic() + 60
+    while not os.path.exists(path) and time.monotonic() < end:
+        time.sleep(0.01)
+
+
+def act(do: dict[str, Any]) -> Any:
+    """Does all of `do`, in order; the last thing that it read is the answer."""
+    answer: Any = {"pid": os.getpid()}
+    for verb, what in do.items():
+        of = store(do.get("of", "page")) if verb in ("set", "get", "add") else None
+        match verb:
+            case "set":
+                for path, value in what.items():
+                    of[path] = value
+            case "add":
+                of[what] = of.get(what, 0) + 1
+                answer = of[what]
+            case "get":
+                answer = of.get(what)
+            case "login":
+                guado.connection().login(what)
+            case "wait":
+                wait(what)
+            case "raise":
+                raise RuntimeError(what)
+            case "die":
+                os.kill(os.getpid(), signal.SIGKILL)
+    return answer
+
+
+class Cart(guado.Page):
+    """A page of a class, with the same stores."""
+
+    def on_message(self, data: Any) -> Any:
+        """As a request."""
+        if "count" in data:
+            self.store["count"] = self.store.get("count", 0) + 1
+            return self.store["count"]
+        return act(data)
+
+
+def wsgi(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+    """A plain request."""
+    do = json.loads(environ["wsgi.input"].read() or b"{}")
+    fields = [("Content-Type", "application/json")]
+    if "stream" in do:
+        return stream(do, start_response, fields)
+    body = json.dumps(act(do)).encode()
+    start_response("200 OK", fields)
+    return [body]
+
+
+def stream(do: dict[str, Any], start_response: Any, fields: Any) -> Iterator[bytes]:
+    """What is done behind the head is refused."""
+    act(do["stream"])
+    start_response("200 OK", fields)
+    yield b"[1"
+    try:
+        act(do.get("then", {}))
+    except guado.StoreError as error:
+        yield f',"{type(error).__name__}"'.encode()
+    yield b"]"
+
+
+async def asgi(
+    scope: dict[str, Any],
+    receive: Callable[[], Awaitable[dict[str, Any]]],
+    send: Callable[[dict[str, Any]], Awaitable[None]],
+) -> None:
+    """The same."""
+    if scope["type"] != "http":
+        raise ValueError(scope["type"])
+    body = b""
+    while (message := await receive())["type"] == "http.request":
+        body += message.get("body", b"")
+        if not message.get("more_body"):
+            break
+    do = json.loads(body or b"{}")
+    start = {
+        "type": "http.response.start",
+        "status": 200,
+        "headers": [(b"content-type", b"application/json")],
+    }
+    if "stream" in do:
+        for part in stream(do, lambda *_: None, None):
+            await send(start) if part == b"[1" else None
+            await send({"type": "http.response.body", "body": part, "more_body": part != b"]"})
+        return
+    body = json.dumps(act(do)).encode()
+    await send(start)
+    await send({"type": "http.response.body", "body": body})
+
+
+app: Any = wsgi if KIND == "wsgi" else asgi
