@@ -92,7 +92,7 @@ var allowed = map[string][]string{
 	"": {"internal/clock", "internal/item", "internal/registry", "internal/globalstore", "internal/bus", "internal/events", "internal/access", "internal/admin", "internal/address", "internal/basicauth", "internal/calls", "internal/canonical", "internal/gate",
 		"internal/headers", "internal/limit", "internal/ratelimit", "internal/sendfile",
 		"internal/child", "internal/config", "internal/edge", "internal/edge/compress", "internal/edge/http2", "internal/edge/lane",
-		"internal/exchange", "internal/executor", "internal/gohandler", "internal/identity", "internal/link", "internal/observe", "internal/pages", "internal/pool", "internal/program", "internal/push", "internal/push/transport", "internal/redirect",
+		"internal/exchange", "internal/executor", "internal/gohandler", "internal/identity", "internal/link", "internal/mirror", "internal/observe", "internal/pages", "internal/pool", "internal/program", "internal/push", "internal/push/transport", "internal/redirect",
 		"internal/route", "internal/runtime", "internal/service", "internal/static", "internal/supervise", "internal/upstream",
 		"internal/version", "internal/websocket", "js", "internal/wsx", "python"},
 	// The command loads, checks and shows a configuration and hands it to the library;
