@@ -98,7 +98,7 @@ export function open(name, args, { page, ...options } = {}) {
         method: "POST",
         headers: { "content-type": "application/json", accept: "application/json" },
         body: JSON.stringify({ path: location.pathname, class: name, args }),
-        cache: "no-store",
+        cache: "no-store", credentials: "include",
       });
       const { page: id, code, message } = await answer.json();
       // Others pass: no network, a server that starts.
@@ -139,7 +139,7 @@ function overSSE(url, hello, page, on) {
       method: "POST",
       headers: { "content-type": "application/json", accept },
       body,
-      cache: "no-store",
+      cache: "no-store", credentials: "include", // the server may have an origin of its own
       signal: abort.signal,
     });
   const lost = (code = 0, reason = "") => {
@@ -486,7 +486,7 @@ export class Page {
       // Cookies come over HTTP only: first they, then the reply.
       const body = JSON.stringify({ t: "cookies", page: this.#page, k: f.k });
       const give = () => this.#settle(item, item.resolve, f.d);
-      fetch(this.#url, { method: "POST", body }).then(give, give);
+      fetch(this.#url, { method: "POST", body, credentials: "include" }).then(give, give);
     } else if (item) {
       if (f.e) this.#settle(item, item.reject, new PushError(f.e.code, f.e.message));
       else this.#settle(item, item.resolve, f.d);
@@ -589,7 +589,7 @@ export class Page {
     const text = JSON.stringify({ t: "bye", page: this.#page, client: this.#client });
     const body = new Blob([text], { type: "application/json" });
     if (!globalThis.navigator?.sendBeacon?.(this.#url.href, body)) {
-      fetch(this.#url, { method: "POST", body, keepalive: true }).catch(() => {});
+      fetch(this.#url, { method: "POST", body, keepalive: true, credentials: "include" }).catch(() => {});
     }
   }
 }

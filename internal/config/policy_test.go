@@ -148,3 +148,13 @@ body_limit = "10GiB"
 		t.Error("a mount without a limit is held to one")
 	}
 }
+
+func TestPushIsForOriginsThatHaveAName(t *testing.T) {
+	for _, origin := range []string{"*", "null"} {
+		_, err := load(t, t.TempDir(), "[push]\norigins = [\"https://a.example\", \""+origin+"\"]\n"+shop)
+		wants(t, err, `guado.toml:2: push.origins = "`+origin+`": may not be among them: a page that uses push speaks as the user`)
+	}
+	if _, err := load(t, t.TempDir(), "[push]\norigins = [\"https://a.example\", \"https://*.b.example\"]\n"+shop); err != nil {
+		t.Error(err)
+	}
+}

@@ -22,6 +22,11 @@ type Push struct {
 func (r *resolver) checkPush() {
 	p := &r.Push
 	r.checkOrigins("push.origins", "push.origins", p.Origins)
+	for _, text := range p.Origins {
+		if text == "*" || text == "null" {
+			r.wrong("push.origins", "push.origins", text, "may not be among them: a page that uses push speaks as the user whose cookie its browser sends; name the origins, as \"https://example.org\" or \"https://*.example.org\"")
+		}
+	}
 	if p.Message.Bytes() > p.Waiting.Bytes() {
 		r.wrong("push.waiting", "push.waiting", p.Waiting.String(), "must be at least push.message (%s): a message that is longer could never reach a client", p.Message)
 	}

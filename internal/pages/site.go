@@ -34,18 +34,22 @@ func (s *Site) Serve(x *exchange.Exchange) {
 		s.Next.Serve(x)
 		return
 	}
+	var serve func(*exchange.Exchange)
 	switch string(x.Path[len(OwnPaths):]) {
 	case "push":
-		x.App = "push"
-		s.Push.Serve(x)
+		serve = s.Push.Serve
 	case "page":
-		x.App = "push"
-		s.Open.Serve(x)
+		serve = s.Open.Serve
 	case "client.js":
-		x.App = "push"
-		s.client(x)
+		serve = s.client
 	default:
 		s.Next.Serve(x)
+		return
+	}
+	x.App = "push"
+	defer share(x, s.Open.Origin)()
+	if !preflight(x, s.Open.Origin) {
+		serve(x)
 	}
 }
 

@@ -39,7 +39,7 @@ const (
 	pushPatience   = 90 * time.Second
 )
 
-func startPushRig(t *testing.T) *pushRig {
+func startPushRig(t *testing.T, more ...string) *pushRig {
 	t.Helper()
 	dir := t.TempDir()
 	r := &pushRig{t: t, dir: dir, config: filepath.Join(dir, "guado.toml")}
@@ -65,7 +65,7 @@ group = "tabs"
 command = ["python", "pusher.py", "0", "%[6]d"]
 autostart = false
 restart = "never"
-`, filepath.Join(dir, "state"), filepath.Join(dir, "admin.sock"), filepath.Join(dir, "push.sock"), harness.Apps(), harness.Python(t, "newest"), pushedMessages)
+`, filepath.Join(dir, "state"), filepath.Join(dir, "admin.sock"), filepath.Join(dir, "push.sock"), harness.Apps(), harness.Python(t, "newest"), pushedMessages) + strings.Join(more, "\n")
 	if err := os.WriteFile(r.config, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
