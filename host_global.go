@@ -24,7 +24,7 @@ func (h *host) openGlobal() {
 	if h.config.Server.Phase < phaseStores {
 		return
 	}
-	h.global = globalstore.New(globalstore.Options{Log: h.log, Limits: func() globalstore.Limits {
+	h.global = globalstore.New(globalstore.Options{Log: h.log, Clock: h.clock, Limits: func() globalstore.Limits {
 		c := &h.now().config.Global
 		return globalstore.Limits{Store: c.Limit.Bytes(), Value: c.Value.Bytes()}
 	}})

@@ -65,9 +65,9 @@ var allowed = map[string][]string{
 	"internal/item":     {},
 	"internal/registry": {"internal/identity", "internal/item", "internal/pages", "internal/push"},
 
-	"internal/mirror":      {},                     // beside the road, as push is
-	"internal/globalstore": {"internal/statefile"}, // likewise
-	"internal/bus":         {},                     // beside the road, as push is
+	"internal/mirror":      {},                                       // beside the road, as push is
+	"internal/globalstore": {"internal/clock", "internal/statefile"}, // likewise
+	"internal/bus":         {},                                       // beside the road, as push is
 	"internal/events":      {"internal/bus", "internal/push"},
 
 	"internal/admin":         {},

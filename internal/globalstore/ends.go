@@ -1,6 +1,7 @@
 package globalstore
 
 import (
+	"cmp"
 	"container/heap"
 	"time"
 )
@@ -8,15 +9,15 @@ import (
 // end says when a node ends by itself. Guarded by Store.mu.
 type end struct {
 	node  *node
-	at    time.Time // by the monotonic clock
-	index int       // in the heap
+	at    time.Duration // by the clock
+	index int           // in the heap
 }
 
 // ends are those of a store, the next one first.
 type ends []*end
 
 func (e ends) Len() int           { return len(e) }
-func (e ends) Less(a, b int) bool { return e[a].at.Before(e[b].at) }
+func (e ends) Less(a, b int) bool { return cmp.Less(e[a].at, e[b].at) }
 func (e ends) Swap(a, b int) {
 	e[a], e[b] = e[b], e[a]
 	e[a].index, e[b].index = a, b
@@ -42,23 +43,24 @@ func (e *ends) Pop() any {
 }
 
 func (s *Store) endLocked(n *node, ttl time.Duration) {
-	n.end = &end{node: n, at: time.Now().Add(ttl)}
+	n.end = &end{node: n, at: s.o.Clock.Now() + ttl}
 	heap.Push(&s.ends, n.end)
 }
 
-// armLocked has the timer wait for the next end.
+// armLocked has the timer go off for the next end.
 func (s *Store) armLocked() {
-	switch {
-	case s.closed || len(s.ends) == 0:
-		if s.timer != nil {
-			s.timer.Stop()
-			s.timer = nil
-		}
-	case s.timer == nil:
-		s.timer = time.AfterFunc(time.Until(s.ends[0].at), s.expire)
-	default:
-		s.timer.Reset(time.Until(s.ends[0].at))
+	var first *end
+	if !s.closed && len(s.ends) > 0 {
+		first = s.ends[0]
 	}
+	switch {
+	case first == s.armed:
+	case first == nil:
+		s.timer.Stop()
+	default:
+		s.timer.Reset(first.at - s.o.Clock.Now())
+	}
+	s.armed = first
 }
 
 // expire takes away what has ended, as one update. It is the timer's: after Close it finds
@@ -68,7 +70,8 @@ func (s *Store) expire() {
 	defer s.order.Unlock()
 	s.mu.Lock()
 	e := &edit{s: s}
-	for now := time.Now(); !s.closed && len(s.ends) > 0 && !s.ends[0].at.After(now); {
+	s.armed = nil
+	for now := s.o.Clock.Now(); !s.closed && len(s.ends) > 0 && s.ends[0].at <= now; {
 		e.remove(s.ends[0].node.path())
 		s.expired++
 	}

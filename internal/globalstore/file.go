@@ -30,7 +30,7 @@ func (s *Store) Save(dir string) error {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	lines := []saved{{Number: s.number}}
-	s.root.save(&lines, nil, time.Now())
+	s.root.save(&lines, nil, s.o.Clock.Now())
 	err := fileKind.Write(file(dir), len(lines), func(yield func(any) bool) {
 		for i := range lines {
 			if !yield(&lines[i]) {
@@ -44,12 +44,12 @@ func (s *Store) Save(dir string) error {
 	return nil
 }
 
-func (n *node) save(lines *[]saved, p Path, now time.Time) {
+func (n *node) save(lines *[]saved, p Path, now time.Duration) {
 	for _, c := range n.children() {
 		at := append(slices.Clone(p), c.key)
 		line := saved{Path: at, Value: c.leaf}
 		if c.end != nil {
-			line.TTL = max(1, c.end.at.Sub(now).Milliseconds())
+			line.TTL = max(1, (c.end.at - now).Milliseconds())
 		}
 		if !c.isDict() || len(c.below) == 0 || c.end != nil {
 			*lines = append(*lines, line)
@@ -63,7 +63,7 @@ func (n *node) save(lines *[]saved, p Path, now time.Time) {
 func (s *Store) Restore(dir string) (leaves int, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	next := &Store{root: newDict()}
+	next := &Store{o: s.o, root: newDict()}
 	err = fileKind.Take(file(dir), func(text []byte) error {
 		var line saved
 		if err := json.Unmarshal(text, &line); err != nil {

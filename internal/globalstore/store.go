@@ -12,6 +12,8 @@ import (
 	"log/slog"
 	"sync"
 	"time"
+
+	"github.com/guado-server/guado/internal/clock"
 )
 
 // Limits bound what is kept; what makes the store smaller is never refused.
@@ -23,6 +25,7 @@ type Limits struct {
 // Options of a store.
 type Options struct {
 	Limits func() Limits // asked for at each write
+	Clock  *clock.Clock  // nil: one of its own
 	Log    *slog.Logger
 }
 
@@ -57,7 +60,8 @@ type Store struct {
 	serial  uint64 // of the node that was made last
 	expired uint64
 	ends    ends
-	timer   *time.Timer // of the first of ends; nil: there is none
+	timer   *clock.Timer // of the first of ends
+	armed   *end         // for which it goes off; nil: it does not
 	closed  bool
 }
 
@@ -66,7 +70,12 @@ func New(o Options) *Store {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Store{o: o, replicas: map[Replica]struct{}{}, root: newDict()}
+	if o.Clock == nil {
+		o.Clock = clock.New()
+	}
+	s := &Store{o: o, replicas: map[Replica]struct{}{}, root: newDict()}
+	s.timer = o.Clock.AfterFunc(s.expire)
+	return s
 }
 
 // Close ends the store's timer and refuses writes from then on.
@@ -76,10 +85,7 @@ func (s *Store) Close() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.closed = true
-	if s.timer != nil {
-		s.timer.Stop()
-		s.timer = nil
-	}
+	s.armLocked()
 }
 
 // Join sends a replica all that there is, and from then on every update.
