@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import sys
 import threading
+import time
 from collections.abc import Iterator
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,8 @@ import pytest
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import guado
-from guado import testing
+from guado import registry, testing
+from guado.store import StoreError
 
 pytest_plugins = ["guado.testing.plugin"]
 
@@ -216,6 +219,135 @@ def test_phases_are_those_of_the_server() -> None:
         testing.worker(),
     ):
         pass
+
+
+class Cart(guado.Page, name="testing.Cart"):
+    """What it has is in its store."""
+
+    def on_message(self, data: Any) -> Any:
+        items = self.store.setdefault("items", [])
+        items.append(data)
+        return len(items)
+
+    def on_close(self, why: str) -> None:
+        HEARD.append([*self.store["items"]])
+
+
+def test_stores_survive_the_worker_and_end_with_their_items() -> None:
+    with testing.worker(user="ada") as w:
+        page, other = w.open(Cart), w.open(Cart)
+        assert [page.message({"sku": n}) for n in range(3)] == [1, 2, 3]
+        assert other.message({}) == 1
+        guado.connection().store["seen", "a.b"] = Decimal("9.90")
+        w.kill()
+        assert page.message({"sku": 3}) == 4
+        assert guado.page(page.id).store["items"][0] == {"sku": 0}
+        assert guado.connection().store["seen"] == {"a.b": Decimal("9.90")}
+        with pytest.raises(TypeError):
+            guado.connection().store["seen"] = object()
+        with guado.connection().store.transaction():
+            guado.connection().store["n"] = 1
+        used = w._state.ledger.bytes if w._state else 0
+        page.close()
+        (heard,) = HEARD
+        assert heard == [{"sku": n} for n in range(4)]
+        assert w._state is not None
+        assert w._state.ledger.bytes < used
+        with pytest.raises(guado.NoPage):
+            guado.page(page.id).store["items"]
+
+
+def test_what_was_the_guests_is_the_users() -> None:
+    with testing.worker(page=Cart) as w:
+        assert w.page is not None
+        w.page.message("book")
+        guado.connection().store["theme"] = "dark"
+        guado.connection().login("ada")
+        assert guado.connection().store["theme"] == "dark"
+        assert w.page.message("pen") == 2
+        assert guado.page().store.owner.name == "u:ada"
+
+
+def test_stores_need_phase_4() -> None:
+    with testing.worker(phase=3, page=True), pytest.raises(guado.HostError):
+        guado.page().store["n"]
+
+
+def test_a_write_behind_the_head_is_refused(guado_worker: testing.Worker) -> None:
+    def app(environ: Any, start_response: Any) -> Iterator[bytes]:
+        guado.connection().store["n"] = guado.connection().store.get("n", 0) + 1
+        start_response("200 OK", [])
+        yield b"x"
+        try:
+            guado.connection().store["n"] = 7
+        except StoreError:
+            yield str(guado.connection().store["n"]).encode()
+
+    assert call(guado_worker.wsgi(app, guado_worker.connection), "/")[1] == "x1"
+
+
+def test_the_registry_is_in_memory(guado_worker: testing.Worker) -> None:
+    pages, users, browsers = registry.pages, registry.users, registry.connections
+    me = guado.connection().id
+    mine = guado_worker.open(Room)
+    assert [item.id for item in pages.list(connection=me, connected=True).result()] == [mine.id]
+    other = browsers.create(user="eve", address="10.0.0.1", fields={"kind": "api"}).result()
+    assert (other.user, other.pages) == ("eve", 0)
+    page = pages.create("A" * 22, connection=other.id, fields={"root": "adm/x"}).result()
+    assert pages.get(page.id).result() == page
+    assert pages.count(root__prefix="adm/", user__in=["eve"]).result() == 1
+    assert pages.count(root__prefix="adm/", user=None).result() == 0
+    with pytest.raises(guado.HostError) as refused:
+        pages.create("A" * 22, connection=me).result()
+    assert refused.value.code == "exists"
+    assert pages.update(page.id, fields={"root": None, "n": 1}).result().fields == {"n": 1}
+    assert pages.touch(page.id).result()
+    assert pages.count(last_seen__min=page.last_seen, n__max=1).result() == 1
+    browsers.update(other.id, user="ada").result()
+    assert guado.page(page.id).user == "ada"
+    with pytest.raises(guado.HostError) as refused:
+        browsers.update(me, user="ada").result()
+    assert refused.value.code == "has_cookie"
+    assert [u.id for u in users.list().result()] == ["eve", "ada"]
+    assert pages.drop(page.id, cascade=True).result() == 2
+    assert not browsers.exists(other.id).result()
+    assert users.drop("ada").result() == 1
+    assert browsers.drop(me).result() == 2
+    assert mine.ended == "above"
+
+
+def test_the_global_store_is_in_memory(guado_worker: testing.Worker) -> None:
+    store = guado.global_store()
+    heard: list[Any] = []
+    end = store.on_change("rates", heard.append)
+    store["rates", "EUR"] = Decimal("1.08")
+    store["rates.all"] = {"a": [1, (2,)], "b": {}}
+    assert heard[0] == (("rates", "EUR"), Decimal("1.08"), False)
+    assert store["rates"] == {"EUR": Decimal("1.08"), "all": {"a": [1, (2,)], "b": {}}}
+    assert store.get("rates.none", 7) == 7
+    assert [store.add("hits.home", n).result() for n in (1, 5)] == [1, 6]
+    assert store.compare_and_set("hits.home", 6, 10**20).result()
+    assert store["hits.home"] == 10**20
+    assert not store.compare_and_set("hits.home", 6, 0).result()
+    assert store.compare_and_set("new", guado.MISSING, 1).result()
+    assert not store.compare_and_set("new", guado.MISSING, 2).result()
+    assert store.setdefault("new", 3).result() == 1
+    with pytest.raises(guado.HostError) as refused:
+        store["new.below"] = 1
+    assert refused.value.code == "no_dict"
+    end()
+    del store["rates"]
+    assert len(heard) == 2
+    assert store.keys() == ["hits", "new"]
+    store.set("short", {"a": {"$x": 1}}, ttl=0.001).result()
+    deadline = time.monotonic() + 30
+    while "short" in store and time.monotonic() < deadline:
+        pass
+    assert "short" not in store
+    store["tagged"] = {"$x": {"y": b"1"}}
+    assert store["tagged"] == {"$x": {"y": b"1"}}
+    store.clear()
+    assert len(store) == 0
 
 
 def wsgi_app(environ: dict[str, Any], start_response: Any) -> Iterator[bytes]:

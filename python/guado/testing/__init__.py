@@ -22,10 +22,13 @@ import contextlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from guado import _host, _json, _request
+from guado import _host, _json, _request, _state, globalstore
 from guado.pages import Page
 from guado.testing import _requests
+from guado.testing._global import Store, Verbs
 from guado.testing._memory import Browser, Host, Pushed, Tab
+from guado.testing._registry import Registry
+from guado.testing._stores import State
 from guado.testing._turns import Turns
 from guado.worker import pages
 
@@ -158,7 +161,8 @@ class OpenPage:
     @contextlib.contextmanager
     def request(self) -> Iterator[None]:
         """Around code that is a request's of this page."""
-        with _requests.request(self._worker._host, self._tab.browser, self.id):
+        worker = self._worker
+        with _requests.request(worker._host, worker._state, self._tab.browser, self.id):
             yield
 
     def _here(self) -> Tab:
@@ -176,10 +180,21 @@ class OpenPage:
 class Worker:
     """A worker and its host. Made by :func:`worker`; of a process there is one at a time."""
 
-    def __init__(self, phase: int) -> None:
+    def __init__(self, phase: int, user: str = "") -> None:
         self._turns = Turns()
         self._host = Host(phase, self._turns.deliver)
-        self.connection = Client(self, self._host.browser())
+        self._turns.over = self._host.over
+        self._state: State | None = None
+        if phase >= 4:
+            self._state = self._turns.state = State(self._host)
+            self._host.changed, self._host.gone = self._state.changed, self._state.gone
+        bytes_of = self._state.bytes_of if self._state else lambda kind, id: 0
+        self._host.verbs |= Registry(self._host, bytes_of).verbs
+        self._global = Store()
+        if phase >= globalstore.PHASE:
+            self._host.verbs |= Verbs(self._global.note).verbs
+            self._host.written = self._global.told
+        self.connection = Client(self, self._host.browser(user))
         self.page: OpenPage | None = None  # of the request that the block is
 
     def client(self, user: str | None = None) -> Client:
@@ -225,7 +240,7 @@ class Worker:
         """Around code that is another request's: of `page`, or of a browser, or of one
         that nobody knows yet."""
         browser = page._tab.browser if page else client._browser if client else None
-        with _requests.request(self._host, browser, page.id if page else None):
+        with _requests.request(self._host, self._state, browser, page.id if page else None):
             yield
 
     def wsgi(
@@ -235,7 +250,8 @@ class Worker:
         cookie and ``Guado-Page``. Requests without a cookie are of `client`. `identity`:
         as the mount's, ``Guado-User`` of an answer logs in."""
         browser = client._browser if client else None
-        made: Callable[..., Any] = _requests.wsgi(self._host, app, browser, identity)
+        road = _requests.Road(self._host, self._state, browser, identity)
+        made: Callable[..., Any] = _requests.wsgi(road, app)
         return made
 
     def asgi(
@@ -243,12 +259,16 @@ class Worker:
     ) -> Callable[..., Any]:
         """The same for an ASGI application."""
         browser = client._browser if client else None
-        made: Callable[..., Any] = _requests.asgi(self._host, app, browser, identity)
+        road = _requests.Road(self._host, self._state, browser, identity)
+        made: Callable[..., Any] = _requests.asgi(road, app)
         return made
 
     def kill(self) -> None:
-        """The worker dies, and another takes its place: the objects of pages are gone, and
-        those of connected clients are made anew by ``on_open(reopened=True)``."""
+        """The worker dies, and another takes its place. Stores are as they were; the objects
+        of pages are gone, and those of connected clients are made anew by
+        ``on_open(reopened=True)``."""
+        if self._state is not None:
+            self._state.reborn()
         for id in self._host.tabs:
             pages._objects.pop(id, None)
         for tab in [t for t in self._host.tabs.values() if t.opened and t.connected]:
@@ -277,9 +297,10 @@ def worker(
     a page without a class. `phase`: as ``server.phase``."""
     if _host.instead is not None:
         raise RuntimeError("there is a worker of guado.testing already")
-    made = Worker(phase)
-    made.connection._browser.user = user or ""
+    made = Worker(phase, user or "")
     _host.instead = made._host
+    before = _state.install(made._state)
+    globalstore._instead = made._global
     try:
         with made.request(made.connection) as _:
             if page:
@@ -292,6 +313,8 @@ def worker(
             raise _failure(made.failures)
     finally:
         _host.instead = None
+        _state.install(before)
+        globalstore._instead = None
         made._close()
 
 

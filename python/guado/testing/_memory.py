@@ -18,6 +18,7 @@ import string
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from guado import _declared, _json, events
@@ -50,14 +51,42 @@ class Pushed(NamedTuple):
     snapshot: bool
 
 
+def checked_user(name: str) -> str:
+    """The name of a user, or a refusal."""
+    if not name or len(name.encode()) > 255 or name != name.strip() or _CONTROL(name):
+        raise Refused(400, "bad_user", f"{name!r} is no name of a user")
+    return name
+
+
+@dataclass(eq=False)
+class Meta:
+    """What an item says of itself beside whose it is."""
+
+    started: datetime = field(default_factory=lambda: datetime.now(UTC))
+    seen: datetime = field(default_factory=lambda: datetime.now(UTC))
+    address: str = ""
+    user_agent: str = ""
+    app: str = ""
+    path: str = ""
+    fields: dict[str, Any] = field(default_factory=dict)
+
+
 @dataclass(eq=False)
 class Browser:
-    """A connection. `token` is what its cookie has."""
+    """A connection. `token` is what its cookie has; one that an application has made by the
+    registry has none."""
 
     id: str = field(default_factory=new_id)
     token: str = field(default_factory=new_id)
     user: str = ""
     flag: str = ""
+    cookie: bool = True
+    meta: Meta = field(default_factory=Meta)
+
+    @property
+    def owner(self) -> str:
+        """Whose its stores are."""
+        return f"u:{self.user}" if self.user else f"g:{self.id}"
 
 
 @dataclass(eq=False)
@@ -73,6 +102,7 @@ class Tab:
     why: str = ""  # it has ended
     topics: set[str] = field(default_factory=set)
     pushed: list[Pushed] = field(default_factory=list)
+    meta: Meta = field(default_factory=Meta)
     turn: Any = field(default_factory=threading.RLock)  # one at a time
 
 
@@ -87,16 +117,22 @@ class Visit:
 
 
 class Host:
-    """Answers what applications ask. `turns` is what delivers to pages and functions."""
+    """Answers what applications ask. `deliver` is for pages and functions; `changed` is told
+    who had a browser before a login or logout, `gone` of items that are over."""
 
     def __init__(self, phase: int, deliver: Callable[[dict[str, Any]], None]) -> None:
         self.phase = phase
         self.deliver = deliver
+        self.changed: Callable[[Browser, str], None] = lambda browser, before: None
+        self.written: Callable[[], None] = lambda: None  # behind each verb
+        self.gone: Callable[[str, str], None] = lambda kind, id: None
         self.lock = threading.RLock()  # guards all below; no handler runs under it
         self.due: collections.deque[dict[str, Any]] = collections.deque()  # for deliver
         self.numbers = itertools.count(1)
+        self.users: dict[str, Meta] = {}
         self.browsers: dict[str, Browser] = {}
         self.tabs: dict[str, Tab] = {}
+        self.closing: dict[str, Tab] = {}  # whose on_close is to come, or runs
         self.visits: dict[int, Visit] = {}
         self.published: list[tuple[str, Any]] = []
         self.verbs: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
@@ -129,6 +165,7 @@ class Host:
 
     def flush(self) -> None:
         """Delivers what is due, without the lock."""
+        self.written()
         while self.due:
             self.deliver(self.due.popleft())
 
@@ -144,15 +181,36 @@ class Host:
         with self.lock:
             self.visits.pop(visit.number, None)
 
-    def browser(self, user: str = "") -> Browser:
+    def browser(self, user: str = "", id: str = "", cookie: bool = True) -> Browser:
         with self.lock:
-            made = Browser(user=user)
+            made = Browser(id or new_id(), user=user, cookie=cookie)
             self.browsers[made.id] = made
+            if user:
+                self.user(user)
             return made
+
+    def user(self, name: str) -> Meta:
+        return self.users.setdefault(name, Meta())
 
     def by_token(self, token: str | None) -> Browser | None:
         with self.lock:
-            return next((b for b in self.browsers.values() if b.token == token), None)
+            browsers = self.browsers.values()
+            return next((b for b in browsers if b.token == token and b.cookie), None)
+
+    def drop(self, browser: Browser) -> int:
+        """Ends a connection and its pages; tells how many items."""
+        tabs = [t for t in self.tabs.values() if t.browser is browser]
+        for tab in tabs:
+            self.end(tab, "above")
+        del self.browsers[browser.id]
+        self.gone("connection", browser.id)
+        return len(tabs) + 1
+
+    def forget(self, user: str) -> int:
+        """Ends a user without connections."""
+        del self.users[user]
+        self.gone("user", user)
+        return 1
 
     def _visit(self, data: dict[str, Any], touch: bool = True) -> tuple[Visit, Browser]:
         visit = self.visits.get(data["exchange"])
@@ -174,13 +232,11 @@ class Host:
         return {"connection": browser.id, "user": browser.user}
 
     def login(self, data: dict[str, Any]) -> dict[str, Any]:
-        user = data["user"]
-        if not user or len(user.encode()) > 255 or user != user.strip() or _CONTROL(user):
-            raise Refused(400, "bad_user", f"{user!r} is no name of a user")
+        user = checked_user(data["user"])
         visit, browser = self._visit(data)
         if user != browser.user:
             self._settable(visit)
-            self._change(browser, user)
+            self.change(browser, user)
         browser.flag = data.get("flag", browser.flag)
         return {"connection": browser.id, "user": browser.user}
 
@@ -188,16 +244,19 @@ class Host:
         visit, browser = self._visit(data, touch=False)
         if browser.user:
             self._settable(visit)
-            self._change(browser, "")
+            self.change(browser, "")
         return {}
 
-    def _change(self, browser: Browser, user: str) -> None:
+    def change(self, browser: Browser, user: str, ends: bool = True) -> None:
         """Pages of a guest become the user's; those of another one end."""
-        before, browser.user = browser.user, user
-        browser.token = new_id()
-        if before:
+        before, owner = browser.user, browser.owner
+        if user:
+            self.user(user)
+        if before and ends:
             for tab in [t for t in self.tabs.values() if t.browser is browser]:
                 self.end(tab, "identity")
+        browser.user, browser.token = user, new_id()
+        self.changed(browser, owner)
 
     # Pages.
 
@@ -214,9 +273,9 @@ class Host:
         _, browser = self._visit(data)
         return {"page": self.open(browser, cls, data.get("args") or {}).id}
 
-    def open(self, browser: Browser, cls: str, args: dict[str, Any]) -> Tab:
+    def open(self, browser: Browser, cls: str, args: dict[str, Any], id: str = "") -> Tab:
         with self.lock:
-            tab = Tab(browser, cls, args)
+            tab = Tab(browser, cls, args, id or new_id())
             self.tabs[tab.id] = tab
             return tab
 
@@ -239,9 +298,17 @@ class Host:
             if tab.why:
                 return
             tab.why, tab.connected = why, False
-            del self.tabs[tab.id]
-        if tab.opened:
-            self.due.append({"do": "close", "tab": tab, "why": why})
+            self.closing[tab.id] = self.tabs.pop(tab.id)
+            if tab.opened:
+                self.due.append({"do": "close", "tab": tab, "why": why})
+            else:
+                self.over(tab)
+
+    def over(self, tab: Tab) -> None:
+        """Nothing of the page runs any more."""
+        with self.lock:
+            self.closing.pop(tab.id, None)
+        self.gone("page", tab.id)
 
     def page_subscribe(self, data: dict[str, Any]) -> dict[str, Any]:
         tab = self._tab(data)

@@ -17,21 +17,34 @@ from typing import Any
 from urllib.parse import parse_qs
 
 from guado import _request
+from guado._ledger import Exchange
 from guado.testing._memory import Browser, Host, Visit
+from guado.testing._stores import State
 
 COOKIE = "guado"
 
 
 @contextlib.contextmanager
-def request(host: Host, browser: Browser | None, page: str | None) -> Iterator[Visit]:
+def request(
+    host: Host, state: State | None, browser: Browser | None, page: str | None
+) -> Iterator[Visit]:
     """Around code that is to be a request's."""
     visit = host.enter(browser)
     token = _request.enter(current_of(visit, page))
     try:
-        yield visit
+        with running(state, visit):
+            yield visit
     finally:
         host.leave(visit)
         _request._current.reset(token)
+
+
+def running(
+    state: State | None, visit: Visit
+) -> contextlib.AbstractContextManager[Exchange | None]:
+    if state is None:
+        return contextlib.nullcontext()
+    return state.running(f"request {visit.number}")
 
 
 def current_of(visit: Visit, page: str | None) -> _request.Current:
@@ -43,11 +56,14 @@ def current_of(visit: Visit, page: str | None) -> _request.Current:
     return current
 
 
-class _Road:
+class Road:
     """What both kinds share."""
 
-    def __init__(self, host: Host, browser: Browser | None, identity: bool) -> None:
+    def __init__(
+        self, host: Host, state: State | None, browser: Browser | None, identity: bool
+    ) -> None:
         self.host = host
+        self.state = state
         self.guest = browser  # whose requests are that bring no cookie
         self.identity = identity
 
@@ -94,9 +110,8 @@ class _Road:
 _ATTRIBUTES = "Path=/; HttpOnly; SameSite=Lax"
 
 
-def wsgi(host: Host, app: Callable[..., Any], browser: Browser | None, identity: bool) -> Any:
+def wsgi(road: Road, app: Callable[..., Any]) -> Any:
     """The application as Guado calls it."""
-    road = _Road(host, browser, identity)
 
     def application(environ: dict[str, Any], start_response: Callable[..., Any]) -> Any:
         visit, page = road.enter(
@@ -118,7 +133,7 @@ class _Answer:
 
     def __init__(
         self,
-        road: _Road,
+        road: Road,
         visit: Visit,
         app: Callable[..., Any],
         environ: dict[str, Any],
@@ -129,11 +144,13 @@ class _Answer:
         self.write: Callable[[bytes], Any] | None = None
         self.context = contextvars.copy_context()
         self.context.run(_request.enter, _request.Current(environ))
+        state = road.state
+        self.exchange = state.enter(self.context, f"request {visit.number}") if state else None
         self.body: Iterable[bytes] = ()
         try:
             self.body = self.context.run(app, environ, self.start)
         except BaseException:
-            self.road.host.leave(self.visit)
+            self.end()
             raise
 
     def start(self, status: str, fields: list[tuple[str, str]], exc_info: Any = None) -> Any:
@@ -154,6 +171,8 @@ class _Answer:
             if self.head is None:
                 raise RuntimeError("the application has not called start_response")
             status, fields, exc_info = self.head
+            if self.road.state and self.exchange:
+                self.road.state.head(self.exchange)
             fields = self.road.answer(self.visit, fields)
             self.write = (
                 self.start_response(status, fields, exc_info)
@@ -179,12 +198,16 @@ class _Answer:
             if close is not None:
                 self.context.run(close)
         finally:
-            self.road.host.leave(self.visit)
+            self.end()
+
+    def end(self) -> None:
+        if self.road.state and self.exchange:
+            self.road.state.take(self.exchange, end=True)
+        self.road.host.leave(self.visit)
 
 
-def asgi(host: Host, app: Callable[..., Any], browser: Browser | None, identity: bool) -> Any:
+def asgi(road: Road, app: Callable[..., Any]) -> Any:
     """The application as Guado calls it."""
-    road = _Road(host, browser, identity)
 
     async def application(scope: dict[str, Any], receive: Any, send: Any) -> None:
         if scope["type"] not in ("http", "websocket"):
@@ -202,6 +225,8 @@ def asgi(host: Host, app: Callable[..., Any], browser: Browser | None, identity:
         scope = {**scope, "headers": fields}
 
         async def sending(message: dict[str, Any]) -> None:
+            if message["type"] == "http.response.start" and road.state and exchange:
+                road.state.head(exchange)
             if message["type"] in ("http.response.start", "websocket.accept"):
                 told = [
                     (n.decode("latin-1"), v.decode("latin-1"))
@@ -215,9 +240,10 @@ def asgi(host: Host, app: Callable[..., Any], browser: Browser | None, identity:
 
         token = _request.enter(_request.Current(scope))
         try:
-            await app(scope, receive, sending)
+            with running(road.state, visit) as exchange:
+                await app(scope, receive, sending)
         finally:
-            host.leave(visit)
+            road.host.leave(visit)
             _request._current.reset(token)
 
     return application

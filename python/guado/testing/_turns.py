@@ -15,6 +15,7 @@ import collections
 import contextvars
 import inspect
 import threading
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from guado import _declared, _json, events
@@ -25,12 +26,15 @@ from guado.worker import pages
 
 if TYPE_CHECKING:
     from guado.testing._memory import Tab
+    from guado.testing._stores import State
 
 
 class Turns:
     """Runs them. `failures`: of what nobody waited for."""
 
     def __init__(self) -> None:
+        self.state: State | None = None
+        self.over: Callable[[Tab], None] = lambda tab: None  # its on_close has run
         self.lock = threading.Lock()  # guards all below
         self.waiting: collections.deque[dict[str, Any]] = collections.deque()
         self.running = 0
@@ -69,7 +73,12 @@ class Turns:
             self.call(what.pop("app"), what, listens(what["topic"]))
         elif do == "event" and not hasattr(class_of(tab), "on_event"):
             tab.pushed.append(Pushed({"topic": what["topic"], "data": what["data"]}, False))
-        elif do == "close" or (not tab.why and tab.opened):
+        elif do == "close":
+            try:
+                self.page(tab, **what)
+            finally:
+                self.over(tab)
+        elif not tab.why and tab.opened:
             self.page(tab, **what)
 
     def run(self, tab: Tab, do: str, **more: Any) -> Any:
@@ -104,12 +113,17 @@ class Turns:
 
     def call(self, app: str, turn: dict[str, Any], on_loop: bool) -> Any:
         context = contextvars.copy_context()
-        steps = pages._steps(app, turn)
-        if on_loop:
-            work = context.run(asyncio.run_coroutine_threadsafe, pages._await(steps), self._loop())
-            result = work.result()
-        else:
-            result = context.run(pages._run, steps)
+        steps = pages._steps(app, turn, None)
+        exchange = self.state.enter(context, _title(turn)) if self.state else None
+        try:
+            if on_loop:
+                later = pages._await(steps)
+                result = context.run(asyncio.run_coroutine_threadsafe, later, self._loop()).result()
+            else:
+                result = context.run(pages._run, steps)
+        finally:
+            if self.state and exchange:
+                self.state.take(exchange, end=True)
         answer: dict[str, Any] = _json.decode(pages._answer(turn["do"], result))
         return answer.get("data")
 
@@ -132,6 +146,10 @@ class Turns:
             self.loop.call_soon_threadsafe(self.loop.stop)
             self.thread.join()
             self.loop.close()
+
+
+def _title(turn: dict[str, Any]) -> str:
+    return f"turn {turn['do']} of page {turn.get('page', turn.get('topic'))}"
 
 
 def class_of(tab: Tab) -> type[Any]:
