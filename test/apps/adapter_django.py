@@ -1,0 +1,132 @@
+"""A Django site in one file with the application, the middleware and the sessions.
+
+ADAPTER_DATA: the folder of its database.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import django
+import guado
+from django.conf import settings
+from django.core.asgi import get_asgi_application
+from django.core.wsgi import get_wsgi_application
+
+settings.configure(
+    ALLOWED_HOSTS=["*"],
+    SECRET_KEY="for tests",
+    ROOT_URLCONF=__name__,
+    INSTALLED_APPS=[
+        "django.contrib.auth",
+        "django.contrib.contenttypes",
+        "django.contrib.sessions",
+        "guado.adapters.django",
+    ],
+    MIDDLEWARE=[
+        "django.contrib.sessions.middleware.SessionMiddleware",
+        "django.contrib.auth.middleware.AuthenticationMiddleware",
+        "guado.adapters.django.middleware.GuadoMiddleware",
+    ],
+    SESSION_ENGINE=os.environ.get("ADAPTER_SESSIONS", "guado.adapters.django.sessions"),
+    DATABASES={
+        "default": {
+            "ENGINE": "django.db.backends.sqlite3",
+            "NAME": os.path.join(os.environ.get("ADAPTER_DATA", "."), "db.sqlite"),
+        }
+    },
+    DEFAULT_AUTO_FIELD="django.db.models.AutoField",
+)
+django.setup()
+
+from asgiref.sync import sync_to_async  # noqa: E402
+from django.contrib import auth  # noqa: E402
+from django.contrib.auth.decorators import login_required  # noqa: E402
+from django.core.management import call_command  # noqa: E402
+from django.http import HttpResponse, JsonResponse  # noqa: E402
+from django.urls import path  # noqa: E402
+
+
+def log_in(request: Any) -> HttpResponse:
+    user, _ = auth.get_user_model().objects.get_or_create(username=request.POST["user"])
+    auth.login(request, user, "django.contrib.auth.backends.ModelBackend")
+    return HttpResponse(status=204)
+
+
+def log_out(request: Any) -> HttpResponse:
+    auth.logout(request)
+    return HttpResponse(status=204)
+
+
+def leave(request: Any) -> HttpResponse:
+    """Django forgets the user and tells nobody."""
+    request.session.flush()
+    request.session["user"] = "gone"
+    return HttpResponse(status=204)
+
+
+def who(request: Any) -> JsonResponse:
+    return JsonResponse(
+        {
+            "user": request.guado_connection and request.guado_connection.user,
+            "page": request.guado_page and request.guado_page.id,
+            "template": request.user.get_username() or "nobody",
+        }
+    )
+
+
+async def who_later(request: Any) -> JsonResponse:
+    user = await request.auser()
+    page = request.guado_page
+    name = request.guado_connection.user
+    return JsonResponse({"user": name, "page": page and page.id, "template": user.username})
+
+
+def open_page(request: Any) -> HttpResponse:
+    return HttpResponse(guado.new_page())
+
+
+@login_required
+def private(request: Any) -> JsonResponse:
+    told = guado.user(request.user.get_username()).push("for you").result(30)
+    return JsonResponse({"told": told.pages})
+
+
+async def page(request: Any) -> JsonResponse:
+    if request.guado_page is None:
+        return JsonResponse({"error": "no page"}, status=400)
+    return JsonResponse({"told": (await request.guado_page.push("for the page")).pages})
+
+
+def count(request: Any) -> JsonResponse:
+    request.session["visits"] = request.session.get("visits", 0) + 1
+    return JsonResponse({"visits": request.session["visits"]})
+
+
+async def count_later(request: Any) -> JsonResponse:
+    return await sync_to_async(count)(request)
+
+
+def forget(request: Any) -> JsonResponse:
+    request.session.flush()
+    return JsonResponse({"visits": 0})
+
+
+urlpatterns = [
+    path("login", log_in),
+    path("logout", log_out),
+    path("leave", leave),
+    path("who", who),
+    path("later", who_later),
+    path("open", open_page),
+    path("private", private),
+    path("page", page),
+    path("count", count),
+    path("count-later", count_later),
+    path("forget", forget),
+]
+
+call_command("migrate", verbosity=0)
+application = get_wsgi_application()
+asgi = get_asgi_application()
