@@ -120,7 +120,7 @@ class Bench:
             "write, dotted path": (self.store, write_path),
             "write, dotted path, text": (self.store, write_text),
             "write, key of a dict in the store": (cart, write_key),
-            "write, a dict of three": (self.store, write_dict),
+            "a dict of three, written": (self.store, write_dict),
             "append to a list of the store": (items, append),
             "lock + unlock": (self.store, lock),
             "transaction + commit": (self.store, transaction),
@@ -132,9 +132,11 @@ class Bench:
             store["cart.total"] = i
 
     def request(self, _: Any) -> None:
-        self.ten_writes()
-        self.take()
-        self.ledger.take(self.exchange, lambda _: None, end=True)
+        exchange = Exchange("request")
+        with self.ledger.exchange(exchange):
+            self.ten_writes()
+        frames: list[bytes] = []
+        self.ledger.take(exchange, lambda taken: frames.append(taken.encode()), end=True)
 
     def idle(self, _: Any) -> None:
         self.ledger.take(self.nobody, lambda _: None)
@@ -164,7 +166,7 @@ def operations(rounds: int) -> dict[str, float]:
                     subject = bench.store["list"]
                 found[name].append(cost(bench, subject, operation, 3000))
         todo = {
-            "ten writes, take and encode": (None, bench.request),
+            "a request: ten writes, take, encode": (None, bench.request),
             "take where nothing was touched": (None, bench.idle),
         }
         for name, (subject, operation) in todo.items():
@@ -219,7 +221,7 @@ def host() -> dict[str, float]:
 def report(found: dict[str, float]) -> None:
     print(f"\n{'in the worker':36} {'µs':>8} {'× dict':>8}  bound")
     for name, value in found.items():
-        base = found["dict write" if "write" in name or "append" in name else "dict read"]
+        base = found["dict write" if "writ" in name or "append" in name else "dict read"]
         bound = next((b for kind, b in BOUNDS.items() if name.startswith(kind)), None)
         verdict = "" if bound is None else f"≤ {bound}: {'yes' if value <= bound * base else 'NO'}"
         print(f"{name:36} {value:8.3f} {value / base:8.1f}  {verdict}")

@@ -13,15 +13,15 @@ from __future__ import annotations
 
 import contextlib
 import struct
-import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, NamedTuple
 
+from guado import _native
 from guado._locks import Locks
+from guado._native import ExchangeBase, LedgerBase, Mutex
 
 if TYPE_CHECKING:
-    from guado._values import Pickled
     from guado._writes import Writes as Store
 
 
@@ -75,32 +75,14 @@ def _name(text: str) -> bytes:
     return len(data).to_bytes(2, "little") + data
 
 
-class Exchange:
+class Exchange(ExchangeBase):
     """Who reads and writes: a request, a turn, a message. The owner of locks.
 
     `generations`: of the users that are known at its entry. Of others it has what was
-    current when it first touched a store of theirs."""
+    current when it first touched a store of theirs. `over`: its code is gone; what some
+    task of it still writes is written outside of every exchange."""
 
-    __slots__ = (
-        "closed",
-        "generations",
-        "name",
-        "open",
-        "over",
-        "pickles",
-        "read_only",
-        "touched",
-    )
-
-    def __init__(self, name: str, generations: Mapping[str, int] | None = None) -> None:
-        self.name = name
-        self.generations = dict(generations or {})
-        self.touched: set[Store] = set()
-        self.read_only = False
-        self.over = False  # its code may run on, but no commit of it comes any more
-        self.open: dict[Store, int] = {}  # blocks of transactions that its code is in
-        self.closed: set[Store] = set()  # their transactions are over, and wait for the commit
-        self.pickles: dict[tuple[int, str], tuple[Store, tuple[str, ...], Pickled]] = {}
+    __slots__ = ()
 
     def __repr__(self) -> str:
         return self.name
@@ -116,21 +98,13 @@ class Owner:
         self.generation = generation
 
 
-class Pending(NamedTuple):
-    """Records that wait in their store; `owner`: of the transaction that they are in."""
-
-    records: int
-    data: bytes
-    owner: Exchange | None
-    token: int
-
-
 _current: ContextVar[Exchange | None] = ContextVar("guado_exchange", default=None)
 current = _current.get
 enter = _current.set
+_native.store_setup(current=current)
 
 
-class Ledger:
+class Ledger(LedgerBase):
     """The one of a worker. `limit` is of the bytes of all its stores; `loose` is called when
     code outside of every exchange has written: somebody must commit `ledger.outside`.
     `enter` finds the exchange of code that has not entered one yet; by itself: outside."""
@@ -141,7 +115,7 @@ class Ledger:
         loose: Callable[[], None] | None = None,
         enter: Callable[[], Exchange] | None = None,
     ) -> None:
-        self.lock = threading.Lock()
+        self.lock = Mutex()
         self.limit = limit
         self.bytes = 0  # guarded by the lock, as all of the stores
         self.sequence = 0
@@ -178,6 +152,8 @@ class Ledger:
 
         Behind it, transactions that are over are unlocked; with `end` all that the
         exchange has locked, for its code is gone."""
+        if not (exchange.touched or exchange.held or exchange.pickles):
+            return False
         for store, path, held in list(exchange.pickles.values()):
             store._compare(path, held)
         with self.lock:
@@ -189,7 +165,7 @@ class Ledger:
                 self.sequence += 1
                 seal(Taken(self.sequence, generations, batches))
                 for batch in batches:
-                    del batch.store._pending[: self._reach(exchange, batch.store)]
+                    batch.store._taken_records(exchange)
                 exchange.touched = set()
             left = {*exchange.open, *exchange.closed} if end else exchange.closed
             over = [s for s in left if s._gate is exchange]
@@ -208,15 +184,6 @@ class Ledger:
                 store._lock.release(exchange)
         return bool(stores)
 
-    def _reach(self, exchange: Exchange, store: Store) -> int:
-        for index, pending in enumerate(store._pending):
-            if pending.owner is not None and pending.owner is not exchange:
-                return index
-        return len(store._pending)
-
     def _batch(self, exchange: Exchange, store: Store) -> Batch | None:
-        taken = store._pending[: self._reach(exchange, store)]
-        if not taken:
-            return None
-        token = max(p.token for p in taken)
-        return Batch(store, token, sum(p.records for p in taken), b"".join(p.data for p in taken))
+        taken = store._take_records(exchange)
+        return None if taken is None else Batch(store, *taken)

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import itertools
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from guado import _waits
+from guado import _native, _waits
+from guado._native import LockBase, LocksBase, Mutex
 
 if TYPE_CHECKING:
     from guado._ledger import Exchange
@@ -30,24 +30,24 @@ class LockTimeout(TimeoutError):
     """The lock was not free in time."""
 
 
-class Locks:
+class Locks(LocksBase):
     """All locks of a worker. `changed` guards their owners, and is told of each release."""
 
     def __init__(self) -> None:
-        self.changed = threading.Condition()
-        self.tokens = itertools.count(1)
-        self.held: dict[Exchange, set[Lock]] = {}
+        self._mutex = Mutex()
+        self.changed = threading.Condition(self._mutex)
         self.waiting: dict[Exchange, list[Lock]] = {}
         self.blocked: dict[Loop, Lock] = {}  # loops whose thread waits
         self.tasks: set[Callable[[], None]] = set()  # wakers of coroutines that wait
 
     def release_all(self, exchange: Exchange) -> None:
         """The exchange is over, and its code with it."""
-        if exchange not in self.held:
+        if not exchange.held:
             return
         with self.changed:
-            for lock in self.held.pop(exchange, set()):
+            for lock in exchange.held:
                 lock.forget()
+            exchange.held = set()
             self.tell()
 
     def tell(self) -> None:
@@ -56,8 +56,10 @@ class Locks:
             waker()
 
 
-class Lock:
+class Lock(LockBase):
     """The lock of one store."""
+
+    __slots__ = ()
 
     def __init__(self, locks: Locks, name: str) -> None:
         self.locks = locks
@@ -66,13 +68,15 @@ class Lock:
         self.owner: Exchange | None = None
         self.depth = 0
         self.loop: Loop | None = None  # where its owner took it, if in one
-        self.queue: list[object] = []  # who waits, the longest first
+        self.queue: list[object] | None = None  # who waits, the longest first
 
     def forget(self) -> None:
         self.owner, self.depth, self.loop = None, 0, None
 
     def acquire(self, exchange: Exchange, timeout: float) -> None:
         """Waits in this thread."""
+        if self._take(exchange):
+            return
         loop = asyncio._get_running_loop()
         ticket = object()
         end = time.monotonic() + timeout
@@ -93,6 +97,8 @@ class Lock:
 
     async def acquire_async(self, exchange: Exchange, timeout: float) -> None:
         """Waits in this task, and lets the others of the loop go on."""
+        if self._take(exchange):
+            return
         loop = asyncio.get_running_loop()
         ticket = object()
         locks = self.locks
@@ -124,16 +130,14 @@ class Lock:
                 self._leave(exchange, None, ticket)
 
     def release(self, exchange: Exchange) -> None:
+        if self._give_back(exchange):
+            return
         with self.locks.changed:
             if self.owner is not exchange:  # it was ended meanwhile
                 return
             self.depth -= 1
             if self.depth == 0:
-                held = self.locks.held.get(exchange)
-                if held is not None:
-                    held.discard(self)
-                    if not held:
-                        del self.locks.held[exchange]
+                exchange.held.discard(self)
                 self.forget()
                 self.locks.tell()
 
@@ -147,18 +151,21 @@ class Lock:
         if self.owner is not None or not first:
             return False
         self.owner, self.depth, self.loop = exchange, 1, loop
-        self.token = next(self.locks.tokens)
-        self.locks.held.setdefault(exchange, set()).add(self)
+        self.locks.token += 1
+        self.token = self.locks.token
+        exchange.held.add(self)
         return True
 
     def _wait_for(self, exchange: Exchange, loop: Loop | None, ticket: object) -> None:
+        if self.queue is None:
+            self.queue = []
         self.queue.append(ticket)
         self.locks.waiting.setdefault(exchange, []).append(self)
         if loop is not None:
             self.locks.blocked[loop] = self
 
     def _leave(self, exchange: Exchange, loop: Loop | None, ticket: object) -> None:
-        if ticket in self.queue:
+        if self.queue and ticket in self.queue:
             self.queue.remove(ticket)
             self.locks.tell()  # who is first now may go on
         waiting = self.locks.waiting.get(exchange)
@@ -203,7 +210,9 @@ class Lock:
 
 
 class Held:
-    """`with store.lock():` or `async with`. `begin` and `end` run with the lock."""
+    """`with transaction(…):` or `async with`. `begin` and `end` run with the lock."""
+
+    __slots__ = ("_ask", "_ends", "_timeout")
 
     def __init__(
         self,
@@ -214,36 +223,43 @@ class Held:
         self._ask = (locks, exchange)
         self._timeout = timeout
 
-    @contextlib.contextmanager
-    def _run(self) -> Iterator[None]:
-        locks, exchange = self._ask[0](), self._ask[1]()
-        with contextlib.ExitStack() as stack:
-            for lock, begin, end in locks:
-                lock.acquire(exchange, self._timeout)
-                stack.callback(end)
-                begin()
-            yield
-
-    @contextlib.asynccontextmanager
-    async def _run_async(self) -> AsyncIterator[None]:
-        locks, exchange = self._ask[0](), self._ask[1]()
-        with contextlib.ExitStack() as stack:
-            for lock, begin, end in locks:
-                await lock.acquire_async(exchange, self._timeout)
-                stack.callback(end)
-                begin()
-            yield
+        self._ends: list[Callable[[], Any]] = []
 
     def __enter__(self) -> None:
-        self._entered = self._run()
-        self._entered.__enter__()
-
-    def __exit__(self, *exc: Any) -> bool | None:
-        return self._entered.__exit__(*exc)
+        locks, exchange = self._ask[0](), self._ask[1]()
+        try:
+            for lock, begin, end in locks:
+                lock.acquire(exchange, self._timeout)
+                self._ends.append(end)
+                begin()
+        except BaseException:
+            self._leave()
+            raise
 
     async def __aenter__(self) -> None:
-        self._entered_async = self._run_async()
-        await self._entered_async.__aenter__()
+        locks, exchange = self._ask[0](), self._ask[1]()
+        try:
+            for lock, begin, end in locks:
+                await lock.acquire_async(exchange, self._timeout)
+                self._ends.append(end)
+                begin()
+        except BaseException:
+            self._leave()
+            raise
 
-    async def __aexit__(self, *exc: Any) -> bool | None:
-        return await self._entered_async.__aexit__(*exc)
+    def _leave(self) -> None:
+        try:
+            while self._ends:
+                self._ends.pop()()
+        finally:
+            if self._ends:
+                self._leave()
+
+    def __exit__(self, *exc: object) -> None:
+        self._leave()
+
+    async def __aexit__(self, *exc: object) -> None:
+        self._leave()
+
+
+_native.store_setup(running_loop=asyncio._get_running_loop)

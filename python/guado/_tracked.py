@@ -12,42 +12,22 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any, SupportsIndex
 
-from guado import _records, _values
+from guado import _native, _records, _values
+from guado._native import DictBase, ListBase, Slot
 from guado._values import Pickled, encode
 
 if TYPE_CHECKING:
     from guado._writes import Writes as Store
 
 
-class Slot:
-    """Where a value with containers inside hangs: an item of a list, or a leaf. What
-    changes within it is recorded as the whole of it."""
-
-    __slots__ = ("key", "node", "store", "value")
-
-    def __init__(self, store: Store, node: TrackedDict | TrackedList, key: str = "") -> None:
-        self.store: Store | None = store
-        self.node = node
-        self.key = key  # of a leaf
-        self.value: Any = None
-
-
 class _Tracked:
-    """Where a container is: `_up` is the dict above it (None: it is the root), or a Slot."""
+    """Where a container is: `_up` is the dict above it (None: it is the root), or a Slot:
+    where a value with containers inside hangs, an item of a list or a leaf. What changes
+    within it is recorded as the whole of it."""
 
     __slots__ = ()
-    _store: Store | None
     _up: TrackedDict | Slot | None
     _key: str
-
-    def _where(self) -> Store | None:
-        up = self._up
-        return up.store if type(up) is Slot else self._store
-
-    def _read(self) -> None:
-        store = self._where()
-        if store is not None:
-            store._enter()
 
     def _path(self) -> tuple[str, ...]:
         keys = []
@@ -73,24 +53,14 @@ def _recorded(kind: Any, name: str) -> Any:
     return method
 
 
-class TrackedDict(dict[Any, Any], _Tracked):
+class TrackedDict(DictBase, _Tracked):
     """A dict of a store."""
 
-    __slots__ = ("_key", "_store", "_up")
+    __slots__ = ()
     _plain = dict
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._store = self._up = None
-        self._key = ""
 
     def __reduce_ex__(self, _: SupportsIndex) -> Any:
         return dict, (dict(self.items()),)
-
-    def __getitem__(self, key: Any) -> Any:
-        self._read()
-        value = super().__getitem__(key)
-        return self._opened(key, value) if type(value) is Pickled else value
 
     def _opened(self, key: Any, value: Any) -> Any:
         if type(value) is not Pickled:
@@ -99,61 +69,31 @@ class TrackedDict(dict[Any, Any], _Tracked):
             self._store._lend(self, key, value)
         return value.value
 
-    def get(self, key: Any, default: Any = None) -> Any:
-        return self[key] if key in self else default  # noqa: SIM401
+    # Where pickled objects may be among them.
 
-    def __contains__(self, key: object) -> bool:
+    def _items(self) -> Any:
         self._read()
-        return super().__contains__(key)
+        return {k: self._opened(k, v) for k, v in dict.items(self)}.items()
 
-    def __iter__(self) -> Iterator[Any]:
+    def _values(self) -> Any:
         self._read()
-        return super().__iter__()
-
-    def __len__(self) -> int:
-        self._read()
-        return super().__len__()
-
-    def keys(self) -> Any:
-        self._read()
-        return super().keys()
-
-    def items(self) -> Any:
-        self._read()
-        if self._store is None or not self._store.pickles:
-            return super().items()
-        return {k: self._opened(k, v) for k, v in super().items()}.items()
-
-    def values(self) -> Any:
-        self._read()
-        if self._store is None or not self._store.pickles:
-            return super().values()
-        return {k: self._opened(k, v) for k, v in super().items()}.values()
+        return {k: self._opened(k, v) for k, v in dict.items(self)}.values()
 
     def copy(self) -> dict[Any, Any]:
         return dict(self.items())
-
-    def __eq__(self, other: object) -> bool:
-        self._read()
-        return super().__eq__(other)
-
-    def __ne__(self, other: object) -> bool:
-        return not self == other
-
-    __hash__ = None  # type: ignore[assignment]
 
     def _node(self) -> Store | None:
         """The store, where this is a node with a path."""
         return None if type(self._up) is Slot else self._store
 
-    def __setitem__(self, key: Any, value: Any) -> None:
+    def _set(self, key: Any, value: Any) -> None:
         store = self._node()
         if store is not None:
             store._put(self, ((key, value),))
         else:
             _dict_set(self, key, value)
 
-    def __delitem__(self, key: Any) -> None:
+    def _del(self, key: Any) -> None:
         store = self._node()
         if store is not None:
             store._remove(self, key)
@@ -212,50 +152,17 @@ _dict_update = _recorded(dict, "update")
 _dict_pop = _recorded(dict, "pop")
 
 
-class TrackedList(list[Any], _Tracked):
+class TrackedList(ListBase, _Tracked):
     """A list of a store."""
 
-    __slots__ = ("_key", "_store", "_up")
+    __slots__ = ()
     _plain = list
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._store = self._up = None
-        self._key = ""
 
     def __reduce_ex__(self, _: SupportsIndex) -> Any:
         return list, (list(self),)
 
-    def __getitem__(self, at: Any) -> Any:
-        self._read()
-        return super().__getitem__(at)
-
-    def __iter__(self) -> Iterator[Any]:
-        self._read()
-        return super().__iter__()
-
-    def __len__(self) -> int:
-        self._read()
-        return super().__len__()
-
-    def __contains__(self, value: object) -> bool:
-        self._read()
-        return super().__contains__(value)
-
     def copy(self) -> list[Any]:
         return list(self)
-
-    def __eq__(self, other: object) -> bool:
-        self._read()
-        return super().__eq__(other)
-
-    def __ne__(self, other: object) -> bool:
-        return not self == other
-
-    __hash__ = None  # type: ignore[assignment]
-
-    def append(self, value: Any) -> None:
-        self.extend((value,))
 
     def extend(self, values: Iterable[Any]) -> None:
         store = None if type(self._up) is Slot else self._store
@@ -292,15 +199,22 @@ for _name in (*_EDITS, "clear", "sort", "reverse"):
 
 
 class TrackedSet(set[Any], _Tracked):
-    """A set of a store."""
+    """A set of a store. It is never a node, and always in a slot."""
 
-    __slots__ = ("_key", "_store", "_up")
+    __slots__ = ("_up",)
     _plain = set
 
     def __init__(self) -> None:
         super().__init__()
-        self._store = self._up = None
-        self._key = ""
+        self._up: Any = None
+
+    def _where(self) -> Store | None:
+        return None if self._up is None else self._up.store
+
+    def _read(self) -> None:
+        store = self._where()
+        if store is not None:
+            store._enter()
 
     def __reduce_ex__(self, _: SupportsIndex) -> Any:
         return set, (list(self),)
@@ -358,6 +272,9 @@ def adopt(value: Any, slot: Slot, depth: int = 0) -> Any:
     return value
 
 
+_native.store_setup(dict=TrackedDict, list=TrackedList, set=TrackedSet, adopt=adopt)
+
+
 def adopt_new(container: Any, slot: Slot) -> None:
     """Adopts what was put into a container that hangs in `slot`."""
     if type(container) is TrackedDict:
@@ -383,6 +300,9 @@ def leave(value: Any) -> None:
     elif type(value) is tuple:
         for part in value:
             leave(part)
+
+
+_native.store_setup(leave=leave)
 
 
 def weigh(key: str, value: Any) -> int:

@@ -19,6 +19,8 @@ from decimal import Decimal
 from json.encoder import encode_basestring
 from typing import Any
 
+from guado import _native
+
 MOST_DEPTH = 64
 _SAFE = 2**53 - 1
 
@@ -33,7 +35,7 @@ _INSTEAD = {
 }
 
 
-def encode(value: Any) -> bytes:
+def _encode(value: Any) -> bytes:
     """The one form of `value`. TypeError and ValueError say what cannot be kept, and why."""
     try:
         return _text(value, 0).encode()
@@ -140,6 +142,9 @@ PLAIN: dict[type, Callable[[Any], str]] = {
 }
 
 
+encode: Callable[[Any], bytes] = _native.store_encode or _encode
+
+
 class Pickled:
     """An object that is kept by pickle. It may change without telling anybody: where it was
     read, its bytes are compared at the commit."""
@@ -152,6 +157,14 @@ class Pickled:
 
     def now(self) -> bytes:
         return pickle.dumps(self.value, protocol=4)
+
+
+_native.store_setup(
+    text=_text,
+    encode=_encode,
+    pickled=Pickled,
+    plain=(Decimal, datetime.datetime, datetime.date, datetime.time),
+)
 
 
 def pickled(value: Any) -> Pickled:

@@ -15,9 +15,10 @@ from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 from guado import _ledger, _records, _values
-from guado._ledger import Exchange, Ledger, Owner, Pending, ReadOnly, StoreFull, StoreGone
+from guado._ledger import Exchange, Ledger, Owner, ReadOnly, StoreFull, StoreGone
 from guado._locks import Lock
-from guado._tracked import Slot, TrackedDict, TrackedList, adopt, adopt_new, leave, weigh
+from guado._native import Slot, StoreBase
+from guado._tracked import TrackedDict, TrackedList, adopt, adopt_new, leave, weigh
 from guado._values import Pickled, encode
 
 _log = logging.getLogger("guado")
@@ -46,21 +47,18 @@ class _Planned(NamedTuple):
     undo: Callable[[], None] | None = None  # where a new record of all would not do
 
 
-class Writes:
+class Writes(StoreBase):
     """The half of a store that changes it."""
 
-    # Whose store it is, for the host: its kind and the id of page, connection or user.
-    kind = 1
-    id = ""
+    __slots__ = ()
 
     def __init__(
         self, ledger: Ledger, owner: Owner, name: str, limit: int, pickles: bool, patience: float
     ) -> None:
+        super().__init__()
         self._ledger = ledger
         self._lock = Lock(ledger.locks, name)
-        self._gate: Exchange | None = None  # whose transaction keeps others out
-        self._pending: list[Pending] = []
-        self._listeners: list[tuple[Path, Callable[[Written], None]]] = []
+        self._listeners: list[tuple[Path, Callable[[Written], None]]] | None = None
         self._root = TrackedDict()
         self._root._store = self
         self.owner = owner
@@ -68,7 +66,8 @@ class Writes:
         self.limit = limit
         self.pickles = pickles
         self.patience = patience  # seconds that a read or write waits for a transaction
-        self.bytes = 0
+        # Whose store it is, for the host: its kind and the id of page, connection or user.
+        self.kind, self.id = 1, ""
 
     # Entering.
 
@@ -136,15 +135,15 @@ class Writes:
         owner = exchange if self._gate is exchange else None
         token = lock.token if lock.owner is exchange else 0
         records = planned.records
-        before = len(self._pending)
+        before = self.version
         try:
             planned.do()
-            self._pending.append(Pending(len(records), b"".join(records), owner, token))
+            self._append_records(len(records), b"".join(records), owner, token)
             self._count(planned.cost)
         except BaseException:
             if planned.undo is None:
                 self._heal(owner, token)
-            elif len(self._pending) == before:
+            elif self.version == before:
                 planned.undo()
             self._count(self._weigh() - self.bytes)
             raise
@@ -156,7 +155,7 @@ class Writes:
     def _heal(self, owner: Exchange | None, token: int) -> None:
         """Records all that there is: nobody knows which half of a write was done."""
         records = [_records.clear(b"\0"), *self._dump()]
-        self._pending.append(Pending(len(records), b"".join(records), owner, token))
+        self._append_records(len(records), b"".join(records), owner, token)
 
     def _weigh(self) -> int:
         return sum(weigh(k, v) for k, v in dict.items(self._root))
@@ -214,9 +213,6 @@ class Writes:
         reason: str | None = None,
     ) -> None:
         path = node._path()
-        if type(pairs) is tuple and not missing and self._put_plain(node, path, *pairs[0]):
-            self._tell((*path, pairs[0][0]), reason)
-            return
         for key, value in pairs if type(pairs) is tuple else list(pairs):
             built, records, cost = self._build(node, (*path, key), value)
             before: list[Any] = []
@@ -244,46 +240,6 @@ class Writes:
             for value_before in before:
                 leave(value_before)
             self._tell((*path, key), reason)
-
-    def _put_plain(self, node: TrackedDict, path: Path, key: Any, value: Any) -> bool:
-        """The most frequent write of all: a value without parts, in the place of another one
-        or of nothing. False: nothing was done, for it is not so simple."""
-        text = _values.PLAIN.get(type(value))
-        exchange = _ledger.current()
-        if text is None or exchange is None or exchange.read_only or self not in exchange.touched:
-            return False
-        try:
-            data = text(value).encode()
-            at = _records.path_bytes((*path, key))
-        except (TypeError, ValueError):
-            return False
-        with self._ledger.lock:
-            gate = self._gate
-            old = dict.get(node, key, node)
-            before = _values.PLAIN.get(type(old))
-            if (gate is not None and gate is not exchange) or node._store is not self:
-                return False
-            if before is not None:
-                cost = len(data) - len(before(old).encode())
-            elif old is node:  # there is none
-                cost = _records.cost_of_node(key) + len(data)
-            else:
-                return False
-            if cost > 0 and (
-                self.bytes + cost > self.limit or self._ledger.bytes + cost > self._ledger.limit
-            ):
-                return False
-            lock = self._lock
-            token = lock.token if lock.owner is exchange else 0
-            try:
-                dict.__setitem__(node, key, value)
-                self._pending.append(Pending(1, _records.leaf(at, data), gate, token))
-                self._count(cost)
-            except BaseException:
-                self._heal(gate, token)
-                self._count(self._weigh() - self.bytes)
-                raise
-        return True
 
     def _remove(self, node: TrackedDict, key: Any, reason: str | None = None) -> Any:
         path = node._path()
@@ -494,7 +450,7 @@ class Writes:
         if type(value) is Pickled:
             value = value.value
         written = Written(path, value, reason, deleted)
-        for prefix, function in list(self._listeners):
+        for prefix, function in list(self._listeners or ()):
             shorter = min(len(prefix), len(path))
             if prefix[:shorter] == path[:shorter]:
                 try:

@@ -31,7 +31,8 @@ from guado._ledger import (
     Taken,
 )
 from guado._locks import Deadlock, Held, LockTimeout
-from guado._tracked import Slot, TrackedDict, TrackedList, adopt
+from guado._native import HeldBase, Slot, store_setup
+from guado._tracked import TrackedDict, TrackedList, adopt
 from guado._values import Pickled
 from guado._writes import ENDED, Writes, Written, _Planned
 
@@ -67,6 +68,8 @@ class Store(Writes):
     """The store of one page, connection or user. `name` tells people whose it is. `pickles`:
     objects of other types are kept, too, by pickle."""
 
+    __slots__ = ("__weakref__",)
+
     def __init__(
         self,
         ledger: Ledger,
@@ -92,7 +95,7 @@ class Store(Writes):
 
     # Paths.
 
-    def __getitem__(self, path: Path) -> Any:
+    def _find(self, path: Path) -> Any:
         self._enter()
         value: Any = self._root
         for key in _records.path_of(path):
@@ -103,15 +106,6 @@ class Store(Writes):
             except KeyError:
                 raise KeyError(path) from None
         return value
-
-    def get(self, path: Path, default: Any = None) -> Any:
-        try:
-            return self[path]
-        except KeyError:
-            return default
-
-    def __contains__(self, path: Path) -> bool:
-        return self.get(path, _nothing) is not _nothing
 
     def _holder(self, keys: tuple[str, ...], make: bool) -> TrackedDict:
         node = self._root
@@ -130,16 +124,19 @@ class Store(Writes):
             node = below
         return node
 
-    def __setitem__(self, path: Path, value: Any) -> None:
-        self.set(path, value)
-
     def set(self, path: Path, value: Any, reason: str | None = None) -> None:
         """`store[path] = value`; dicts on the way are made. Subscribers hear the reason."""
+        if reason is None:
+            self[path] = value
+        else:
+            self._set(path, value, reason)
+
+    def _set(self, path: Path, value: Any, reason: str | None = None) -> None:
         keys = _records.path_of(path)
         self._enter(write=True)
         self._put(self._holder(keys, True), ((keys[-1], value),), reason=reason)
 
-    def __delitem__(self, path: Path) -> None:
+    def _del(self, path: Path) -> None:
         keys = _records.path_of(path)
         self._enter(write=True)
         try:
@@ -195,24 +192,18 @@ class Store(Writes):
         """Calls `function` behind every write at, below or above a path (None: any), in the
         code that writes. What is returned ends it."""
         entry = (() if path is None else _records.path_of(path), function)
-        self._listeners.append(entry)
+        if self._listeners is None:
+            self._listeners = []
+        listeners = self._listeners
+        listeners.append(entry)
 
         def end() -> None:
-            if entry in self._listeners:
-                self._listeners.remove(entry)
+            if entry in listeners:
+                listeners.remove(entry)
 
         return end
 
     # Locks.
-
-    def lock(self, timeout: float = PATIENCE) -> Held:
-        """`with` or `async with`: no other exchange has the lock. It keeps nobody from
-        reading and writing who does not ask for it."""
-        return Held(self._advisory, lambda: _owner(self._ledger), timeout)
-
-    def _advisory(self) -> list[Any]:
-        exchange = _owner(self._ledger)
-        return [(self._lock, lambda: None, lambda: self._lock.release(exchange))]
 
     def transaction(self, timeout: float = PATIENCE) -> Held:
         """`with` or `async with`: until the commit of this exchange nobody else reads or
@@ -263,13 +254,13 @@ class Store(Writes):
     def _renew(self, owner: Owner, records: bytes) -> None:
         """The host has sent it anew: what this worker had is not the store any more."""
         with self._ledger.lock:
-            self._pending.clear()
+            self._forget_records()
             self.owner = owner
         self.restore(records)
 
     def _end(self) -> None:
         with self._ledger.lock:
-            self._pending.clear()
+            self._forget_records()
             self._count(-self.bytes)
             self._gate = ENDED
 
@@ -343,6 +334,8 @@ class Change(NamedTuple):
 
 class Changes:
     """The changes that wait for a page's client, in order."""
+
+    __slots__ = ("_gone", "_handed", "_store", "_waiting")
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -479,3 +472,31 @@ def _owner(ledger: Ledger) -> Exchange:
             "locks belong to a request, a turn or a message, and this code runs in none"
         )
     return exchange
+
+
+class _Advisory(HeldBase):
+    """`with store.lock():` where somebody else has it."""
+
+    __slots__ = ()
+
+    def _patience(self) -> float:
+        return PATIENCE if self._timeout is None else self._timeout
+
+    def _enter(self) -> None:
+        exchange = _owner(self._store._ledger)
+        self._store._lock.acquire(exchange, self._patience())
+        self._exchange = exchange
+
+    def _exit(self) -> None:
+        self._store._lock.release(self._exchange)
+
+    async def __aenter__(self) -> None:
+        exchange = _owner(self._store._ledger)
+        await self._store._lock.acquire_async(exchange, self._patience())
+        self._exchange = exchange
+
+    async def __aexit__(self, *exc: object) -> None:
+        self._exit()
+
+
+store_setup(held=_Advisory)

@@ -355,7 +355,7 @@ PyMODINIT_FUNC PyInit__core(void) {
     if (!link_type || !link_closed || PyModule_AddObjectRef(m, "Link", link_type) < 0 ||
         PyModule_AddObjectRef(m, "LinkClosed", link_closed) < 0 || add_constants(m) < 0 ||
         gd_interrupt_init(m) < 0 || gd_wsgi_init(m) < 0 || gd_asgi_init(m) < 0 ||
-        gd_state_init(m) < 0) {
+        gd_state_init(m) < 0 || gd_store_init(m) < 0) {
         Py_DECREF(m);
         return NULL;
     }

@@ -74,5 +74,6 @@ int gd_wsgi_init(PyObject *module);
 int gd_interrupt_init(PyObject *module);
 int gd_asgi_init(PyObject *module);
 int gd_state_init(PyObject *module);
+int gd_store_init(PyObject *module);
 
 #endif
