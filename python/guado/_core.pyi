@@ -5,6 +5,17 @@ import contextvars
 from collections.abc import Callable
 from typing import Any, final
 
+# What each of these is, _pure.py says in Python.
+from guado._pure import DictBase as DictBase
+from guado._pure import ExchangeBase as ExchangeBase
+from guado._pure import HeldBase as HeldBase
+from guado._pure import LedgerBase as LedgerBase
+from guado._pure import ListBase as ListBase
+from guado._pure import LockBase as LockBase
+from guado._pure import LocksBase as LocksBase
+from guado._pure import Slot as Slot
+from guado._pure import StoreBase as StoreBase
+
 STAMP: str  # of the sources that it was built of
 PROTOCOL: int
 WSGI: int
@@ -103,3 +114,15 @@ class AsgiServer:
 
 def attach(handle: Any, hook: Callable[[int], None]) -> bool: ...
 def seal(handle: Any, state: bytes) -> bool: ...
+
+# The fast half of stores (csrc/store_*.c).
+class Mutex:
+    """A lock for memory operations only: a wait for it cannot be interrupted."""
+
+    def acquire(self, blocking: bool = True, timeout: float = -1, /) -> bool: ...
+    def release(self) -> None: ...
+    def __enter__(self) -> bool: ...
+    def __exit__(self, *exc: object) -> None: ...
+
+def store_encode(value: Any, /) -> bytes: ...
+def store_setup(**known: Any) -> None: ...

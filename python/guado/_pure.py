@@ -22,6 +22,7 @@ store_encode: Callable[[Any], bytes] | None = None
 _known: dict[str, Any] = {}
 store_setup = _known.update
 _nothing: Any = object()
+Data = bytes
 
 
 class ExchangeBase:
@@ -259,7 +260,7 @@ class StoreBase:
     )
     _gate: Exchange | None  # whose transaction keeps others out
     _ledger: Ledger
-    _listeners: list[Any]
+    _listeners: list[Any] | None
     _lock: Lock
     _root: TrackedDict
     bytes: int
@@ -313,9 +314,7 @@ class StoreBase:
         reading and writing who does not ask for it."""
         return _known["held"](self, timeout)
 
-    def _append_records(
-        self, count: int, data: bytes, owner: Exchange | None, token: int
-    ) -> None:
+    def _append_records(self, count: int, data: Data, owner: Exchange | None, token: int) -> None:
         self._pending.append((count, data, owner, token))
         self.version += 1
 
@@ -326,7 +325,7 @@ class StoreBase:
                 return index
         return len(self._pending)
 
-    def _take_records(self, exchange: Exchange) -> tuple[int, int, bytes] | None:
+    def _take_records(self, exchange: Exchange) -> tuple[int, int, Data] | None:
         taken = self._pending[: self._reach(exchange)]
         if not taken:
             return None

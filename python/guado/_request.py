@@ -48,7 +48,6 @@ class Current:
         self.page = found.get("page")
         return getattr(self, name)
 
-
     def title(self) -> str:
         """The request, for people."""
         if "type" in self.source:

@@ -293,7 +293,7 @@ def leave(value: Any) -> None:
         if type(value._up) is Slot:
             value._up.store = None
             return
-        value._store = None
+        value._store = None  # type: ignore[union-attr]
         inside: Any = dict.values(value) if isinstance(value, dict) else list.__iter__(value)  # type: ignore[arg-type]
         for part in inside:
             leave(part)

@@ -58,7 +58,7 @@ class Writes(StoreBase):
         super().__init__()
         self._ledger = ledger
         self._lock = Lock(ledger.locks, name)
-        self._listeners: list[tuple[Path, Callable[[Written], None]]] | None = None
+        self._listeners = None  # of (path, function), as on_change makes them
         self._root = TrackedDict()
         self._root._store = self
         self.owner = owner

@@ -271,7 +271,8 @@ class Store(Writes):
             self._apply(*record)
 
     def _weigh(self) -> int:
-        return super()._weigh() + self.changes._weigh()
+        own: int = self.changes._weigh()
+        return super()._weigh() + own
 
     def _apply(
         self, op: int, path: tuple[str, ...], items: Sequence[bytes], at: int, removed: int

@@ -158,7 +158,8 @@ static PyObject *store_forget(PyObject *self, PyObject *ignored) {
     Py_RETURN_NONE;
 }
 
-/* ---- paths ------------------------------------------------------------------------------------ */
+/* ---- paths ------------------------------------------------------------------------------------
+ */
 
 /* What is at the keys, borrowed. NULL without an error: nothing, or not for here. */
 static PyObject *find(gd_store *s, PyObject *keys, Py_ssize_t n) {
@@ -270,11 +271,13 @@ static int store_set_item(PyObject *self, PyObject *path, PyObject *value) {
     return done ? 0 : -1;
 }
 
-/* ---- the type ----------------------------------------------------------------------------------- */
+/* ---- the type -----------------------------------------------------------------------------------
+ */
 
 #define FIELDS(DO)                                                                                 \
-    DO(ledger) DO(lock) DO(gate) DO(listeners) DO(root) DO(owner) DO(name) DO(id) DO(changes)      \
-    DO(patience) DO(extra)
+    DO(ledger)                                                                                     \
+    DO(lock) DO(gate) DO(listeners) DO(root) DO(owner) DO(name) DO(id) DO(changes) DO(patience)    \
+        DO(extra)
 
 static int store_traverse(PyObject *self, visitproc visit, void *arg) {
     gd_store *s = (gd_store *)self;
@@ -302,8 +305,7 @@ static void store_dealloc(PyObject *self) {
     Py_DECREF(type);
 }
 
-#define OBJECT(name, field)                                                                        \
-    { name, T_OBJECT, offsetof(gd_store, field), 0, NULL }
+#define OBJECT(name, field) {name, T_OBJECT, offsetof(gd_store, field), 0, NULL}
 
 static PyMemberDef members[] = {
     OBJECT("_ledger", ledger),
@@ -341,10 +343,14 @@ static PyMethodDef methods[] = {
 };
 
 static PyType_Slot slots[] = {
-    {Py_mp_subscript, store_get_item}, {Py_mp_ass_subscript, store_set_item},
-    {Py_sq_contains, store_has},       {Py_tp_traverse, store_traverse},
-    {Py_tp_clear, store_clear},        {Py_tp_dealloc, store_dealloc},
-    {Py_tp_members, members},          {Py_tp_methods, methods},
+    {Py_mp_subscript, store_get_item},
+    {Py_mp_ass_subscript, store_set_item},
+    {Py_sq_contains, store_has},
+    {Py_tp_traverse, store_traverse},
+    {Py_tp_clear, store_clear},
+    {Py_tp_dealloc, store_dealloc},
+    {Py_tp_members, members},
+    {Py_tp_methods, methods},
     {0, NULL},
 };
 

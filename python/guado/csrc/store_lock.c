@@ -6,8 +6,7 @@
 #include <structmember.h>
 
 #define FAST(f) (PyCFunction)(void (*)(void))(f), METH_FASTCALL
-#define FIELD(type, name)                                                                          \
-    { #name, T_OBJECT, offsetof(type, name), 0, NULL }
+#define FIELD(type, name) {#name, T_OBJECT, offsetof(type, name), 0, NULL}
 
 typedef struct {
     PyObject_HEAD PyObject *store, *exchange, *timeout;
@@ -88,7 +87,8 @@ static PyObject *lock_give_back(PyObject *self, PyObject *exchange) {
     return verdict(give_back((gd_lock *)self, exchange));
 }
 
-/* ---- with store.lock() ------------------------------------------------------------------------ */
+/* ---- with store.lock() ------------------------------------------------------------------------
+ */
 
 static gd_lock *lock_of(gd_held *h) {
     gd_store *s = (gd_store *)h->store;
@@ -136,7 +136,8 @@ PyObject *gd_store_lock(PyObject *self, PyObject *args, PyObject *named) {
     return (PyObject *)h;
 }
 
-/* ---- types -------------------------------------------------------------------------------------- */
+/* ---- types --------------------------------------------------------------------------------------
+ */
 
 #define TRAVERSE_AND_CLEAR(kind, FIELDS)                                                           \
     static int kind##_traverse(PyObject *self, visitproc visit, void *arg) {                       \
@@ -205,8 +206,11 @@ static PyMethodDef held_methods[] = {
 };
 
 static PyType_Slot locks_slots[] = {
-    {Py_tp_traverse, locks_traverse}, {Py_tp_clear, locks_clear}, {Py_tp_dealloc, locks_dealloc},
-    {Py_tp_members, locks_members},   {0, NULL},
+    {Py_tp_traverse, locks_traverse},
+    {Py_tp_clear, locks_clear},
+    {Py_tp_dealloc, locks_dealloc},
+    {Py_tp_members, locks_members},
+    {0, NULL},
 };
 
 static PyType_Slot lock_slots[] = {

@@ -337,9 +337,8 @@ static PyMemberDef slot_members[] = {
 };
 
 static PyType_Slot slot_slots[] = {
-    {Py_tp_init, slot_init},       {Py_tp_traverse, slot_traverse},
-    {Py_tp_clear, slot_clear},     {Py_tp_dealloc, slot_dealloc},
-    {Py_tp_members, slot_members}, {0, NULL},
+    {Py_tp_init, slot_init},       {Py_tp_traverse, slot_traverse}, {Py_tp_clear, slot_clear},
+    {Py_tp_dealloc, slot_dealloc}, {Py_tp_members, slot_members},   {0, NULL},
 };
 
 static PyType_Spec slot_spec = {

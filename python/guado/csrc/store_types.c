@@ -133,8 +133,7 @@ static void exchange_dealloc(PyObject *self) {
     TYPE_END(self);
 }
 
-#define FIELD(type, name, flags)                                                                   \
-    { #name, T_OBJECT, offsetof(type, name), flags, NULL }
+#define FIELD(type, name, flags) {#name, T_OBJECT, offsetof(type, name), flags, NULL}
 
 static PyMemberDef exchange_members[] = {
     FIELD(gd_exchange, name, 0),
@@ -188,8 +187,10 @@ static PyMemberDef ledger_members[] = {
 };
 
 static PyType_Slot ledger_slots[] = {
-    {Py_tp_traverse, ledger_traverse}, {Py_tp_clear, ledger_clear},
-    {Py_tp_dealloc, ledger_dealloc},   {Py_tp_members, ledger_members},
+    {Py_tp_traverse, ledger_traverse},
+    {Py_tp_clear, ledger_clear},
+    {Py_tp_dealloc, ledger_dealloc},
+    {Py_tp_members, ledger_members},
     {0, NULL},
 };
 

@@ -12,7 +12,7 @@ trap 'rm -rf "$out"' EXIT
 # One that hangs is ended, and what it is gets said.
 limit=
 if command -v timeout >/dev/null; then limit="timeout -s ABRT $((seconds + 60))"; fi
-core=$(ls ../*.c | grep -v -e /wsgi -e /asgi -e /module)
+core=$(ls ../*.c | grep -v -e /wsgi -e /asgi -e /module -e /store_)
 build() {
     # -w: GCC says of every fence that ThreadSanitizer does not model it.
     # shellcheck disable=SC2086

@@ -7,7 +7,7 @@ seconds=${1:-20}
 out=$(mktemp -d)
 trap 'rm -rf "$out"' EXIT
 corpus=${2:-$out/corpus}
-core=$(ls ../*.c | grep -v -e /wsgi -e /asgi -e /module)
+core=$(ls ../*.c | grep -v -e /wsgi -e /asgi -e /module -e /store_)
 for target in fuzz_frame fuzz_link; do
     mkdir -p "$corpus/$target"
     python3 ../../../tests/fuzz_seeds.py "$corpus/$target" "$target"
