@@ -40,6 +40,14 @@ class Clock:
         return self.at.timestamp()
 
 
+def page_id(n: int) -> str:
+    return f"p{n:021d}"
+
+
+def connection_id(n: int) -> str:
+    return f"c{n:021d}"
+
+
 class Driver:
     def __init__(self, seed: int, clock: Clock) -> None:
         self.random = random.Random(seed)
@@ -63,6 +71,68 @@ class Driver:
                 self.made[name] = self.made.get(name, 0) + 1
                 number -= 1
                 yield call
+
+    def site(self, pages: int, connections: int, users: int) -> Iterator[Call]:
+        """So many of each, with what a site keeps in them."""
+        for n in range(users):
+            yield Call("new_user", (f"user{n}",), {"user_tags": "admin", "user_id": f"u{n}"})
+            yield self.on_bag("user", f"user{n}", "setItem", "pref", self.value(), w=1)
+            yield self.in_register(
+                "set_datachange", "user", f"user{n}", "gnr.x", value=self.value()
+            )
+        for n in range(connections):
+            named = {"user": f"user{n % users}", "user_ip": "10.0.0.1", "connection_name": "c"}
+            yield Call(
+                "new_connection", (connection_id(n),), {**named, "avatar_extra": self.value()}
+            )
+            yield self.on_bag("connection", connection_id(n), "setItem", "locale", "it")
+        for n in range(pages):
+            data = Bag({"rootenv": Bag({"workdate": datetime.date(2026, 2, 3), "v": self.value()})})
+            named = {"user": f"user{n % connections % users}", "pagename": "index.py", "data": data}
+            yield Call(
+                "new_page",
+                (page_id(n),),
+                {**named, "connection_id": connection_id(n % connections)},
+            )
+            yield Call(
+                "subscribeTable",
+                (page_id(n),),
+                {"table": self.random.choice(TABLES), "subscribe": True},
+            )
+            yield Call(
+                "setStoreSubscription",
+                (page_id(n),),
+                {"storename": "user", "client_path": "gnr", "active": True},
+            )
+            yield self.in_register("subscribe_path", "page", page_id(n), "cart")
+            yield self.on_bag("page", page_id(n), "setItem", "cart.total", self.value())
+            table = self.random.choice(TABLES)
+            rows = self.value()
+            yield self.on_bag(
+                "page", page_id(n), "setItem", "cart.rows", rows, _caching_table=table
+            )
+        yield self.on_bag("global", "*", "setItem", "CACHE_TS.adm_user", self.clock.now())
+        yield self.on_bag("global", "*", "setItem", "counters.n", 7, dtype="L")
+
+    def probes(self) -> Iterator[Call]:
+        """Calls whose answers rest on all that a register keeps."""
+        for n in range(0, 60, 7):
+            yield self.in_register("get_dbenv", "page", page_id(n))
+            yield Call(
+                "handle_ping",
+                (),
+                {
+                    "page_id": page_id(n),
+                    "_lastUserEventTs": self.clock.now(),
+                    "_lastRpc": self.clock.now(),
+                },
+            )
+            yield self.in_register("get_item_data", "page", page_id(n))
+        for table in TABLES:
+            yield Call("checkCachedTables", (table,), {})
+        for n in range(0, 60, 7):
+            yield self.in_register("get_item_data", "page", page_id(n))
+        yield Call("counters", (), {})
 
     # What is chosen from.
 

@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import contextlib
 import os
+import pickle
 import types
 import unittest
 from typing import Any
 
 import driver
 from gnr.web.daemon import siteregister
+from guado.adapters.genropy import _transfer
 from guado.adapters.genropy._backing import KINDS, Memory
 from guado.adapters.genropy._compare import VOLATILE, differences
 from guado.adapters.genropy._items import Item
 from guado.adapters.genropy._legacy import InProcess
 from guado.adapters.genropy._register import SiteRegister
-from guado.adapters.genropy._shadow import Found, Shadow
+from guado.adapters.genropy._shadow import Call, Found, Shadow
 
 SEED = int(os.environ.get("SEED", "20260203"))
-CALLS = 3000
+CALLS = 2500
 
 
 def legacy(clock: driver.Clock) -> InProcess:
@@ -57,7 +59,7 @@ class TheSameAnswers(unittest.TestCase):
     def test_what_the_stores_hold_is_what_lives(self) -> None:
         clock = driver.Clock()
         ours = SiteRegister(Memory(), "test", clock.now, clock.time)
-        run(SEED + 1, 2000, ours=ours)
+        run(SEED + 1, 1200, ours=ours)
         seen = 0
         for kind in KINDS:
             for id, item in ours._site.get_register(kind)._known():
@@ -71,7 +73,68 @@ class TheSameAnswers(unittest.TestCase):
                     ]
                     self.assertEqual(there, [], f"{name} of {kind} {id}")
                 seen += 1
-        self.assertGreater(seen, 20)
+        self.assertGreater(seen, 10)
+
+    def test_one_answer_that_is_not_the_same_is_found_with_its_path(self) -> None:
+        calls: list[Call] = []
+        run(SEED + 2, 2100, record=calls.append)
+        clock = driver.Clock()
+        ours = SiteRegister(Memory(), "test", clock.now, clock.time)
+        found: list[Found] = []
+        shadow = Shadow(legacy(clock), ours, found.append)
+        recorded = pickle.loads(pickle.dumps(calls))  # as it would come out of a file
+        self.assertGreaterEqual(len(recorded), 2000)
+        for call in recorded:
+            with contextlib.suppress(Exception):
+                shadow.ask(call)
+        self.assertEqual(found, [])
+        wrong = next(id for id, f in ours.items(register_name="page") if f["relative_url"])
+        page = ours._site.page_register._changing(wrong)
+        page.data.setItem("rootenv.workdate", "tomorrow")  # behind the back of both
+        read = Call("getItem", ("rootenv",), {}, ("page", wrong, None))
+        shadow.ask(read)
+        shadow.ask(Call("getItem", ("nothing",), {}, ("page", wrong, None)))
+        self.assertEqual([f.difference.path for f in found], ["workdate"])
+        self.assertEqual(found[0].call, read)
+        self.assertIn("ours 'tomorrow'", str(found[0]))
+
+
+class ATransfer(unittest.TestCase):
+    def test_a_thousand_items_go_to_ours_and_back_and_are_the_same(self) -> None:
+        clock = driver.Clock()
+        theirs = legacy(clock)
+        drive = driver.Driver(SEED, clock)
+        for call in drive.site(pages=750, connections=150, users=100):
+            with contextlib.suppress(Exception):
+                call.ask(theirs)
+        before = list(_transfer.items(theirs))
+        self.assertGreaterEqual(len(before), 1000)
+        ours = SiteRegister(Memory(), "test", clock.now, clock.time)
+        ours.new_user("one of before", user_tags="x")
+        for source, target in ((theirs, ours), (ours, legacy(clock))):
+            done = _transfer.transfer(source, target)
+            self.assertEqual(done, (len(before), []))
+            self.assertEqual([str(d) for d in _transfer.compare(source, target)][:5], [])
+            # What is known beside the items goes on, too.
+            again = Shadow(source, target, lambda f: self.fail(str(f)), VOLATILE)
+            for call in drive.probes():
+                with contextlib.suppress(TypeError):
+                    again.ask(call)
+
+    def test_a_difference_is_named(self) -> None:
+        clock = driver.Clock()
+        theirs = legacy(clock)
+        for call in driver.Driver(SEED, clock).site(pages=4, connections=2, users=2):
+            call.ask(theirs)
+        ours = SiteRegister(Memory(), "test", clock.now, clock.time)
+        _transfer.transfer(theirs, ours)
+        ours.bag_call("page", driver.page_id(2), None, "setItem", ("rootenv.workdate", None))
+        ours.drop_user("user1")
+        self.assertEqual([d.path for d in _transfer.compare(theirs, ours)][:1], ["items"])
+        self.assertIn(
+            f"page {driver.page_id(2)} data.rootenv.workdate",
+            [d.path for d in _transfer.compare(theirs, ours)],
+        )
 
 
 if __name__ == "__main__":

@@ -16,8 +16,10 @@ begin with @; for subclasses of Bag; and for what lies too deep.
 
 from __future__ import annotations
 
+import datetime
 import pickle
 import re
+from decimal import Decimal
 from typing import Any
 
 from gnr.core.gnrbag import Bag, BagNode, BagResolver
@@ -30,12 +32,17 @@ Path = tuple[str, ...]
 # Levels of a Bag in a store: a path has 32 keys, of which some are not of the Bag.
 MOST_LEVELS = 24
 
+# Of these a store keeps every value.
+_SURE = frozenset((bool, int, float, bytes, type(None), Decimal, datetime.date))
+
 _nothing: Any = object()
 
 
 def keep(value: Any) -> Any:
     """What a store keeps for a value that is no Bag."""
     kind = type(value)
+    if kind in _SURE or (kind is str and value.isascii()):
+        return value
     try:
         if kind in _values.PLAIN:
             _values.encode(value)
