@@ -3,11 +3,13 @@ one of them has."""
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import importlib
 import os
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 sys.path.append(str(Path(__file__).resolve().parents[2] / "test" / "apps"))
 
+import guado
 from guado import testing
 
 pytestmark = pytest.mark.frameworks
@@ -182,3 +185,69 @@ def test_who_django_knows_is_known_though_the_connection_was_lost(
         assert site.get("/who").json()["template"] == "nobody"  # and Guado hears of it
         assert site.cookies["guado"] != cookie
         assert site.get("/who").json()["user"] is None
+
+
+def test_the_cache_of_django_is_the_global_store(w: testing.Worker) -> None:
+    load("adapter_django:application")
+    from django.core.cache import caches
+
+    cache, other = caches["default"], caches["other"]
+    value = {"a": (1, {2}), "b": Path("x")}
+    cache.set("k", value)
+    assert cache.get("k") == value
+    assert cache.get("k", version=2) is None
+    assert other.get("k", "no") == "no"
+    assert cache.add("n", 5)
+    assert not cache.add("n", 6)
+    assert [cache.incr("n"), cache.decr("n", 3)] == [6, 3]
+    assert guado.global_store()["django", ":1:n"] == 3
+    with pytest.raises(ValueError, match="none"):
+        cache.incr("none")
+    cache.set("f", 1.5)
+    assert cache.incr("f") == 2.5
+    assert cache.touch("n", 60)
+    assert not cache.touch("none")
+    assert cache.get_or_set("made", lambda: "x") == "x"
+    cache.set_many({"x": None, "y": 2})
+    assert cache.get_many(["x", "y", "z"]) == {"x": None, "y": 2}
+    assert cache.has_key("x")
+    cache.delete_many(["x", "y"])
+    assert not cache.has_key("x")
+    assert cache.delete("k")
+    assert not cache.delete("k")
+    cache.set("gone", 1, timeout=0)
+    assert not cache.has_key("gone")
+    cache.set("short", 1, timeout=0.001)
+    deadline = time.monotonic() + 30
+    while cache.has_key("short") and time.monotonic() < deadline:
+        pass
+    assert not cache.has_key("short")
+    other.set("k", 1)
+    cache.clear()
+    assert not cache.has_key("n")
+    assert other.get("k") == 1
+    assert asyncio.run(cache.aget("n", "none")) == "none"
+
+
+def test_a_full_cache_forgets(w: testing.Worker) -> None:
+    load("adapter_django:application")
+    from django.core.cache import caches
+
+    cache = caches["default"]
+    for n in range(9):
+        cache.set(f"k{n}", n)
+    verbs = w._host.verbs
+    really, writes = verbs["global.set"], 0
+
+    def full_once(data: Any) -> Any:
+        nonlocal writes
+        writes += 1
+        if writes == 1:
+            raise testing._memory.Refused(507, "global_full", "full")
+        return really(data)
+
+    verbs["global.set"] = full_once
+    cache.set("k9", 9)
+    assert cache.get("k9") == 9
+    kept = [n for n in range(9) if cache.has_key(f"k{n}")]
+    assert kept == [4, 5, 6, 7, 8]

@@ -30,6 +30,10 @@ settings.configure(
         "guado.adapters.django.middleware.GuadoMiddleware",
     ],
     SESSION_ENGINE=os.environ.get("ADAPTER_SESSIONS", "guado.adapters.django.sessions"),
+    CACHES={
+        "default": {"BACKEND": "guado.adapters.django.cache.GuadoCache"},
+        "other": {"BACKEND": "guado.adapters.django.cache.GuadoCache", "LOCATION": "other"},
+    },
     DATABASES={
         "default": {
             "ENGINE": "django.db.backends.sqlite3",
@@ -43,6 +47,7 @@ django.setup()
 from asgiref.sync import sync_to_async  # noqa: E402
 from django.contrib import auth  # noqa: E402
 from django.contrib.auth.decorators import login_required  # noqa: E402
+from django.core.cache import cache  # noqa: E402
 from django.core.management import call_command  # noqa: E402
 from django.http import HttpResponse, JsonResponse  # noqa: E402
 from django.urls import path  # noqa: E402
@@ -113,6 +118,11 @@ def forget(request: Any) -> JsonResponse:
     return JsonResponse({"visits": 0})
 
 
+def hits(request: Any) -> JsonResponse:
+    cache.add("hits", 0)
+    return JsonResponse({"hits": cache.incr("hits"), "pid": os.getpid()})
+
+
 urlpatterns = [
     path("login", log_in),
     path("logout", log_out),
@@ -125,6 +135,7 @@ urlpatterns = [
     path("count", count),
     path("count-later", count_later),
     path("forget", forget),
+    path("hits", hits),
 ]
 
 call_command("migrate", verbosity=0)
