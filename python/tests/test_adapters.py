@@ -7,9 +7,11 @@ import asyncio
 import contextlib
 import importlib
 import os
+import re
 import sys
 import tempfile
 import time
+import types
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -251,3 +253,13 @@ def test_a_full_cache_forgets(w: testing.Worker) -> None:
     assert cache.get("k9") == 9
     kept = [n for n in range(9) if cache.has_key(f"k{n}")]
     assert kept == [4, 5, 6, 7, 8]
+
+
+def test_the_test_that_the_documentation_shows_passes(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = (Path(__file__).resolve().parents[2] / "docs" / "adapters.md").read_text()
+    shop = types.ModuleType("shop")
+    exec(re.findall(r"cat > shop.py <<'END'\n(.*?)\nEND", text, re.S)[0], shop.__dict__)
+    monkeypatch.setitem(sys.modules, "shop", shop)
+    names: dict[str, Any] = {}
+    exec(re.findall(r"```python\n# test_shop.py\n(.*?)```", text, re.S)[0], names)
+    names["test_the_cart_is_pushed_to_the_page"]()

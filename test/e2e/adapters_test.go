@@ -133,8 +133,11 @@ func TestAdaptersTellPagesAndUsersOfRequests(t *testing.T) {
 }
 
 func TestSessionsOfAdaptersSurviveTheirWorker(t *testing.T) {
-	everyAdapter(t, func(_ *testing.T, a *adapted) {
-		other := a.another()
+	everyAdapter(t, func(t *testing.T, a *adapted) {
+		other, django := a.another(), strings.Contains(t.Name(), "django")
+		if django { // its cache is in the host
+			a.answers("GET", "/hits", "", `{"hits": 1}`)
+		}
 		for n := 1; n <= 3; n++ {
 			a.answers("POST", "/count", "", fmt.Sprintf(`{"visits": %d}`, n))
 		}
@@ -145,6 +148,9 @@ func TestSessionsOfAdaptersSurviveTheirWorker(t *testing.T) {
 			}
 		}
 		a.answers("POST", "/count", "", `{"visits": 4}`)
+		if django {
+			a.answers("GET", "/hits", "", `{"hits": 2}`)
+		}
 		other.answers("POST", "/count", "", `{"visits": 2}`)
 		a.ask("POST", "/login", "", url.Values{"user": {"ada"}}, 0)
 		a.answers("POST", "/count", "", `{"visits": 5}`)
