@@ -4,6 +4,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/guado-server/guado/internal/exchange"
 )
 
 // Whoever has logged in pushes next, and nobody else may get that.
@@ -19,24 +21,25 @@ func TestALoginEndsWhenItIsToldAlsoBehindAnotherOne(t *testing.T) {
 	}})
 	first, second := newBrowser(t, s), newBrowser(t, s)
 	first.touches()
-	c := second.touches()
+	second.touches()
 	var wait sync.WaitGroup
 	wait.Go(func() { first.logsIn("slow") })
 	<-begun
-	ended := make(chan struct{})
+	logsIn, ended := make(chan struct{}), make(chan struct{})
 	wait.Go(func() {
 		defer close(ended)
-		second.logsIn("ann")
-		if _, is := told.Load("ann"); !is {
-			t.Error("the login has ended, and was not told")
-		}
+		second.visits(func(x *exchange.Exchange) {
+			close(logsIn)
+			if _, err := s.Visit(x.Who.Key).Login("ann", ""); err != nil {
+				t.Error(err)
+			}
+			if _, is := told.Load("ann"); !is {
+				t.Error("the login has ended, and was not told")
+			}
+			answers(t, x)
+		})
 	})
-	for {
-		if now, _ := s.Find(c.ID); now.User == "ann" {
-			break
-		}
-		time.Sleep(time.Millisecond)
-	}
+	<-logsIn
 	select { // one that does not wait would end now
 	case <-ended:
 	case <-time.After(20 * time.Millisecond):
