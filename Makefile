@@ -81,7 +81,7 @@ bench-ws: build
 soak: build
 	tools/setup.sh test
 	tools/setup.sh bench
-	GUADO_SOAK=1 $(GO) test -timeout 60m -run Soak -v ./test/chaos/...
+	GUADO_SOAK=1 $(GO) test -timeout 60m -run Soak -v . ./test/chaos/...
 
 conformance: build
 	tools/setup.sh test
