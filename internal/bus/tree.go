@@ -34,10 +34,7 @@ func (n *node) insert(pattern string, who *Subscriber) {
 		n.rest.add(who)
 		return
 	}
-	next := n.any
-	if word != "*" {
-		next = n.words[word]
-	}
+	next := n.child(word)
 	if next == nil {
 		next = &node{}
 		n.attach(word, next)
@@ -47,6 +44,14 @@ func (n *node) insert(pattern string, who *Subscriber) {
 	} else {
 		next.here.add(who)
 	}
+}
+
+// child is the node behind a word of a pattern; nil: there is none.
+func (n *node) child(word string) *node {
+	if word == "*" {
+		return n.any
+	}
+	return n.words[word]
 }
 
 func (n *node) attach(word string, next *node) {
@@ -67,10 +72,7 @@ func (n *node) remove(pattern string, who *Subscriber) {
 		n.rest.remove(who)
 		return
 	}
-	next := n.any
-	if word != "*" {
-		next = n.words[word]
-	}
+	next := n.child(word)
 	if next == nil {
 		return
 	}

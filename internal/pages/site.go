@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 
 	"github.com/guado-server/guado/internal/exchange"
 )
@@ -109,16 +108,9 @@ func (o *Opener) Serve(x *exchange.Exchange) {
 		x.Fail(&exchange.Problem{Status: 403, Code: "origin_not_allowed", Err: fmt.Errorf("a page of %q may not open pages here; allow it with push.origins", origin)})
 		return
 	}
-	body, err := io.ReadAll(io.LimitReader(x.Body, mostOpening+1))
-	switch {
-	case len(body) > mostOpening, errors.Is(err, exchange.ErrBodyTooLarge):
-		x.Fail(&exchange.Problem{Status: 413, Code: "body_too_large", Err: exchange.ErrBodyTooLarge})
-		return
-	case errors.Is(err, exchange.ErrSlowClient):
-		x.Fail(&exchange.Problem{Status: 408, Code: "slow_client", Err: err})
-		return
-	case err != nil:
-		x.Fail(&exchange.Problem{Status: 400, Code: "malformed_body", Err: err})
+	body, problem := exchange.ReadBody(x, mostOpening)
+	if problem != nil {
+		x.Fail(problem)
 		return
 	}
 	var want struct {

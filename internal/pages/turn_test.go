@@ -72,17 +72,23 @@ func TestAConcurrentHandlerWaitsForNoTurn(t *testing.T) {
 	}
 }
 
-func TestAMailboxThatIsFullRefusesAndTheClientIsTold(t *testing.T) {
-	r := start(t, func(o *pages.Options) { o.Push.Calls = 1000 })
-	release := make(chan struct{})
-	entered := make(chan struct{}, 100)
+// hold has the application answer requests when it is released; it says when one has come.
+func (r *rig) hold() (release chan struct{}, entered <-chan struct{}) {
+	release = make(chan struct{})
+	came := make(chan struct{}, 100)
 	r.handle = func(c turn) (int, string) {
 		if c.Do == "request" {
-			entered <- struct{}{}
+			came <- struct{}{}
 			<-release
 		}
 		return 200, "{}"
 	}
+	return release, came
+}
+
+func TestAMailboxThatIsFullRefusesAndTheClientIsTold(t *testing.T) {
+	r := start(t, func(o *pages.Options) { o.Push.Calls = 1000 })
+	release, entered := r.hold()
 	page, _ := r.open("id=a", `{"class":"Board"}`)
 	c := r.connect(page, "id=a")
 	c.send("q", "0", "")
@@ -149,14 +155,7 @@ func TestTheEndOfAPageIsItsClassesLastTurn(t *testing.T) {
 
 func TestMessagesThatWaitForAPageAreBoundedByTheirBytes(t *testing.T) {
 	r := start(t, func(o *pages.Options) { o.Push.Message, o.Push.Waiting = 1<<10, 4<<10 })
-	release, entered := make(chan struct{}), make(chan struct{}, 10)
-	r.handle = func(c turn) (int, string) {
-		if c.Do == "request" {
-			entered <- struct{}{}
-			<-release
-		}
-		return 200, "{}"
-	}
+	release, entered := r.hold()
 	page, _ := r.open("id=a", `{"class":"Board"}`)
 	c := r.connect(page, "id=a")
 	long := `"` + strings.Repeat("x", 1000) + `"`
@@ -182,14 +181,7 @@ func TestMessagesThatWaitForAPageAreBoundedByTheirBytes(t *testing.T) {
 // Also what runs counts: it may only wait for a place behind other pages.
 func TestMessagesOfAllPagesTogetherAreBoundedByTheirBytes(t *testing.T) {
 	r := start(t, func(o *pages.Options) { o.Held = 4 << 10 })
-	release, entered := make(chan struct{}), make(chan struct{}, 10)
-	r.handle = func(c turn) (int, string) {
-		if c.Do == "request" {
-			entered <- struct{}{}
-			<-release
-		}
-		return 200, "{}"
-	}
+	release, entered := r.hold()
 	long := `"` + strings.Repeat("x", 1000) + `"`
 	var all []*client
 	for range 5 {

@@ -9,7 +9,6 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net/url"
 	"slices"
@@ -104,7 +103,7 @@ func (s *Server) Serve(x *exchange.Exchange) {
 		return
 	}
 	c := caller{connection, s.opts.Still(x)} // the body may come much later
-	body, problem := s.read(x)
+	body, problem := exchange.ReadBody(x, s.hub.Options().Message+mostBatch)
 	if problem != nil {
 		x.Fail(problem)
 		return
@@ -126,24 +125,6 @@ var errStale = errors.New("the cookie is one of before a login")
 
 // mostBatch is how many bytes of frames one POST may bring beside one largest message.
 const mostBatch = 256 << 10
-
-func (s *Server) read(x *exchange.Exchange) ([]byte, *exchange.Problem) {
-	most := s.hub.Options().Message + mostBatch
-	tooLarge := &exchange.Problem{Status: 413, Code: "body_too_large", Err: exchange.ErrBodyTooLarge}
-	if x.Length > int64(most) {
-		return nil, tooLarge
-	}
-	body, err := io.ReadAll(io.LimitReader(x.Body, int64(most)+1))
-	switch {
-	case len(body) > most, errors.Is(err, exchange.ErrBodyTooLarge):
-		return nil, tooLarge
-	case errors.Is(err, exchange.ErrSlowClient):
-		return nil, &exchange.Problem{Status: 408, Code: "slow_client", Err: err}
-	case err != nil:
-		return nil, &exchange.Problem{Status: 400, Code: "malformed_body", Err: err}
-	}
-	return body, nil
-}
 
 // batch takes the frames of a POST: a line each, the first says whose they are.
 func (s *Server) batch(x *exchange.Exchange, c caller, body []byte) {
