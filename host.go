@@ -250,8 +250,8 @@ func (h *host) newGroup(g *config.Group, in *runtime.Interpreter, cache *runtime
 	made.pool = pool.New(pool.Options{
 		Name: g.Name, Queue: g.Queue, QueueWait: g.QueueWait.Std(), Threads: g.Threads,
 		Concurrency: g.Concurrency, Workers: g.Workers, Spool: h.spool, Log: h.log,
-		Dev:         h.config.Dev,
-		Ahead:       h.ahead(g.Name),
+		Dev:   h.config.Dev,
+		Ahead: h.ahead(g.Name), Behind: h.behind,
 		Interrupted: func(l *link.Link) { made.workers.Recycle(l, supervise.ByInterrupt) },
 	})
 	made.hello = link.Hello{

@@ -8,6 +8,7 @@ import (
 	"github.com/guado-server/guado/internal/edge"
 	"github.com/guado-server/guado/internal/exchange"
 	"github.com/guado-server/guado/internal/identity"
+	"github.com/guado-server/guado/internal/mirror"
 	"github.com/guado-server/guado/internal/pages"
 	"github.com/guado-server/guado/internal/push"
 	"github.com/guado-server/guado/internal/push/transport"
@@ -195,9 +196,11 @@ func (h *host) classApp(class, usual string) (app string, ok bool) {
 // user's; those of a user are nobody else's, unless the application itself says so.
 func (h *host) userChanged(c identity.Change) {
 	if c.Before == "" || c.Keep {
+		h.stores.relabel(ownerOf(c.Before, c.Connection), ownerOf(c.After, c.Connection), c.Connection, h.pages)
 		h.pages.LoggedIn(c.Connection, c.After, c.Page)
 		return
 	}
+	h.stores.end(mirror.Ref{Kind: mirror.Connection, ID: c.Connection})
 	h.pages.LoggedOut(c.Connection)
 }
 

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"time"
 
 	"github.com/guado-server/guado/internal/calls"
 	"github.com/guado-server/guado/internal/exchange"
@@ -31,7 +32,11 @@ type keeper struct {
 	stores *stores
 	link   *link.Link
 	source mirror.Source           // of the link's reader
-	sent   map[mirror.Ref]struct{} // guarded by stores.mu
+	sent   map[mirror.Ref]struct{} // guarded by stores.mu, as all below
+
+	running map[string]int           // exchanges of a user that may still write
+	idle    map[string]chan struct{} // closed when there are none any more
+	ended   bool
 }
 
 // storeLimit bounds the account of one store.
@@ -52,7 +57,7 @@ func (h *host) openStores() {
 
 // keep makes the keeper of a worker's stores, and of its calls one that says when it ends.
 func (s *stores) keep(l *link.Link, next link.Callee) link.Callee {
-	k := &keeper{stores: s, link: l, sent: map[mirror.Ref]struct{}{}}
+	k := &keeper{stores: s, link: l, sent: map[mirror.Ref]struct{}{}, running: map[string]int{}, idle: map[string]chan struct{}{}}
 	s.mu.Lock()
 	s.keepers[l] = k
 	s.mu.Unlock()
@@ -70,6 +75,11 @@ func (c *keptCallee) End() {
 	s := c.keeper.stores
 	s.mu.Lock()
 	delete(s.keepers, c.keeper.link)
+	c.keeper.ended = true
+	for _, waits := range c.keeper.idle {
+		close(waits)
+	}
+	clear(c.keeper.idle)
 	s.mu.Unlock()
 	c.Callee.End()
 }
@@ -87,7 +97,7 @@ func (k *keeper) State(_ uint32, state []byte) error {
 }
 
 // ahead gives what a group's workers are sent before they get a request; nil: nothing.
-func (h *host) ahead(group string) func(*link.Link, *exchange.Exchange) error {
+func (h *host) ahead(group string) func(*link.Link, *exchange.Exchange) (string, error) {
 	if h.stores == nil || group != h.config.StateGroup() {
 		return nil
 	}
@@ -105,29 +115,75 @@ func ownerOf(user, connection string) string {
 	return ""
 }
 
-// ahead sends a worker the stores of an exchange that it does not have.
-func (s *stores) ahead(l *link.Link, x *exchange.Exchange) error {
+// moveWait is how long a user's requests wait until those that the worker of before has are
+// through with the user's stores. What is still under way then is refused.
+const moveWait = 5 * time.Second
+
+// ahead sends a worker the stores of an exchange that it does not have. Where another worker
+// has them it waits until that one is through.
+func (s *stores) ahead(l *link.Link, x *exchange.Exchange) (owner string, err error) {
 	who := x.Who
 	if who == nil || who.Connection == "" {
-		return nil
+		return "", nil
 	}
-	owner := ownerOf(who.User, who.Connection)
+	owner = ownerOf(who.User, who.Connection)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	k := s.keepers[l]
 	if k == nil {
-		return nil // it has ended: the request will find that, too
+		return "", nil // it has ended: the request will find that, too
+	}
+	if waits := k.before(owner); waits != nil {
+		s.mu.Unlock()
+		timer := time.NewTimer(moveWait)
+		select {
+		case <-waits:
+		case <-timer.C:
+		}
+		timer.Stop()
+		s.mu.Lock()
 	}
 	k.own(owner)
-	if who.Page != "" {
-		if err := k.restore(owner, mirror.Ref{Kind: mirror.Page, ID: who.Page}, true); err != nil {
-			return err
+	k.running[owner]++
+	refs := [...]mirror.Ref{{Kind: mirror.Page, ID: who.Page}, {Kind: mirror.Connection, ID: who.Connection}, {Kind: mirror.User, ID: owner}}
+	for _, ref := range refs {
+		if ref.ID != "" && err == nil {
+			err = k.restore(owner, ref, ref.Kind == mirror.Page)
 		}
 	}
-	if err := k.restore(owner, mirror.Ref{Kind: mirror.Connection, ID: who.Connection}, false); err != nil {
-		return err
+	return owner, err
+}
+
+// before is closed when the worker that has a user's stores is through with them; nil: there
+// is nothing to wait for. Under stores.mu.
+func (k *keeper) before(owner string) chan struct{} {
+	o := k.stores.owners[owner]
+	if o == nil || o == k || o.ended || o.running[owner] == 0 {
+		return nil
 	}
-	return k.restore(owner, mirror.Ref{Kind: mirror.User, ID: owner}, false)
+	if o.idle[owner] == nil {
+		o.idle[owner] = make(chan struct{})
+	}
+	return o.idle[owner]
+}
+
+// behind is told that an exchange of a user does not write any more.
+func (h *host) behind(l *link.Link, owner string) {
+	s := h.stores
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	k := s.keepers[l]
+	if k == nil {
+		return
+	}
+	if k.running[owner]--; k.running[owner] > 0 {
+		return
+	}
+	delete(k.running, owner)
+	if waits := k.idle[owner]; waits != nil {
+		close(waits)
+		delete(k.idle, owner)
+	}
 }
 
 // own makes a user's stores this worker's: what another one that had them still says of them
@@ -144,8 +200,31 @@ func (k *keeper) own(owner string) {
 	}
 	s.mirror.Bump(owner)
 	for _, ref := range s.mirror.Stores(owner) {
-		delete(before.sent, ref)
+		for _, o := range s.keepers {
+			delete(o.sent, ref)
+		}
 	}
+}
+
+// relabel gives the stores of a connection to who has logged in there.
+func (s *stores) relabel(from, to, connection string, of pageOwners) {
+	if s == nil {
+		return
+	}
+	s.tell(s.mirror.Relabel(from, to, func(ref mirror.Ref) bool {
+		switch ref.Kind {
+		case mirror.Page:
+			owner, ok := of.Owner(ref.ID)
+			return ok && owner == connection
+		case mirror.Connection:
+			return ref.ID == connection
+		}
+		return false
+	})...)
+}
+
+type pageOwners interface {
+	Owner(page string) (connection string, ok bool)
 }
 
 // restore sends a store that the worker does not have; make: an empty one is made where
@@ -211,9 +290,19 @@ func (s *stores) forget(owner string) {
 
 // end forgets a store, here and in its worker.
 func (s *stores) end(ref mirror.Ref) {
-	if !s.mirror.Drop(ref) {
-		return
+	if s != nil && s.mirror.Drop(ref) {
+		s.tell(ref)
 	}
+}
+
+// tell lets workers forget stores.
+func (s *stores) tell(ended ...mirror.Ref) {
+	for _, ref := range ended {
+		s.release(ref)
+	}
+}
+
+func (s *stores) release(ref mirror.Ref) {
 	payload := append(binary.LittleEndian.AppendUint16([]byte{byte(ref.Kind), 0}, uint16(len(ref.ID))), ref.ID...)
 	var tell []*link.Link
 	s.mu.Lock()

@@ -70,5 +70,159 @@ func TestWhatAClientWasToldIsThereWhenTheWorkerWasKilled(t *testing.T) {
 	})
 }
 
-var _ = os.Stat
-var _ = filepath.Join
+// stop ends the server in order, and serves its folder again.
+func (t *tab) stopAndStart(dir, more string) *site {
+	s := t.s
+	s.t.Helper()
+	if err := s.end(); err != nil {
+		s.t.Fatal(err)
+	}
+	again := storeSite(s.t, dir, more)
+	t.goTo(again)
+	return again
+}
+
+func TestStoresSurviveAGracefulStopAndAStart(t *testing.T) {
+	dir := t.TempDir()
+	s := storeSite(t, dir, "")
+	tab := s.browser().tab(`{"path":"/"}`)
+	tab.wantDone(`{"set":{"x":1,"a.b.c":[1,{"d":2}]},"get":"x"}`, "1")
+	tab.wantDone(`{"of":"connection","set":{"y":2},"get":"y"}`, "2")
+	tab.stopAndStart(dir, "")
+	tab.wantDone(`{"get":"a.b.c"}`, `[1, {"d": 2}]`)
+	tab.wantDone(`{"of":"connection","get":"y"}`, "2")
+	tab.wantDone(`{"set":{"x":3},"get":"x"}`, "3")
+}
+
+func TestWhereTheFileOfStoresIsDamagedPagesBeginAnewAndAreNeverHalf(t *testing.T) {
+	dir := t.TempDir()
+	s := storeSite(t, dir, "")
+	tab := s.browser().tab(`{"path":"/"}`)
+	tab.wantDone(`{"set":{"x":"whole"},"get":"x"}`, `"whole"`)
+	if err := s.end(); err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(dir, "state", "mirror")
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	data[len(data)/2] ^= 1
+	if err := os.WriteFile(path, data, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	again := storeSite(t, dir, "")
+	tab.goTo(again)
+	if h := tab.dial(); h["t"] == "hello" {
+		t.Errorf("a page without its store goes on: %v", h)
+	}
+	if _, err := os.Stat(path + ".damaged"); err != nil {
+		t.Errorf("the damaged file is not kept: %v", err)
+	}
+}
+
+func TestLoginTakesStoresAlongButForTheGuestsOwn(t *testing.T) {
+	everyStore(t, func(t *testing.T, s *site) {
+		tab := s.browser().tab(`{"path":"/"}`)
+		tab.wantDone(`{"set":{"x":1},"get":"x"}`, "1")
+		tab.wantDone(`{"of":"connection","set":{"y":2},"get":"y"}`, "2")
+		tab.wantDone(`{"of":"","set":{"z":3},"get":"z"}`, "3")
+		// What the request of the login writes, before it and behind it, is kept, too.
+		tab.wantDone(`{"set":{"before":1},"login":"anna","add":"x"}`, "2")
+		for range 2 {
+			tab.wantDone(`{"get":"x"}`, "2")
+			tab.wantDone(`{"get":"before"}`, "1")
+			tab.wantDone(`{"of":"connection","get":"y"}`, "2")
+			tab.wantDone(`{"of":"anna","get":"z"}`, "null")
+			tab.kill()
+		}
+		tab.wantDone(`{"set":{"x":5},"get":"x"}`, "5")
+		tab.wantDone(`{"of":"anna","set":{"z":6},"get":"z"}`, "6")
+	})
+}
+
+func TestBehindTheHeadStoresAreReadOnly(t *testing.T) {
+	everyStore(t, func(t *testing.T, s *site) {
+		tab := s.browser().tab(`{"path":"/"}`)
+		tab.wantDone(`{"stream":{"set":{"x":1}},"then":{"set":{"x":2}}}`, `[1,"ReadOnly"]`)
+		tab.kill()
+		tab.wantDone(`{"get":"x"}`, "1")
+	})
+}
+
+func TestWhatWasWrittenIsKeptThoughTheRequestFailed(t *testing.T) {
+	everyStore(t, func(t *testing.T, s *site) {
+		tab := s.browser().tab(`{"path":"/"}`)
+		if status, text := tab.post("/", `{"set":{"x":1},"raise":"as the test wants it"}`, "Guado-Page: "+tab.page); status != 500 {
+			t.Errorf("%d %s", status, text)
+		}
+		tab.kill()
+		tab.wantDone(`{"get":"x"}`, "1")
+	})
+}
+
+func TestTheHandlersOfAPageHaveTheStoresOfItsRequests(t *testing.T) {
+	everyStore(t, func(t *testing.T, s *site) {
+		tab := s.browser().tab(`{"path":"/","class":"Cart"}`)
+		for i := 1; i <= 4; i += 2 {
+			if got := tab.ask(`{"count":1}`, ""); got != float64(i) {
+				t.Errorf("message %d: %v", i, got)
+			}
+			tab.wantDone(`{"add":"count"}`, fmt.Sprint(i+1))
+			tab.kill()
+		}
+	})
+}
+
+// heldBy begins a request that waits in the application; the function lets it go on and
+// gives its answer.
+func (t *tab) held(what string) (goOn func() (int, string)) {
+	t.s.t.Helper()
+	path := filepath.Join(t.s.t.TempDir(), "go")
+	type answer struct {
+		status int
+		text   string
+	}
+	done := make(chan answer, 1)
+	go func() {
+		status, text := t.post("/", fmt.Sprintf(what, path), "Guado-Page: "+t.page)
+		done <- answer{status, text}
+	}()
+	t.s.awaitFile(path+".begun", "begun")
+	return func() (int, string) {
+		if err := os.WriteFile(path, nil, 0o600); err != nil {
+			t.s.t.Error(err)
+		}
+		a := <-done
+		return a.status, strings.TrimSpace(a.text)
+	}
+}
+
+func TestAUsersRequestsGoOnInTheNextWorkerWhenTheLastOneIsThrough(t *testing.T) {
+	everyStore(t, func(t *testing.T, s *site) {
+		tab := s.browser().tab(`{"path":"/"}`)
+		tab.wantDone(`{"set":{"x":1},"get":"x"}`, "1")
+		goOn := tab.held(`{"add":"x","wait":%q,"get":"x"}`)
+		first := s.worker()
+		s.Server.Restart()
+		s.eventually("the next worker is ready", func() bool { return s.worker() != first })
+		next := make(chan string, 1)
+		go func() { next <- tab.do(`{"add":"x"}`) }()
+		if status, text := goOn(); status != 200 || text != "2" {
+			t.Errorf("the request in the worker of before: %d %s", status, text)
+		}
+		if got := <-next; got != "3" {
+			t.Errorf("the next worker counted %s, want 3", got)
+		}
+	})
+}
+
+// worker is the process that serves new requests.
+func (s *site) worker() int {
+	for _, g := range s.Status().Groups {
+		for _, w := range g.Workers {
+			return w.PID
+		}
+	}
+	return 0
+}

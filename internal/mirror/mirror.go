@@ -9,6 +9,7 @@ package mirror
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 )
 
@@ -57,6 +58,8 @@ type Mirror struct {
 type user struct {
 	generation uint64
 	stores     map[Ref]struct{}
+	heir       string // who has what was this one's; empty: nobody
+	aliases    []string
 }
 
 type store struct {
@@ -112,9 +115,51 @@ func (m *Mirror) Late() uint64 {
 func (m *Mirror) Bump(name string) uint64 {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	return m.bumpLocked(name)
+}
+
+// bumpLocked also ends what those were allowed whose stores the user has taken over.
+func (m *Mirror) bumpLocked(name string) uint64 {
+	u := m.userLocked(name)
+	for _, alias := range u.aliases {
+		if a := m.users[alias]; a != nil && a.heir == name {
+			m.issued++
+			a.generation = m.issued
+		}
+	}
 	m.issued++
-	m.userLocked(name).generation = m.issued
+	u.generation = m.issued
 	return m.issued
+}
+
+// Relabel gives the stores of one user to another: a guest has logged in. Those that take
+// says no to are given up; it gives their names. What was begun as the guest goes on: its
+// generation is honoured until the heir's next one begins.
+func (m *Mirror) Relabel(from, to string, take func(Ref) bool) (dropped []Ref) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	guest := m.users[from]
+	if guest == nil || from == to {
+		return nil
+	}
+	heir := m.userLocked(to)
+	for ref := range guest.stores {
+		delete(guest.stores, ref)
+		s := m.stores[ref]
+		if !take(ref) {
+			m.bytes -= s.bytes
+			delete(m.stores, ref)
+			dropped = append(dropped, ref)
+			continue
+		}
+		s.user = to
+		heir.stores[ref] = struct{}{}
+	}
+	if guest.heir != to {
+		guest.heir = to
+		heir.aliases = append(heir.aliases, from)
+	}
+	return dropped
 }
 
 // Generation is the current one of a user; 0: nobody knows the user.
@@ -172,6 +217,9 @@ func (m *Mirror) Forget(name string) bool {
 		return false
 	}
 	delete(m.users, name)
+	if heir := m.users[u.heir]; heir != nil {
+		heir.aliases = slices.DeleteFunc(heir.aliases, func(a string) bool { return a == name })
+	}
 	return true
 }
 
@@ -241,7 +289,7 @@ func (m *Mirror) applyLocked(c commit) error {
 		switch {
 		case s == nil: // it has ended, and its worker did not know it yet
 			m.late++
-		case s.user != c.users[b.user].name:
+		case !m.mayLocked(c.users[b.user].name, s.user):
 			err = fmt.Errorf("%w: store %q is another user's", ErrCorrupt, b.ref.ID)
 		case b.token != 0 && b.token < s.token:
 			err = fmt.Errorf("%w: token %d of store %q, after %d", ErrCorrupt, b.token, b.ref.ID, s.token)
@@ -264,6 +312,11 @@ func (m *Mirror) applyLocked(c commit) error {
 		}
 	}
 	return nil
+}
+
+// mayLocked reports whether a user may write what is another's.
+func (m *Mirror) mayLocked(name, owner string) bool {
+	return name == owner || m.users[name] != nil && m.users[name].heir == owner
 }
 
 func (m *Mirror) boundLocked(ref Ref, s *store) error {
@@ -314,4 +367,30 @@ func (u undo) run() {
 	for i := len(u) - 1; i >= 0; i-- {
 		u[i]()
 	}
+}
+
+// Saved is one store, as it is kept from a graceful stop to the next start.
+type Saved struct {
+	Owner   string `json:"owner"`
+	Kind    Kind   `json:"kind"`
+	ID      string `json:"id"`
+	Records []byte `json:"records"`
+}
+
+// All gives every store.
+func (m *Mirror) All() []Saved {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	all := make([]Saved, 0, len(m.stores))
+	for ref, s := range m.stores {
+		all = append(all, Saved{s.user, ref.Kind, ref.ID, s.snapshot()})
+	}
+	return all
+}
+
+// Raise makes sure that generations are higher than issued.
+func (m *Mirror) Raise(issued uint64) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.issued = max(m.issued, issued)
 }

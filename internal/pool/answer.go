@@ -59,6 +59,7 @@ func (f *flight) deliver(s *link.Stream, x *exchange.Exchange, fr *link.Frame, r
 	case link.KindCommit:
 		if head := (exchange.Head{}); link.Accepts(fr.Payload) {
 			if head, err = f.acceptance(s, fr); err == nil {
+				f.behind()
 				v, problem = f.upgrade(s, x, &head, rest)
 				return v, problem, true
 			}
@@ -113,6 +114,7 @@ func (f *flight) commit(s *link.Stream, x *exchange.Exchange, payload []byte) er
 	}
 	f.fields = head.Fields
 	f.begun.Store(true)
+	f.behind()
 	if err := x.Answer.Head(head); err != nil {
 		return err
 	}

@@ -73,6 +73,8 @@ type flight struct {
 	retried   bool
 	halfTold  bool
 	sent      time.Time // to the worker, the last time
+	key       string    // of pool.Behind; empty: it was told
+	sentTo    *link.Link
 	clock     time.Time // as it was read, while nothing was waited for since; zero otherwise
 	fields    []exchange.Field
 	frames    []link.Frame
@@ -352,6 +354,24 @@ func (f *flight) account(s *link.Stream, x *exchange.Exchange) {
 	}
 }
 
+// goAhead sends the worker what it must have before the request.
+func (f *flight) goAhead(x *exchange.Exchange) (err error) {
+	f.behind()
+	if ahead := f.pool.opts.Ahead; ahead != nil {
+		f.sentTo = f.seat.link
+		f.key, err = ahead(f.sentTo, x)
+	}
+	return err
+}
+
+// behind is called when the head has come, and at the end.
+func (f *flight) behind() {
+	if f.key != "" {
+		f.pool.opts.Behind(f.sentTo, f.key)
+		f.key, f.sentTo = "", nil
+	}
+}
+
 // send writes REQUEST, with a short body that is here inside, and starts the pump of
 // one that is not here, unless the client waits to be asked for it.
 func (f *flight) send(s *link.Stream, x *exchange.Exchange) error {
@@ -365,10 +385,8 @@ func (f *flight) send(s *link.Stream, x *exchange.Exchange) error {
 		s.BeSocket()
 	}
 	f.request = link.AppendRequest(f.request[:0], x, f.app.index, f.kind == wsgi, inline)
-	if ahead := f.pool.opts.Ahead; ahead != nil {
-		if err := ahead(f.seat.link, x); err != nil {
-			return err
-		}
+	if err := f.goAhead(x); err != nil {
+		return err
 	}
 	if err := s.Request(f.request, end); err != nil {
 		return err

@@ -49,8 +49,11 @@ type Options struct {
 	// Interrupted is told that a worker had to be interrupted in a request: it should be
 	// replaced. It must not block. nil: nobody is told.
 	// Ahead sends a worker what it must have before it gets the request of x; nil: nothing
-	// has to. It must not wait.
-	Ahead       func(l *link.Link, x *exchange.Exchange) error
+	// has to. It may wait a little, and the request with it. Behind is told, once, when the
+	// head of the answer has come or the worker is through with the request; it gets what
+	// Ahead gave, unless that is empty.
+	Ahead       func(l *link.Link, x *exchange.Exchange) (key string, err error)
+	Behind      func(l *link.Link, key string)
 	Interrupted func(l *link.Link)
 }
 
@@ -398,6 +401,7 @@ func (p *Pool) stealForAll() {
 // release gives f's seat back and lets the next one have it. ended: the worker is
 // through with the exchange, and not: it was taken back.
 func (p *Pool) release(f *flight, ended bool) {
+	f.behind()
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	w := f.seat

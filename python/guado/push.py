@@ -176,9 +176,36 @@ class User:
         return _state.user_store(self.name)
 
 
-def user(name: str) -> User:
-    """The user with the name that login was given."""
-    return User(_text(name, "the name of a user"))
+class _Guest(User):
+    """Who has not logged in: known by the browser's connection."""
+
+    __slots__ = ("_connection",)
+
+    def __init__(self, connection: Connection) -> None:
+        super().__init__("")
+        self._connection = connection
+
+    def __repr__(self) -> str:
+        return "guado.user()"
+
+    def push(self, data: Any, *, ack: bool = False, timeout: float | None = None) -> Delivery:
+        return self._connection.push(data, ack=ack, timeout=timeout)
+
+    @property
+    def store(self) -> Store:
+        """It ends with the guest: at login the application copies what is to be kept."""
+        from guado import _state
+
+        return _state.user_store(None, self._connection.id)
+
+
+def user(name: str | None = None) -> User:
+    """The user with the name that login was given; without, that of the request (or page
+    handler) that runs, who may be a guest: then its name is empty."""
+    if name is not None:
+        return User(_text(name, "the name of a user"))
+    mine = connection()
+    return User(mine.user) if mine.user else _Guest(mine)
 
 
 class Connection:

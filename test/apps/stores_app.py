@@ -19,7 +19,7 @@ def store(of: str) -> Any:
         return guado.page().store
     if of == "connection":
         return guado.connection().store
-    return guado.user(of).store
+    return guado.user(of or None).store
 
 
 def wait(path: str) -> None:
