@@ -74,6 +74,7 @@ func TestWhatAClientWasToldIsThereWhenTheWorkerWasKilled(t *testing.T) {
 func (t *tab) stopAndStart(dir, more string) *site {
 	s := t.s
 	s.t.Helper()
+	_ = t.conn.Close() // the stop would wait for its goodbye
 	if err := s.end(); err != nil {
 		s.t.Fatal(err)
 	}
@@ -99,6 +100,7 @@ func TestWhereTheFileOfStoresIsDamagedPagesBeginAnewAndAreNeverHalf(t *testing.T
 	s := storeSite(t, dir, "")
 	tab := s.browser().tab(`{"path":"/"}`)
 	tab.wantDone(`{"set":{"x":"whole"},"get":"x"}`, `"whole"`)
+	_ = tab.conn.Close() // as above
 	if err := s.end(); err != nil {
 		t.Fatal(err)
 	}
