@@ -2,7 +2,7 @@
 // the commits of workers, each of them whole or not at all.
 // Before it: the link, which brings commits in the order of a worker's queue. After it: whoever
 // restores a store into a worker, reads one for another group, or saves all.
-// Not here: the effects of a commit (pages, push), the files of state_dir.
+// Not here: the effects of a commit (pages, push), which items there are.
 // The twin of protocol/store.md.
 package mirror
 
@@ -367,30 +367,4 @@ func (u undo) run() {
 	for i := len(u) - 1; i >= 0; i-- {
 		u[i]()
 	}
-}
-
-// Saved is one store, as it is kept from a graceful stop to the next start.
-type Saved struct {
-	Owner   string `json:"owner"`
-	Kind    Kind   `json:"kind"`
-	ID      string `json:"id"`
-	Records []byte `json:"records"`
-}
-
-// All gives every store.
-func (m *Mirror) All() []Saved {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	all := make([]Saved, 0, len(m.stores))
-	for ref, s := range m.stores {
-		all = append(all, Saved{s.user, ref.Kind, ref.ID, s.snapshot()})
-	}
-	return all
-}
-
-// Raise makes sure that generations are higher than issued.
-func (m *Mirror) Raise(issued uint64) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.issued = max(m.issued, issued)
 }
