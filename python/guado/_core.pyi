@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any, final
 
 # What each of these is, _pure.py says in Python.
+from guado._ledger import Batch
 from guado._pure import DictBase as DictBase
 from guado._pure import ExchangeBase as ExchangeBase
 from guado._pure import HeldBase as HeldBase
@@ -125,4 +126,7 @@ class Mutex:
     def __exit__(self, *exc: object) -> None: ...
 
 def store_encode(value: Any, /) -> bytes: ...
+def store_encode_state(
+    sequence: int, generations: dict[str, int], batches: list[Batch], /
+) -> bytes: ...
 def store_setup(**known: Any) -> None: ...

@@ -12,8 +12,7 @@ no code of the application runs.
 from __future__ import annotations
 
 import contextlib
-import struct
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -54,25 +53,12 @@ class Taken(NamedTuple):
     """What a commit carries of stores."""
 
     sequence: int
-    generations: Mapping[str, int]  # of every user whose stores were touched
+    generations: dict[str, int]  # of every user whose stores were touched
     batches: list[Batch]
 
     def encode(self) -> bytes:
         """As protocol/store.md, section 6, has it."""
-        users = {name: index for index, name in enumerate(self.generations)}
-        parts = [b"\x01" + bytes(7), struct.pack("<QH", self.sequence, len(users))]
-        for name, generation in self.generations.items():
-            parts += [_name(name), generation.to_bytes(8, "little")]
-        parts.append(len(self.batches).to_bytes(4, "little"))
-        for store, token, count, data in self.batches:
-            parts.append(struct.pack("<HB", users[store.owner.name], store.kind))
-            parts += [_name(store.id), struct.pack("<QII", token, count, len(data)), data]
-        return b"".join(parts)
-
-
-def _name(text: str) -> bytes:
-    data = text.encode()
-    return len(data).to_bytes(2, "little") + data
+        return _native.store_encode_state(*self)
 
 
 class Exchange(ExchangeBase):
@@ -156,34 +142,23 @@ class Ledger(LedgerBase):
             return False
         for store, path, held in list(exchange.pickles.values()):
             store._compare(path, held)
-        with self.lock:
-            stores = list(exchange.touched)
-            if stores:
-                batches = [b for s in stores if (b := self._batch(exchange, s)) is not None]
-                names = {s.owner.name for s in stores}
-                generations = {n: g for n, g in exchange.generations.items() if n in names}
-                self.sequence += 1
-                seal(Taken(self.sequence, generations, batches))
-                for batch in batches:
-                    batch.store._taken_records(exchange)
-                exchange.touched = set()
-            left = {*exchange.open, *exchange.closed} if end else exchange.closed
-            over = [s for s in left if s._gate is exchange]
-            for store in over:
-                store._gate = None
-            exchange.closed.clear()
-            if end:
-                exchange.open.clear()
-                exchange.pickles = {}
-                if exchange is self.outside:
-                    exchange.generations = {}
-        if end:
-            self.locks.release_all(exchange)
-        else:
+        taken = self._commit(exchange, seal)
+        over: Iterable[Store] = ()
+        if exchange.closed or (end and exchange.open):
+            with self.lock:
+                left = {*exchange.open, *exchange.closed} if end else exchange.closed
+                over = [s for s in left if s._gate is exchange]
+                for store in over:
+                    store._gate = None
+                exchange.closed.clear()
+        if not end:
             for store in over:
                 store._lock.release(exchange)
-        return bool(stores)
+            return taken
+        exchange.open.clear()
+        exchange.pickles = {}
+        self.locks.release_all(exchange)
+        return taken
 
-    def _batch(self, exchange: Exchange, store: Store) -> Batch | None:
-        taken = store._take_records(exchange)
-        return None if taken is None else Batch(store, *taken)
+
+_native.store_setup(batch=Batch, taken=Taken)

@@ -20,6 +20,7 @@ __all__ = [
     "Slot",
     "StoreBase",
     "store_encode",
+    "store_encode_state",
     "store_setup",
 ]
 
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
         Slot,
         StoreBase,
         store_encode,
+        store_encode_state,
         store_setup,
     )
 else:
@@ -52,6 +54,7 @@ else:
             Slot,
             StoreBase,
             store_encode,
+            store_encode_state,
             store_setup,
         )
     except ImportError:  # the wheel without the extension
@@ -67,5 +70,6 @@ else:
             Slot,
             StoreBase,
             store_encode,
+            store_encode_state,
             store_setup,
         )

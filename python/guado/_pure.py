@@ -6,12 +6,13 @@ them does; what the tests hold true of the one they hold true of the other.
 
 from __future__ import annotations
 
+import struct
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from guado._ledger import Exchange, Ledger, Owner
+    from guado._ledger import Batch, Exchange, Ledger, Owner, Taken
     from guado._locks import Lock, Locks
     from guado._tracked import TrackedDict
     from guado._writes import Writes as Store
@@ -57,6 +58,45 @@ class LedgerBase:
     outside: Exchange
     limit: int
     bytes: int
+    sequence: int  # of the last commit
+
+    def _commit(self, exchange: Exchange, seal: Callable[[Taken], None]) -> bool:
+        """The half of `take` that seals."""
+        with self.lock:
+            stores = list(exchange.touched)
+            if not stores:
+                return False
+            taken = [(s, t) for s in stores if (t := s._take_records(exchange)) is not None]
+            names = {s.owner.name for s in stores}
+            generations = {n: g for n, g in exchange.generations.items() if n in names}
+            batches = [_known["batch"](store, *parts) for store, parts in taken]
+            seal(_known["taken"](self.sequence + 1, generations, batches))
+            self.sequence += 1
+            for store, _ in taken:
+                store._taken_records(exchange)
+            exchange.touched = set()
+            if exchange is self.outside:  # of its next commit are those of then
+                exchange.generations = {}
+            return True
+
+
+def store_encode_state(
+    sequence: int, generations: Mapping[str, int], batches: list[Batch]
+) -> bytes:
+    users = {name: index for index, name in enumerate(generations)}
+    parts = [b"\x01" + bytes(7), struct.pack("<QH", sequence, len(users))]
+    for name, generation in generations.items():
+        parts += [_name(name), generation.to_bytes(8, "little")]
+    parts.append(len(batches).to_bytes(4, "little"))
+    for store, token, count, data in batches:
+        parts.append(struct.pack("<HB", users[store.owner.name], store.kind))
+        parts += [_name(store.id), struct.pack("<QII", token, count, len(data)), data]
+    return b"".join(parts)
+
+
+def _name(text: str) -> bytes:
+    data = text.encode()
+    return len(data).to_bytes(2, "little") + data
 
 
 class LocksBase:

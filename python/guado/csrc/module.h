@@ -69,6 +69,10 @@ int gd_hook_call(gd_hook *h, int what); /* 0, or -1 with an exception */
 /* The last call, if there is a hook; keeps the exception that is set. */
 void gd_hook_end(gd_hook *h, PyObject *whose);
 
+/* The thread has put a state into the commit queue (since somebody set it to false): an
+ * interrupt of the application may have made the code fail that was about to say so. */
+extern _Thread_local bool gd_has_sealed;
+
 /* Each adds its functions and types to the module; 0, or -1 with an exception. */
 int gd_wsgi_init(PyObject *module);
 int gd_interrupt_init(PyObject *module);

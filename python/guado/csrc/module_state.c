@@ -6,6 +6,8 @@
 #include "asgi.h"
 #include "wsgi.h"
 
+_Thread_local bool gd_has_sealed;
+
 /* The hook of who is called `handle` in Python, and its stream. */
 static gd_hook *hook_of(PyObject *handle, gd_stream **stream) {
     PyObject *self = PyCFunction_Check(handle) ? PyCFunction_GetSelf(handle) : NULL;
@@ -93,7 +95,7 @@ static PyObject *seal(PyObject *Py_UNUSED(module), PyObject *args) {
     if (p == NULL || h->sealed)
         Py_RETURN_FALSE;
     h->result = gd_seal_commit(s, p->head, p->body, p->n, p->flags, state, (size_t)n);
-    h->sealed = true;
+    h->sealed = gd_has_sealed = true;
     if (h->result == GD_NOMEM)
         return PyErr_NoMemory();
     Py_RETURN_TRUE;
@@ -111,6 +113,7 @@ PyObject *gd_py_seal(PyObject *self, PyObject *args) {
     int rc = gd_seal_alone(l, about, state, (size_t)n);
     if (rc < 0)
         return gd_raise(rc);
+    gd_has_sealed = true;
     Py_RETURN_NONE;
 }
 

@@ -58,6 +58,7 @@ typedef struct {
 typedef struct {
     PyObject_HEAD PyObject *lock, *outside;
     long long limit, bytes;
+    unsigned long long sequence; /* of the last commit */
 } gd_ledger;
 
 typedef struct {
@@ -105,8 +106,9 @@ typedef struct {
 typedef struct {
     PyObject *current;      /* who runs: the method get of a ContextVar */
     PyObject *running_loop; /* of asyncio */
-    PyObject *text, *encode, *adopt, *leave, *pickled, *plain, *held;
+    PyObject *text, *encode, *adopt, *leave, *pickled, *plain, *held, *batch, *taken;
     PyObject *dict, *list, *set; /* TrackedDict, TrackedList, TrackedSet */
+    PyObject *name, *generation; /* those words */
     PyTypeObject *mutex, *exchange, *ledger, *locks, *lock, *store, *slot;
     Py_ssize_t dict_tail, list_tail;
 } gd_store_types;
@@ -173,9 +175,21 @@ int gd_weigh(PyObject *key, PyObject *value, long long *cost);
 /* store_core.c */
 PyObject *gd_enter(gd_store *s, bool write); /* the exchange, a new reference */
 PyObject *gd_current(void);
+PyObject *gd_owner_name(gd_store *s); /* a new reference */
 int gd_pending_room(gd_store *s, size_t more);
 void gd_pending_add(gd_store *s, const gd_plan *p, PyObject *owner, uint64_t token);
-extern PyMethodDef gd_pending_methods[];
+
+/* What a commit of the exchange takes of a store: (token, records, bytes), or None. */
+PyObject *gd_pending_take(gd_store *s, PyObject *exchange);
+void gd_pending_drop(gd_store *s, PyObject *exchange); /* it is with the commit now */
+
+/* store_commit.c */
+PyObject *gd_py_commit(PyObject *ledger, PyObject *args);
+PyObject *gd_py_encode_state(PyObject *module, PyObject *args);
+
+/* store_types.c */
+int gd_mutex_lock(PyObject *o); /* 0, or -1 with an exception */
+void gd_mutex_unlock(PyObject *o);
 
 /* store_put.c */
 int gd_put(gd_store *s, PyObject *exchange, PyObject *node, const gd_out *path, PyObject *key,

@@ -15,13 +15,41 @@ PyObject *gd_current(void) {
     return PyObject_CallNoArgs(gd_known.current);
 }
 
+PyObject *gd_owner_name(gd_store *s) {
+    return PyObject_GetAttr(s->owner, gd_known.name);
+}
+
+/* The commit of the exchange is to say of this store that it rests on it. */
+static int touch(gd_store *s, gd_exchange *x) {
+    gd_ledger *l = (gd_ledger *)s->ledger;
+    if (!PyObject_TypeCheck((PyObject *)l, gd_known.ledger) || gd_mutex_held(l->lock))
+        return GD_UNFIT;
+    PyObject *owner = Py_NewRef(s->owner), *name = gd_owner_name(s);
+    PyObject *generation = PyObject_GetAttr(owner, gd_known.generation);
+    int rc = GD_FAILED;
+    if (name && generation) {
+        int known = PyDict_Contains(x->generations, name);
+        if (known == 0)
+            known = PyDict_SetItem(x->generations, name, generation);
+        rc = known < 0 || PySet_Add(x->touched, (PyObject *)s) < 0 ? GD_FAILED : GD_DONE;
+    }
+    Py_XDECREF(generation);
+    Py_XDECREF(name);
+    Py_DECREF(owner);
+    return rc;
+}
+
 PyObject *gd_enter(gd_store *s, bool write) {
     PyObject *x = gd_current();
-    if (x && PyObject_TypeCheck(x, gd_known.exchange)) {
+    if (!x)
+        return NULL;
+    if (PyObject_TypeCheck(x, gd_known.exchange)) {
         gd_exchange *e = (gd_exchange *)x;
         bool kept_out = gd_is(s->gate) && s->gate != x;
-        if (!e->over && !kept_out && !(write && e->read_only) && e->touched) {
+        if (e->touched && !e->over && !kept_out && !(write && e->read_only)) {
             int touched = PySet_Contains(e->touched, (PyObject *)s);
+            if (touched == 0)
+                touched = touch(s, e);
             if (touched > 0)
                 return x;
             if (touched < 0) {
@@ -30,8 +58,6 @@ PyObject *gd_enter(gd_store *s, bool write) {
             }
         }
     }
-    if (!x)
-        return NULL;
     Py_DECREF(x);
     return PyObject_CallMethod((PyObject *)s, "_enter", "O", write ? Py_True : Py_False);
 }
@@ -113,8 +139,7 @@ static PyObject *store_append(PyObject *self, PyObject *args) {
     Py_RETURN_NONE;
 }
 
-static PyObject *store_take(PyObject *self, PyObject *exchange) {
-    gd_store *s = (gd_store *)self;
+PyObject *gd_pending_take(gd_store *s, PyObject *exchange) {
     uint32_t n = reach(s, exchange);
     unsigned long records = 0;
     unsigned long long token = 0;
@@ -148,9 +173,8 @@ static void drop(gd_store *s, uint32_t n) {
     Py_XDECREF(first);
 }
 
-static PyObject *store_taken(PyObject *self, PyObject *exchange) {
-    drop((gd_store *)self, reach((gd_store *)self, exchange));
-    Py_RETURN_NONE;
+void gd_pending_drop(gd_store *s, PyObject *exchange) {
+    drop(s, reach(s, exchange));
 }
 
 static PyObject *store_forget(PyObject *self, PyObject *ignored) {
@@ -276,8 +300,8 @@ static int store_set_item(PyObject *self, PyObject *path, PyObject *value) {
 
 #define FIELDS(DO)                                                                                 \
     DO(ledger)                                                                                     \
-    DO(lock) DO(gate) DO(listeners) DO(root) DO(owner) DO(name) DO(id) DO(changes) DO(patience)    \
-        DO(extra)
+    DO(lock)                                                                                       \
+    DO(gate) DO(listeners) DO(root) DO(owner) DO(name) DO(id) DO(changes) DO(patience) DO(extra)
 
 static int store_traverse(PyObject *self, visitproc visit, void *arg) {
     gd_store *s = (gd_store *)self;
@@ -336,8 +360,6 @@ static PyMethodDef methods[] = {
      "lock(timeout=30): `with` or `async with`: no other exchange has the lock. It keeps nobody\n"
      "from reading and writing who does not ask for it."},
     {"_append_records", store_append, METH_VARARGS, "_append_records(n, bytes, owner, token)"},
-    {"_take_records", store_take, METH_O, "(token, n, bytes) for a commit of an exchange."},
-    {"_taken_records", store_taken, METH_O, "They are with the commit now."},
     {"_forget_records", store_forget, METH_NOARGS, "They go with no commit."},
     {NULL, NULL, 0, NULL},
 };

@@ -18,32 +18,43 @@ gd_store_types gd_known;
  * Of code in Python. What is done here in one go needs no lock but the GIL, and only looks
  * whether Python has this one. */
 
+int gd_mutex_lock(PyObject *o) {
+    gd_mutex *m = (gd_mutex *)o;
+    if (!o || Py_TYPE(o) != gd_known.mutex) {
+        PyErr_SetString(PyExc_TypeError, "a guado._core.Mutex is needed");
+        return -1;
+    }
+    if (pthread_mutex_trylock(&m->mu) != 0) {
+        Py_BEGIN_ALLOW_THREADS;
+        pthread_mutex_lock(&m->mu);
+        Py_END_ALLOW_THREADS;
+    }
+    m->held = true;
+    return 0;
+}
+
+void gd_mutex_unlock(PyObject *o) {
+    ((gd_mutex *)o)->held = false;
+    pthread_mutex_unlock(&((gd_mutex *)o)->mu);
+}
+
 static PyObject *mutex_acquire(PyObject *self, PyObject *args) {
     gd_mutex *m = (gd_mutex *)self;
     int blocking = 1;
     double timeout = -1;
     if (!PyArg_ParseTuple(args, "|pd:acquire", &blocking, &timeout))
         return NULL;
-    if (pthread_mutex_trylock(&m->mu) != 0) {
-        if (!blocking)
-            Py_RETURN_FALSE;
-        Py_BEGIN_ALLOW_THREADS;
-        pthread_mutex_lock(&m->mu);
-        Py_END_ALLOW_THREADS;
-    }
-    m->held = true;
+    if (!blocking && pthread_mutex_trylock(&m->mu) != 0)
+        Py_RETURN_FALSE;
+    if (!blocking)
+        m->held = true;
+    else if (gd_mutex_lock(self) < 0)
+        return NULL;
     Py_RETURN_TRUE;
 }
 
 static PyObject *mutex_enter(PyObject *self, PyObject *ignored) {
-    gd_mutex *m = (gd_mutex *)self;
-    if (pthread_mutex_trylock(&m->mu) != 0) {
-        Py_BEGIN_ALLOW_THREADS;
-        pthread_mutex_lock(&m->mu);
-        Py_END_ALLOW_THREADS;
-    }
-    m->held = true;
-    Py_RETURN_TRUE;
+    return gd_mutex_lock(self) < 0 ? NULL : Py_NewRef(Py_True);
 }
 
 static PyObject *mutex_release(PyObject *self, PyObject *ignored) {
@@ -52,8 +63,7 @@ static PyObject *mutex_release(PyObject *self, PyObject *ignored) {
         PyErr_SetString(PyExc_RuntimeError, "release of a lock that nobody holds");
         return NULL;
     }
-    m->held = false;
-    pthread_mutex_unlock(&m->mu);
+    gd_mutex_unlock(self);
     Py_RETURN_NONE;
 }
 
@@ -183,15 +193,20 @@ static PyMemberDef ledger_members[] = {
     FIELD(gd_ledger, outside, 0),
     {"limit", T_LONGLONG, offsetof(gd_ledger, limit), 0, NULL},
     {"bytes", T_LONGLONG, offsetof(gd_ledger, bytes), 0, NULL},
+    {"sequence", T_ULONGLONG, offsetof(gd_ledger, sequence), 0, "Of the last commit."},
     {NULL, 0, 0, 0, NULL},
 };
 
+static PyMethodDef ledger_methods[] = {
+    {"_commit", gd_py_commit, METH_VARARGS,
+     "_commit(exchange, seal): the half of take that seals."},
+    {NULL, NULL, 0, NULL},
+};
+
 static PyType_Slot ledger_slots[] = {
-    {Py_tp_traverse, ledger_traverse},
-    {Py_tp_clear, ledger_clear},
-    {Py_tp_dealloc, ledger_dealloc},
-    {Py_tp_members, ledger_members},
-    {0, NULL},
+    {Py_tp_traverse, ledger_traverse}, {Py_tp_clear, ledger_clear},
+    {Py_tp_dealloc, ledger_dealloc},   {Py_tp_members, ledger_members},
+    {Py_tp_methods, ledger_methods},   {0, NULL},
 };
 
 /* ---- making the types ------------------------------------------------------------------------ */
@@ -223,6 +238,7 @@ static PyObject *setup(PyObject *module, PyObject *args, PyObject *named) {
         {"pickled", &gd_known.pickled}, {"plain", &gd_known.plain},
         {"held", &gd_known.held},       {"dict", &gd_known.dict},
         {"list", &gd_known.list},       {"set", &gd_known.set},
+        {"batch", &gd_known.batch},     {"taken", &gd_known.taken},
     };
     for (size_t i = 0; named && i < sizeof all / sizeof *all; i++) {
         PyObject *value = PyDict_GetItemString(named, all[i].name);
@@ -236,18 +252,22 @@ static PyMethodDef functions[] = {
     {"store_setup", (PyCFunction)(void (*)(void))setup, METH_VARARGS | METH_KEYWORDS,
      "store_setup(**known): what this half of stores has from the other one."},
     {"store_encode", gd_py_encode, METH_O, "store_encode(value): the bytes of a value."},
+    {"store_encode_state", gd_py_encode_state, METH_VARARGS,
+     "store_encode_state(sequence, generations, batches): the state of a commit."},
     {NULL, NULL, 0, NULL},
 };
 
 int gd_store_init(PyObject *module) {
     const unsigned long base = Py_TPFLAGS_BASETYPE | Py_TPFLAGS_HAVE_GC;
+    gd_known.name = PyUnicode_InternFromString("name");
+    gd_known.generation = PyUnicode_InternFromString("generation");
     gd_known.mutex = gd_store_type(module, "guado._core.Mutex", sizeof(gd_mutex), mutex_slots, 0);
     gd_known.exchange = gd_store_type(module, "guado._core.ExchangeBase", sizeof(gd_exchange),
                                       exchange_slots, base);
     gd_known.ledger =
         gd_store_type(module, "guado._core.LedgerBase", sizeof(gd_ledger), ledger_slots, base);
-    if (!gd_known.mutex || !gd_known.exchange || !gd_known.ledger ||
-        PyModule_AddFunctions(module, functions) < 0)
+    if (!gd_known.name || !gd_known.generation || !gd_known.mutex || !gd_known.exchange ||
+        !gd_known.ledger || PyModule_AddFunctions(module, functions) < 0)
         return -1;
     return gd_store_tracked_init(module) < 0 || gd_store_locks_init(module) < 0 ||
                    gd_store_store_init(module) < 0

@@ -1,0 +1,196 @@
+/* The state of a commit: what it takes of stores, and its bytes (section 6 of
+ * protocol/store.md). Twin of Ledger.take and Taken.encode.
+ */
+#include "store.h"
+
+#include <string.h>
+
+/* ---- taking ----------------------------------------------------------------------------- */
+
+/* A named tuple; its fields are given away. */
+static PyObject *named(PyObject *type, PyObject *fields) {
+    static newfunc make;
+    PyObject *made = NULL, *args = fields ? PyTuple_Pack(1, fields) : NULL;
+    if (!make)
+        make = (newfunc)PyType_GetSlot(&PyTuple_Type, Py_tp_new);
+    if (args)
+        made = make((PyTypeObject *)type, args, NULL);
+    Py_XDECREF(args);
+    Py_XDECREF(fields);
+    return made;
+}
+
+static PyObject *batch_of(gd_store *s, PyObject *exchange) {
+    PyObject *taken = gd_pending_take(s, exchange);
+    if (!gd_is(taken))
+        return taken;
+    PyObject *fields = PyTuple_Pack(4, (PyObject *)s, PyTuple_GetItem(taken, 0),
+                                    PyTuple_GetItem(taken, 1), PyTuple_GetItem(taken, 2));
+    Py_DECREF(taken);
+    return named(gd_known.batch, fields);
+}
+
+/* The users of the stores, with the generations that the exchange has them under. */
+static int add_generation(PyObject *to, PyObject *from, gd_store *s) {
+    PyObject *name = gd_owner_name(s);
+    PyObject *generation = name ? PyDict_GetItemWithError(from, name) : NULL;
+    int rc = generation ? PyDict_SetItem(to, name, generation) : PyErr_Occurred() ? -1 : 0;
+    Py_XDECREF(name);
+    return rc;
+}
+
+static PyObject *taken_of(gd_ledger *l, gd_exchange *x, PyObject *stores) {
+    PyObject *batches = PyList_New(0), *generations = PyDict_New(), *taken = NULL;
+    bool ok = batches && generations;
+    for (Py_ssize_t i = 0; ok && i < PyList_Size(stores); i++) {
+        PyObject *s = PyList_GetItem(stores, i);
+        if (!PyObject_TypeCheck(s, gd_known.store)) {
+            PyErr_SetString(PyExc_TypeError, "what was touched is no store");
+            ok = false;
+            break;
+        }
+        PyObject *batch = batch_of((gd_store *)s, (PyObject *)x);
+        ok = batch && add_generation(generations, x->generations, (gd_store *)s) == 0 &&
+             (batch == Py_None || PyList_Append(batches, batch) == 0);
+        Py_XDECREF(batch);
+    }
+    if (ok)
+        taken =
+            named(gd_known.taken, Py_BuildValue("(KOO)", l->sequence + 1, generations, batches));
+    Py_XDECREF(batches);
+    Py_XDECREF(generations);
+    return taken;
+}
+
+/* Seals, and then lets the records go that have been sealed: an interrupt comes before or
+ * behind both, for no code of Python is between. The record lock is held. */
+static int seal_all(gd_ledger *l, gd_exchange *x, PyObject *seal) {
+    PyObject *stores = PySequence_List(x->touched), *untouched = PySet_New(NULL);
+    PyObject *taken = stores && untouched ? taken_of(l, x, stores) : NULL, *done = NULL;
+    bool sealed = false;
+    if (taken) {
+        gd_has_sealed = false;
+        l->sequence++;
+        done = PyObject_CallFunctionObjArgs(seal, taken, NULL);
+        sealed = done || gd_has_sealed;
+        if (!sealed)
+            l->sequence--;
+    }
+    if (sealed) {
+        for (Py_ssize_t i = 0; i < PyList_Size(stores); i++)
+            gd_pending_drop((gd_store *)PyList_GetItem(stores, i), (PyObject *)x);
+        PyObject *touched = x->touched;
+        x->touched = untouched;
+        untouched = touched;
+        if ((PyObject *)x == l->outside) /* of its next commit are those of then */
+            PyDict_Clear(x->generations);
+    }
+    Py_XDECREF(untouched);
+    Py_XDECREF(stores);
+    Py_XDECREF(taken);
+    Py_XDECREF(done);
+    return done ? 0 : -1;
+}
+
+PyObject *gd_py_commit(PyObject *self, PyObject *args) {
+    gd_ledger *l = (gd_ledger *)self;
+    PyObject *exchange, *seal;
+    if (!PyArg_ParseTuple(args, "O!O:_commit", gd_known.exchange, &exchange, &seal) ||
+        gd_mutex_lock(l->lock) < 0)
+        return NULL;
+    gd_exchange *x = (gd_exchange *)exchange;
+    bool any = x->touched && PySet_Size(x->touched) > 0;
+    int rc = any ? seal_all(l, x, seal) : 0;
+    gd_mutex_unlock(l->lock);
+    return rc < 0 ? NULL : PyBool_FromLong(any);
+}
+
+/* ---- as bytes ----------------------------------------------------------------------------- */
+
+static int add_u(gd_out *o, unsigned long long n, int bytes) {
+    char at[8];
+    for (int i = 0; i < bytes; i++)
+        at[i] = (char)(n >> 8 * i);
+    return gd_out_add(o, at, (size_t)bytes);
+}
+
+static int add_name(gd_out *o, PyObject *text) {
+    char *at;
+    Py_ssize_t n;
+    PyObject *data = PyUnicode_AsUTF8String(text);
+    if (!data)
+        return -1;
+    PyBytes_AsStringAndSize(data, &at, &n);
+    int rc = -1;
+    if (n > 0xffff)
+        PyErr_SetString(PyExc_ValueError, "a name of more than 65535 bytes");
+    else
+        rc = add_u(o, (unsigned long long)n, 2) < 0 ? -1 : gd_out_add(o, at, (size_t)n);
+    Py_DECREF(data);
+    return rc;
+}
+
+/* The place of a user among those of the commit. */
+static int index_of(PyObject *generations, PyObject *name) {
+    PyObject *key, *value;
+    Py_ssize_t at = 0;
+    for (int i = 0; PyDict_Next(generations, &at, &key, &value); i++)
+        if (PyUnicode_Compare(key, name) == 0 && !PyErr_Occurred())
+            return i;
+    if (!PyErr_Occurred())
+        PyErr_SetObject(PyExc_KeyError, name);
+    return -1;
+}
+
+static int add_batch(gd_out *o, PyObject *batch, PyObject *generations) {
+    PyObject *store;
+    unsigned long long token;
+    unsigned records;
+    const char *data;
+    Py_ssize_t n;
+    if (!PyArg_ParseTuple(batch, "O!KIy#", gd_known.store, &store, &token, &records, &data, &n))
+        return -1;
+    gd_store *s = (gd_store *)store;
+    PyObject *name = gd_owner_name(s);
+    int user = name ? index_of(generations, name) : -1;
+    Py_XDECREF(name);
+    if (user < 0 || add_u(o, (unsigned)user, 2) < 0 || add_u(o, (unsigned char)s->kind, 1) < 0 ||
+        add_name(o, s->id) < 0 || add_u(o, token, 8) < 0 || add_u(o, records, 4) < 0)
+        return -1;
+    return add_u(o, (unsigned long long)n, 4) < 0 ? -1 : gd_out_add(o, data, (size_t)n);
+}
+
+static int add_state(gd_out *o, unsigned long long sequence, PyObject *generations,
+                     PyObject *batches) {
+    static const char version[8] = {1};
+    PyObject *name, *generation;
+    Py_ssize_t at = 0;
+    if (gd_out_add(o, version, sizeof version) < 0 || add_u(o, sequence, 8) < 0 ||
+        add_u(o, (unsigned long long)PyDict_Size(generations), 2) < 0)
+        return -1;
+    while (PyDict_Next(generations, &at, &name, &generation)) {
+        unsigned long long n = PyLong_AsUnsignedLongLong(generation);
+        if (PyErr_Occurred() || add_name(o, name) < 0 || add_u(o, n, 8) < 0)
+            return -1;
+    }
+    if (add_u(o, (unsigned long long)PyList_Size(batches), 4) < 0)
+        return -1;
+    for (Py_ssize_t i = 0; i < PyList_Size(batches); i++)
+        if (add_batch(o, PyList_GetItem(batches, i), generations) < 0)
+            return -1;
+    return 0;
+}
+
+PyObject *gd_py_encode_state(PyObject *module, PyObject *args) {
+    unsigned long long sequence;
+    PyObject *generations, *batches, *data = NULL;
+    gd_out o;
+    if (!PyArg_ParseTuple(args, "KO!O!:store_encode_state", &sequence, &PyDict_Type, &generations,
+                          &PyList_Type, &batches))
+        return NULL;
+    gd_out_init(&o);
+    if (add_state(&o, sequence, generations, batches) == 0)
+        data = PyBytes_FromStringAndSize(o.at, (Py_ssize_t)o.len);
+    gd_out_free(&o);
+    return data;
+}
