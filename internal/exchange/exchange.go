@@ -236,6 +236,8 @@ type Exchange struct {
 	CarriedUser string // and the user, when the message came
 	Message     bool
 
+	Turn *Turn // of a page; nil: it is a request
+
 	Upgrader Upgrader // of a request whose Upgrade is "websocket"; nil: it cannot become one
 
 	// Set on the road, read by the access log, the figures and the trace.
@@ -264,7 +266,7 @@ func (x *Exchange) Reset() {
 	x.Request = Request{Fields: fields}
 	x.Answer, x.Root, x.App, x.Meter = nil, nil, "", nil
 	x.Worker, x.Waited, x.Worked, x.Problem, x.Trace = "", 0, 0, nil, Trace{}
-	x.User, x.Timeout, x.Upgrader = "", 0, nil
+	x.User, x.Timeout, x.Upgrader, x.Turn = "", 0, nil, nil
 	x.Who, x.Collected, x.Carried, x.CarriedUser, x.Message = nil, nil, "", "", false
 	x.gone.Store(uint32(Present))
 	select {

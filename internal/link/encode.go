@@ -17,6 +17,9 @@ const (
 	requestSocket   = 16
 )
 
+// turnOpened is the flag of a TURN payload.
+const turnOpened = 1
+
 // AppendRequest appends the REQUEST payload of x to dst: everything ready to use by
 // the application's protocol, so that the worker only makes strings of it. WSGI gets
 // environ keys and joined duplicates, ASGI lower-case names in order of arrival.
@@ -74,6 +77,24 @@ func AppendRequest(dst []byte, x *exchange.Exchange, app uint16, wsgi bool, inli
 	}
 	le.PutUint32(dst[at:], uint32(len(dst)-at-4))
 	return dst
+}
+
+// AppendTurn appends the TURN payload of t to dst. It allocates only to grow dst.
+func AppendTurn(dst []byte, t *exchange.Turn, app uint16) []byte {
+	flags := byte(0)
+	if t.Opened {
+		flags = turnOpened
+	}
+	dst = binary.LittleEndian.AppendUint16(dst, app)
+	dst = append(dst, byte(t.Do), flags, 0, 0, 0, 0)
+	dst = appendString(dst, t.Page)
+	dst = appendString(dst, t.User)
+	dst = appendString(dst, t.Connection)
+	dst = appendString(dst, t.Data)
+	dst = appendString(dst, t.Class)
+	dst = appendString(dst, t.Args)
+	dst = appendString(dst, t.Topic)
+	return appendString(dst, t.Why)
 }
 
 func requestFlags(x *exchange.Exchange, wsgi bool) (f uint16) {

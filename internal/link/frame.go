@@ -29,6 +29,7 @@ const (
 	KindGlobal     Kind = 0x13
 	KindRestore    Kind = 0x11
 	KindRelease    Kind = 0x12
+	KindTurn       Kind = 0x14
 )
 
 // Frames from the worker to the host.
@@ -65,7 +66,7 @@ var kindNames = map[Kind]string{
 	KindInformational: "INFORMATIONAL", KindResponseBody: "RESPONSE_BODY",
 	KindTrailers: "TRAILERS", KindFile: "FILE", KindCredit: "CREDIT", KindPong: "PONG",
 	KindLog: "LOG", KindStats: "STATS", KindFailed: "FAILED", KindAbort: "ABORT",
-	KindGlobal: "GLOBAL", KindReply: "REPLY", KindCall: "CALL", KindCallCancel: "CALL_CANCEL",
+	KindGlobal: "GLOBAL", KindTurn: "TURN", KindReply: "REPLY", KindCall: "CALL", KindCallCancel: "CALL_CANCEL",
 	KindDone: "DONE", KindPad: "PAD",
 	KindRestore: "RESTORE", KindRelease: "RELEASE", KindState: "STATE",
 }

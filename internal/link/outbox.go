@@ -80,8 +80,8 @@ func (o *outbox) lead(kind Kind, p []byte, wake bool) error {
 	return nil
 }
 
-// request marks the slot and sends REQUEST.
-func (o *outbox) request(s *Stream, id uint32, p []byte, end bool) error {
+// request marks the slot and sends REQUEST or TURN.
+func (o *outbox) request(s *Stream, kind Kind, id uint32, p []byte, end bool) error {
 	flags := Flags(0)
 	if end {
 		flags = End
@@ -93,7 +93,7 @@ func (o *outbox) request(s *Stream, id uint32, p []byte, end bool) error {
 	}
 	o.t.queue(id)
 	s.line.sent = id
-	return o.finish(&s.line, KindRequest, flags, id, 0, p)
+	return o.finish(&s.line, kind, flags, id, 0, p)
 }
 
 // body sends p whole or, when limit bytes of the stream wait already, not at all: a
@@ -158,7 +158,7 @@ func (o *outbox) frame(n *line, h header, p []byte) {
 	for len(n.mem.b)%frameAlign != 0 {
 		n.mem.b = append(n.mem.b, 0)
 	}
-	if h.kind == KindRequest {
+	if h.kind == KindRequest || h.kind == KindTurn {
 		n.request = len(n.mem.b)
 	}
 	if !n.linked {

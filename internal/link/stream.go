@@ -101,7 +101,15 @@ func (s *Stream) Request(payload []byte, end bool) error {
 	s.mu.Lock()
 	s.requested, s.sentEnd = true, end
 	s.mu.Unlock()
-	return s.l.sent(s.l.out.request(s, s.id.Load(), payload, end))
+	return s.l.sent(s.l.out.request(s, KindRequest, s.id.Load(), payload, end))
+}
+
+// Turn sends TURN with a payload made by [AppendTurn]. It never blocks.
+func (s *Stream) Turn(payload []byte) error {
+	s.mu.Lock()
+	s.requested, s.sentEnd = true, true
+	s.mu.Unlock()
+	return s.l.sent(s.l.out.request(s, KindTurn, s.id.Load(), payload, true))
 }
 
 // Body sends as much of p as the worker's credit allows and says how much that was.

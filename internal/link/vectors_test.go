@@ -516,6 +516,11 @@ func TestVectorsOfCorruptFrames(t *testing.T) {
 				t.Errorf("%s is accepted", v.name)
 			}
 			continue
+		case "turn":
+			if _, _, err := linktest.ParseTurn(b); err == nil {
+				t.Errorf("%s is accepted", v.name)
+			}
+			continue
 		}
 		if !errors.Is(err, link.ErrCorrupt) {
 			t.Errorf("%s is accepted (%v)", v.name, err)
@@ -551,6 +556,8 @@ func corruptVectors(t *testing.T) (out []vector) {
 	add("request", "request-with-more", "ends too late", append(bytes.Clone(whole), 0))
 	add("request", "string-of-gigabytes", "a string is longer than the payload", patch(whole, 24, 0xff, 0xff, 0xff, 0xff))
 	add("request", "more-fields-than-there-are", "the count is too high", patch(whole, 6, 0xff, 0xff))
+
+	out = append(out, corruptTurns()...)
 
 	head := linktest.AppendCommit(nil, 200, "OK", 4, []byte("body"), linktest.Field{Name: "Server", Value: "x"})
 	for _, n := range []int{0, 15, 16, 17, 18, 25, 32, len(head) - 5, len(head) - 1} {

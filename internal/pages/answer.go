@@ -53,19 +53,15 @@ func ofTurn(a *exchange.Collected) outcome {
 	if out, is := unfit(a); is {
 		return out
 	}
-	if data, plain := dataOf(a.Body); plain && a.Status == 200 {
-		return outcome{data: data}
+	if a.Status == 200 {
+		return outcome{data: a.Body} // that it is JSON is seen when it is sent
 	}
 	var said struct {
-		Data    json.RawMessage `json:"data"`
-		Code    string          `json:"code"`
-		Message string          `json:"message"`
+		Code    string `json:"code"`
+		Message string `json:"message"`
 	}
 	if err := json.Unmarshal(a.Body, &said); err != nil {
 		return outcome{err: &push.ReplyError{Code: push.ReplyFailed, Message: "the handler's answer cannot be read"}}
-	}
-	if a.Status == 200 {
-		return outcome{data: said.Data}
 	}
 	if said.Code == "" {
 		said.Code = push.ReplyFailed

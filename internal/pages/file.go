@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/guado-server/guado/internal/exchange"
 	"github.com/guado-server/guado/internal/item"
 	"github.com/guado-server/guado/internal/push"
 	"github.com/guado-server/guado/internal/statefile"
@@ -169,7 +170,7 @@ func (pg *page) again(i int, m waiting) {
 	// A number that no message has: nobody cancels or answers it.
 	j := &job{ref: push.Ref{ID: ^uint64(i)}, to: m.To, user: m.User, data: m.Data, restored: true}
 	if m.To == "" && pg.class != "" {
-		j.do = &turn{do: doMessage, data: m.Data}
+		j.do = &turn{do: exchange.TurnMessage, data: m.Data}
 		pg.add(&pg.mailbox, 1, j)
 		return
 	}

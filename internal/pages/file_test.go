@@ -17,11 +17,11 @@ func TestAStopInTheMiddleLosesNoMessageThatWasTaken(t *testing.T) {
 	r := start(t, nil)
 	entered, release := make(chan struct{}, 10), make(chan struct{})
 	r.handle = func(c turn) (int, string) {
-		if c.Do == "message" {
+		if c.Do == exchange.TurnMessage {
 			entered <- struct{}{}
 			<-release
 		}
-		return 200, "{}"
+		return 200, ""
 	}
 	page, _ := r.open("id=a", `{"path":"/board","class":"Board","args":{"id":7}}`)
 	c := r.connect(page, "id=a; x=1", "Origin: http://"+r.addr)

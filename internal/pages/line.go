@@ -3,6 +3,7 @@ package pages
 import (
 	"slices"
 
+	"github.com/guado-server/guado/internal/exchange"
 	"github.com/guado-server/guado/internal/push"
 )
 
@@ -121,6 +122,6 @@ func (l *line) find(ref push.Ref) *job {
 }
 
 // has reports whether a turn of this kind waits.
-func (l *line) has(do string) bool {
+func (l *line) has(do exchange.TurnKind) bool {
 	return l != nil && slices.ContainsFunc(l.waiting, func(j *job) bool { return j.do != nil && j.do.do == do })
 }

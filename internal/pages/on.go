@@ -11,12 +11,9 @@ import (
 // On runs the functions that an application has for the events of a topic, and waits for
 // their end. They belong to no page; while no worker takes them, they are tried again.
 func (p *Pages) On(ctx context.Context, app, topic string, data json.RawMessage) error {
-	text, err := json.Marshal(body{Do: doOn, Topic: topic, Data: data})
-	if err != nil {
-		return err
-	}
+	t := &exchange.Turn{Do: exchange.TurnOn, Topic: topic, Data: data}
 	for began, try := time.Now(), 0; ; try++ {
-		out := p.on(ctx, app, text)
+		out := p.on(ctx, app, t)
 		switch {
 		case out.err == nil:
 			return nil
@@ -26,7 +23,7 @@ func (p *Pages) On(ctx context.Context, app, topic string, data json.RawMessage)
 	}
 }
 
-func (p *Pages) on(ctx context.Context, app string, text []byte) outcome {
+func (p *Pages) on(ctx context.Context, app string, t *exchange.Turn) outcome {
 	select {
 	case p.turns <- struct{}{}:
 		defer func() { <-p.turns }()
@@ -35,7 +32,8 @@ func (p *Pages) on(ctx context.Context, app string, text []byte) outcome {
 	case <-ctx.Done():
 		return stopped()
 	}
-	x := p.exchange("event", text)
+	x := p.exchange("event")
+	x.Turn = t
 	c := &call{exchange.Collected{Limit: mostArgs}, app}
 	x.Answer, x.App = c, app
 	defer context.AfterFunc(ctx, func() { x.SetGone(exchange.Closed) })()

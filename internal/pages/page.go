@@ -62,11 +62,11 @@ func (p *Pages) Opened(s *push.Session, o push.Opening) {
 	pg.mu.Lock()
 	defer pg.mu.Unlock()
 	pg.owed = pg.owed || !o.Resumed
-	if !pg.opened && !pg.mailbox.has(doOpen) {
-		pg.addLocked(&pg.mailbox, 1, &job{do: &turn{do: doOpen}})
+	if !pg.opened && !pg.mailbox.has(exchange.TurnOpen) {
+		pg.addLocked(&pg.mailbox, 1, &job{do: &turn{do: exchange.TurnOpen}})
 	}
-	if pg.owed && !pg.mailbox.has(doSnapshot) {
-		pg.addLocked(&pg.mailbox, 1, &job{do: &turn{do: doSnapshot}})
+	if pg.owed && !pg.mailbox.has(exchange.TurnSnapshot) {
+		pg.addLocked(&pg.mailbox, 1, &job{do: &turn{do: exchange.TurnSnapshot}})
 	}
 }
 
@@ -105,9 +105,9 @@ func (p *Pages) Message(s *push.Session, m push.Message) error {
 	at, width := &pg.mailbox, 1
 	switch {
 	case m.To == "" && pg.class != "":
-		j.do = &turn{do: doMessage, data: m.Data}
+		j.do = &turn{do: exchange.TurnMessage, data: m.Data}
 		if m.Request {
-			j.do.do = doRequest
+			j.do.do = exchange.TurnRequest
 		}
 		if pg.concurrent(handlerOf[j.do.do]) {
 			at, width = &pg.beside, mostAtOnce
@@ -169,7 +169,7 @@ func (p *Pages) Ended(s *push.Session, why push.Code) {
 	pg.cookies = nil
 	if pg.class != "" && (pg.opened || pg.mailbox != nil) {
 		last = true
-		pg.addLocked(&pg.mailbox, 1, &job{do: &turn{do: doClose, why: why.Name()}})
+		pg.addLocked(&pg.mailbox, 1, &job{do: &turn{do: exchange.TurnClose, why: why.Name()}})
 	}
 	pg.mu.Unlock()
 	if p.opts.Ended != nil {
@@ -221,11 +221,11 @@ func (p *Pages) Event(ctx context.Context, id, topic string, data json.RawMessag
 		return ErrNoPage
 	}
 	at, width := &pg.mailbox, 1
-	if pg.concurrent(handlerOf[doEvent]) {
+	if pg.concurrent(handlerOf[exchange.TurnEvent]) {
 		at, width = &pg.beside, mostAtOnce
 	}
 	done := make(chan outcome, 1)
-	j := &job{do: &turn{do: doEvent, topic: topic, data: data}, done: func(o outcome) { done <- o }}
+	j := &job{do: &turn{do: exchange.TurnEvent, topic: topic, data: data}, done: func(o outcome) { done <- o }}
 	if !pg.add(at, width, j) {
 		return push.ErrStopping
 	}
@@ -251,8 +251,8 @@ func (p *Pages) page(id string) *page {
 func (pg *page) reopen() {
 	pg.mu.Lock()
 	defer pg.mu.Unlock()
-	if pg.opened && !pg.ended && !pg.mailbox.has(doOpen) {
-		pg.addLocked(&pg.mailbox, 1, &job{do: &turn{do: doOpen}})
+	if pg.opened && !pg.ended && !pg.mailbox.has(exchange.TurnOpen) {
+		pg.addLocked(&pg.mailbox, 1, &job{do: &turn{do: exchange.TurnOpen}})
 	}
 }
 

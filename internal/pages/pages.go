@@ -71,6 +71,9 @@ type Pages struct {
 	work  work
 	count counters
 
+	name   string        // of this start, in the ids of its exchanges
+	serial atomic.Uint64 // of those ids
+
 	classes atomic.Pointer[map[string]Class]
 	bytes   atomic.Int64 // of messages that wait or run, of all pages
 	args    atomic.Int64 // bytes of arguments of all pages
@@ -102,7 +105,7 @@ func New(o Options) *Pages {
 	if o.NewID == nil {
 		o.NewID = rand.Text
 	}
-	p := &Pages{opts: o, turns: make(chan struct{}, mostTurns), over: make(chan struct{})}
+	p := &Pages{opts: o, turns: make(chan struct{}, mostTurns), over: make(chan struct{}), name: rand.Text()[:8]}
 	p.hub = push.New(o.Push, p)
 	return p
 }

@@ -22,7 +22,7 @@ func TestAPageCostsTheApplicationNothingBeforeItsClientComes(t *testing.T) {
 	r.set(func(r *rig) {
 		r.handle = func(c turn) (int, string) {
 			r.note("args %s class %s connection %s", c.Args, c.Class, c.Connection)
-			return 200, "{}"
+			return 200, ""
 		}
 	})
 	if did := r.did(); len(did) > 0 {
@@ -224,10 +224,10 @@ func TestAPageThatCouldNotBeOpenedIsTriedAgainByItsNextMessage(t *testing.T) {
 func TestAClientThatStartsAnewGetsASnapshotAndNeverHalfAPage(t *testing.T) {
 	r := start(t, nil)
 	r.handle = func(c turn) (int, string) {
-		if c.Do == "snapshot" {
-			return 200, `{"data":{"all":1}}`
+		if c.Do == exchange.TurnSnapshot {
+			return 200, `{"all":1}`
 		}
-		return 200, "{}"
+		return 200, ""
 	}
 	page, _ := r.open("id=a", `{"class":"Board"}`)
 	c := r.connect(page, "id=a")

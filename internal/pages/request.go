@@ -3,6 +3,7 @@ package pages
 import (
 	"crypto/rand"
 	"net/netip"
+	"strconv"
 	"strings"
 	"time"
 	"unique"
@@ -111,9 +112,14 @@ func (pg *page) send(j *job) answered {
 	pg.mu.Lock()
 	from := pg.from
 	pg.mu.Unlock()
-	x := p.exchange("message", j.data)
+	x := p.exchange("message")
+	x.Length, x.Body = int64(len(j.data)), exchange.BodyOf(j.data)
 	x.Scheme, x.Host, x.Target, x.RawPath, x.Path = from.Scheme, []byte(from.Host), []byte(to), nil, nil
 	x.Client, x.Peer, x.LocalName, x.LocalPort, x.Unix = from.Client, from.Peer, from.LocalName, from.LocalPort, from.Unix
+	x.Fields = append(x.Fields,
+		exchange.Field{Name: []byte("Content-Type"), Value: []byte("application/json")},
+		exchange.Field{Name: []byte("Content-Length"), Value: strconv.AppendInt(nil, x.Length, 10)},
+	)
 	x.Fields = append(x.Fields, fields(from)...)
 	if problem := p.opts.Target(x); problem != nil {
 		return refused("bad_path", "the path of the message cannot be read")

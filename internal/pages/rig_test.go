@@ -31,17 +31,7 @@ const patience = 30 * time.Second
 
 // turn is what the application of the tests is asked, as a worker would be.
 type turn struct {
-	Do         string          `json:"do"`
-	Page       string          `json:"page"`
-	Class      string          `json:"class"`
-	Args       json.RawMessage `json:"args"`
-	Opened     bool            `json:"opened"`
-	User       string          `json:"user"`
-	Connection string          `json:"connection"`
-	Data       json.RawMessage `json:"data"`
-	Topic      string          `json:"topic"`
-	Why        string          `json:"why"`
-
+	exchange.Turn
 	x *exchange.Exchange
 }
 
@@ -189,14 +179,11 @@ func (r *rig) set(f func(r *rig)) {
 
 // turn is the hidden application.
 func (r *rig) turn(x *exchange.Exchange) {
-	data, err := io.ReadAll(x.Body)
-	if err != nil {
-		r.t.Error(err)
+	if x.Turn == nil {
+		r.t.Error("an exchange of the hidden application is no turn")
+		return
 	}
-	c := turn{x: x}
-	if err := json.Unmarshal(data, &c); err != nil {
-		r.t.Errorf("a turn that cannot be read: %q", data)
-	}
+	c := turn{*x.Turn, x}
 	r.mu.Lock()
 	handle, problem := r.handle, r.problem
 	r.mu.Unlock()
@@ -206,7 +193,7 @@ func (r *rig) turn(x *exchange.Exchange) {
 		return
 	}
 	x.Worker = "p01"
-	status, answer := 200, "{}"
+	status, answer := 200, ""
 	if handle != nil {
 		status, answer = handle(c)
 	}

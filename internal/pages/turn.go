@@ -1,8 +1,6 @@
 package pages
 
 import (
-	"crypto/rand"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -17,41 +15,16 @@ import (
 
 // turn is a call of a handler of a page's class.
 type turn struct {
-	do    string
+	do    exchange.TurnKind
 	data  []byte
 	topic string
 	why   string
 }
 
-// What a turn does, as protocol/link.md names it.
-const (
-	doOpen     = "open"
-	doMessage  = "message"
-	doRequest  = "request"
-	doSnapshot = "snapshot"
-	doClose    = "close"
-	doEvent    = "event"
-	doOn       = "on"
-)
-
 // handlerOf names the method that a turn runs.
-var handlerOf = map[string]string{
-	doOpen: "on_open", doMessage: "on_message", doRequest: "on_message", doSnapshot: "on_snapshot",
-	doClose: "on_close", doEvent: "on_event",
-}
-
-// body is what the worker gets of a turn.
-type body struct {
-	Do         string          `json:"do"`
-	Page       string          `json:"page,omitempty"`
-	Class      string          `json:"class,omitempty"`
-	Args       json.RawMessage `json:"args,omitempty"`
-	Opened     bool            `json:"opened"`
-	User       string          `json:"user,omitempty"`
-	Connection string          `json:"connection,omitempty"`
-	Data       json.RawMessage `json:"data,omitempty"`
-	Topic      string          `json:"topic,omitempty"`
-	Why        string          `json:"why,omitempty"`
+var handlerOf = [...]string{
+	exchange.TurnOpen: "on_open", exchange.TurnMessage: "on_message", exchange.TurnRequest: "on_message",
+	exchange.TurnSnapshot: "on_snapshot", exchange.TurnClose: "on_close", exchange.TurnEvent: "on_event",
 }
 
 // outcome is what came of a turn or a request.
@@ -67,14 +40,14 @@ const mostPatience = time.Minute
 
 // turn runs a handler, in its turn.
 func (pg *page) turn(j *job) {
-	if j.do.do == doSnapshot && !pg.owes() {
+	if j.do.do == exchange.TurnSnapshot && !pg.owes() {
 		return
 	}
 	out, done := pg.attempt(j)
-	if j.undone = !done; done && j.do.do != doOpen {
+	if j.undone = !done; done && j.do.do != exchange.TurnOpen {
 		pg.settle(j, out)
 	}
-	if done && j.do.do == doClose {
+	if done && j.do.do == exchange.TurnClose {
 		pg.over()
 	}
 }
@@ -82,16 +55,16 @@ func (pg *page) turn(j *job) {
 // attempt runs it, on_open before it where that has not succeeded yet; false: it was not
 // begun, and the host stops.
 func (pg *page) attempt(j *job) (out outcome, done bool) {
-	if !pg.hasOpened() && j.do.do != doOpen {
-		if j.do.do == doClose {
+	if !pg.hasOpened() && j.do.do != exchange.TurnOpen {
+		if j.do.do == exchange.TurnClose {
 			return outcome{}, true // nothing was opened
 		}
-		if out = pg.tries(&job{do: &turn{do: doOpen}, reply: j.reply}); !pg.openedBy(out) {
+		if out = pg.tries(&job{do: &turn{do: exchange.TurnOpen}, reply: j.reply}); !pg.openedBy(out) {
 			return out, !out.wait || !pg.pages.stopping()
 		}
 	}
 	out = pg.tries(j)
-	if j.do.do == doOpen {
+	if j.do.do == exchange.TurnOpen {
 		pg.openedBy(out)
 	} else if out.err != nil {
 		pg.pages.count.failed.Add(1)
@@ -140,9 +113,9 @@ func (pg *page) settle(j *job, out outcome) {
 		return
 	}
 	switch j.do.do {
-	case doRequest:
+	case exchange.TurnRequest:
 		pg.reply(j, out, "")
-	case doSnapshot:
+	case exchange.TurnSnapshot:
 		pg.snapshot(out)
 	default:
 		if out.err != nil {
@@ -202,7 +175,7 @@ func (pg *page) tries(j *job) outcome {
 	began := time.Now()
 	for try := 0; ; try++ {
 		out := pg.once(j)
-		twice := j.do.do == doOpen || j.do.do == doSnapshot
+		twice := j.do.do == exchange.TurnOpen || j.do.do == exchange.TurnSnapshot
 		switch {
 		case out.wait && !j.reply && time.Since(began) < mostPatience:
 		case out.lost && twice && try < 3:
@@ -244,11 +217,11 @@ func (pg *page) once(j *job) outcome {
 	if j.ref.ID != 0 && owner.User != j.user {
 		return outcome{err: errIdentity}
 	}
-	text := body{
+	x := p.exchange("turn")
+	x.Turn = &exchange.Turn{
 		Do: j.do.do, Page: pg.id, Class: pg.class, Args: pg.args, Opened: pg.hasOpened(),
 		User: owner.User, Connection: owner.Connection, Data: j.do.data, Topic: j.do.topic, Why: j.do.why,
-	}.appendTo(nil)
-	x := p.exchange("turn", text)
+	}
 	c := &call{exchange.Collected{Limit: int64(p.hub.Options().Message + mostArgs)}, pg.app}
 	x.Answer, x.App = c, pg.app
 	x.Who = &exchange.Who{Connection: owner.Connection, User: owner.User, Page: pg.id}
@@ -281,25 +254,28 @@ func stopped() outcome {
 }
 
 // exchange makes one that comes from no client's connection.
-func (p *Pages) exchange(kind string, data []byte) *exchange.Exchange {
+func (p *Pages) exchange(kind string) *exchange.Exchange {
 	x := exchanges.Get().(*exchange.Exchange)
-	// One array for what steps may change in place.
-	text := append(make([]byte, 0, 32), "guado///"...)
-	text = strconv.AppendInt(text, int64(len(data)), 10)
 	x.Request = exchange.Request{
-		ID: kind + "-" + rand.Text(), Method: "POST", Version: exchange.HTTP11, Scheme: "http",
-		Host: text[:5:5], Target: text[5:6:6], RawPath: text[6:7:7], Path: text[7:8:8],
-		Fields: append(x.Fields[:0],
-			exchange.Field{Name: []byte("Content-Type"), Value: []byte("application/json")},
-			exchange.Field{Name: []byte("Content-Length"), Value: text[8:len(text):len(text)]},
-		),
-		Length: int64(len(data)), Body: exchange.BodyOf(data), Peer: loopback, LocalName: "guado", Unix: true,
-		Received: time.Now(),
+		ID: p.id(kind), Method: "POST", Version: exchange.HTTP11, Scheme: "http",
+		Target: slash, RawPath: slash, Path: slash, Fields: x.Fields[:0],
+		Body: noBody, Peer: loopback, LocalName: "guado", Unix: true, Received: time.Now(),
 	}
 	return x
 }
 
-var loopback = netip.AddrFrom4([4]byte{127, 0, 0, 1})
+// id names an exchange for the log: no secret, and unlike those of other starts.
+func (p *Pages) id(kind string) string {
+	var room [64]byte
+	b := append(append(append(append(room[:0], kind...), '-'), p.name...), '-')
+	return string(strconv.AppendUint(b, p.serial.Add(1), 36))
+}
+
+var (
+	slash    = []byte{'/'} // a turn leaves the road before any step could change it
+	noBody   = exchange.BodyOf(nil)
+	loopback = netip.AddrFrom4([4]byte{127, 0, 0, 1})
+)
 
 // call is a turn on its way: the answer of its exchange, by which it is known.
 type call struct {

@@ -19,10 +19,10 @@ func TestMessagesReachTheClassInTheirOrderAndOneAtATime(t *testing.T) {
 			t.Error("two turns of a page at once")
 		}
 		defer inside.Add(-1)
-		if c.Do == "request" {
-			return 200, `{"data":` + string(c.Data) + `}`
+		if c.Do == exchange.TurnRequest {
+			return 200, string(c.Data)
 		}
-		return 200, "{}"
+		return 200, ""
 	}
 	page, _ := r.open("id=a", `{"class":"Board"}`)
 	c := r.connect(page, "id=a")
@@ -58,7 +58,7 @@ func TestAConcurrentHandlerWaitsForNoTurn(t *testing.T) {
 			if string(c.Data) == `"wait"` {
 				<-release
 			}
-			return 200, `{"data":` + string(c.Data) + `}`
+			return 200, string(c.Data)
 		}
 	})
 	first := c.send("q", `"wait"`, "")
@@ -77,11 +77,11 @@ func (r *rig) hold() (release chan struct{}, entered <-chan struct{}) {
 	release = make(chan struct{})
 	came := make(chan struct{}, 100)
 	r.handle = func(c turn) (int, string) {
-		if c.Do == "request" {
+		if c.Do == exchange.TurnRequest {
 			came <- struct{}{}
 			<-release
 		}
-		return 200, "{}"
+		return 200, ""
 	}
 	return release, came
 }
@@ -138,10 +138,10 @@ func TestTheEndOfAPageIsItsClassesLastTurn(t *testing.T) {
 	r := start(t, nil)
 	var why atomic.Value
 	r.handle = func(c turn) (int, string) {
-		if c.Do == "close" {
+		if c.Do == exchange.TurnClose {
 			why.Store(c.Why)
 		}
-		return 200, "{}"
+		return 200, ""
 	}
 	page, _ := r.open("id=a", `{"class":"Board"}`)
 	c := r.connect(page, "id=a")

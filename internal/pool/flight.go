@@ -384,9 +384,16 @@ func (f *flight) send(s *link.Stream, x *exchange.Exchange) error {
 	if f.socket {
 		s.BeSocket()
 	}
-	f.request = link.AppendRequest(f.request[:0], x, f.app.index, f.kind == wsgi, inline)
+	if x.Turn != nil {
+		f.request = link.AppendTurn(f.request[:0], x.Turn, f.app.index)
+	} else {
+		f.request = link.AppendRequest(f.request[:0], x, f.app.index, f.kind == wsgi, inline)
+	}
 	if err := f.goAhead(x); err != nil {
 		return err
+	}
+	if x.Turn != nil {
+		return s.Turn(f.request)
 	}
 	if err := s.Request(f.request, end); err != nil {
 		return err

@@ -27,7 +27,7 @@ _decoder = json.JSONDecoder()
 
 
 def decode(data: bytes) -> Any:
-    """JSON that the host has written: nothing stands before or behind it."""
+    """JSON that the host has checked: nothing stands before or behind it."""
     return _decoder.raw_decode(data.decode())[0]
 
 

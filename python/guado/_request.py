@@ -76,14 +76,22 @@ def _of_scope(scope: dict[str, Any]) -> dict[str, str]:
     return found
 
 
-def turn(page: str, user: str | None, connection: str | None, handle: Any = None) -> Current:
+class Turn(Current):
     """The turn of a page: no request, but somebody's."""
-    current = Current({}, handle)
-    current.exchange, current.page = None, page
-    current.user, current.connection = user, connection
-    return current
+
+    __slots__ = ()
+
+    def __init__(self, page: str, user: str | None, connection: str, handle: Any = None) -> None:
+        self.source = _NOTHING
+        self.handle = handle
+        self.stores = None
+        self.exchange = None
+        self.page = page
+        self.user = user
+        self.connection = connection
 
 
+_NOTHING: dict[str, Any] = {}
 _current: ContextVar[Current] = ContextVar("guado_request")
 enter = _current.set
 

@@ -26,7 +26,7 @@ from link_host import HOST_ASLEEP, UP_HEAD, MemoryWire, SocketWire, Wire, encode
 HERE = Path(__file__).parent
 PACKAGE = HERE.parent
 
-HELLO, REQUEST, BODY, CANCEL, INTERRUPT = 0x01, 0x02, 0x03, 0x04, 0x05
+HELLO, REQUEST, BODY, CANCEL, INTERRUPT, TURN = 0x01, 0x02, 0x03, 0x04, 0x05, 0x14
 MESSAGE, DISCONNECT, MESSAGE_UP, CLOSE = 0x06, 0x07, 0x51, 0x52
 TEXT, BINARY, MESSAGE_COST = 1, 2, 64
 FILE_CREDIT, CREDIT_DOWN, DRAIN, PING = 0x0C, 0x0D, 0x0E, 0x0F
@@ -299,12 +299,12 @@ class Worker:
     def send(
         self, kind: int, stream: int, payload: bytes = b"", *, flags: int = 0, arg: int = 0
     ) -> None:
-        if kind == REQUEST:
+        if kind in (REQUEST, TURN):
             self.wire.start(stream)
         while len(payload) > LARGEST:
-            assert kind in (REQUEST, BODY)
+            assert kind in (REQUEST, TURN, BODY)
             part, payload = payload[:LARGEST], payload[LARGEST:]
-            self.wire.send(encode(kind, MORE if kind == REQUEST else 0, stream, 0, part))
+            self.wire.send(encode(kind, MORE if kind != BODY else 0, stream, 0, part))
         try:
             self.wire.send(encode(kind, flags, stream, arg, payload))
         except OSError:

@@ -10,9 +10,11 @@ import link_host as h
 
 def frames() -> list[bytes]:
     """A conversation: small frames, so that a mutation hits their heads often."""
-    first, second = 1 << 16 | 1, 1 << 16 | 2
+    first, second, third = 1 << 16 | 1, 1 << 16 | 2, 1 << 16 | 3
     small = h.request(method=b"POST", length=9, headers=[(b"HTTP_A", b"b")], body=b"123")
     other = h.request(app=1, flags=2, length=-1)
+    strings = (b"page", b"", b"connection", b"[1]", b"Class", b"{}", b"", b"")
+    turn = b"\0\0\3\1\0\0\0\0" + b"".join(map(h.text, strings))
     return [
         h.encode(h.REQUEST, 0, first, 0, small),
         h.encode(h.BODY, h.END, first, 0, b"456789"),
@@ -22,6 +24,8 @@ def frames() -> list[bytes]:
         h.encode(h.CREDIT, 0, second, 100, b""),
         h.encode(h.CANCEL, 0, second, 1, b""),
         h.encode(h.BODY, h.END, second, 1, b""),
+        h.encode(h.TURN, h.MORE, third, 0, turn[:20]),
+        h.encode(h.TURN, h.END, third, 0, turn[20:]),
         h.encode(h.DRAIN, 0, 0, 1000, b""),
     ]
 

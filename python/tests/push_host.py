@@ -10,10 +10,12 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import pytest
-from asgi_host import HELLO, MORE, PING, Answer, Worker
+from asgi_host import END, HELLO, MORE, PING, TURN, Answer, Worker, text
+from link_host import TURNS
 
 CALL, CALL_CANCEL, REPLY = 0x4F, 0x50, 0x10
 HOST = 2
+DO = {name: 1 + i for i, name in enumerate(TURNS)}
 
 # Kind of the application, loop, transport.
 WAYS = ["wsgi--shm", "wsgi--socket", "asgi-asyncio-shm", "asgi-uvloop-shm", "asgi-uvloop-socket"]
@@ -153,18 +155,32 @@ class PushWorker(Worker):
 
     def turn(self, do: str, **body: Any) -> Answer:
         """Sends a turn of a page to the hidden application."""
-        length = self.field("content-length", "0")
-        turn = {"do": do, "page": "P1", "class": "Board", "opened": do != "open"}
-        turn |= {"args": {}, "user": "", "connection": "C1"} | body
-        return self.request("POST", "/", body=json.dumps(turn).encode(), headers=[length], app=1)
+        of: dict[str, Any] = {"page": "P1", "class": "Board", "opened": do != "open"}
+        of |= {"args": {}, "user": "", "connection": "C1", "topic": "", "why": ""} | body
+        data = json.dumps(of["data"]) if "data" in of else ""
+        strings = [of["page"], of["user"], of["connection"], data]
+        strings += [of["class"], json.dumps(of["args"]), of["topic"], of["why"]]
+        payload = struct.pack("<HBBI", 1, DO[do], of["opened"], 0)
+        payload += b"".join(text(value) for value in strings)
+        stream = 1 << 16 | self._slots
+        self._slots += 1
+        answer = self.answers[stream] = Answer(stream)
+        self.send(TURN, stream, payload, flags=END)
+        return answer
 
     def turned(self, do: str, **body: Any) -> tuple[int, Any]:
-        answer = self.wait(self.turn(do, **body))
-        return answer.status, answer.json()
+        return said(self.wait(self.turn(do, **body)))
 
     def of(self, verb: str) -> list[Any]:
         """The data of what was asked with this verb."""
         return [one.data for one in self.asked if one.verb == verb]
+
+
+def said(answer: Answer) -> tuple[int, Any]:
+    """The answer to a turn; data of one that succeeded by its name."""
+    if answer.status == 200:
+        return 200, {"data": answer.json()} if answer.body else {}
+    return answer.status, answer.json()
 
 
 def _unknown(_: Any) -> Any:

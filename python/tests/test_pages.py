@@ -10,7 +10,7 @@ import guado
 import pytest
 from asgi_host import DEADLINE, INTERRUPT, PING, Answer
 from guado import events, pages
-from push_host import WAYS, PushWorker
+from push_host import WAYS, PushWorker, said
 
 numbers = itertools.count()
 
@@ -27,8 +27,7 @@ class Tab:
         return self.worker.turn(do, **self.about | more)
 
     def turn(self, do: str, **more: Any) -> tuple[int, Any]:
-        answer = self.worker.wait(self.begin(do, **more))
-        return answer.status, answer.json()
+        return said(self.worker.wait(self.begin(do, **more)))
 
     def open(self, **more: Any) -> None:
         assert self.turn("open", opened=False, **more) == (200, {})
@@ -180,7 +179,7 @@ def test_those_who_come_while_an_object_opens_wait_for_it(worker: PushWorker) ->
     assert gate.ask("open") is True
     worker.wait(first)
     worker.wait(second)
-    moves = [one.json()["data"] for one in (first, second)]
+    moves = [one.json() for one in (first, second)]
     assert sorted(max(moves, key=len)) == [1, 2]  # of one object, on which both have run
 
 
@@ -190,7 +189,7 @@ def test_marked_handlers_run_beside_each_other(worker: PushWorker) -> None:
     waiting = [tab.begin("request", data="wait") for _ in range(2)]
     assert tab.ask("open") is True
     for answer in waiting:
-        assert worker.wait(answer).json() == {"data": True}
+        assert worker.wait(answer).json() is True
 
 
 def test_events_reach_all_functions_that_hear_them(worker: PushWorker, notes: Any) -> None:

@@ -90,6 +90,25 @@ def test_requests_decode_to_their_values(kind: str, vector: Vector) -> None:
     assert [list(field) for field in found["fields"]] == vector.get("field", [])
 
 
+@pytest.mark.parametrize(("kind", "vector"), named(load("turns.txt")))
+def test_turns_decode_to_their_values(kind: str, vector: Vector) -> None:
+    payload = b""
+    for frame in frames(vector):
+        head = _core.decode_frame(frame, 131072)
+        assert head["kind"] == h.TURN
+        payload += frame[16 : head["size"]]
+    app, (do, opened, page, user, connection, data, rest) = _core.decode_turn(payload)
+    assert app == number(vector, "app")
+    assert do == h.TURNS[number(vector, "do") - 1]
+    assert opened is (number(vector, "opened") == 1)
+    assert page == one(vector, "page").decode()
+    assert user == (one(vector, "user").decode() or None)
+    assert connection == one(vector, "connection").decode()
+    assert data == one(vector, "data")
+    names = ("class", "args", "topic", "why")
+    assert rest == b"".join(h.text(one(vector, name)) for name in names)
+
+
 @pytest.mark.parametrize(("kind", "vector"), named(load("frames.txt")))
 def test_frames_decode_to_their_header(kind: str, vector: Vector) -> None:
     (frame,) = frames(vector)
@@ -127,5 +146,8 @@ def test_what_is_corrupt_is_refused(kind: str, vector: Vector) -> None:
     elif part == b"request":
         with pytest.raises(ValueError, match="corrupt"):
             _core.decode_request(data)
+    elif part == b"turn":
+        with pytest.raises(ValueError, match="corrupt"):
+            _core.decode_turn(data)
     else:
         assert part in (b"head", b"trailers")  # the host's to refuse

@@ -8,10 +8,11 @@ import (
 	"os"
 	"sync"
 
+	"github.com/guado-server/guado/internal/exchange"
 	"github.com/guado-server/guado/internal/link"
 )
 
-// Request is a REQUEST as the worker sees it.
+// Request is a REQUEST or a TURN as the worker sees it.
 type Request struct {
 	Stream     uint32
 	Version    int
@@ -28,6 +29,8 @@ type Request struct {
 	Fields []Field
 	Inline []byte
 	End    bool // the body is complete in Inline
+
+	Turn *exchange.Turn // of TURN, which has App beside it; nil: it is a request
 
 	// Said are the frames of a WebSocket that came, and CANCEL.
 	Said chan Frame
@@ -93,6 +96,33 @@ func ParseRequest(p []byte) (*Request, error) {
 		return nil, fmt.Errorf("request of %d bytes was read to %d", len(p), at)
 	}
 	return r, nil
+}
+
+// ParseTurn reads the payload of TURN.
+func ParseTurn(p []byte) (app int, t *exchange.Turn, err error) {
+	le := binary.LittleEndian
+	if len(p) < 8 || p[3] > 1 || le.Uint32(p[4:]) != 0 {
+		return 0, nil, fmt.Errorf("turn of %d bytes", len(p))
+	}
+	t = &exchange.Turn{Do: exchange.TurnKind(p[2]), Opened: p[3] == 1}
+	if t.Do < exchange.TurnOpen || t.Do > exchange.TurnOn {
+		return 0, nil, fmt.Errorf("turn that does %d", p[2])
+	}
+	var parts [8][]byte
+	rest := p[8:]
+	for i := range parts {
+		if len(rest) < 4 || uint64(len(rest)-4) < uint64(le.Uint32(rest)) {
+			return 0, nil, errors.New("a string of a turn is longer than the payload")
+		}
+		n := 4 + int(le.Uint32(rest))
+		parts[i], rest = rest[4:n], rest[n:]
+	}
+	if len(rest) > 0 {
+		return 0, nil, fmt.Errorf("turn with %d bytes behind it", len(rest))
+	}
+	t.Page, t.User, t.Connection, t.Data = string(parts[0]), string(parts[1]), string(parts[2]), parts[3]
+	t.Class, t.Args, t.Topic, t.Why = string(parts[4]), parts[5], string(parts[6]), string(parts[7])
+	return int(le.Uint16(p)), t, nil
 }
 
 // Get is the value of the first field with this name.
@@ -289,7 +319,7 @@ func (s *server) frame(f Frame) error {
 	switch f.Kind {
 	case link.KindPing:
 		return s.p.Send(link.KindPong, 0, 0, f.Arg, nil)
-	case link.KindRequest:
+	case link.KindRequest, link.KindTurn:
 		return s.request(f)
 	}
 	s.mu.Lock()
@@ -331,7 +361,12 @@ func (s *server) request(f Frame) error {
 		}
 		delete(s.partial, f.Stream)
 	}
-	r, err := ParseRequest(payload)
+	r, err := new(Request), error(nil)
+	if f.Kind == link.KindTurn {
+		r.App, r.Turn, err = ParseTurn(payload)
+	} else {
+		r, err = ParseRequest(payload)
+	}
 	if err != nil {
 		return err
 	}

@@ -97,7 +97,11 @@ static void begin_exchange(gd_asgi_server *sv, gd_stream *stream) {
     const gd_request *r = gd_stream_request(stream);
     PyObject *app = PyList_GetItem(sv->apps, r->app);
     PyObject *state = app != NULL ? PyList_GetItem(sv->states, r->app) : NULL;
-    PyObject *scope = state != NULL ? gd_asgi_scope(r, state) : NULL;
+    PyObject *scope = NULL;
+    if (state != NULL && r->turn.do_)
+        Py_INCREF(scope = Py_None);
+    else if (state != NULL)
+        scope = gd_asgi_scope(r, state);
     gd_asgi_exchange *x = scope != NULL ? gd_asgi_exchange_new(sv, stream, app, scope) : NULL;
     Py_XDECREF(scope);
     if (x == NULL) {

@@ -162,6 +162,7 @@ typedef struct gd_asgi_exchange {
     uint8_t trailers;     /* start announced trailers, and the client takes them */
     uint8_t cancelled;    /* the drain's deadline cancelled the task */
     uint8_t socket;       /* a WebSocket */
+    uint8_t turn;         /* of a page: what the coroutine returns is the answer */
     uint8_t connected;    /* receive() gave websocket.connect */
     uint16_t close_code;  /* that the application closed with */
     PyObject *disconnect; /* the last message of receive(), once it came */

@@ -108,6 +108,24 @@ static void end_raised(gd_asgi_exchange *x, PyObject *exception) {
     }
 }
 
+/* A turn has come to its end: it is answered with what it returned. -1 with an exception. */
+static int end_turn(gd_asgi_exchange *x, PyObject *result) {
+    gd_turn_answer answer;
+    if (gd_turn_answered(result, &answer) < 0)
+        return -1;
+    if (answer.failure != NULL)
+        report(x, "raised", answer.failure);
+    const gd_head head = {.status = answer.status, .length = (int64_t)answer.len};
+    const gd_pending pending = {&head, answer.data, answer.len, GD_END};
+    int raised;
+    ssize_t sent = gd_asgi_commit(x, &pending, GD_HOOK_HEAD, &raised);
+    if (raised < 0)
+        return -1;
+    if (sent < 0)
+        gd_abort(x->stream, 3, "", 0); /* cancelled: nobody waits for it */
+    return 0;
+}
+
 /* Takes the exception that is set; a new reference. */
 static PyObject *take_exception(void) {
     PyObject *type, *value, *traceback;
@@ -120,13 +138,16 @@ static PyObject *take_exception(void) {
     return value;
 }
 
-/* The coroutine is over: with its exception set when `raised`. What is left in the
+/* The coroutine is over: with its exception set when `result` is NULL. What is left in the
  * error indicator is for the task. */
-static void finish(gd_asgi_exchange *x, int raised) {
+static void finish(gd_asgi_exchange *x, PyObject *result) {
     Py_INCREF((PyObject *)x);
+    bool turned = x->turn && result != NULL && x->stream != NULL && end_turn(x, result) == 0;
+    bool raised = result == NULL || (x->turn && PyErr_Occurred());
     PyObject *exception = raised ? take_exception() : NULL;
-    if (x->stream != NULL) {
+    if (x->stream != NULL)
         gd_hook_end(&x->hook, (PyObject *)x->server);
+    if (x->stream != NULL && !turned) {
         if (exception != NULL)
             end_raised(x, exception);
         else
@@ -147,21 +168,13 @@ static void finish(gd_asgi_exchange *x, int raised) {
 }
 
 void gd_asgi_exchange_fail(gd_asgi_exchange *x) {
-    finish(x, 1);
+    finish(x, NULL);
     if (PyErr_Occurred())
         PyErr_WriteUnraisable((PyObject *)x->server);
 }
 
-/* Calls the application, in its own task and context. */
-static int begin(gd_asgi_exchange *x) {
-    x->begun = 1;
-    PyObject *receive = PyCFunction_NewEx(&receive_def, (PyObject *)x, NULL);
-    PyObject *send = PyCFunction_NewEx(&send_def, (PyObject *)x, NULL);
-    PyObject *made = NULL;
-    if (receive != NULL && send != NULL)
-        made = PyObject_CallFunctionObjArgs(x->app, x->scope, receive, send, NULL);
-    Py_XDECREF(receive);
-    Py_XDECREF(send);
+/* What the application returned is to be awaited; steals `made`, NULL with an exception. */
+static int begun(gd_asgi_exchange *x, PyObject *made) {
     Py_CLEAR(x->app);
     Py_CLEAR(x->scope);
     if (made == NULL)
@@ -186,14 +199,41 @@ static int begin(gd_asgi_exchange *x) {
     return x->coroutine == NULL ? -1 : 0;
 }
 
+static int begin_turn(gd_asgi_exchange *x) {
+    PyObject *handle = PyCFunction_NewEx(&receive_def, (PyObject *)x, NULL), *made = NULL;
+    PyObject *args = NULL;
+    if (handle != NULL)
+        args = gd_turn_args(&gd_stream_request(x->stream)->turn, handle);
+    if (args != NULL)
+        made = PyObject_CallObject(x->app, args);
+    Py_XDECREF(args);
+    Py_XDECREF(handle);
+    return begun(x, made);
+}
+
+/* Calls the application, in its own task and context. */
+static int begin(gd_asgi_exchange *x) {
+    x->begun = 1;
+    if (x->turn)
+        return begin_turn(x);
+    PyObject *receive = PyCFunction_NewEx(&receive_def, (PyObject *)x, NULL);
+    PyObject *send = PyCFunction_NewEx(&send_def, (PyObject *)x, NULL);
+    PyObject *made = NULL;
+    if (receive != NULL && send != NULL)
+        made = PyObject_CallFunctionObjArgs(x->app, x->scope, receive, send, NULL);
+    Py_XDECREF(receive);
+    Py_XDECREF(send);
+    return begun(x, made);
+}
+
 /* After a step: a result of the task's coroutine out of one of the application's. */
 static PySendResult stepped(gd_asgi_exchange *x, PySendResult sent, PyObject **result) {
     gd_asgi_step_over(x);
     if (sent == PYGEN_NEXT)
         return PYGEN_NEXT;
+    finish(x, sent == PYGEN_RETURN ? *result : NULL);
     if (sent == PYGEN_RETURN)
         Py_CLEAR(*result);
-    finish(x, sent == PYGEN_ERROR);
     *result = NULL;
     if (PyErr_Occurred())
         return PYGEN_ERROR;
@@ -250,8 +290,10 @@ static PyObject *exchange_next(PyObject *self) {
 static PyObject *stopped(void) {
     if (!PyErr_ExceptionMatches(PyExc_StopIteration))
         return NULL;
-    PyErr_Clear();
-    Py_RETURN_NONE;
+    PyObject *stop = take_exception();
+    PyObject *value = PyObject_GetAttrString(stop, "value");
+    Py_DECREF(stop);
+    return value;
 }
 
 static PyObject *exchange_throw(PyObject *self, PyObject *args) {
@@ -397,6 +439,7 @@ gd_asgi_exchange *gd_asgi_exchange_new(gd_asgi_server *server, gd_stream *stream
     x->scope = scope;
     x->length = -1;
     x->socket = (gd_stream_request(stream)->flags & GD_REQ_SOCKET) != 0;
+    x->turn = gd_stream_request(stream)->turn.do_ != 0;
     return x;
 }
 

@@ -164,6 +164,30 @@ int gd_request_decode(const uint8_t *at, size_t n, gd_request *r, gd_str *body) 
     return rc;
 }
 
+int gd_turn_decode(const uint8_t *at, size_t n, gd_request *r) {
+    cursor c = {at, at + n, false};
+    const uint8_t *p = take(&c, 8);
+    if (!p)
+        return GD_CORRUPT;
+    gd_turn *t = &r->turn;
+    r->app = gd_get16(p);
+    t->do_ = p[2];
+    t->opened = p[3] & 1;
+    if (t->do_ < GD_TURN_OPEN || t->do_ > GD_TURN_ON || p[3] > 1 || gd_get32(p + 4))
+        return GD_CORRUPT;
+    t->page = take_str(&c);
+    t->user = take_str(&c);
+    t->connection = take_str(&c);
+    t->data = take_str(&c);
+    t->rest.at = (const char *)c.at;
+    for (int i = 0; i < 4; i++)
+        take_str(&c);
+    if (c.bad || c.at != c.end)
+        return GD_CORRUPT;
+    t->rest.len = (size_t)((const char *)c.at - t->rest.at);
+    return GD_OK;
+}
+
 void gd_request_clear(gd_request *r) {
     free(r->fields);
     r->fields = NULL;

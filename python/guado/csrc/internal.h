@@ -21,6 +21,7 @@ enum {
     GD_SOCKET_SLOTS = 16384,
     GD_SOCKET_RING = 1 << 20,  /* sets the largest frame on the socket transport */
     GD_MAX_MESSAGE = 4 << 20,  /* a REQUEST after reassembly */
+    GD_MAX_TURN = 512 << 20,   /* a TURN after reassembly: what the host holds bounds it */
     GD_MAX_JSON = 256 << 10,   /* a JSON message after reassembly */
     GD_MAX_TEXT = 16 << 10,    /* a text in ABORT */
     GD_MESSAGE_COST = 64,      /* of credit, beside a message's bytes */
@@ -47,6 +48,7 @@ enum gd_kind {
     GD_K_GLOBAL = 0x13,
     GD_K_RESTORE = 0x11,
     GD_K_RELEASE = 0x12,
+    GD_K_TURN = 0x14,
     GD_K_MESSAGE = 0x06,
     GD_K_DISCONNECT = 0x07,
     GD_K_READY = 0x41,
@@ -188,6 +190,7 @@ struct gd_stream { /* [mu], but the decoded request: written before it is queued
     uint8_t kind; /* gd_app_kind, 0 for stream 0 */
     bool queued, in_events, in_ready;
     bool assembled; /* REQUEST complete */
+    bool turn;      /* … or TURN */
     bool started;   /* handed to the application */
     bool ended;     /* the message with END was given to the link */
     bool over;      /* … and nothing follows: END without BUSY, DONE or ABORT */

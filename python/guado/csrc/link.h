@@ -48,7 +48,18 @@ typedef struct {
     gd_str name, value;
 } gd_field;
 
-/* A decoded REQUEST. The strings point into memory of the stream and live until
+/* What TURN asks for, from `open` on in the order of the protocol. */
+enum { GD_TURN_OPEN = 1, GD_TURN_ON = 7 };
+
+/* A decoded TURN; do_ 0: it was a REQUEST. `rest` is what few turns need, as it came:
+ * class, args, topic, why. */
+typedef struct {
+    uint8_t do_;
+    bool opened;
+    gd_str page, user, connection, data, rest;
+} gd_turn;
+
+/* A decoded REQUEST or TURN; of a turn `app` is set, and `turn`. The strings point into memory of the stream and live until
  * gd_stream_release. */
 typedef struct {
     uint8_t version; /* 10, 11, 20 */
@@ -61,6 +72,7 @@ typedef struct {
         traceparent;
     uint16_t nfields;
     gd_field *fields;
+    gd_turn turn;
 } gd_request;
 
 enum {
@@ -314,5 +326,6 @@ int gd_frame_decode_head(const uint8_t *at, size_t n, uint32_t max_frame, gd_fra
 /* `fields` is malloc'ed into r->fields; free with gd_request_clear. body points into `at`. */
 int gd_request_decode(const uint8_t *at, size_t n, gd_request *r, gd_str *body);
 void gd_request_clear(gd_request *r);
+int gd_turn_decode(const uint8_t *at, size_t n, gd_request *r);
 
 #endif

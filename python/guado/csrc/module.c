@@ -318,6 +318,9 @@ static PyMethodDef functions[] = {
      "decode_frame(bytes, max_frame): header of a frame; ValueError when corrupt."},
     {"decode_request", decode_request, METH_VARARGS,
      "decode_request(payload): a REQUEST; ValueError when corrupt."},
+    {"decode_turn", gd_py_decode_turn, METH_VARARGS,
+     "decode_turn(payload): application of a TURN, and what it is called with; ValueError when "
+     "corrupt."},
     {NULL, NULL, 0, NULL},
 };
 
@@ -354,8 +357,8 @@ PyMODINIT_FUNC PyInit__core(void) {
                                             PyExc_OSError, NULL);
     if (!link_type || !link_closed || PyModule_AddObjectRef(m, "Link", link_type) < 0 ||
         PyModule_AddObjectRef(m, "LinkClosed", link_closed) < 0 || add_constants(m) < 0 ||
-        gd_interrupt_init(m) < 0 || gd_wsgi_init(m) < 0 || gd_asgi_init(m) < 0 ||
-        gd_state_init(m) < 0 || gd_store_init(m) < 0) {
+        gd_interrupt_init(m) < 0 || gd_turn_init() < 0 || gd_wsgi_init(m) < 0 ||
+        gd_asgi_init(m) < 0 || gd_state_init(m) < 0 || gd_store_init(m) < 0) {
         Py_DECREF(m);
         return NULL;
     }

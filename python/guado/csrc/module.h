@@ -80,4 +80,21 @@ int gd_asgi_init(PyObject *module);
 int gd_state_init(PyObject *module);
 int gd_store_init(PyObject *module);
 
+/* ---- turns of pages (module_turn.c) ------------------------------------------------- */
+
+int gd_turn_init(void);
+PyObject *gd_py_decode_turn(PyObject *module, PyObject *args);
+/* What the hidden application is called with; a new tuple. */
+PyObject *gd_turn_args(const gd_turn *t, PyObject *handle);
+
+/* What it returned: bytes, or (status, bytes, failure or None). Borrowed from that. */
+typedef struct {
+    uint16_t status;
+    const char *data;
+    size_t len;
+    PyObject *failure; /* an exception for the log; NULL: none */
+} gd_turn_answer;
+
+int gd_turn_answered(PyObject *result, gd_turn_answer *out);
+
 #endif

@@ -148,7 +148,7 @@ void gd_stream_news(gd_stream *s, uint32_t events) {
 static int grow(gd_stream *s, size_t need) {
     if (need <= s->buf_cap)
         return GD_OK;
-    if (need > GD_MAX_MESSAGE)
+    if (need > (s->turn ? GD_MAX_TURN : GD_MAX_MESSAGE))
         return GD_CORRUPT;
     size_t cap = s->buf_cap ? s->buf_cap : 2048;
     while (cap < need)
@@ -161,7 +161,7 @@ static int grow(gd_stream *s, size_t need) {
     return GD_OK;
 }
 
-/* The slot's stream for this REQUEST frame: a new one, or the one that is being
+/* The slot's stream for this frame of REQUEST or TURN: a new one, or the one that is being
  * put together. */
 static int request_stream(gd_link *l, uint32_t id, gd_stream **out) {
     uint32_t slot = id & 0xffff;
@@ -204,6 +204,11 @@ static int file_request(gd_link *l, const gd_frame_head *h) {
     gd_lock(l);
     int rc = request_stream(l, h->stream, &s);
     gd_unlock(l);
+    bool turn = h->kind == GD_K_TURN;
+    if (rc == GD_OK && s->buf_len && s->turn != turn)
+        return GD_CORRUPT;
+    if (rc == GD_OK)
+        s->turn = turn;
     if (rc != GD_OK || (rc = grow(s, s->buf_len + n)) != GD_OK)
         return rc;
     /* Until it is queued only the reader knows this stream's request. */
@@ -211,7 +216,8 @@ static int file_request(gd_link *l, const gd_frame_head *h) {
     s->buf_len += n;
     if (h->flags & GD_MORE)
         return GD_OK;
-    rc = gd_request_decode_into(s->buf, s->buf_len, &s->request, &s->fields_cap, &s->rest);
+    rc = turn ? gd_turn_decode(s->buf, s->buf_len, &s->request)
+              : gd_request_decode_into(s->buf, s->buf_len, &s->request, &s->fields_cap, &s->rest);
     if (rc != GD_OK || s->request.app >= l->napps)
         return rc != GD_OK ? rc : GD_CORRUPT;
     if ((s->request.flags & GD_REQ_SOCKET) && l->kinds[s->request.app] != GD_ASGI)
@@ -347,6 +353,7 @@ int gd_file_frame(gd_link *l, const gd_frame_head *h) {
     case GD_K_HELLO:
         return file_hello(l, h);
     case GD_K_REQUEST:
+    case GD_K_TURN:
         return file_request(l, h);
     case GD_K_BODY:
         return file_body(l, h);

@@ -118,6 +118,14 @@ static int renew(wsgi_thread *t) {
     return t->environ.next ? 0 : -1;
 }
 
+/* A turn takes no environ, and of the rest only the handle of its answer. */
+static bool unused(wsgi_thread *t) {
+    if (t->environ.next && references(t->start_response) == 1)
+        return true;
+    Py_CLEAR(t->environ.next);
+    return false;
+}
+
 static void thread_free(wsgi_thread *t) {
     Py_XDECREF(t->environ.next);
     Py_XDECREF(t->environ.dict);
@@ -166,7 +174,7 @@ static void serve_until_drained(wsgi_thread *t) {
             return;
         gd_stats_gil(s);
         wsgi_call(t, s);
-        if (renew(t) < 0) { /* no memory for a few small objects: nothing can be served */
+        if (!unused(t) && renew(t) < 0) { /* no memory for a few small objects: nothing can be served */
             PyErr_WriteUnraisable(t->pool->entered);
             return;
         }

@@ -69,6 +69,9 @@ typedef struct {
     gd_hook hook;
 } wsgi_response;
 
+/* Sends an answer that is complete, without fields: of a turn. */
+int wsgi_send_whole(wsgi_response *r, uint16_t status, const char *data, size_t n);
+
 int wsgi_response_init(PyObject *module);
 wsgi_response *wsgi_response_new(void);
 void wsgi_response_begin(wsgi_response *r, gd_link *l, gd_stream *s);

@@ -387,11 +387,37 @@ static void close_result(call *c, PyObject *result) {
 
 /* ---- the call -------------------------------------------------------------------- */
 
+static void serve_turn(call *c, PyObject *app, const gd_turn *turn) {
+    wsgi_thread *t = c->thread;
+    PyObject *args = app ? gd_turn_args(turn, t->start_response) : NULL;
+    wsgi_enter(t);
+    PyObject *result = args ? PyObject_CallObject(app, args) : NULL;
+    gd_turn_answer answer;
+    if (result == NULL || gd_turn_answered(result, &answer) < 0) {
+        fail(c);
+    } else {
+        if (answer.failure != NULL) {
+            PyErr_SetObject((PyObject *)Py_TYPE(answer.failure), answer.failure);
+            log_exception(c, false);
+        }
+        if (wsgi_send_whole(t->response, answer.status, answer.data, answer.len) < 0)
+            fail(c);
+    }
+    Py_XDECREF(result);
+    Py_XDECREF(args);
+    wsgi_leave(t);
+}
+
 static PyObject *serve(PyObject *Py_UNUSED(self), PyObject *Py_UNUSED(none)) {
     call *c = current;
     wsgi_thread *t = c->thread;
     const gd_request *request = gd_stream_request(c->stream);
     PyObject *app = PyTuple_GetItem(t->pool->apps, request->app);
+    if (request->turn.do_) {
+        serve_turn(c, app, &request->turn);
+        Py_INCREF(Py_None);
+        return Py_None;
+    }
     PyObject *environ = app ? wsgi_environ_make(&t->environ, request) : NULL;
     wsgi_enter(t);
     PyObject *result =

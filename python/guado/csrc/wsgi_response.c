@@ -171,6 +171,18 @@ int wsgi_send(wsgi_response *r, const char *data, size_t n, int how) {
     return result;
 }
 
+int wsgi_send_whole(wsgi_response *r, uint16_t status, const char *data, size_t n) {
+    r->head.status = status;
+    r->head.length = (int64_t)n;
+    r->head.used = r->head.reason_len = 0;
+    r->head.count = 0;
+    r->started = true;
+    if (commit(r, data, n, GD_END) < 0)
+        return -1;
+    r->ended = true;
+    return 0;
+}
+
 int wsgi_send_file(wsgi_response *r, int fd, uint64_t offset, uint64_t count) {
     if (usable(r) < 0)
         return -1;

@@ -1,7 +1,7 @@
 """Runs the turns of pages: a hidden application beside each of the worker's.
 
-Before: the host sends a turn as the body of a request (protocol/link.md, section 13).
-After: the handler of a page class, or a function that hears events. Not here: whose turn
+Before: guado._core calls it with what TURN says (protocol/link.md, section 13), and sends
+what it returns: the body of the answer, or status, body and a failure for the log. After: the handler of a page class, or a function that hears events. Not here: whose turn
 it is, which the host decides; a page's handlers never run at once, but for those that are
 marked so.
 
@@ -16,8 +16,10 @@ import contextvars
 import functools
 import inspect
 import json
+import struct
 import threading
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator
+from types import CoroutineType
 from typing import TYPE_CHECKING, Any
 
 from guado import _declared, _host, _json, _request, events
@@ -117,30 +119,69 @@ _lock = threading.Lock()  # guards _objects
 _objects: dict[str, _Entry] = {}
 
 
-def _steps(app: str, turn: dict[str, Any], handle: Any) -> Generator[Step, Any, Any]:
+class _Turn:
+    """What the host asks for. Most turns need only what comes first."""
+
+    __slots__ = ("connection", "data", "do", "handle", "opened", "page", "rest", "user")
+
+    def __init__(
+        self,
+        do: str,
+        opened: bool,
+        page: str,
+        user: str | None,
+        connection: str,
+        data: bytes,
+        rest: bytes,
+        handle: Any = None,
+    ) -> None:
+        self.do = do
+        self.opened = opened
+        self.page = page
+        self.user = user
+        self.connection = connection
+        self.data = _json.decode(data) if data else None
+        self.rest = rest
+        self.handle = handle  # by which guado._core knows its answer
+
+    def more(self) -> tuple[str, dict[str, Any], str, str]:
+        """Class, arguments, topic and reason."""
+        parts, at = [], 0
+        while at < len(self.rest):
+            (n,) = _LENGTH.unpack_from(self.rest, at)
+            at += _LENGTH.size
+            parts.append(self.rest[at : at + n])
+            at += n
+        cls, args, topic, why = parts
+        return cls.decode(), _json.decode(args) if args else {}, topic.decode(), why.decode()
+
+
+_LENGTH = struct.Struct("<I")
+
+
+def _steps(app: str, turn: _Turn) -> Generator[Step, Any, Any]:
     """Runs one turn; what it returns is the client's answer."""
-    if turn["do"] == "on":
-        return (yield from _hear(app, turn["topic"], turn.get("data")))
-    id, user, connection = turn["page"], turn.get("user") or None, turn.get("connection") or ""
-    _request.enter(_request.turn(id, user, connection, handle))
+    if turn.do == "on":
+        return (yield from _hear(app, turn.more()[2], turn.data))
+    _request.enter(_request.Turn(turn.page, turn.user, turn.connection, turn.handle))
     entry = yield from _object(turn)
     page = entry.page
-    page.user, page.connection = user, connection
-    match turn["do"]:
+    page.user, page.connection = turn.user, turn.connection
+    match turn.do:
         case "message" | "request":
-            return (yield functools.partial(page.on_message, turn.get("data")))
+            return (yield functools.partial(page.on_message, turn.data))
         case "snapshot":
             return (yield page.on_snapshot)
         case "event":
             on_event = getattr(page, "on_event", None)
             if on_event is None:
                 raise PageError("no_handler", "this page hears no events")
-            yield functools.partial(on_event, turn["topic"], turn.get("data"))
+            yield functools.partial(on_event, turn.more()[2], turn.data)
         case "close":
             try:
-                yield functools.partial(page.on_close, turn.get("why", ""))
+                yield functools.partial(page.on_close, turn.more()[3])
             finally:
-                _drop(id, entry)
+                _drop(turn.page, entry)
     return None
 
 
@@ -159,10 +200,10 @@ def _hear(app: str, topic: str, data: Any) -> Generator[Step, Any, None]:
         raise ExceptionGroup(f"functions that hear {topic!r} failed", failures)
 
 
-def _object(turn: dict[str, Any]) -> Generator[Step, Any, _Entry]:
+def _object(turn: _Turn) -> Generator[Step, Any, _Entry]:
     """The page's object; one that is not there is made, and opened."""
-    id, opened = turn["page"], bool(turn.get("opened"))
-    anew = turn["do"] == "open" and not opened
+    id, opened = turn.page, turn.opened
+    anew = turn.do == "open" and not opened
     with _lock:
         entry = _objects.get(id)
         make = entry is None or anew
@@ -188,27 +229,30 @@ def _object(turn: dict[str, Any]) -> Generator[Step, Any, _Entry]:
     return entry
 
 
-def _at_hand(turn: dict[str, Any], handle: Any) -> Page | None:
+def _at_hand(
+    do: str, id: str, user: str | None, connection: str, handle: Any
+) -> Page | None:
     """The object for a message of an open page, which is what most turns are: it goes
     without the long story."""
-    if turn["do"] != "request" and turn["do"] != "message":
+    if do != "request" and do != "message":
         return None
-    entry = _objects.get(turn["page"])
+    entry = _objects.get(id)
     if entry is None or entry.opening is not None:
         return None
     page = entry.page
-    page.user, page.connection = turn.get("user") or None, turn.get("connection") or ""
-    _request.enter(_request.turn(page.id, page.user, page.connection, handle))
+    page.user, page.connection = user, connection
+    _request.enter(_request.Turn(id, user, connection, handle))
     return page
 
 
-def _bare(turn: dict[str, Any]) -> Page:
-    one = _declared.classes.get(turn["class"])
+def _bare(turn: _Turn) -> Page:
+    cls, args, _, _ = turn.more()
+    one = _declared.classes.get(cls)
     if one is None:
-        raise PageError("no_class", f"there is no page class {turn['class']!r}")
+        raise PageError("no_class", f"there is no page class {cls!r}")
     page = one.type.__new__(one.type)
-    page.id, page.args = turn["page"], turn.get("args") or {}
-    page.user, page.connection = turn.get("user") or None, turn.get("connection") or ""
+    page.id, page.args = turn.page, args
+    page.user, page.connection = turn.user, turn.connection
     return page
 
 
@@ -220,31 +264,32 @@ def _drop(id: str, entry: _Entry) -> None:
 
 def _answer(do: str, result: Any) -> bytes:
     """The body of an answer. A message has none, and None is no snapshot."""
-    if do == "request" or (do == "snapshot" and result is not None):
-        return b'{"data":%s}' % _json.encode(result, f"what on_{_HANDLER[do]} returned")
-    return b"{}"
+    if do == "request":
+        return _json.encode(result, "what on_message returned")
+    if do == "snapshot" and result is not None:
+        return _json.encode(result, "what on_snapshot returned")
+    return b""
 
-
-_HANDLER = {"request": "message", "snapshot": "snapshot"}
 
 _FAILED = b'{"code":"failed","message":"the handler of the page has failed"}'
 _FAILED_ON = b'{"code":"failed","message":"a function that hears it has failed"}'
 
-
-def _failed(turn: dict[str, Any]) -> bytes:
-    return _FAILED_ON if turn.get("do") == "on" else _FAILED
-
-
-def _refusal(error: PageError) -> tuple[int, bytes]:
-    status = 404 if error.code == "no_class" else 400
-    return status, json.dumps({"code": str(error.code), "message": str(error.message)}).encode()
+# An answer of 200, or status, body, and what the log is to hear of.
+Answer = bytes | tuple[int, bytes, Exception | None]
 
 
-def _title(turn: dict[str, Any]) -> str:
-    """What failed, for the log."""
-    if turn.get("do") == "on":
-        return f"Exception in a function that hears {turn.get('topic')!r}"
-    return f"Exception in page class {turn.get('class')}, turn {turn.get('do')!r}"
+def _failed(error: Exception, do: str, rest: bytes) -> Answer:
+    """The answer to a turn that failed."""
+    if isinstance(error, PageError):
+        status = 404 if error.code == "no_class" else 400
+        said = {"code": str(error.code), "message": str(error.message)}
+        return status, json.dumps(said).encode(), None
+    cls, _, topic, _ = _Turn(do, True, "", None, "", b"", rest).more()
+    if do == "on":
+        error.add_note(f"Exception in a function that hears {topic!r}")
+        return 500, _FAILED_ON, error
+    error.add_note(f"Exception in page class {cls}, turn {do!r}")
+    return 500, _FAILED, error
 
 
 # ---- the two kinds
@@ -255,41 +300,31 @@ def application(kind: str, app: str) -> Callable[..., Any]:
     return _wsgi(app) if kind == "wsgi" else _asgi(app)
 
 
-def _wsgi(app: str) -> Callable[..., Any]:
-    def turns(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
-        turn = _json.decode(environ["wsgi.input"].read())
-        status, failure = 200, None
+def _wsgi(app: str) -> Callable[..., Answer]:
+    def turns(
+        do: str,
+        opened: bool,
+        page: str,
+        user: str | None,
+        connection: str,
+        data: bytes,
+        rest: bytes,
+        handle: Any,
+    ) -> Answer:
         try:
-            page = _at_hand(turn, start_response)
-            if page is not None:
-                result = _plain(page.on_message(turn.get("data")))
+            at_hand = _at_hand(do, page, user, connection, handle)
+            if at_hand is not None:
+                result = at_hand.on_message(_json.decode(data) if data else None)
+                if type(result) is CoroutineType:
+                    _plain(result)
             else:
-                result = _run(_steps(app, turn, start_response))
-            body = _answer(turn["do"], result)
-        except PageError as error:
-            status, body = _refusal(error)
+                turn = _Turn(do, opened, page, user, connection, data, rest, handle)
+                result = _run(_steps(app, turn))
+            return _answer(do, result)
         except Exception as error:
-            error.add_note(_title(turn))
-            status, body, failure = 500, _failed(turn), error
-        fields = [("Content-Type", "application/json"), ("Content-Length", str(len(body)))]
-        start_response(f"{status} Turn", fields)
-        return (body,) if failure is None else _Failed(body, failure)
+            return _failed(error, do, rest)
 
     return turns
-
-
-class _Failed:
-    """An answer behind which a failure goes into the log, with the id of the request."""
-
-    def __init__(self, body: bytes, failure: Exception) -> None:
-        self.body = body
-        self.failure = failure
-
-    def __iter__(self) -> Iterator[bytes]:
-        return iter((self.body,))
-
-    def close(self) -> None:
-        raise self.failure
 
 
 def _run(steps: Generator[Step, Any, Any]) -> Any:
@@ -316,41 +351,29 @@ def _plain(result: Any) -> Any:
 
 
 def _asgi(app: str) -> Callable[..., Any]:
-    async def turns(scope: dict[str, Any], receive: Any, send: Any) -> None:
-        if scope["type"] != "http":
-            raise ValueError(f"no {scope['type']} here: this application runs turns of pages")
-        turn = _json.decode(await _read(receive))
-        status, failure = 200, None
+    async def turns(
+        do: str,
+        opened: bool,
+        page: str,
+        user: str | None,
+        connection: str,
+        data: bytes,
+        rest: bytes,
+        handle: Any,
+    ) -> Answer:
         try:
-            page = _at_hand(turn, receive)
-            if page is not None:
-                result = await _call(functools.partial(page.on_message, turn.get("data")))
+            at_hand = _at_hand(do, page, user, connection, handle)
+            if at_hand is not None:
+                value = _json.decode(data) if data else None
+                result = await _call(functools.partial(at_hand.on_message, value))
             else:
-                result = await _await(_steps(app, turn, receive))
-            body = _answer(turn["do"], result)
-        except PageError as error:
-            status, body = _refusal(error)
+                turn = _Turn(do, opened, page, user, connection, data, rest, handle)
+                result = await _await(_steps(app, turn))
+            return _answer(do, result)
         except Exception as error:
-            error.add_note(_title(turn))
-            status, body, failure = 500, _failed(turn), error
-        fields = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
-        await send({"type": "http.response.start", "status": status, "headers": fields})
-        await send({"type": "http.response.body", "body": body})
-        if failure is not None:
-            raise failure  # into the log, with the id of the request
+            return _failed(error, do, rest)
 
     return turns
-
-
-async def _read(receive: Any) -> bytes:
-    parts = []
-    while True:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise ConnectionResetError("the host has taken the turn back")
-        parts.append(message.get("body", b""))
-        if not message.get("more_body"):
-            return b"".join(parts)
 
 
 async def _await(steps: Generator[Step, Any, Any]) -> Any:

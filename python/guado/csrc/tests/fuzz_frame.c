@@ -17,6 +17,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *at, size_t n) {
     if (gd_frame_decode_head(at, n, 131072, &h) == GD_OK &&
         (h.size < GD_HEADER || (h.size > 131072 && h.kind != GD_K_PAD)))
         abort();
+    gd_request turn = {0};
+    if (gd_turn_decode(at, n, &turn) == GD_OK) {
+        const gd_turn *t = &turn.turn;
+        const gd_str all[] = {t->page, t->user, t->connection, t->data, t->rest};
+        for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+            inside(all[i], at, n);
+    }
     if (gd_request_decode(at, n, &r, &body) != GD_OK)
         return 0;
     const gd_str all[] = {r.id,     r.method, r.scheme,      r.path,        r.raw_path,    r.query,

@@ -149,6 +149,37 @@ static void check_request(void) {
     free(payload);
 }
 
+static void check_turn(void) {
+    static const char *const few[] = {"class", "args", "topic", "why"};
+    uint8_t *payload = NULL;
+    size_t size = 0, n;
+    for (int i = 0; find("frame", i); i++) {
+        gd_frame_head h;
+        uint8_t *frame = bytes(find("frame", i)->word[1], &n);
+        CHECK(gd_frame_decode_head(frame, n, fragmented() ? 512 : 131072, &h) == GD_OK);
+        CHECK(h.kind == GD_K_TURN && h.stream == STREAM && gd_padded(h.size) == n);
+        payload = realloc(payload, size + h.size);
+        memcpy(payload + size, frame + GD_HEADER, h.size - GD_HEADER);
+        size += h.size - GD_HEADER;
+        CHECK(h.flags == (find("frame", i + 1) ? GD_MORE : GD_END));
+        free(frame);
+    }
+    gd_request r = {0};
+    CHECK(gd_turn_decode(payload, size, &r) == GD_OK);
+    CHECK(r.app == number("app", 1) && r.turn.do_ == number("do", 1));
+    CHECK(r.turn.opened == (number("opened", 1) == 1));
+    CHECK(same(r.turn.page, text("page")) && same(r.turn.user, text("user")));
+    CHECK(same(r.turn.connection, text("connection")) && same(r.turn.data, text("data")));
+    const uint8_t *at = (const uint8_t *)r.turn.rest.at, *end = at + r.turn.rest.len;
+    for (size_t i = 0; i < sizeof few / sizeof *few; i++) {
+        gd_str one = {(const char *)at + 4, gd_get32(at)};
+        CHECK(same(one, text(few[i])));
+        at += 4 + one.len;
+    }
+    CHECK(at == end);
+    free(payload);
+}
+
 static gd_link *open_link(host *h, gd_stream **s) {
     gd_link *l;
     const char *why;
@@ -230,6 +261,8 @@ static void check_corrupt(void) {
         CHECK(gd_frame_decode_head(at, n, 131072, &h) != GD_OK);
     else if (same(part, (gd_str){"request", 7}))
         CHECK(gd_request_decode(at, n, &r, &body) != GD_OK);
+    else if (same(part, (gd_str){"turn", 4}))
+        CHECK(gd_turn_decode(at, n, &r) != GD_OK);
     free(at);
 }
 
@@ -239,6 +272,8 @@ static void check(void) {
     snprintf(name, sizeof name, "%.*s", (int)lines[0].word[1].len, lines[0].word[1].at);
     if (strcmp(kind, "request") == 0)
         check_request();
+    else if (strcmp(kind, "turn") == 0)
+        check_turn();
     else if (strcmp(kind, "frame") == 0)
         check_frame();
     else if (strcmp(kind, "corrupt") == 0)
@@ -280,9 +315,9 @@ static int check_file(const char *folder, const char *file) {
 }
 
 int main(int argc, char **argv) {
-    const char *files[] = {"requests.txt", "heads.txt", "frames.txt", "corrupt.txt"};
+    const char *files[] = {"requests.txt", "turns.txt", "heads.txt", "frames.txt", "corrupt.txt"};
     int all = 0;
-    for (int i = 0; argc == 2 && i < 4; i++) {
+    for (int i = 0; argc == 2 && i < 5; i++) {
         int n = check_file(argv[1], files[i]);
         CHECK(n > 0);
         all += n;
