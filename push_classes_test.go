@@ -128,6 +128,8 @@ func TestAPageIsMadeAnewWhenItsWorkerIsKilledInItsTurn(t *testing.T) {
 		tab, other := b.tab(`{"class":"Board","args":{"a":1}}`), b.tab(`{"class":"Board"}`)
 		tab.told()
 		other.told()
+		// What on_open pushes is there before it has come to its end.
+		s.awaitPages(func(all []guado.PageStatus) bool { return len(all) == 2 && all[0].Opened && all[1].Opened })
 		if got := tab.ask(`{"die":1}`, ""); got != "lost" {
 			t.Errorf("the request in whose turn the worker died: %v", got)
 		}

@@ -59,8 +59,8 @@ typedef struct {
     gd_str page, user, connection, data, rest;
 } gd_turn;
 
-/* A decoded REQUEST or TURN; of a turn `app` is set, and `turn`. The strings point into memory of the stream and live until
- * gd_stream_release. */
+/* A decoded REQUEST or TURN; of a turn `app` is set, and `turn`. The strings point into memory of
+ * the stream and live until gd_stream_release. */
 typedef struct {
     uint8_t version; /* 10, 11, 20 */
     uint16_t flags;  /* GD_REQ_* */

@@ -7,8 +7,8 @@
 static PyObject *names[GD_TURN_ON + 1];
 
 int gd_turn_init(void) {
-    static const char *const texts[GD_TURN_ON + 1] = {
-        "", "open", "message", "request", "snapshot", "close", "event", "on"};
+    static const char *const texts[GD_TURN_ON + 1] = {"",         "open",  "message", "request",
+                                                      "snapshot", "close", "event",   "on"};
     for (int i = GD_TURN_OPEN; i <= GD_TURN_ON; i++)
         if ((names[i] = PyUnicode_InternFromString(texts[i])) == NULL)
             return -1;
@@ -37,7 +37,7 @@ PyObject *gd_turn_args(const gd_turn *t, PyObject *handle) {
     else
         Py_INCREF(user);
     PyObject *const items[] = {names[t->do_],       opened,         text(t->page),  user,
-                               text(t->connection), bytes(t->data), bytes(t->rest),      handle};
+                               text(t->connection), bytes(t->data), bytes(t->rest), handle};
     bool complete = true;
     for (Py_ssize_t i = 0; i < 8; i++) {
         complete = complete && items[i] != NULL;

@@ -174,7 +174,8 @@ static void serve_until_drained(wsgi_thread *t) {
             return;
         gd_stats_gil(s);
         wsgi_call(t, s);
-        if (!unused(t) && renew(t) < 0) { /* no memory for a few small objects: nothing can be served */
+        if (!unused(t) &&
+            renew(t) < 0) { /* no memory for a few small objects: nothing can be served */
             PyErr_WriteUnraisable(t->pool->entered);
             return;
         }

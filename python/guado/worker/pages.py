@@ -1,9 +1,10 @@
 """Runs the turns of pages: a hidden application beside each of the worker's.
 
 Before: guado._core calls it with what TURN says (protocol/link.md, section 13), and sends
-what it returns: the body of the answer, or status, body and a failure for the log. After: the handler of a page class, or a function that hears events. Not here: whose turn
-it is, which the host decides; a page's handlers never run at once, but for those that are
-marked so.
+what it returns: the body of the answer, or status, body and a failure for the log. After:
+the handler of a page class, or a function that hears events. Not here: whose turn it is,
+which the host decides; a page's handlers never run at once, but for those that are marked
+so.
 
 One story (`_steps`) for both kinds: it yields what is to be called or waited for, and a
 WSGI thread or an ASGI task does that its own way.
