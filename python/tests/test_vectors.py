@@ -97,7 +97,7 @@ def test_turns_decode_to_their_values(kind: str, vector: Vector) -> None:
         head = _core.decode_frame(frame, 131072)
         assert head["kind"] == h.TURN
         payload += frame[16 : head["size"]]
-    app, (do, opened, page, user, connection, data, rest) = _core.decode_turn(payload)
+    app, (do, opened, page, user, connection, data, rest, _) = _core.decode_turn(payload)
     assert app == number(vector, "app")
     assert do == h.TURNS[number(vector, "do") - 1]
     assert opened is (number(vector, "opened") == 1)

@@ -230,9 +230,7 @@ def _object(turn: _Turn) -> Generator[Step, Any, _Entry]:
     return entry
 
 
-def _at_hand(
-    do: str, id: str, user: str | None, connection: str, handle: Any
-) -> Page | None:
+def _at_hand(do: str, id: str, user: str | None, connection: str, handle: Any) -> Page | None:
     """The object for a message of an open page, which is what most turns are: it goes
     without the long story."""
     if do != "request" and do != "message":
