@@ -84,7 +84,7 @@ var allowed = map[string][]string{
 	"internal/adopt":         {"internal/config"},
 	"internal/service":       {"internal/config"},
 	"internal/doctor":        {"internal/child", "internal/config", "internal/edge", "internal/runtime", "internal/version"},
-	"internal/link/linktest": {"internal/link"},
+	"internal/link/linktest": {"internal/exchange", "internal/link"},
 	"internal/archtest":      {},
 	"python":                 {},
 	"js":                     {},

@@ -113,8 +113,7 @@ class Turns:
 
     def call(self, app: str, turn: dict[str, Any], on_loop: bool) -> Any:
         context = contextvars.copy_context()
-<<<<<<< HEAD
-        steps = pages._steps(app, turn, None)
+        steps = pages._steps(app, asked(turn))
         exchange = self.state.enter(context, _title(turn)) if self.state else None
         try:
             if on_loop:
@@ -125,18 +124,8 @@ class Turns:
         finally:
             if self.state and exchange:
                 self.state.take(exchange, end=True)
-        answer: dict[str, Any] = _json.decode(pages._answer(turn["do"], result))
-        return answer.get("data")
-=======
-        steps = pages._steps(app, asked(turn))
-        if on_loop:
-            work = context.run(asyncio.run_coroutine_threadsafe, pages._await(steps), self._loop())
-            result = work.result()
-        else:
-            result = context.run(pages._run, steps)
         answer = pages._answer(turn["do"], result)
         return _json.decode(answer) if answer else None
->>>>>>> 1da5504 (testing: turns as workers have them)
 
     def _loop(self) -> asyncio.AbstractEventLoop:
         with self.lock:
@@ -159,10 +148,10 @@ class Turns:
             self.loop.close()
 
 
-<<<<<<< HEAD
 def _title(turn: dict[str, Any]) -> str:
     return f"turn {turn['do']} of page {turn.get('page', turn.get('topic'))}"
-=======
+
+
 def asked(turn: dict[str, Any]) -> pages._Turn:
     """A turn as a worker has it from the host."""
     parts = (turn.get("class", ""), "", turn.get("topic", ""), turn.get("why", ""))
@@ -178,7 +167,6 @@ def asked(turn: dict[str, Any]) -> pages._Turn:
         _json.encode(turn["data"]) if "data" in turn else b"",
         b"".join(pages._LENGTH.pack(len(part)) + part for part in few),
     )
->>>>>>> 1da5504 (testing: turns as workers have them)
 
 
 def class_of(tab: Tab) -> type[Any]:
