@@ -128,7 +128,7 @@ Items = list[Item]
 
 
 def _items(answer: Any) -> Items:
-    return [Item(one) for one in answer["items"]]
+    return [Item(one) for one in answer["items"] or ()]
 
 
 class Registry:

@@ -122,8 +122,10 @@ def serve(link: _core.Link) -> None:
     guado._worker = guado._Worker(link, hello.executors, hello.phase)
     if hello.phase >= 4:
         from guado import _replica
+        from guado.adapters.genropy import _seam
 
         _replica.start(link)
+        _seam.install()
     loader.load(hello.apps)
     process.check_threading()
     process.after_import()

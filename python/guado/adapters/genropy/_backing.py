@@ -31,6 +31,9 @@ class Backing(Protocol):
     def ids(self, kind: str) -> list[str]:
         """Of all items, the oldest first."""
 
+    def late(self) -> bool:
+        """The answer of the request that runs has left, and can take no write with it."""
+
     def settle(self) -> None:
         """A call is over, and what it wrote is in the stores."""
 
@@ -64,6 +67,9 @@ class Memory:
 
     def ids(self, kind: str) -> list[str]:
         return list(self._stores[kind])
+
+    def late(self) -> bool:
+        return False
 
     def settle(self) -> None:
         # There is no host: records are let go.

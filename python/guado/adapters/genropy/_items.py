@@ -61,7 +61,7 @@ class Item:
     def load(cls, store: Store) -> Item:
         """Out of its store. KeyError: there is no item in it."""
         mark = store["register"]
-        fields = {k: _values.found(v) for k, v in mark.items()}
+        fields = {k: _values.found(v) for k, v in store.get("register").items()}
         fields["datachanges"] = [unpack(kept) for kept in store["changes"]]
         data = _values.value_of(store["data"])
         item = cls(store, fields, data)

@@ -9,6 +9,7 @@ against both. Values that cannot change are not copied.
 
 from __future__ import annotations
 
+import contextvars
 import copy
 import functools
 import pickle
@@ -64,9 +65,19 @@ class SiteRegister:
 
     def call(self, name: str, args: tuple[Any, ...], named: dict[str, Any]) -> Any:
         args, named = copied(args), copied(named)
+        return self._let_in(lambda: self._function(name, named)(*args, **named), name)
+
+    def _let_in(self, call: Callable[[], Any], name: str = "") -> Any:
+        """Makes a call, alone. A site may write when its answer has left: then that is
+        nobody's write in particular, and kept as soon as it can be."""
+        if self._site.backing.late():
+            return contextvars.Context().run(self._alone, call, name)
+        return self._alone(call, name)
+
+    def _alone(self, call: Callable[[], Any], name: str) -> Any:
         with self._free:
             try:
-                return copied(self._function(name, named)(*args, **named))
+                return copied(call())
             finally:
                 self._site.settle()
                 if name == "unlock_item":
@@ -83,11 +94,7 @@ class SiteRegister:
     ) -> Any:
         """A method of the Bag of an item."""
         args, named = copied(args), copied(named or {})
-        with self._free:
-            try:
-                return copied(self._site.bag_call(kind, id, below, method, args, named))
-            finally:
-                self._site.settle()
+        return self._let_in(lambda: self._site.bag_call(kind, id, below, method, args, named))
 
     def wait_free(self, timeout: float) -> None:
         """Until some item is unlocked, or the time is over."""

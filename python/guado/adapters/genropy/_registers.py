@@ -59,7 +59,12 @@ class Register:
                 del self._items[id]
             return None
         if item is None or item.store is not store or not item.current():
-            item = self._items[id] = Item.load(store)
+            try:
+                item = Item.load(store)
+            except KeyError:  # it was ended, or made by halves: nobody can use it
+                self._items.pop(id, None)
+                return None
+            self._items[id] = item
             self._listen(id, item)
             self._know_tables(id, item)
         return item

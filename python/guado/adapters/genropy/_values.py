@@ -149,8 +149,8 @@ def _write(store: Store, at: Path, node: Any, levels: int) -> None:
     beside = (*at, "@" + node.label)
     if node.attr:
         store.set(beside, keep(node.attr))
-    else:
-        store.pop(beside, None)
+    elif beside in store:
+        del store[beside]
 
 
 def write(store: Store, at: Path, value: Any) -> None:
