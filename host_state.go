@@ -85,15 +85,15 @@ func (c *keptCallee) End() {
 }
 
 // State applies a commit of the worker.
-func (k *keeper) State(_ uint32, state []byte) error {
-	_, err := k.stores.mirror.ApplyFront(&k.source, state)
+func (k *keeper) State(_ uint32, state []byte) (effects []byte, err error) {
+	effects, err = k.stores.mirror.ApplyFront(&k.source, state)
 	switch {
 	case err == nil:
-		return nil
+		return effects, nil
 	case errors.Is(err, mirror.ErrStale):
-		return fmt.Errorf("%w: %w", link.ErrRefused, err)
+		return effects, fmt.Errorf("%w: %w", link.ErrRefused, err)
 	}
-	return link.Corrupt("a commit of stores: %w", err)
+	return nil, link.Corrupt("a commit of stores: %w", err)
 }
 
 // ahead gives what a group's workers are sent before they get a request; nil: nothing.

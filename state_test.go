@@ -219,6 +219,53 @@ func TestAUsersRequestsGoOnInTheNextWorkerWhenTheLastOneIsThrough(t *testing.T) 
 	})
 }
 
+// asks sends a request to the page's handler, and gives its reply and what was pushed before.
+func (t *tab) asks(data string) (reply any, pushed []string) {
+	t.s.t.Helper()
+	t.sent++
+	t.write(fmt.Sprintf(`{"c":%d,"q":%s}`, t.sent, data))
+	for {
+		f := t.numbered()
+		switch {
+		case f["close"] != nil:
+			t.s.t.Fatalf("closed with %v instead of a reply", f["close"])
+		case f["m"] != nil:
+			pushed = append(pushed, text(f["m"]))
+		case f["r"] == float64(t.sent):
+			if e, is := f["e"].(map[string]any); is {
+				return e["code"], pushed
+			}
+			return f["d"], pushed
+		}
+	}
+}
+
+func TestWhatAHandlerPushesLeavesWithWhatItWrote(t *testing.T) {
+	everyStore(t, func(t *testing.T, s *site) {
+		tab := s.browser().tab(`{"path":"/","class":"Cart"}`)
+		for _, c := range []struct {
+			data   string
+			reply  any
+			pushed string
+			x      string
+		}{
+			// Neither is real when the worker dies before it is through, both when it has
+			// committed, and who waits for a push commits.
+			{`{"set":{"x":1},"push":"lost","die":1}`, "lost", "", "null"},
+			{`{"set":{"x":2},"push":"kept","flush":1,"die":1}`, "lost", `"kept"`, "2"},
+			{`{"set":{"x":3},"wait_push":"waited"}`, 1.0, `"waited"`, "3"},
+			{`{"push":"told","set":{"x":4},"get":"x"}`, 4.0, `"told"`, "4"},
+			{`{"push":"only"}`, nil, `"only"`, "4"},
+		} {
+			reply, pushed := tab.asks(c.data)
+			if c.reply != nil && reply != c.reply || strings.Join(pushed, " ") != c.pushed {
+				t.Errorf("%s: %v, pushed %v", c.data, reply, pushed)
+			}
+			tab.wantDone(`{"get":"x"}`, c.x)
+		}
+	})
+}
+
 // worker is the process that serves new requests.
 func (s *site) worker() int {
 	for _, g := range s.Status().Groups {

@@ -65,7 +65,7 @@ var allowed = map[string][]string{
 	"internal/item":     {},
 	"internal/registry": {"internal/identity", "internal/item", "internal/pages", "internal/push"},
 
-	"internal/mirror": {"internal/statefile"},                                       // beside the road, as push is
+	"internal/mirror":      {"internal/statefile"},                   // beside the road, as push is
 	"internal/globalstore": {"internal/clock", "internal/statefile"}, // likewise
 	"internal/bus":         {},                                       // beside the road, as push is
 	"internal/events":      {"internal/bus", "internal/push"},

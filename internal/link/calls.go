@@ -76,7 +76,14 @@ func (g *calls) frame(h header, p shared) error {
 	}
 	whole, dropped := g.partial, g.dropped
 	g.partial, g.dropped = nil, false
-	c, err := parseCall(whole)
+	return g.pass(h.arg, whole, dropped)
+}
+
+// call is one that came with a commit.
+func (g *calls) call(id uint32, payload []byte) error { return g.pass(id, payload, false) }
+
+func (g *calls) pass(id uint32, payload []byte, dropped bool) error {
+	c, err := parseCall(payload)
 	if err != nil {
 		return err
 	}
@@ -84,7 +91,7 @@ func (g *calls) frame(h header, p shared) error {
 		c.Data = nil
 	}
 	if callee := g.who(); callee != nil {
-		callee.Call(h.arg, c)
+		callee.Call(id, c)
 	}
 	return nil
 }

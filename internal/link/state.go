@@ -1,14 +1,18 @@
 package link
 
-import "errors"
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+)
 
 // Keeper keeps the host's copy of the worker's stores. It runs on the link's reader and
 // must not wait.
 type Keeper interface {
 	// State applies the state of a commit; stream: of the exchange that made it, or 0.
 	// [ErrRefused]: the exchange is answered "moved", and the worker goes on. Any other
-	// error ends the worker.
-	State(stream uint32, state []byte) error
+	// error ends the worker. What it gives is the rest of the frame: the effects.
+	State(stream uint32, state []byte) (effects []byte, err error)
 }
 
 // maxState bounds a STATE after reassembly.
@@ -62,8 +66,13 @@ func (l *Link) state(h header, p shared) error {
 
 func (l *Link) applyState() error {
 	g := &l.states
-	err := g.keeper.State(g.stream, g.partial)
+	effects, err := g.keeper.State(g.stream, g.partial)
 	g.held = false
+	if err == nil || isRefused(err) {
+		if wrong := l.effects(effects, err != nil); wrong != nil {
+			return wrong
+		}
+	}
 	if g.partial = g.partial[:0]; cap(g.partial) > keepState {
 		g.partial = nil
 	}
@@ -71,6 +80,39 @@ func (l *Link) applyState() error {
 }
 
 func isRefused(err error) bool { return errors.Is(err, ErrRefused) }
+
+// effects does the calls that came with a commit.
+func (l *Link) effects(p []byte, refused bool) error {
+	if len(p) < 4 {
+		return corrupt("STATE without the number of its effects")
+	}
+	count := binary.LittleEndian.Uint32(p)
+	p = p[4:]
+	for ; count > 0; count-- {
+		if len(p) < 8 {
+			return corrupt("STATE ends in its effects")
+		}
+		id, n := binary.LittleEndian.Uint32(p), uint64(binary.LittleEndian.Uint32(p[4:]))
+		if n > uint64(len(p)-8) {
+			return corrupt("an effect of %d bytes in %d", n, len(p)-8)
+		}
+		call := bytes.Clone(p[8 : 8+n])
+		p = p[8+n:]
+		if refused {
+			if err := l.Reply(id, 409, "moved", []byte("the user's state is another worker's since")); err != nil {
+				return err
+			}
+			continue
+		}
+		if err := l.calls.call(id, call); err != nil {
+			return err
+		}
+	}
+	if len(p) > 0 {
+		return corrupt("STATE with %d stray bytes", len(p))
+	}
+	return nil
+}
 
 // keepState is the most memory that is kept for the next STATE.
 const keepState = 64 << 10

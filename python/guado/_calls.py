@@ -75,15 +75,17 @@ class Calls:
         future: Future[Any],
         settle: Settle,
         milliseconds: int = 0,
+        send: Callable[[int, bytes], None] | None = None,
     ) -> None:
-        """Sends a call. Those of the host itself wait here while too many are under way."""
+        """Sends a call, or has `send` do it. Those of the host itself wait here while too
+        many are under way."""
         number = next(self.numbers) & 0xFFFFFFFF
         words = name.encode()
         payload = _CALL.pack(what, len(words), milliseconds) + words + data
         future._forget = lambda: self.forget(number)
         try:
             self.enter(number, _Open(future, settle, len(data) if what == HOST else None))
-            self.link.call(number, payload)
+            (send or self.link.call)(number, payload)
         except BaseException:
             self.take(number)
             raise

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import guado
@@ -20,6 +20,11 @@ if TYPE_CHECKING:
     from guado._calls import Settle
 
 T = TypeVar("T")
+
+# What a handler of a page asks for takes place with the commit of its turn.
+EFFECTS = frozenset(
+    {"push", "push.wait", "publish", "page.subscribe", "page.unsubscribe", "page.end"}
+)
 
 _log = logging.getLogger("guado")
 
@@ -41,14 +46,25 @@ class Reply(Future[T]):
     reply is forgotten, but for NoPage: that a page has ended is no news to who pushes."""
 
     _looked = False
+    _commit: Callable[[], None] | None = None  # of the turn that asks: without it no answer
 
     def result(self, timeout: float | None = None) -> T:
-        self._looked = True
+        self._look()
         return super().result(timeout)
 
     def exception(self, timeout: float | None = None) -> BaseException | None:
-        self._looked = True
+        self._look()
         return super().exception(timeout)
+
+    def __await__(self) -> Generator[Any, None, T]:
+        self._look()
+        return super().__await__()
+
+    def _look(self) -> None:
+        self._looked = True
+        commit, self._commit = self._commit, None
+        if commit is not None and not self.done():
+            commit()
 
     def __del__(self) -> None:
         error = getattr(self, "_exception", None)
@@ -87,8 +103,14 @@ def ask(
         return
     if worker.phase < 3:
         raise PhaseError()
+    send = None
+    if worker.phase >= 4 and verb in EFFECTS:
+        from guado import _state
+
+        if (turn := _state.turn()) is not None:
+            send, reply._commit = turn.later, turn.flush
     try:
-        _calls.shared().start(_calls.HOST, verb, data, reply, settle, milliseconds)
+        _calls.shared().start(_calls.HOST, verb, data, reply, settle, milliseconds, send)
     except _calls.Forked as error:
         raise HostError(str(error), "forked") from None
     except OSError as error:  # the link is closed

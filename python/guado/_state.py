@@ -32,6 +32,7 @@ PHASE = 4
 RESTORE, RELEASE = 0x11, 0x12
 _RESTORE = struct.Struct("<QQBBHHH")
 _RELEASE = struct.Struct("<BBH")
+_EFFECT = struct.Struct("<II")
 
 # What the hook is told: see GD_HOOK_… in module.h.
 HEAD, END, MESSAGE, ACCEPT = range(4)
@@ -62,36 +63,65 @@ class State:
 class Running:
     """A request, turn or message that has touched a store, until it is over."""
 
-    __slots__ = ("exchange", "handle", "link", "over", "state")
+    __slots__ = ("effects", "exchange", "handle", "link", "over", "state")
 
     def __init__(self, state: WorkerState, handle: Any, name: str) -> None:
         self.state, self.link, self.handle = state, state.link, handle
         self.exchange = Exchange(name)
         self.over = False
+        self.effects: list[tuple[int, bytes]] = []  # calls that go with the next commit
 
     def __call__(self, what: int) -> None:
         """The hook of its answer."""
         ledger, exchange = self.state.ledger, self.exchange
         if what == HEAD or what == ACCEPT:
-            ledger.take(exchange, self._seal)
+            if not ledger.take(exchange, self._seal):
+                self._send()
             exchange.read_only = what == HEAD
         elif what == MESSAGE:
-            ledger.take(exchange, self._alone)
+            if not ledger.take(exchange, self._alone):
+                self._send()
         else:
             self.over = True
             exchange.over = True
-            ledger.take(exchange, self._alone, end=True)
+            if not ledger.take(exchange, self._alone, end=True):
+                self._send()
             self.link.push()
+
+    def flush(self) -> None:
+        """Commits now, and waits until that has left."""
+        if not self.state.ledger.take(self.exchange, self._alone):
+            self._send()
+        self.link.push(True)
+
+    def later(self, number: int, payload: bytes) -> None:
+        """A call of a turn waits for its commit."""
+        if self.over:
+            self.link.call(number, payload)
+        else:
+            self.effects.append((number, payload))
+
+    def _send(self) -> None:
+        """No store was touched: the calls need not wait for one."""
+        while self.effects:
+            self.link.call(*self.effects.pop(0))
+
+    def _encode(self, taken: Taken) -> bytes:
+        calls = []
+        while self.effects:
+            number, payload = self.effects.pop(0)
+            calls.append(_EFFECT.pack(number, len(payload)) + payload)
+        return b"".join([taken.encode(), len(calls).to_bytes(4, "little"), *calls])
 
     def _seal(self, taken: Taken) -> None:
         from guado import _core
 
-        state = taken.encode() + _NO_EFFECTS
+        state = self._encode(taken)
         if not _core.seal(self.handle, state):
             self.link.seal(state)
 
     def _alone(self, taken: Taken) -> None:
-        self.link.seal(taken.encode() + _NO_EFFECTS)
+        self.link.seal(self._encode(taken))
 
 
 class WorkerState(State):
@@ -114,8 +144,8 @@ class WorkerState(State):
         current = _request.current()
         if current is None or current.handle is None:
             return self.ledger.outside
-        running = current.stores or self._begin(current)
-        if running is None or running.over:
+        running = self.running(current)
+        if running is None:
             return self.ledger.outside
         _ledger.enter(running.exchange)
         return running.exchange
@@ -136,9 +166,17 @@ class WorkerState(State):
             return current.stores
 
     def commit(self) -> None:
-        exchange = self.exchange()
-        self.ledger.take(exchange, lambda taken: self.link.seal(taken.encode() + _NO_EFFECTS))
-        self.link.push(True)
+        current = _request.current()
+        running = None if current is None else current.stores
+        if running is not None and not running.over:
+            running.flush()
+        else:
+            self.flush_outside()
+
+    def running(self, current: _request.Current) -> Running | None:
+        """What `current` has touched, from now on with a hook on its answer."""
+        running: Running | None = current.stores or self._begin(current)
+        return None if running is None or running.over else running
 
     # Stores.
 
@@ -264,6 +302,15 @@ def _made(worker: guado._Worker) -> State:
     if _current is None:
         _current = WorkerState(worker.link)
     return _current
+
+
+def turn() -> Running | None:
+    """The turn of a page that runs here: its effects wait for its commit."""
+    here = _request.current()
+    if here is None or here.source or here.handle is None:
+        return None
+    state = current()
+    return state.running(here) if isinstance(state, WorkerState) else None
 
 
 # What push and pages give their stores by.

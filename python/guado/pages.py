@@ -97,6 +97,11 @@ class Page:
         """What survives of the page, unlike this object. From phase 4 on."""
         return PageHandle(self.id).store
 
+    def flush(self) -> None:
+        """Commits now what this handler has written and pushed. Otherwise that happens when
+        it returns."""
+        PageHandle(self.id).flush()
+
     def push(self, data: Any, *, ack: bool = False, timeout: float | None = None) -> Delivery:
         """Sends `data` to the page's client; see :meth:`guado.PageHandle.push`."""
         return PageHandle(self.id).push(data, ack=ack, timeout=timeout)

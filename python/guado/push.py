@@ -85,6 +85,14 @@ class PageHandle:
         """Sends the whole state of the page: a client that gets it forgets what it missed."""
         return _push(self._to(), data, False, None, snapshot=True)
 
+    def flush(self) -> None:
+        """Commits now what the running request or handler has written to stores, and what a
+        handler has pushed: from here on it lasts. Otherwise that happens when the answer
+        leaves."""
+        from guado import _state
+
+        _state.current().commit()
+
     def subscribe(self, topic: str) -> _host.Reply[None]:
         """From now on the page hears events of `topic` (see :func:`guado.publish`)."""
         return self._ask("page.subscribe", topic)

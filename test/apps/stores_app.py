@@ -45,6 +45,12 @@ def act(do: dict[str, Any]) -> Any:
                 answer = of[what]
             case "get":
                 answer = of.get(what)
+            case "push":
+                guado.page().push(what)
+            case "wait_push":
+                answer = guado.page().push(what).result().pages
+            case "flush":
+                guado.page().flush()
             case "login":
                 guado.connection().login(what)
             case "wait":
