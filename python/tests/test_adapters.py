@@ -95,6 +95,9 @@ def test_sessions_are_in_the_store_of_the_browser(w: testing.Worker, target: str
         site.post("/login", data={"user": "ada"})
         assert site.post("/count").json() == {"visits": 5}
         assert site.get("/who").json()["user"] == "ada"
+        if target == "adapter_django:asgi":
+            assert site.post("/count-later").json() == {"visits": 6}
+            assert site.post("/count").json() == {"visits": 7}
         assert site.post("/forget").json() == {"visits": 0}
         assert site.post("/count").json() == {"visits": 1}
         assert other.post("/count").json() == {"visits": 2}
