@@ -139,6 +139,15 @@ def test_functions_hear_events_and_their_failures_are_not_lost() -> None:
     assert {str(error) for error in failed.value.exceptions} == {"in a function", "heard"}
 
 
+def test_events_go_to_the_client_of_a_page_without_a_class(guado_worker: testing.Worker) -> None:
+    page = guado_worker.open()
+    guado.page(page.id).subscribe("room.>")
+    guado.publish("room.9", "x")
+    assert page.pushed == [{"topic": "room.9", "data": "x"}]
+    page.close()
+    guado.publish("room.9", "y")
+
+
 def test_coroutines_run_on_a_loop(guado_worker: testing.Worker) -> None:
     page = guado_worker.open(Later)
     assert page.message({"n": 1}) == "guado-testing"

@@ -71,7 +71,7 @@ class Turns:
         do, tab = what["do"], what.pop("tab", None)
         if do == "on":
             self.call(what.pop("app"), what, listens(what["topic"]))
-        elif do == "event" and not hasattr(class_of(tab), "on_event"):
+        elif do == "event" and not (tab.cls and hasattr(class_of(tab), "on_event")):
             tab.pushed.append(Pushed({"topic": what["topic"], "data": what["data"]}, False))
         elif do == "close":
             try:
