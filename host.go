@@ -106,6 +106,7 @@ type base struct {
 	journal    *admin.Journal
 	admin      atomic.Pointer[admin.Server] // nil: none
 	events     *events.Events               // nil in phase 0
+	tables     *events.Tables               // likewise
 	global     *globalstore.Store           // nil below phase 4
 	window     atomic.Pointer[admin.Server] // of programs; nil: none
 	tokens     admin.Tokens                 // theirs

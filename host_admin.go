@@ -101,6 +101,7 @@ func (h *host) readings() []admin.Reading {
 			return map[string]any{"pages": h.pageList()}, nil
 		}},
 		{Path: "pages/{page}", Read: h.pageStatus},
+		{Path: "global", Read: h.readGlobal},
 		{Path: "mounts", Read: func(admin.Call) (any, error) {
 			return map[string]any{"mounts": h.mounts()}, nil
 		}},

@@ -16,7 +16,10 @@ import (
 )
 
 // EventStatus is how the events of a host are.
-type EventStatus = bus.Status
+type EventStatus struct {
+	bus.Status
+	Tables events.TableStatus `json:"tables"` // of changes of database tables
+}
 
 // openEvents makes what a server has of events, where it has pages. All configurations have
 // it in common.
@@ -31,6 +34,7 @@ func (h *host) openEvents() {
 			return events.Limits{Queue: c.Queue, Bytes: int(c.QueueBytes.Bytes()), Overflow: bus.Overflow(c.Overflow)}
 		},
 	})
+	h.openTables()
 	h.topics = pageTopics{ended: h.events.Forget, subscribe: h.restoreTopics, of: h.events.Topics}
 	h.calls.Handle("publish", h.callPublish)
 	h.calls.Handle("page.subscribe", func(_ context.Context, _ calls.Caller, data []byte) (any, error) {
@@ -114,6 +118,7 @@ func (h *host) endEvents(graceful context.Context) {
 	if h.events == nil {
 		return
 	}
+	h.tables.Flush()
 	ctx, cancel := context.WithTimeout(graceful, eventsPatience)
 	defer cancel()
 	if h.events.Idle(ctx) != nil {
@@ -123,6 +128,7 @@ func (h *host) endEvents(graceful context.Context) {
 
 func (h *host) closeEvents() {
 	if h.events != nil {
+		h.tables.Close()
 		h.events.Close()
 	}
 }
@@ -143,8 +149,7 @@ func (h *host) eventStatus() *EventStatus {
 	if h.events == nil {
 		return nil
 	}
-	st := h.events.Status()
-	return &st
+	return &EventStatus{h.events.Status(), h.tables.Status()}
 }
 
 func (h *host) eventFigures() *observe.Events {

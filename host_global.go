@@ -8,6 +8,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"github.com/guado-server/guado/internal/admin"
 	"github.com/guado-server/guado/internal/calls"
 	"github.com/guado-server/guado/internal/globalstore"
 	"github.com/guado-server/guado/internal/link"
@@ -167,6 +168,20 @@ func (h *host) globalDefault(a globalAsk) (any, error) {
 	}
 	made, value, number, err := h.global.Default(a.Path, v, a.ttl())
 	return map[string]any{"made": made, "value": json.RawMessage(value), "number": number}, err
+}
+
+// noGlobal is why a server has no global store.
+func noGlobal() error {
+	return &admin.Refusal{Status: http.StatusConflict, Code: "phase", Message: "there is no global store: that begins with server.phase = 4"}
+}
+
+// readGlobal gives operators what is at a path of the global store: ?key=cart&key=items, or all
+// of it.
+func (h *host) readGlobal(c admin.Call) (any, error) {
+	if h.global == nil {
+		return nil, noGlobal()
+	}
+	return h.globalGet(globalAsk{Path: c.Query()["key"]})
 }
 
 // globalError gives errors about the global store the codes of link.md.

@@ -23,7 +23,7 @@ const (
 
 // forPrograms are the verbs of workers that programs may use as well: the role push.
 var forPrograms = []string{
-	"push", "push.wait", "publish", "page.get", "page.end", "page.subscribe", "page.unsubscribe",
+	"push", "push.wait", "publish", "dbevent", "page.get", "page.end", "page.subscribe", "page.unsubscribe",
 	"global.get", "global.set", "global.delete", "global.compare", "global.add", "global.default",
 }
 
@@ -43,8 +43,9 @@ func (h *host) openPrograms() error {
 	o := admin.Options{
 		Socket: a.PushSocket, Beside: a.PushDerived, Shared: os.Geteuid() == 0, Tokens: &h.tokens, Log: h.log,
 	}
-	for _, verb := range forPrograms {
-		o.Actions = append(o.Actions, admin.Action{Path: verb, Brief: true, Largest: h.largestAsk(), Do: h.ask(verb)})
+	o.Actions = h.asks(forPrograms...)
+	for i := range o.Actions {
+		o.Actions[i].Brief = true
 	}
 	server, err := admin.New(o)
 	switch {
@@ -133,20 +134,34 @@ func (h *host) noPush() error {
 
 // pushActions are what operators can do of what applications do.
 func (h *host) pushActions() []admin.Action {
-	return []admin.Action{
-		{Path: "push", Largest: h.largestAsk(), Do: h.ask("push")},
-		{Path: "publish", Largest: h.largestAsk(), Do: h.ask("publish")},
-		{Path: "tokens", Do: h.askToken},
-	}
+	return append(h.asks("push", "publish", "dbevent", "global.set", "global.delete", "global.compare", "global.add", "global.default"),
+		admin.Action{Path: "tokens", Do: h.askToken})
 }
 
-func (h *host) largestAsk() int64 { return h.config.Push.Message.Bytes() + asksAbove }
+// asks are verbs of workers as actions.
+func (h *host) asks(verbs ...string) []admin.Action {
+	actions := make([]admin.Action, 0, len(verbs))
+	for _, verb := range verbs {
+		actions = append(actions, admin.Action{Path: verb, Largest: h.largestAsk(verb), Do: h.ask(verb)})
+	}
+	return actions
+}
+
+func (h *host) largestAsk(verb string) int64 {
+	if strings.HasPrefix(verb, "global.") {
+		return 2*h.config.Global.Value.Bytes() + asksAbove // compare has two
+	}
+	return h.config.Push.Message.Bytes() + asksAbove
+}
 
 // ask answers a verb for those who have no link.
 func (h *host) ask(verb string) func(context.Context, admin.Call) (any, error) {
 	return func(ctx context.Context, c admin.Call) (any, error) {
 		if h.config.Server.Phase == 0 {
 			return nil, h.noPush()
+		}
+		if h.global == nil && strings.HasPrefix(verb, "global.") {
+			return nil, noGlobal()
 		}
 		data, err := c.Raw()
 		if err != nil {

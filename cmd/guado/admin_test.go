@@ -364,7 +364,7 @@ func metricsOf(t *testing.T, dir string) string {
 		t.Fatal(err)
 	}
 	defer server.http.CloseIdleConnections()
-	metrics, err := server.fetch(t.Context(), "GET", "metrics", nil)
+	metrics, err := server.fetch(t.Context(), "GET", "metrics", nil, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

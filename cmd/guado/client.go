@@ -177,8 +177,8 @@ func (c *client) do(ctx context.Context, method, path string, query url.Values, 
 }
 
 // fetch gives the whole answer.
-func (c *client) fetch(ctx context.Context, method, path string, body any) (answer []byte, err error) {
-	res, err := c.do(ctx, method, path, nil, body)
+func (c *client) fetch(ctx context.Context, method, path string, query url.Values, body any) (answer []byte, err error) {
+	res, err := c.do(ctx, method, path, query, body)
 	if err != nil {
 		return nil, err
 	}
@@ -191,7 +191,12 @@ func (c *client) fetch(ctx context.Context, method, path string, body any) (answ
 
 // get reads the answer into v and also gives it as it came.
 func (c *client) get(ctx context.Context, path string, v any) ([]byte, error) {
-	answer, err := c.fetch(ctx, http.MethodGet, path, nil)
+	return c.getWith(ctx, path, nil, v)
+}
+
+// getWith is get with a query.
+func (c *client) getWith(ctx context.Context, path string, query url.Values, v any) ([]byte, error) {
+	answer, err := c.fetch(ctx, http.MethodGet, path, query, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -207,7 +212,7 @@ func (c *client) read(answer []byte, v any) error {
 
 // post has something done.
 func (c *client) post(ctx context.Context, path string, body any) ([]byte, error) {
-	return c.fetch(ctx, http.MethodPost, path, body)
+	return c.fetch(ctx, http.MethodPost, path, nil, body)
 }
 
 // sayJSON prints an answer for programs, and for people who read it.

@@ -42,6 +42,23 @@ var ofPages = []question{
 	{"POST", "/v1/publish", `{"topic": "invoice.paid"}`, 200},
 	{"POST", "/v1/publish", `{"data": 1}`, 400},
 	{"POST", "/v1/publish", `{"topic": "a", "data": "` + strings.Repeat("x", 1<<20) + `"}`, 413},
+	{"POST", "/v1/dbevent", `{"table": "invoice", "action": "insert", "keys": [1], "rows": [{"total": 2}]}`, 200},
+	{"POST", "/v1/dbevent", `{"changes": [{"table": "a"}, {"table": "b", "action": "delete", "keys": [[1, "x"]]}]}`, 200},
+	{"POST", "/v1/dbevent", `{"table": "a b"}`, 400},
+	{"POST", "/v1/global.set", `{"path": ["rates", "EUR"], "value": 1.50}`, 200},
+	{"POST", "/v1/global.set", `{"path": ["rates", "USD"], "value": 1, "ttl_ms": 100000}`, 200},
+	{"POST", "/v1/global.set", `{"path": ["rates", "EUR", "x"], "value": 1}`, 409},
+	{"POST", "/v1/global.set", `{"path": [], "value": 1}`, 400},
+	{"POST", "/v1/global.set", `{"path": ["a"], "value": 1, "ttl_ms": -1}`, 400},
+	{"POST", "/v1/global.set", `{"path": ["a"], "value": "` + strings.Repeat("x", 1<<20) + `"}`, 413},
+	{"POST", "/v1/global.compare", `{"path": ["rates", "EUR"], "old": 1.5, "new": {"a": [1]}}`, 200},
+	{"POST", "/v1/global.add", `{"path": ["hits"], "by": "2"}`, 200},
+	{"POST", "/v1/global.add", `{"path": ["rates"]}`, 409},
+	{"POST", "/v1/global.default", `{"path": ["hits"], "value": null}`, 200},
+	{"GET", "/v1/global", "", 200},
+	{"GET", "/v1/global?key=rates&key=EUR", "", 200},
+	{"GET", "/v1/global?key=nothing", "", 200},
+	{"POST", "/v1/global.delete", `{"path": ["rates"]}`, 200},
 	{"POST", "/v1/tokens", `{"name": "test"}`, 200},
 	{"POST", "/v1/tokens", `{"who": "test"}`, 400},
 }
@@ -93,6 +110,9 @@ var questions = []question{
 	{"POST", "/v1/push", `{"to": {"all": true}, "data": 1}`, 409},
 	{"POST", "/v1/publish", `{"topic": "a.b", "data": 1}`, 409},
 	{"POST", "/v1/tokens", `{"name": "test"}`, 409},
+	{"POST", "/v1/dbevent", `{"table": "a"}`, 409},
+	{"POST", "/v1/global.set", `{"path": ["a"], "value": 1}`, 409},
+	{"GET", "/v1/global", "", 409},
 	{"POST", "/v1/reload", "", 200},
 	{"POST", "/v1/stop", `{"later": true}`, 400},
 	{"POST", "/v1/stop", `{"now": true}`, 204},
@@ -117,7 +137,7 @@ func TestTheInterfaceIsAsItsDescriptionSays(t *testing.T) {
 	openapi3filter.RegisterBodyDecoder("application/x-ndjson", openapi3filter.JSONBodyDecoder) // the test asks for one record
 	const program = "[[program]]\nname = \"sleeper\"\ncommand = [\"sleep\", \"1000\"]\nstart_seconds = 0\n"
 	seen := slices.Concat(
-		inquire(t, router, "phase = 3\n[[app]]\ntarget = \"hello\"\n", ofPages),
+		inquire(t, router, "phase = 4\n[[app]]\ntarget = \"hello\"\n", ofPages),
 		inquire(t, router, "[[app]]\ntarget = \"hello\"\n"+program, questions),
 	)
 	for path, item := range doc.Paths.Map() {

@@ -12,6 +12,9 @@ type Events struct {
 	Queue      int    `toml:"queue" default:"1024" min:"1" doc:"Events that may wait for one page with a handler of events, and for the functions of one application."`
 	QueueBytes Size   `toml:"queue_bytes" default:"4MiB" min:"1KiB" doc:"And the bytes of their data."`
 	Overflow   string `toml:"overflow" default:"drop_oldest" enum:"drop_oldest,drop_newest,close" doc:"What is lost when more come: the event that has waited longest, the one that comes, or the page, which ends (functions of applications go by drop_oldest then)."`
+
+	TableInterval Duration `toml:"table_interval" default:"50ms" min:"0" doc:"Least time between two events about one table (guado.dbevent). The first comes at once; changes within the time behind it come together. 0: each transaction is an event."`
+	TableChanges  int      `toml:"table_changes" default:"1000" min:"1" doc:"Rows that one event about a table names. Of more it says only that the table has changed."`
 }
 
 // pushSocket gives the socket of programs its place: where what lives no longer than the

@@ -53,9 +53,9 @@ func (s *Store) armLocked() {
 	if !s.closed && len(s.ends) > 0 {
 		first = s.ends[0]
 	}
-	switch {
-	case first == s.armed:
-	case first == nil:
+	switch first {
+	case s.armed:
+	case nil:
 		s.timer.Stop()
 	default:
 		s.timer.Reset(first.at - s.o.Clock.Now())

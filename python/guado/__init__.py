@@ -9,7 +9,8 @@ Users, connections and pages (from phase 3 on):
 * ``class Board(guado.Page)``, ``guado.new_page(Board)``: an object for every open page
   (:mod:`guado.pages`)
 * ``guado.registry.pages``, ``.connections``, ``.users``: who is there (:mod:`guado.registry`)
-* ``guado.publish(topic, data)``, ``@guado.on(topic)``: events (:mod:`guado.events`)
+* ``guado.publish(topic, data)``, ``@guado.on(topic)``: events (:mod:`guado.events`);
+  ``guado.dbevent(table, …)``: about rows of a database
 
 The global store (from phase 4 on): ``guado.global_store()`` (:mod:`guado.globalstore`).
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from guado import _core, registry
+    from guado._dbevents import dbevent, dbevents
     from guado.errors import (
         HostError,
         NoItem,
@@ -49,16 +51,6 @@ if TYPE_CHECKING:
     )
     from guado.globalstore import MISSING, GlobalFull, GlobalStore, global_store
     from guado.pages import Page, concurrent, new_page
-    from guado.store import (
-        Deadlock,
-        LockTimeout,
-        ReadOnly,
-        Store,
-        StoreError,
-        StoreFull,
-        StoreGone,
-        transaction,
-    )
     from guado.push import (
         Connection,
         Delivered,
@@ -70,8 +62,19 @@ if TYPE_CHECKING:
         page,
         user,
     )
+    from guado.store import (
+        Deadlock,
+        LockTimeout,
+        ReadOnly,
+        Store,
+        StoreError,
+        StoreFull,
+        StoreGone,
+        transaction,
+    )
 
 __all__ = [
+    "MISSING",
     "Connection",
     "Deadlock",
     "Delivered",
@@ -82,7 +85,6 @@ __all__ = [
     "GlobalStore",
     "HostError",
     "LockTimeout",
-    "MISSING",
     "NoItem",
     "NoPage",
     "NoRequest",
@@ -108,6 +110,8 @@ __all__ = [
     "broadcast",
     "concurrent",
     "connection",
+    "dbevent",
+    "dbevents",
     "executor",
     "global_store",
     "new_page",
@@ -121,6 +125,7 @@ __all__ = [
 
 _MODULES = {
     "errors": ("HostError", "NoItem", "NoPage", "NoRequest", "PageError", "PhaseError", "TooLate"),
+    "_dbevents": ("dbevent", "dbevents"),
     "events": ("Published", "on", "publish"),
     "executors": (
         "Executor",

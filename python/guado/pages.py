@@ -114,6 +114,14 @@ class Page:
         """From now on the page hears events of `topic`."""
         return PageHandle(self.id).subscribe(topic)
 
+    def subscribe_table(self, table: str) -> _host.Reply[None]:
+        """From now on the page hears of changes of a database table (:func:`guado.dbevent`)."""
+        return PageHandle(self.id).subscribe_table(table)
+
+    def unsubscribe_table(self, table: str) -> _host.Reply[None]:
+        """Takes that back."""
+        return PageHandle(self.id).unsubscribe_table(table)
+
     def unsubscribe(self, topic: str) -> _host.Reply[None]:
         """Takes back a subscription; the topic is spelt as it was then."""
         return PageHandle(self.id).unsubscribe(topic)

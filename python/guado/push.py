@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from guado import _host, _json, _request
+from guado import _dbevents, _host, _json, _request
 from guado.errors import NoPage, NoRequest
 
 if TYPE_CHECKING:
@@ -96,6 +96,14 @@ class PageHandle:
     def subscribe(self, topic: str) -> _host.Reply[None]:
         """From now on the page hears events of `topic` (see :func:`guado.publish`)."""
         return self._ask("page.subscribe", topic)
+
+    def subscribe_table(self, table: str) -> _host.Reply[None]:
+        """From now on the page hears of changes of a database table (:func:`guado.dbevent`)."""
+        return self.subscribe(_dbevents.topic_of(table))
+
+    def unsubscribe_table(self, table: str) -> _host.Reply[None]:
+        """Takes that back."""
+        return self.unsubscribe(_dbevents.topic_of(table))
 
     def unsubscribe(self, topic: str) -> _host.Reply[None]:
         """Takes back a subscription; the topic is spelt as it was then."""

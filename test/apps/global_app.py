@@ -2,6 +2,7 @@
 
 import json
 
+import global_task
 import guado
 
 
@@ -30,6 +31,17 @@ def do(asked):
             store[path] = value
             guado.publish(topic, value)
         return None
+    if name == "execute":
+        return guado.executor("cpu").submit(global_task.work, *args).result()
+    if name == "dbevent":
+        return guado.dbevent(*args).result()
+    if name == "dbevents":
+        with guado.dbevents() as changes:
+            for one in args:
+                changes.add(*one)
+        return changes.result.result()
+    if name == "subscribe_table":
+        return guado.page(args[0]).subscribe_table(args[1]).result()
     result = getattr(store, name)(*args)
     return result.result() if hasattr(result, "result") else result
 
@@ -46,6 +58,20 @@ def wsgi(environ, start_response):
     body = json.dumps(answer(environ["wsgi.input"].read())).encode()
     start_response("200 OK", [("Content-Type", "application/json")])
     return [body]
+
+
+class Rows(guado.Page):
+    """Shows the rows of a table."""
+
+    def on_open(self, *, reopened=False):
+        self.subscribe_table("invoice").result()
+
+    def on_event(self, topic, data):
+        self.push([topic, data])
+
+    def on_message(self, data):
+        guado.dbevent("invoice", "update", data).result()
+        return "told"
 
 
 heard = []

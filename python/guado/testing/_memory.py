@@ -147,6 +147,7 @@ class Host:
             "push": self.push,
             "push.wait": self.push,
             "publish": self.publish,
+            "dbevent": self.dbevent,
             "worker.declares": lambda _: {},
         }
 
@@ -342,6 +343,23 @@ class Host:
             tab.pushed.append(Pushed(data["data"], data.get("snapshot", False)))
         connected = sum(t.connected for t in tabs)
         return {"pages": len(tabs), "connected": connected, "acknowledged": connected}
+
+    def dbevent(self, data: dict[str, Any]) -> dict[str, Any]:
+        """One event of each table at once: nothing is collected over time."""
+        tables: dict[str, dict[str, Any]] = {}
+        for one in data["changes"]:
+            event = tables.setdefault(one["table"], {"table": one["table"], "changes": []})
+            more = {name: one[name] for name in ("reason", "page") if name in one}
+            if "keys" not in one:
+                event["all"] = True
+            for i, key in enumerate(one.get("keys", ())):
+                row = {"row": one["rows"][i]} if "rows" in one else {}
+                event["changes"].append({"action": one["action"], "key": key} | row | more)
+        for table, event in tables.items():
+            if "all" in event:
+                event["changes"] = []
+            self.publish({"topic": f"dbevent.{table}", "data": event})
+        return {}
 
     def publish(self, data: dict[str, Any]) -> dict[str, Any]:
         topic = data["topic"]
