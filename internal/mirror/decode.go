@@ -1,6 +1,7 @@
 package mirror
 
 import (
+	"bytes"
 	"encoding/binary"
 	"fmt"
 	"unicode/utf8"
@@ -25,6 +26,7 @@ const (
 	opDrain
 )
 
+// commit is one as it lies in its frame: nothing of it is copied.
 type commit struct {
 	sequence uint64
 	users    []commitUser
@@ -32,21 +34,23 @@ type commit struct {
 }
 
 type commitUser struct {
-	name       string
+	name       []byte
 	generation uint64
 }
 
 type batch struct {
 	user    int
-	ref     Ref
+	kind    Kind
+	id      []byte
 	token   uint64
 	count   int
 	records []byte
 }
 
+// record is one as it lies in its frame, good until the next one is read.
 type record struct {
 	op      op
-	path    []string
+	path    [][]byte
 	items   [][]byte // of SET and CHANGE: one
 	number  uint64   // of DRAIN
 	at      int
@@ -55,8 +59,22 @@ type record struct {
 
 // reader takes bytes apart; after the first that is missing it gives nothing but zeros.
 type reader struct {
-	data []byte
-	err  error
+	data  []byte
+	err   error
+	keys  [mostKeys][]byte
+	items [][]byte
+}
+
+// mostItems is how much memory for the items of a record is kept for the next one.
+const mostItems = 256
+
+// begin makes it read other bytes.
+func (r *reader) begin(data []byte) *reader {
+	r.data, r.err = data, nil
+	if cap(r.items) > mostItems {
+		r.items = nil
+	}
+	return r
 }
 
 func (r *reader) fail(format string, args ...any) {
@@ -103,47 +121,54 @@ func (r *reader) u64() uint64 {
 	return 0
 }
 
-func (r *reader) name() string {
+func (r *reader) name() []byte {
 	b := r.take(r.u16())
 	if !utf8.Valid(b) {
 		r.fail("a name is no UTF-8")
 	}
-	return string(b)
+	return b
 }
 
-func (r *reader) path() []string {
+func (r *reader) path() [][]byte {
 	n := int(r.u8())
 	if n > mostKeys {
 		r.fail("a path of %d keys", n)
 		return nil
 	}
-	path := make([]string, 0, n)
-	for range n {
+	for i := range n {
 		key := r.name()
 		if len(key) > mostKey {
 			r.fail("a key of %d bytes", len(key))
 		}
-		path = append(path, key)
+		r.keys[i] = key
 	}
-	return path
+	return r.keys[:n]
 }
 
-// items are copied: a frame's memory is used again, and a small item would hold it.
-func (r *reader) items() [][]byte {
+func (r *reader) list() [][]byte {
 	n := r.u32()
 	if n > len(r.data)/4 {
 		r.fail("%d items in %d bytes", n, len(r.data))
 		return nil
 	}
-	items := make([][]byte, 0, n)
+	r.items = r.items[:0]
 	for range n {
-		items = append(items, r.bytes())
+		r.items = append(r.items, r.bytes())
 	}
-	return items
+	return r.items
 }
 
-func (r *reader) bytes() []byte {
-	return append([]byte{}, r.take(r.u32())...)
+func (r *reader) bytes() []byte { return r.take(r.u32()) }
+
+// copied is for what stays: a frame's memory is used again, and a small item would hold all of it.
+func copied(b []byte) []byte { return append([]byte{}, b...) }
+
+func allCopied(items [][]byte) [][]byte {
+	out := make([][]byte, len(items))
+	for i, item := range items {
+		out[i] = copied(item)
+	}
+	return out
 }
 
 func (r *reader) record() record {
@@ -154,13 +179,14 @@ func (r *reader) record() record {
 	}
 	switch rec.op {
 	case opSet, opChange:
-		rec.items = [][]byte{r.bytes()}
+		r.items = append(r.items[:0], r.bytes())
+		rec.items = r.items
 	case opClear, opDelete:
 	case opList, opAppend:
-		rec.items = r.items()
+		rec.items = r.list()
 	case opReplace:
 		rec.at, rec.removed = r.u32(), r.u32()
-		rec.items = r.items()
+		rec.items = r.list()
 	case opDrain:
 		rec.number = r.u64()
 	default:
@@ -169,9 +195,8 @@ func (r *reader) record() record {
 	return rec
 }
 
-// decodeCommit reads the state of a commit, and gives what is behind it.
-func decodeCommit(data []byte) (commit, []byte, error) {
-	r := &reader{data: data}
+// decode reads the state of a commit, and gives what is behind it.
+func (c *commit) decode(r *reader) ([]byte, error) {
 	if v := r.u8(); v != version {
 		r.fail("version %d of its state, and this is %d", v, version)
 	}
@@ -180,32 +205,68 @@ func decodeCommit(data []byte) (commit, []byte, error) {
 			r.fail("what is zero is %d", b)
 		}
 	}
-	c := commit{sequence: r.u64()}
-	names := map[string]bool{}
+	c.sequence, c.users, c.batches = r.u64(), c.users[:0], c.batches[:0]
 	for range r.u16() {
-		u := commitUser{r.name(), r.u64()}
-		if names[u.name] {
-			r.fail("user %q twice", u.name)
-		}
-		names[u.name] = true
-		c.users = append(c.users, u)
+		c.users = append(c.users, commitUser{r.name(), r.u64()})
 	}
-	seen := map[Ref]bool{}
 	for range r.u32() {
-		b := batch{user: r.u16(), ref: Ref{Kind(r.u8()), r.name()}, token: r.u64(), count: r.u32()}
+		b := batch{user: r.u16(), kind: Kind(r.u8()), id: r.name(), token: r.u64(), count: r.u32()}
 		b.records = r.take(r.u32())
 		switch {
 		case r.err != nil:
-			return commit{}, nil, r.err
+			return nil, r.err
 		case b.user >= len(c.users):
 			r.fail("user %d of %d", b.user, len(c.users))
-		case b.ref.Kind < Page || b.ref.Kind > User:
-			r.fail("a store of kind %d", b.ref.Kind)
-		case seen[b.ref]:
-			r.fail("store %q twice", b.ref.ID)
+		case b.kind < Page || b.kind > User:
+			r.fail("a store of kind %d", b.kind)
 		}
-		seen[b.ref] = true
 		c.batches = append(c.batches, b)
 	}
-	return c, r.data, r.err
+	if r.err == nil {
+		r.err = c.once()
+	}
+	return r.data, r.err
+}
+
+// few is how many names are compared with each other; more are put into a map.
+const few = 8
+
+// once reports what is named twice.
+func (c *commit) once() error {
+	if len(c.users) <= few && len(c.batches) <= few {
+		return c.onceOfFew()
+	}
+	users, stores := map[string]bool{}, map[Ref]bool{}
+	for _, u := range c.users {
+		if users[string(u.name)] {
+			return fmt.Errorf("%w: user %q twice", ErrCorrupt, u.name)
+		}
+		users[string(u.name)] = true
+	}
+	for _, b := range c.batches {
+		ref := Ref{b.kind, string(b.id)}
+		if stores[ref] {
+			return fmt.Errorf("%w: store %q twice", ErrCorrupt, b.id)
+		}
+		stores[ref] = true
+	}
+	return nil
+}
+
+func (c *commit) onceOfFew() error {
+	for i, u := range c.users {
+		for _, v := range c.users[:i] {
+			if bytes.Equal(u.name, v.name) {
+				return fmt.Errorf("%w: user %q twice", ErrCorrupt, u.name)
+			}
+		}
+	}
+	for i, b := range c.batches {
+		for _, d := range c.batches[:i] {
+			if b.kind == d.kind && bytes.Equal(b.id, d.id) {
+				return fmt.Errorf("%w: store %q twice", ErrCorrupt, b.id)
+			}
+		}
+	}
+	return nil
 }

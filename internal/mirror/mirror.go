@@ -87,6 +87,11 @@ func New(issued uint64, limits Limits) *Mirror {
 // Source is the link of one worker. It belongs to who reads the link.
 type Source struct {
 	last uint64
+
+	// Of the commit that is being read; their memory is used again.
+	commit commit
+	reader reader
+	done   undo
 }
 
 // Issued is the highest generation ever given.
@@ -242,72 +247,70 @@ func (m *Mirror) Stores(name string) []Ref {
 // after ErrStale the exchange has been refused, and the worker goes on. Nothing of the commit
 // has been done after any error.
 func (m *Mirror) Apply(from *Source, state []byte) error {
-	c, rest, err := decodeCommit(state)
+	rest, err := from.commit.decode(from.reader.begin(state))
 	if err == nil && len(rest) > 0 {
 		err = fmt.Errorf("%w: %d bytes behind its end", ErrCorrupt, len(rest))
 	}
 	if err != nil {
 		return err
 	}
-	return m.apply(from, c)
+	return m.apply(from)
 }
 
 // ApplyFront is [Mirror.Apply] of the state that a frame begins with; it gives the rest of
 // the frame.
 func (m *Mirror) ApplyFront(from *Source, frame []byte) (rest []byte, err error) {
-	c, rest, err := decodeCommit(frame)
+	rest, err = from.commit.decode(from.reader.begin(frame))
 	if err != nil {
 		return nil, err
 	}
-	return rest, m.apply(from, c)
+	return rest, m.apply(from)
 }
 
-func (m *Mirror) apply(from *Source, c commit) error {
+func (m *Mirror) apply(from *Source) error {
+	c := &from.commit
 	if c.sequence != from.last+1 {
 		return fmt.Errorf("%w: it is %d, and the last one was %d", ErrGap, c.sequence, from.last)
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for _, u := range c.users {
-		if known := m.users[u.name]; known == nil || known.generation != u.generation {
+		if known := m.users[string(u.name)]; known == nil || known.generation != u.generation {
 			from.last++
 			return fmt.Errorf("%w: user %q, generation %d", ErrStale, u.name, u.generation)
 		}
 	}
-	if err := m.applyLocked(c); err != nil {
-		return err
+	err := m.applyLocked(c, &from.reader, &from.done)
+	if err != nil {
+		from.done.run(m)
+	} else {
+		from.last++
 	}
-	from.last++
-	return nil
+	from.done.reset()
+	return err
 }
 
-func (m *Mirror) applyLocked(c commit) error {
-	var done undo
+func (m *Mirror) applyLocked(c *commit, r *reader, done *undo) error {
 	for _, b := range c.batches {
-		s := m.stores[b.ref]
-		var err error
+		s := m.stores[Ref{b.kind, string(b.id)}]
 		switch {
 		case s == nil: // it has ended, and its worker did not know it yet
 			m.late++
+			continue
 		case !m.mayLocked(c.users[b.user].name, s.user):
-			err = fmt.Errorf("%w: store %q is another user's", ErrCorrupt, b.ref.ID)
+			return fmt.Errorf("%w: store %q is another user's", ErrCorrupt, b.id)
 		case b.token != 0 && b.token < s.token:
-			err = fmt.Errorf("%w: token %d of store %q, after %d", ErrCorrupt, b.token, b.ref.ID, s.token)
-		default:
-			before, token := s.bytes, s.token
-			done.add(func() {
-				m.bytes -= s.bytes - before
-				s.bytes, s.token = before, token
-			})
-			err = s.apply(b.count, b.records, &done)
-			m.bytes += s.bytes - before
-			s.token = max(s.token, b.token)
-			if err == nil && s.bytes > before {
-				err = m.boundLocked(b.ref, s)
-			}
+			return fmt.Errorf("%w: token %d of store %q, after %d", ErrCorrupt, b.token, b.id, s.token)
+		}
+		before := s.bytes
+		done.account(s)
+		err := s.apply(b.count, r.begin(b.records), done)
+		m.bytes += s.bytes - before
+		s.token = max(s.token, b.token)
+		if err == nil && s.bytes > before {
+			err = m.boundLocked(b.id, s)
 		}
 		if err != nil {
-			done.run()
 			return err
 		}
 	}
@@ -315,14 +318,18 @@ func (m *Mirror) applyLocked(c commit) error {
 }
 
 // mayLocked reports whether a user may write what is another's.
-func (m *Mirror) mayLocked(name, owner string) bool {
-	return name == owner || m.users[name] != nil && m.users[name].heir == owner
+func (m *Mirror) mayLocked(name []byte, owner string) bool {
+	if string(name) == owner {
+		return true
+	}
+	u := m.users[string(name)]
+	return u != nil && u.heir == owner
 }
 
-func (m *Mirror) boundLocked(ref Ref, s *store) error {
+func (m *Mirror) boundLocked(id []byte, s *store) error {
 	switch {
 	case m.limits.Store > 0 && s.bytes > m.limits.Store:
-		return fmt.Errorf("%w: store %q has %d bytes, of %d", ErrCorrupt, ref.ID, s.bytes, m.limits.Store)
+		return fmt.Errorf("%w: store %q has %d bytes, of %d", ErrCorrupt, id, s.bytes, m.limits.Store)
 	case m.limits.All > 0 && m.bytes > m.limits.All:
 		return fmt.Errorf("%w: all stores have %d bytes, of %d", ErrCorrupt, m.bytes, m.limits.All)
 	}
@@ -344,7 +351,7 @@ func (m *Mirror) Snapshot(ref Ref) (records []byte, generation uint64, err error
 func (m *Mirror) Restore(name string, ref Ref, records []byte) error {
 	s := &store{user: name, root: newDict()}
 	var done undo
-	if err := s.apply(-1, records, &done); err != nil {
+	if err := s.apply(-1, new(reader).begin(records), &done); err != nil {
 		return fmt.Errorf("restore store %q: %w", ref.ID, err)
 	}
 	m.mu.Lock()
@@ -356,15 +363,4 @@ func (m *Mirror) Restore(name string, ref Ref, records []byte) error {
 	m.userLocked(name).stores[ref] = struct{}{}
 	m.bytes += s.bytes
 	return nil
-}
-
-// undo is what takes a commit back that fails half way.
-type undo []func()
-
-func (u *undo) add(f func()) { *u = append(*u, f) }
-
-func (u undo) run() {
-	for i := len(u) - 1; i >= 0; i-- {
-		u[i]()
-	}
 }

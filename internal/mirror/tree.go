@@ -32,8 +32,10 @@ func itemsCost(items [][]byte) int64 {
 }
 
 // cost of a node at a key, with all below.
-func (n *node) cost(key string) int64 {
-	own := nodeCost + int64(len(key)) + int64(len(n.leaf))
+func (n *node) cost(key []byte) int64 { return int64(len(key)) + n.own() }
+
+func (n *node) own() int64 {
+	own := nodeCost + int64(len(n.leaf))
 	if n.list != nil {
 		own += itemsCost(*n.list)
 	}
@@ -43,14 +45,14 @@ func (n *node) cost(key string) int64 {
 func (n *node) below() int64 {
 	sum := int64(0)
 	for key, child := range n.dict {
-		sum += child.cost(key)
+		sum += int64(len(key)) + child.own()
 	}
 	return sum
 }
 
-// apply does records, count of them (-1: any number), and adds to done what undoes them.
-func (s *store) apply(count int, records []byte, done *undo) error {
-	r := &reader{data: records}
+// apply does the records that r reads, count of them (-1: any number), and adds to done what
+// undoes them.
+func (s *store) apply(count int, r *reader, done *undo) error {
 	n := 0
 	for ; len(r.data) > 0; n++ {
 		rec := r.record()
@@ -70,17 +72,15 @@ func (s *store) apply(count int, records []byte, done *undo) error {
 func (s *store) do(rec record, done *undo) error {
 	switch {
 	case rec.op == opChange:
-		before := s.changes
-		done.add(func() { s.changes = before })
-		s.changes = append(slices.Clip(before), rec.items[0])
+		done.changes(s)
+		s.changes = append(slices.Clip(s.changes), copied(rec.items[0]))
 		s.bytes += itemsCost(rec.items)
 		return nil
 	case rec.op == opDrain:
 		return s.drain(rec.number, done)
 	case len(rec.path) == 0:
-		before := s.root
-		done.add(func() { s.root = before })
-		s.bytes -= before.below()
+		done.root(s)
+		s.bytes -= s.root.below()
 		s.root = newDict()
 		return nil
 	}
@@ -89,23 +89,24 @@ func (s *store) do(rec record, done *undo) error {
 		return err
 	}
 	key := rec.path[len(rec.path)-1]
-	old := parent.dict[key]
 	switch rec.op {
 	case opDelete:
+		old := parent.dict[string(key)]
 		if old == nil {
 			return fmt.Errorf("there is no %q", key)
 		}
-		done.add(func() { parent.dict[key] = old })
+		done.deleted(parent, string(key), old)
 		s.bytes -= old.cost(key)
-		delete(parent.dict, key)
+		delete(parent.dict, string(key))
 	case opSet:
-		s.put(parent, key, &node{leaf: rec.items[0]}, done)
+		s.put(parent, key, node{leaf: copied(rec.items[0])}, done)
 	case opClear:
-		s.put(parent, key, newDict(), done)
+		s.put(parent, key, node{dict: map[string]*node{}}, done)
 	case opList:
-		s.put(parent, key, &node{list: &rec.items}, done)
+		list := allCopied(rec.items)
+		s.put(parent, key, node{list: &list}, done)
 	case opAppend, opReplace:
-		return s.splice(old, rec, done)
+		return s.splice(parent.dict[string(key)], rec, done)
 	}
 	return nil
 }
@@ -115,13 +116,12 @@ func (s *store) do(rec record, done *undo) error {
 func (s *store) parent(rec record, done *undo) (*node, error) {
 	at := s.root
 	for _, key := range rec.path[:len(rec.path)-1] {
-		next := at.dict[key]
+		next := at.dict[string(key)]
 		if next == nil {
 			if rec.op != opSet && rec.op != opClear && rec.op != opList {
 				return nil, fmt.Errorf("there is no %q", key)
 			}
-			next = newDict()
-			s.put(at, key, next, done)
+			next = s.put(at, key, node{dict: map[string]*node{}}, done)
 		}
 		if next.dict == nil {
 			return nil, fmt.Errorf("%q is no dict", key)
@@ -131,19 +131,24 @@ func (s *store) parent(rec record, done *undo) (*node, error) {
 	return at, nil
 }
 
-func (s *store) put(parent *node, key string, n *node, done *undo) {
-	old := parent.dict[key]
-	if old != nil {
-		n.order = old.order
-		s.bytes -= old.cost(key)
-		done.add(func() { parent.dict[key] = old })
+// put makes the node at a key be as n; one that is there keeps its place among its sisters.
+func (s *store) put(parent *node, key []byte, n node, done *undo) *node {
+	at := parent.dict[string(key)]
+	if at != nil {
+		done.node(at)
+		s.bytes -= at.cost(key)
+		n.order = at.order
 	} else {
+		at = &node{}
 		s.order++
 		n.order = s.order
-		done.add(func() { delete(parent.dict, key) })
+		name := string(key)
+		done.added(parent, name)
+		parent.dict[name] = at
 	}
-	parent.dict[key] = n
-	s.bytes += n.cost(key)
+	*at = n
+	s.bytes += at.cost(key)
+	return at
 }
 
 func (s *store) splice(n *node, rec record, done *undo) error {
@@ -152,9 +157,11 @@ func (s *store) splice(n *node, rec record, done *undo) error {
 	}
 	before := *n.list
 	if rec.op == opAppend {
-		done.add(func() { *n.list = before })
+		done.list(n.list)
 		grown := before // what is behind its end is nobody's
-		grown = append(grown, rec.items...)
+		for _, item := range rec.items {
+			grown = append(grown, copied(item))
+		}
 		*n.list = grown
 		s.bytes += itemsCost(rec.items)
 		return nil
@@ -163,9 +170,9 @@ func (s *store) splice(n *node, rec record, done *undo) error {
 	if end > len(before) {
 		return fmt.Errorf("items %d to %d of %d", rec.at, end, len(before))
 	}
-	done.add(func() { *n.list = before })
+	done.list(n.list)
 	s.bytes += itemsCost(rec.items) - itemsCost(before[rec.at:end])
-	*n.list = slices.Concat(before[:rec.at], rec.items, before[end:])
+	*n.list = slices.Concat(before[:rec.at], allCopied(rec.items), before[end:])
 	return nil
 }
 
@@ -174,11 +181,10 @@ func (s *store) drain(number uint64, done *undo) error {
 	if number < s.gone || number > last && last > 0 {
 		return fmt.Errorf("changes %d to %d wait, and not %d", s.gone+1, last, number)
 	}
-	gone, changes := s.gone, s.changes
-	done.add(func() { s.gone, s.changes = gone, changes })
-	n := min(number-gone, uint64(len(changes)))
-	s.bytes -= itemsCost(changes[:n])
-	s.gone, s.changes = number, slices.Clone(changes[n:])
+	done.changes(s)
+	n := min(number-s.gone, uint64(len(s.changes)))
+	s.bytes -= itemsCost(s.changes[:n])
+	s.gone, s.changes = number, slices.Clone(s.changes[n:])
 	return nil
 }
 
