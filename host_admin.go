@@ -71,7 +71,7 @@ type MountStatus struct {
 
 // readings are what can be asked of a host.
 func (h *host) readings() []admin.Reading {
-	return []admin.Reading{
+	return append([]admin.Reading{
 		{Path: "status", Read: func(admin.Call) (any, error) { return h.status(), nil }},
 		{Path: "workers", Read: func(admin.Call) (any, error) {
 			return map[string]any{"workers": h.workers()}, nil
@@ -91,12 +91,6 @@ func (h *host) readings() []admin.Reading {
 		{Path: "executors", Read: func(admin.Call) (any, error) {
 			return map[string]any{"executors": h.executors.Status()}, nil
 		}},
-		{Path: "users", Read: func(admin.Call) (any, error) {
-			return map[string]any{"users": h.users()}, nil
-		}},
-		{Path: "connections", Read: func(admin.Call) (any, error) {
-			return map[string]any{"connections": h.connections()}, nil
-		}},
 		{Path: "pages", Read: func(admin.Call) (any, error) {
 			return map[string]any{"pages": h.pageList()}, nil
 		}},
@@ -109,7 +103,7 @@ func (h *host) readings() []admin.Reading {
 			text, err := h.now().config.JSON()
 			return json.RawMessage(text), err
 		}},
-	}
+	}, h.registryReadings()...)
 }
 
 // actions are what a host can be told to do.
@@ -122,7 +116,7 @@ func (h *host) actions() []admin.Action {
 		{Path: "groups/{name}/scale", Do: h.askScale},
 		{Path: "reload", Do: h.askReload},
 		{Path: "stop", Do: h.askStop},
-	}, slices.Concat(h.gateActions(), h.workerActions(), h.pushActions())...)
+	}, slices.Concat(h.gateActions(), h.workerActions(), h.pushActions(), h.registryActions())...)
 }
 
 // keptOutput is how many of its last lines a program is shown with.

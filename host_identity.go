@@ -110,21 +110,6 @@ func (h *host) identityFigures() *observe.Identity {
 	}
 }
 
-// users lists who are logged in, connections from where.
-func (h *host) users() []identity.User {
-	if h.identity == nil {
-		return []identity.User{}
-	}
-	return h.identity.Users()
-}
-
-func (h *host) connections() []identity.Connection {
-	if h.identity == nil {
-		return []identity.Connection{}
-	}
-	return h.identity.Connections()
-}
-
 // exchangeKey is the number of an exchange as a worker has it: the value of a field.
 type exchangeKey uint64
 

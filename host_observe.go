@@ -211,7 +211,7 @@ func (h *host) figures() observe.State {
 		Slow: sockets.Slow, Silent: sockets.Silent, Refused: sockets.Refused,
 	}
 	st.Events, st.Identity = h.eventFigures(), h.identityFigures()
-	st.Push = h.pushFigures()
+	st.Push, st.Registry = h.pushFigures(), h.registryFigures()
 	for _, g := range h.groups {
 		st.Groups = append(st.Groups, groupFigures(g.config, g.pool.Status(), g.workers.Status()))
 	}

@@ -114,6 +114,10 @@ func (h *host) site(next exchange.Handler) (exchange.Handler, error) {
 	return pages.NewSite(pages.Site{
 		Push: step, Client: js.Client, Next: next,
 		Open: &pages.Opener{Pages: h.pages, Origin: step.Allows, Touch: h.touch, App: h.pageApp},
+		Beacon: &pages.Beacon{Pages: h.pages, Origin: step.Allows, Known: func(x *exchange.Exchange) string {
+			connection, _, _ := h.identity.Known(x)
+			return connection
+		}},
 	}), nil
 }
 
@@ -236,6 +240,7 @@ const stopWindow = time.Second
 // dropPages ends what was never used.
 func (h *host) dropPages() {
 	if h.pushes() {
+		h.registry.Close()
 		h.pages.Close()
 	}
 }
@@ -245,6 +250,7 @@ func (h *host) savePages() error {
 	if !h.pushes() {
 		return nil
 	}
+	h.registry.Close()
 	defer h.pages.Close()
 	defer h.closeEvents()
 	return h.pages.Save(h.config.Server.StateDir, h.topics.of)

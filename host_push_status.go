@@ -6,7 +6,7 @@ import (
 
 	"github.com/guado-server/guado/internal/admin"
 	"github.com/guado-server/guado/internal/bus"
-	"github.com/guado-server/guado/internal/identity"
+	"github.com/guado-server/guado/internal/item"
 	"github.com/guado-server/guado/internal/observe"
 	"github.com/guado-server/guado/internal/pages"
 )
@@ -17,11 +17,9 @@ type PushStatus = pages.Status
 // PageStatus is a page, its session, and the events that it hears.
 type PageStatus struct {
 	pages.PageStatus
+	Bytes  int64                 `json:"bytes"`            // of its store, in the account
 	Events *bus.SubscriberStatus `json:"events,omitempty"` // nil: it has subscribed nothing
 }
-
-// UserStatus is somebody who is logged in.
-type UserStatus = identity.User
 
 func (h *host) pushStatus() *PushStatus {
 	if !h.pushes() {
@@ -39,7 +37,7 @@ func (h *host) pageList() []PageStatus {
 	list := h.pages.List()
 	all := make([]PageStatus, 0, len(list))
 	for _, p := range list {
-		all = append(all, PageStatus{p, h.events.Of(p.Page)})
+		all = append(all, h.withEvents(p))
 	}
 	slices.SortFunc(all, func(a, b PageStatus) int {
 		switch {
@@ -58,10 +56,14 @@ func (h *host) pageList() []PageStatus {
 func (h *host) pageStatus(c admin.Call) (any, error) {
 	if h.pushes() {
 		if st, ok := h.pages.One(c.Name("page")); ok {
-			return PageStatus{st, h.events.Of(st.Page)}, nil
+			return h.withEvents(st), nil
 		}
 	}
-	return nil, admin.NotFound("page", c.Name("page"))
+	return nil, h.notFound(item.Page, c.Name("page"))
+}
+
+func (h *host) withEvents(p pages.PageStatus) PageStatus {
+	return PageStatus{p, h.registry.Weight(item.Page, p.Page), h.events.Of(p.Page)}
 }
 
 // pushFigures is push at the moment of a scrape.

@@ -17,7 +17,7 @@ func (h *host) openRegistry() {
 	if !h.pushes() {
 		return
 	}
-	h.registry = registry.New(registry.Options{Identity: h.identity, Pages: h.pages})
+	h.registry = registry.New(registry.Options{Identity: h.identity, Pages: h.pages, Log: h.log})
 	h.registryVerbs()
 }
 

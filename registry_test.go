@@ -193,3 +193,37 @@ func TestBrowsersAndTheApplicationsOwnItemsAreListedTogether(t *testing.T) {
 		t.Errorf("left: %+v %+v", st.Push, st.Identity)
 	}
 }
+
+func TestABeaconEndsTheTabThatSendsItAndNoOther(t *testing.T) {
+	i := index(t, t.TempDir(), "")
+	_, text := i.b.post("/page", "")
+	page := strings.Trim(text, `"`)
+	other := i.browser()
+	if _, text := other.post("/who", ""); len(text) == 0 {
+		t.Fatal("no connection")
+	}
+	for _, c := range []struct {
+		b      *browser
+		path   string
+		fields []string
+		status int
+		there  bool
+	}{
+		{other, "/_guado/beacon?page_id=" + page, nil, 204, true},
+		{i.browser(), "/_guado/beacon?page_id=" + page, nil, 204, true},
+		{i.b, "/_guado/beacon?page_id=" + page, []string{"Origin: https://elsewhere.example"}, 403, true},
+		{i.b, "/_guado/beacon", nil, 400, true},
+		{i.b, "/_guado/beacon?page_id=" + page + "%7Cp01", nil, 204, false},
+		{i.b, "/_guado/beacon?page_id=" + page, nil, 204, false},
+	} {
+		if status, _ := c.b.post(c.path, "", c.fields...); status != c.status {
+			t.Errorf("%s %q: %d, not %d", c.path, c.fields, status, c.status)
+		}
+		if got := i.there("pages", page); got != c.there {
+			t.Errorf("after %s %q the page is there: %v", c.path, c.fields, got)
+		}
+	}
+	if st := i.Status().Registry.Pages; st.Ended["closed"] != 1 {
+		t.Errorf("%+v", st)
+	}
+}

@@ -33,6 +33,7 @@ type Status struct {
 	Identity    *IdentityStatus  `json:"identity,omitempty"` // from phase 3 on
 	Events      *EventStatus     `json:"events,omitempty"`   // from phase 3 on
 	Push        *PushStatus      `json:"push,omitempty"`     // likewise
+	Registry    *RegistryStatus  `json:"registry,omitempty"` // from phase 3 on
 	Global      *GlobalStatus    `json:"global,omitempty"`   // from phase 4 on
 	WSX         *WSXStatus       `json:"wsx,omitempty"`      // where a mount speaks it
 	Gate        GateStatus       `json:"gate"`
@@ -84,7 +85,7 @@ func (h *host) status() Status {
 	}
 	st.Programs, st.Executors = h.programs.Status(0), h.executors.Status()
 	st.Events, st.WSX, st.Global = h.eventStatus(), h.wsxStatus(), h.globalStatus()
-	st.Identity, st.Push = h.identityStatus(), h.pushStatus()
+	st.Identity, st.Push, st.Registry = h.identityStatus(), h.pushStatus(), h.registryStatus()
 	st.Reloads = h.reloads.status()
 	return st
 }

@@ -2,7 +2,7 @@ package main
 
 import (
 	"cmp"
-	"context"
+	"fmt"
 	"strings"
 	"time"
 
@@ -12,105 +12,135 @@ import (
 )
 
 func (c *command) pages() *cobra.Command {
-	var r *remote
-	cmd := &cobra.Command{
-		Use:   "pages",
-		Short: "List the pages that the server knows",
-		Long:  "Lists the pages: the tabs of browsers that have a session of push (from phase 3 on).",
-		Example: example(
+	return listing[guado.PageStatus]{
+		command: c, noun: "page", key: "pages", none: "no pages",
+		short: "List the pages that the server knows",
+		long:  "Lists the pages: the tabs of browsers, with a session of push or without (from phase 3 on).",
+		example: []string{
 			"guado pages", "whose they are, and what waits for them",
 			"guado pages --json", "with all figures",
-		),
-		Args: cobra.NoArgs,
-		RunE: c.asking(&r, func(ctx context.Context, server *client, _ []string) error {
-			var all struct {
-				Pages []guado.PageStatus `json:"pages"`
-			}
-			answer, err := server.get(ctx, "pages", &all)
-			if err != nil {
-				return err
-			}
-			if r.asJSON {
-				return c.sayJSON(answer)
-			}
-			if len(all.Pages) == 0 {
-				return c.sayNone(ctx, server, "no pages")
-			}
-			return c.say(pagesText(all.Pages))
-		}),
-	}
-	r = addRemote(cmd, true)
-	return cmd
+			"guado pages --ended", "the last ones that ended, and why",
+			"guado pages end Q3nT1h7KOSqTnWsuOcT4RA", "end one: its client is told",
+		},
+		text: pagesText,
+	}.verb()
 }
 
 // pagesText is the list of pages for people.
-func pagesText(pages []guado.PageStatus) string {
+func pagesText(pages []guado.PageStatus, _ time.Time) string {
 	var b strings.Builder
-	t := newTable(&b, "PAGE", "USER", "CLASS", "PATH", "CLIENT", "IDLE", "SENT", "UNACKED", "RECEIVED", "TURNS")
+	t := newTable(&b, "PAGE", "USER", "CLASS", "PATH", "CLIENT", "IDLE", "SENT", "UNACKED", "RECEIVED", "TURNS", "STORE")
 	for i := range pages {
 		p := &pages[i]
 		client := "away"
 		switch {
 		case p.Connected:
 			client = "connected"
+		case p.Attached == 0 && p.Claimed:
+			client = "polls"
 		case p.Attached == 0:
 			client = "not yet"
 		}
 		t.row(p.Page, cmp.Or(p.User, "(guest)"), cmp.Or(p.Class, "-"), cmp.Or(p.Path, "-"), client, age(time.Duration(p.IdleMillis)*time.Millisecond),
-			p.Last, p.Tail, p.Got, p.Waiting+p.Running)
+			p.Last, p.Tail, p.Got, p.Waiting+p.Running, bytesText(p.Bytes))
 	}
 	t.end()
 	return b.String()
 }
 
 func (c *command) users() *cobra.Command {
-	var r *remote
-	cmd := &cobra.Command{
-		Use:     "users",
-		Short:   "List the users who are logged in",
-		Long:    "Lists the users who are logged in, each with the browsers that he uses (from phase 3 on).",
-		Example: example("guado users", "who was seen last first"),
-		Args:    cobra.NoArgs,
-		RunE: c.asking(&r, func(ctx context.Context, server *client, _ []string) error {
-			var all struct {
-				Users []guado.UserStatus `json:"users"`
-			}
-			answer, err := server.get(ctx, "users", &all)
-			if err != nil {
-				return err
-			}
-			if r.asJSON {
-				return c.sayJSON(answer)
-			}
-			if len(all.Users) == 0 {
-				return c.sayNone(ctx, server, "nobody is logged in")
-			}
-			return c.say(usersText(all.Users, time.Now()))
-		}),
-	}
-	r = addRemote(cmd, true)
-	return cmd
+	return listing[guado.UserStatus]{
+		command: c, noun: "user", key: "users", none: "nobody is logged in",
+		short: "List the users who are logged in",
+		long:  "Lists the users who are logged in, or were a while ago, each with the browsers and pages that he uses (from phase 3 on).",
+		example: []string{
+			"guado users", "who was seen last first",
+			"guado users --ended", "the last ones who have gone, and why",
+			"guado users end ann", "log somebody out everywhere",
+		},
+		text: usersText,
+	}.verb()
 }
 
 // usersText is the list of users for people.
 func usersText(users []guado.UserStatus, now time.Time) string {
 	var b strings.Builder
-	t := newTable(&b, "USER", "FLAG", "BROWSERS", "SEEN")
-	for _, u := range users {
-		t.row(u.Name, cmp.Or(u.Flag, "-"), u.Connections, age(now.Sub(u.Seen)))
+	t := newTable(&b, "USER", "FLAG", "BROWSERS", "PAGES", "SINCE", "SEEN", "STORE")
+	for i := range users {
+		u := &users[i]
+		t.row(u.Name, cmp.Or(u.Flag, "-"), u.Connections, u.Pages, age(now.Sub(u.Since)), age(now.Sub(u.Seen)), bytesText(u.Bytes))
 	}
 	t.end()
 	return b.String()
 }
 
-// sayNone says that there is none, and why there cannot be one in phase 0.
-func (c *command) sayNone(ctx context.Context, server *client, none string) error {
-	var now guado.Status
-	if _, err := server.get(ctx, "status", &now); err != nil {
-		return err
+func (c *command) connections() *cobra.Command {
+	return listing[guado.ConnectionStatus]{
+		command: c, noun: "connection", key: "connections", none: "no connections",
+		short: "List the browsers that the server knows",
+		long:  "Lists the connections: browsers of users and of guests (from phase 3 on).",
+		example: []string{
+			"guado connections", "those that were seen last first",
+			"guado connections --ended", "the last ones that ended, and why",
+			"guado connections end Q3nT1h7KOSqTnWsuOcT4RA", "forget a browser, with its pages",
+		},
+		text: connectionsText,
+	}.verb()
+}
+
+// connectionsText is the list of connections for people.
+func connectionsText(list []guado.ConnectionStatus, now time.Time) string {
+	var b strings.Builder
+	t := newTable(&b, "CONNECTION", "USER", "FLAG", "ADDRESS", "PAGES", "SINCE", "SEEN", "STORE", "BROWSER")
+	for i := range list {
+		k := &list[i]
+		address := "-"
+		if k.Address.IsValid() {
+			address = k.Address.String()
+		}
+		t.row(k.ID, cmp.Or(k.User, "(guest)"), cmp.Or(k.Flag, "-"), address, k.Pages, age(now.Sub(k.Since)), age(now.Sub(k.Seen)),
+			bytesText(k.Bytes), cmp.Or(shortened(k.Agent), "-"))
 	}
-	if now.Identity == nil {
-		none += ": the server knows of users and pages from server.phase = 3 on"
+	t.end()
+	return b.String()
+}
+
+// endedText is the list of ended items for people.
+func endedText(list []guado.Ended, now time.Time) string {
+	var b strings.Builder
+	t := newTable(&b, "ENDED", "WHY", "AGO", "USER", "CONNECTION")
+	for i := range list {
+		e := &list[i]
+		t.row(e.ID, e.Why, age(now.Sub(e.At)), cmp.Or(e.User, "(guest)"), cmp.Or(e.Connection, "-"))
 	}
-	return c.say(none + "\n")
+	t.end()
+	return b.String()
+}
+
+// shortened is the name of a browser as far as it fits, without what breaks a table.
+func shortened(agent string) string {
+	const most = 60
+	clean := strings.Map(func(r rune) rune {
+		if r < ' ' || r == 0x7f {
+			return ' '
+		}
+		return r
+	}, agent)
+	if runes := []rune(clean); len(runes) > most {
+		return string(runes[:most-1]) + "…"
+	}
+	return clean
+}
+
+// bytesText is a size for people.
+func bytesText(n int64) string {
+	switch {
+	case n == 0:
+		return "-"
+	case n < 10<<10:
+		return fmt.Sprintf("%dB", n)
+	case n < 10<<20:
+		return fmt.Sprintf("%dKiB", n>>10)
+	}
+	return fmt.Sprintf("%dMiB", n>>20)
 }

@@ -16,6 +16,8 @@ type Admin struct {
 
 	PushSocket string `toml:"push_socket" doc:"From phase 3 on: Unix socket on which programs push and publish, each with a token of its own that it finds in its environment (GUADO_PUSH, GUADO_PUSH_TOKEN). Empty: a name made from the place of this file, in $RUNTIME_DIRECTORY, else /run/guado for root and $XDG_RUNTIME_DIR/guado for other accounts, else in a folder of the account in /tmp. \"off\": none."`
 
+	Clock bool `toml:"clock" default:"false" doc:"For tests alone: lets POST /v1/clock move the time by which users, connections and pages live, so that a day of life takes seconds. Refused unless the environment has GUADO_TEST=1."`
+
 	// Derived is set when nothing names the socket: another host that is told the same
 	// then takes a name beside it, and one that cannot have any serves without.
 	Derived bool `toml:"-"`

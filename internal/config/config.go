@@ -35,6 +35,7 @@ type Config struct {
 	Cookie   Cookie   `toml:"cookie" doc:"The cookie by which a connection is known."`
 	Push     Push     `toml:"push" doc:"Sessions of pages, from phase 3 on: what is kept for clients that lost their connection, and what they may send."`
 	Page     Page     `toml:"page" doc:"Pages: the tabs of browsers."`
+	State    State    `toml:"state" doc:"Stores of users, connections and pages: how large they may be."`
 
 	Executors []Executor `toml:"executor" doc:"A pool of processes that run functions for the workers: guado.executor(\"name\").submit(function, argument)."`
 

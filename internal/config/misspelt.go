@@ -27,7 +27,7 @@ func Misspelt(environ []string) []string {
 
 // knownVariable are those with one underscore that mean something.
 var knownVariable = map[string]bool{"GUADO_INSTANCE": true, "GUADO_CACHE_DIR": true, "GUADO_LINK": true, "GUADO_PACKAGE": true,
-	"GUADO_PUSH": true, "GUADO_PUSH_TOKEN": true}
+	"GUADO_PUSH": true, "GUADO_PUSH_TOKEN": true, "GUADO_TEST": true}
 
 // override finds the variable, without its prefix, whose words are these: SERVER_LISTEN,
 // or LISTEN alone, is SERVER__LISTEN; APP_SHOP_THREADS is APP__SHOP__THREADS.

@@ -71,6 +71,7 @@ var classes = map[string]Class{
 	"push.origins":             Live,
 	"events.*":                 Live,
 	"global.*":                 Live,
+	"state.*":                  Restart,
 	"group.*":                  Workers,
 	"group.state":              Restart,
 	"group.queue":              Live,

@@ -35,6 +35,7 @@ func (r *resolver) validate() {
 	r.checkExecutors()
 	r.checkIdentity()
 	r.checkPush()
+	r.checkState()
 }
 
 func (r *resolver) checkServer() {

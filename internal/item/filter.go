@@ -63,7 +63,7 @@ func (c *Condition) member(name string, value any) error {
 		if !is {
 			return fmt.Errorf("%w: \"in\" has a list", ErrFilter)
 		}
-		c.in = slices.Concat([]any{}, list)
+		c.in = append(make([]any, 0, len(list)), list...) // an empty list is one, too: nothing is in it
 	case "prefix":
 		if !isText {
 			return fmt.Errorf("%w: \"prefix\" has a text", ErrFilter)

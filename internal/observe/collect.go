@@ -22,6 +22,7 @@ type State struct {
 	Events      *Events   // nil: there are none
 	Identity    *Identity // nil: phase 0
 	Push        *Push     // nil: there are no pages
+	Registry    *Registry // nil likewise
 }
 
 // Group is a queue and its workers.
@@ -143,6 +144,7 @@ func (c *stateCollector) Describe(to chan<- *prometheus.Desc) {
 	}
 	describeEvents(to)
 	describeIdentity(to)
+	describeRegistry(to)
 	for _, d := range pushDescriptions {
 		to <- d
 	}
@@ -161,6 +163,7 @@ func (c *stateCollector) Collect(to chan<- prometheus.Metric) {
 	st.Events.collect(to)
 	st.Identity.collect(to)
 	st.Push.collect(to)
+	st.Registry.collect(to)
 	for i := range st.Groups {
 		st.Groups[i].collect(to)
 	}

@@ -71,11 +71,8 @@ func (p *Pages) Touch(id string) bool {
 
 // Count tells how many pages there are, of a user or a connection, or of all.
 func (p *Pages) Count(user, connection string) int {
-	switch {
-	case connection != "":
-		return len(p.hub.Connection(connection))
-	case user != "":
-		return len(p.hub.User(user))
+	if user == "" && connection == "" {
+		return p.hub.Count()
 	}
-	return p.hub.Count()
+	return p.hub.CountOf(push.Owner{User: user, Connection: connection})
 }

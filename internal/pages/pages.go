@@ -231,6 +231,12 @@ func (p *Pages) EndFor(page string, why item.Why) bool {
 	return s != nil && s.EndFor(push.CodeEnded, string(why))
 }
 
+// Evict ends a page to make room in memory: its client is told, and may open another one.
+func (p *Pages) Evict(page string) bool {
+	s := p.hub.Page(page)
+	return s != nil && s.EndFor(push.CodeEvicted, string(item.Memory))
+}
+
 // LoggedIn gives the pages of a connection to another user. Their clients must come back
 // with the new cookie: who is connected may be somebody else, who has planted the old one.
 // But a page whose own request was the login is connected to who has logged in, and needs

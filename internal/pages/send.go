@@ -180,9 +180,17 @@ type PageStatus struct {
 	App        string `json:"app,omitempty"`
 	Class      string `json:"class,omitempty"`
 	Path       string `json:"path,omitempty"`
-	Opened     bool   `json:"opened"`  // its class's on_open has succeeded
-	Waiting    int    `json:"waiting"` // turns and messages
-	Running    int    `json:"running"`
+
+	Started time.Time       `json:"started"`
+	Seen    time.Time       `json:"last_seen"`
+	Claimed bool            `json:"claimed"` // its client has come once
+	Address string          `json:"address,omitempty"`
+	Agent   string          `json:"user_agent,omitempty"`
+	Fields  json.RawMessage `json:"fields,omitempty"` // the application's own
+
+	Opened  bool `json:"opened"`  // its class's on_open has succeeded
+	Waiting int  `json:"waiting"` // turns and messages
+	Running int  `json:"running"`
 }
 
 // Status is the pages of a host, as operators see them.
@@ -225,7 +233,11 @@ func (p *Pages) One(id string) (PageStatus, bool) {
 }
 
 func (pg *page) status() PageStatus {
-	out := PageStatus{Status: pg.session.Status(), Connection: pg.session.Owner().Connection, App: pg.app, Class: pg.class, Path: pg.path}
+	i := pg.item()
+	out := PageStatus{
+		Status: pg.session.Status(), Connection: i.Connection, App: pg.app, Class: pg.class, Path: pg.path,
+		Started: i.Started, Seen: i.Seen, Claimed: i.Claimed, Address: i.Address, Agent: i.Agent, Fields: i.Fields,
+	}
 	pg.mu.Lock()
 	defer pg.mu.Unlock()
 	out.Opened = pg.opened

@@ -16,6 +16,7 @@ type Site struct {
 	Push    exchange.Handler // the sessions
 	Client  []byte           // the module for browsers
 	Open    *Opener
+	Beacon  *Beacon
 	Next    exchange.Handler
 	version string
 }
@@ -39,6 +40,8 @@ func (s *Site) Serve(x *exchange.Exchange) {
 		serve = s.Push.Serve
 	case "page":
 		serve = s.Open.Serve
+	case "beacon":
+		serve = s.Beacon.Serve
 	case "client.js":
 		serve = s.client
 	default:

@@ -252,6 +252,22 @@ func (h *Hub) Count() int {
 	return len(h.pages)
 }
 
+// CountOf is how many there are of a connection, or of a user where none is named.
+func (h *Hub) CountOf(owner Owner) (n int) {
+	h.mu.RLock()
+	defer h.mu.RUnlock()
+	if owner.Connection != "" {
+		for s := h.connections[owner.Connection]; s != nil; s = s.connNext {
+			n++
+		}
+		return n
+	}
+	for s := h.users[owner.User]; s != nil; s = s.userNext {
+		n++
+	}
+	return n
+}
+
 // Sessions gives all there are.
 func (h *Hub) Sessions() []*Session {
 	h.mu.RLock()

@@ -9,6 +9,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/netip"
 	"slices"
 	"strings"
@@ -24,21 +25,25 @@ import (
 type Options struct {
 	Identity *identity.Server
 	Pages    *pages.Pages
-	// Bytes is what the store of an item costs in the account; nil: there are no stores.
-	Bytes func(kind item.Kind, id string) int64
+	Log      *slog.Logger
 }
 
 // Registry is the index. Its methods may be called from any goroutine.
 type Registry struct {
 	opts  Options
 	ended []func(item.Ended)
-	count [item.User + 1]counters
+	made  [item.User + 1]atomic.Uint64
+	ends  ends
+	shed  shedder
 }
 
-type counters struct{ made, dropped atomic.Uint64 }
-
-// New makes the index.
-func New(o Options) *Registry { return &Registry{opts: o} }
+// New makes the index. [Registry.Close] must be called.
+func New(o Options) *Registry {
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	return &Registry{opts: o}
+}
 
 // OnEnded registers who hears of each item that has ended: a page when its class has had its
 // last turn, a connection after its pages were told to end, a user last. Before the server
@@ -52,6 +57,7 @@ func (r *Registry) Ended(e item.Ended) {
 			r.opts.Pages.EndFor(p.ID, item.Above)
 		}
 	}
+	r.ends.note(e)
 	for _, f := range r.ended {
 		f(e)
 	}
@@ -133,7 +139,7 @@ func (r *Registry) Create(kind item.Kind, t Told) (item.Item, error) {
 	if err != nil {
 		return item.Item{}, err
 	}
-	r.count[kind].made.Add(1)
+	r.made[kind].Add(1)
 	i, ok := r.Get(kind, t.ID)
 	if !ok {
 		return item.Item{}, ErrNone // it had to make room at once
@@ -178,15 +184,17 @@ func (r *Registry) Get(kind item.Kind, id string) (i item.Item, ok bool) {
 		i, ok = r.opts.Pages.Item(id)
 	}
 	if ok {
-		r.weigh(&i)
+		i.Bytes = r.Weight(kind, id)
 	}
 	return i, ok
 }
 
-func (r *Registry) weigh(i *item.Item) {
-	if r.opts.Bytes != nil {
-		i.Bytes = r.opts.Bytes(i.Kind, i.ID)
+// Weight is what the store of an item costs in the account.
+func (r *Registry) Weight(kind item.Kind, id string) int64 {
+	if s := r.shed.stores; s != nil {
+		return s.Of(kind, id)
 	}
+	return 0
 }
 
 func (r *Registry) ofUser(u identity.User) item.Item {
@@ -273,7 +281,6 @@ func (r *Registry) Drop(kind item.Kind, id string, cascade bool) (ended int) {
 		if !r.opts.Pages.EndFor(id, item.Dropped) {
 			return 0
 		}
-		r.count[item.Page].dropped.Add(1)
 		ended = 1
 		if cascade && r.opts.Pages.Count("", connection) == 0 {
 			ended += r.dropConnection(connection)
@@ -287,7 +294,6 @@ func (r *Registry) dropUser(name string) (ended int) {
 		ended += r.dropConnection(c.ID)
 	}
 	if r.opts.Identity.DropUser(name, item.Dropped) {
-		r.count[item.User].dropped.Add(1)
 		ended++
 	}
 	return ended
@@ -301,7 +307,6 @@ func (r *Registry) dropConnection(id string) (ended int) {
 		}
 	}
 	if r.opts.Identity.Drop(id, item.Dropped) {
-		r.count[item.Connection].dropped.Add(1)
 		ended++
 	}
 	return ended
@@ -339,7 +344,7 @@ func (r *Registry) List(kind item.Kind, f item.Filter, limit int) []item.Item {
 		list = list[:limit]
 	}
 	for n := range list {
-		r.weigh(&list[n])
+		list[n].Bytes = r.Weight(kind, list[n].ID)
 	}
 	return list
 }
