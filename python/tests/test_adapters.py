@@ -70,13 +70,15 @@ def test_pages_and_users_of_requests(w: testing.Worker, target: str) -> None:
         assert set(site.cookies) == {"guado"}
         mine = {"Guado-Page": page.id}
         assert site.get("/who", headers=mine).json()["page"] == page.id
-        assert site.post("/page", headers=mine).json() == {"told": 1}
+        assert site.post("/page", headers=mine).json() == {"told": 1, "times": 1}
         assert site.post("/login", data={"user": "ada"}).status_code < 400
         assert site.post("/private", headers=mine).json() == {"told": 1}
         assert page.pushed == ["for the page", "for you"]
         known = {"user": "ada", "page": page.id, "template": "ada"}
         assert site.get("/who", headers=mine).json() == known
         assert page.user == "ada"
+        w.kill()
+        assert site.post("/page", headers=mine).json()["times"] == 2
         site.post("/logout")
         assert page.ended == "identity"
         assert site.get("/who").json() == {"user": None, "page": None, "template": "nobody"}
@@ -138,7 +140,7 @@ def test_the_client_of_django_logs_in_to_both(w: testing.Worker) -> None:
     assert client.get("/who").json() == {"user": "ada", "page": None, "template": "ada"}
     assert client.post("/private").json() == {"told": 1}
     with page.request():
-        assert client.post("/page").json() == {"told": 1}
+        assert client.post("/page").json() == {"told": 1, "times": 1}
     assert page.pushed == ["for you", "for the page"]
     client.logout()
     assert (w.connection.user, page.ended) == (None, "identity")
@@ -266,3 +268,45 @@ def test_the_test_that_the_documentation_shows_passes(monkeypatch: pytest.Monkey
     names: dict[str, Any] = {}
     exec(re.findall(r"```python\n# test_shop.py\n(.*?)```", text, re.S)[0], names)
     names["test_the_cart_is_pushed_to_the_page"]()
+
+
+@pytest.mark.parametrize("target", DJANGO)
+def test_what_a_transaction_has_saved_is_told_when_it_has_committed(
+    w: testing.Worker, target: str
+) -> None:
+    with browser(w, target) as site:
+        from django.contrib.auth.models import Group
+
+        Group.objects.all().delete()
+        page = w.page_of(site.get("/open").text).connect()
+        mine = {"Guado-Page": page.id}
+        site.post("/watch", headers=mine)
+        made = site.post("/group", data={"name": "a"}, headers=mine).json()["made"]
+        assert changes(page) == [
+            {"action": "insert", "key": made, "row": {"name": "a"}, "page": page.id},
+            {"action": "insert", "key": made + 1, "row": {"name": "a-inner"}, "page": page.id},
+        ]
+        assert site.post("/group", data={"name": "b", "fail": "all"}).json() == {"made": None}
+        assert changes(page) == []
+        made = site.post("/group", data={"name": "c", "fail": "inner"}).json()["made"]
+        assert changes(page) == [{"action": "insert", "key": made, "row": {"name": "c"}}]
+        group = Group.objects.get(pk=made)
+        group.name = "d"
+        group.save()
+        group.delete()
+        told = changes(page)
+        assert [(one["action"], one["key"]) for one in told] == [("update", made), ("delete", made)]
+        assert [one.get("row") for one in told] == [{"name": "d"}, None]
+    Group.objects.create(name="no request").delete()
+    assert len(changes(page)) == 2
+
+
+def changes(page: testing.OpenPage) -> list[dict[str, Any]]:
+    return [one for event in page.take() for one in event["data"]["changes"]]
+
+
+def test_without_a_server_changes_are_nobodys() -> None:
+    load("adapter_django:application")
+    from django.contrib.auth.models import Group
+
+    Group.objects.create(name="no server").delete()

@@ -40,14 +40,17 @@ settings.configure(
             "NAME": os.path.join(os.environ.get("ADAPTER_DATA", "."), "db.sqlite"),
         }
     },
+    GUADO_DBEVENTS={"auth.group": ["name"]},
     DEFAULT_AUTO_FIELD="django.db.models.AutoField",
 )
 django.setup()
 
 from django.contrib import auth  # noqa: E402
 from django.contrib.auth.decorators import login_required  # noqa: E402
+from django.contrib.auth.models import Group  # noqa: E402
 from django.core.cache import cache  # noqa: E402
 from django.core.management import call_command  # noqa: E402
+from django.db import transaction  # noqa: E402
 from django.http import HttpResponse, JsonResponse  # noqa: E402
 from django.urls import path  # noqa: E402
 
@@ -100,7 +103,10 @@ def private(request: Any) -> JsonResponse:
 async def page(request: Any) -> JsonResponse:
     if request.guado_page is None:
         return JsonResponse({"error": "no page"}, status=400)
-    return JsonResponse({"told": (await request.guado_page.push("for the page")).pages})
+    kept = request.guado_page.store
+    kept["times"] = kept.get("times", 0) + 1
+    told = await request.guado_page.push("for the page")
+    return JsonResponse({"told": told.pages, "times": kept["times"]})
 
 
 def count(request: Any) -> JsonResponse:
@@ -124,6 +130,43 @@ def hits(request: Any) -> JsonResponse:
     return JsonResponse({"hits": cache.incr("hits")})
 
 
+def group(request: Any) -> JsonResponse:
+    """Makes a group, and where `fail` is said takes it back, to a savepoint or all."""
+    name, fail = request.POST["name"], request.POST.get("fail")
+    try:
+        with transaction.atomic():
+            made = Group.objects.create(name=name)
+            try:
+                with transaction.atomic():
+                    Group.objects.create(name=f"{name}-inner")
+                    if fail == "inner":
+                        raise LookupError
+            except LookupError:
+                pass
+            if fail == "all":
+                raise LookupError
+    except LookupError:
+        return JsonResponse({"made": None})
+    return JsonResponse({"made": made.pk})
+
+
+HEARD: list[Any] = []
+
+
+@guado.on("dbevent.auth.group")
+def hear(topic: str, data: Any) -> None:
+    HEARD.extend([one["action"], one["row"]["name"]] for one in data["changes"] if "row" in one)
+
+
+def heard(request: Any) -> JsonResponse:
+    return JsonResponse({"heard": HEARD})
+
+
+def watch(request: Any) -> JsonResponse:
+    request.guado_page.subscribe_table("auth.group").result(30)
+    return JsonResponse({})
+
+
 urlpatterns = [
     path("login", log_in),
     path("logout", log_out),
@@ -137,6 +180,9 @@ urlpatterns = [
     path("count-later", count_later),
     path("forget", forget),
     path("hits", hits),
+    path("group", group),
+    path("watch", watch),
+    path("heard", heard),
 ]
 
 call_command("migrate", verbosity=0)

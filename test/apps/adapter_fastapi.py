@@ -61,7 +61,9 @@ def private(user: User) -> dict[str, Any]:
 
 @app.post("/page")
 async def page(page: Page) -> dict[str, Any]:
-    return {"told": (await page.push("for the page")).pages}
+    page.store["times"] = page.store.get("times", 0) + 1
+    told = await page.push("for the page")
+    return {"told": told.pages, "times": page.store["times"]}
 
 
 @app.post("/count")

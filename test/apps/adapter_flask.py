@@ -55,7 +55,10 @@ def private() -> dict[str, Any]:
 def page() -> tuple[dict[str, Any], int]:
     if g.guado_page is None:
         return {"error": "no page"}, 400
-    return {"told": g.guado_page.push("for the page").result(30).pages}, 200
+    kept = g.guado_page.store
+    kept["times"] = kept.get("times", 0) + 1
+    told = g.guado_page.push("for the page").result(30)
+    return {"told": told.pages, "times": kept["times"]}, 200
 
 
 @app.post("/count")

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/guado-server/guado/test/harness"
 )
@@ -23,13 +24,16 @@ type adapted struct {
 	client *http.Client
 }
 
-// everyAdapter runs one story over each of the frameworks.
-func everyAdapter(t *testing.T, body func(t *testing.T, a *adapted)) {
+// everyAdapter runs one story over each of the frameworks, or over one of them.
+func everyAdapter(t *testing.T, only string, body func(t *testing.T, a *adapted)) {
 	t.Helper()
 	for target, kind := range map[string]string{
 		"adapter_flask:app": "wsgi", "adapter_fastapi:app": "asgi",
 		"adapter_django:application": "wsgi", "adapter_django:asgi": "asgi",
 	} {
+		if !strings.Contains(target, only) {
+			continue
+		}
 		t.Run(target, func(t *testing.T) {
 			dir := t.TempDir()
 			server := harness.Start(t, harness.Options{Config: fmt.Sprintf(`[server]
@@ -109,14 +113,14 @@ func (a *adapted) answers(method, path, page, want string) {
 const nobody = `{"user": null, "page": null, "template": "nobody"}`
 
 func TestAdaptersTellPagesAndUsersOfRequests(t *testing.T) {
-	everyAdapter(t, func(_ *testing.T, a *adapted) {
+	everyAdapter(t, "", func(_ *testing.T, a *adapted) {
 		a.answers("GET", "/who", "", nobody)
 		if got := a.cookie("guado"); got != "" {
 			a.t.Errorf("who only looked has the cookie %s", got)
 		}
 		a.ask("POST", "/page", "", nil, 400)
 		page := a.ask("GET", "/open", "", nil, 200)
-		a.answers("POST", "/page", page, `{"told": 1}`)
+		a.answers("POST", "/page", page, `{"told": 1, "times": 1}`)
 		guest := a.cookie("guado")
 		a.ask("POST", "/login", "", url.Values{"user": {"ada"}}, 0)
 		if now := a.cookie("guado"); now == guest || now == "" {
@@ -124,6 +128,7 @@ func TestAdaptersTellPagesAndUsersOfRequests(t *testing.T) {
 		}
 		a.answers("GET", "/who", page, fmt.Sprintf(`{"user": "ada", "page": %q, "template": "ada"}`, page))
 		a.answers("POST", "/private", page, `{"told": 1}`)
+		a.answers("POST", "/page", page, `{"told": 1, "times": 2}`)
 		other := a.another()
 		other.answers("GET", "/who", page, nobody)
 		a.ask("POST", "/logout", "", nil, 0)
@@ -133,7 +138,7 @@ func TestAdaptersTellPagesAndUsersOfRequests(t *testing.T) {
 }
 
 func TestSessionsOfAdaptersSurviveTheirWorker(t *testing.T) {
-	everyAdapter(t, func(t *testing.T, a *adapted) {
+	everyAdapter(t, "", func(t *testing.T, a *adapted) {
 		other, django := a.another(), strings.Contains(t.Name(), "django")
 		if django { // its cache is in the host
 			a.answers("GET", "/hits", "", `{"hits": 1}`)
@@ -157,5 +162,23 @@ func TestSessionsOfAdaptersSurviveTheirWorker(t *testing.T) {
 		a.answers("GET", "/who", "", `{"user": "ada", "page": null, "template": "ada"}`)
 		a.answers("POST", "/forget", "", `{"visits": 0}`)
 		a.answers("POST", "/count", "", `{"visits": 1}`)
+	})
+}
+
+func TestChangesOfDjangosModelsAreHeardOfWhenTheyHaveCommitted(t *testing.T) {
+	everyAdapter(t, "django", func(t *testing.T, a *adapted) {
+		for _, form := range []url.Values{{"name": {"a"}, "fail": {"all"}}, {"name": {"b"}, "fail": {"inner"}}, {"name": {"c"}}} {
+			a.ask("POST", "/group", "", form, 200)
+		}
+		const want = `{"heard": [["insert", "b"], ["insert", "c"], ["insert", "c-inner"]]}`
+		for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+			got := a.ask("GET", "/heard", "", nil, 200)
+			if got == want {
+				return
+			}
+			if time.Now().After(deadline) {
+				t.Fatalf("heard: %s, not %s", got, want)
+			}
+		}
 	})
 }

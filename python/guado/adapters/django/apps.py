@@ -12,6 +12,7 @@ from django.apps import AppConfig
 from django.contrib.auth.signals import user_logged_in, user_logged_out
 
 from guado.adapters import _here
+from guado.adapters.django import dbevents
 
 
 class GuadoConfig(AppConfig):
@@ -24,6 +25,7 @@ class GuadoConfig(AppConfig):
     def ready(self) -> None:
         user_logged_in.connect(log_in, dispatch_uid="guado")
         user_logged_out.connect(log_out, dispatch_uid="guado")
+        dbevents.connect()
 
 
 def log_in(sender: Any, request: Any, user: Any, **_: Any) -> None:
