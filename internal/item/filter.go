@@ -163,7 +163,8 @@ func order(a, b any) (n int, can bool) {
 	case time.Time:
 		if text, is := b.(string); is {
 			t, err := time.Parse(time.RFC3339Nano, text)
-			return a.Compare(t), err == nil
+			// Python and JavaScript have no nanoseconds: an item's own moment must match it.
+			return a.Truncate(time.Microsecond).Compare(t.Truncate(time.Microsecond)), err == nil
 		}
 	case string:
 		if b, is := b.(string); is {

@@ -169,7 +169,7 @@ def test_the_block_is_a_request_of_its_user() -> None:
         guado.page().push("hi")
         assert w.page.pushed == ["hi"]
         assert [guado.user("ada").push(1).result().pages for _ in range(2)] == [1, 1]
-        assert guado.user("eve").push(1).result() == (0, 0, 0)
+        assert guado.user("eve").push(1).result() == (0, 0, None)
     with pytest.raises(guado.HostError):
         guado.broadcast(1)
 
@@ -206,7 +206,7 @@ def test_another_browser_is_another_connection(guado_worker: testing.Worker) -> 
     assert guado_worker.page_of(made).connect().message("a") == ["open False", "a"]
     assert guado.connection().user is None
     assert guado_worker.open(Room, user="bob").user == "bob"
-    assert guado.broadcast(0).result() == (3, 3, 3)
+    assert guado.broadcast(0).result() == (3, 3, None)
 
 
 def test_after_the_death_of_the_worker_objects_are_made_anew(guado_worker: testing.Worker) -> None:

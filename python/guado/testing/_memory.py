@@ -112,6 +112,9 @@ class Visit:
 
     number: int
     browser: Browser | None
+    address: str = ""
+    user_agent: str = ""
+    path: str = ""
     sent: bool = False  # its answer's head
     cookie: bool = False  # the answer is to set it
 
@@ -144,7 +147,7 @@ class Host:
             "page.end": self.page_end,
             "page.subscribe": self.page_subscribe,
             "page.unsubscribe": self.page_unsubscribe,
-            "push": self.push,
+            "push": lambda data: self.push(data, ack=False),
             "push.wait": self.push,
             "publish": self.publish,
             "dbevent": self.dbevent,
@@ -220,6 +223,8 @@ class Host:
         if touch and visit.browser is None:
             self._settable(visit)
             visit.browser = self.browser()
+            visit.browser.meta.address = visit.address
+            visit.browser.meta.user_agent = visit.user_agent
         return visit, visit.browser or Browser()
 
     @staticmethod
@@ -271,8 +276,10 @@ class Host:
         cls = data.get("class", "")
         if cls and cls not in _declared.classes:
             raise Refused(404, "no_class", f"no application has the page class {cls!r}")
-        _, browser = self._visit(data)
-        return {"page": self.open(browser, cls, data.get("args") or {}).id}
+        visit, browser = self._visit(data)
+        tab = self.open(browser, cls, data.get("args") or {})
+        tab.meta.path = visit.path
+        return {"page": tab.id}
 
     def open(self, browser: Browser, cls: str, args: dict[str, Any], id: str = "") -> Tab:
         with self.lock:
@@ -328,7 +335,7 @@ class Host:
 
     # What goes to many.
 
-    def push(self, data: dict[str, Any]) -> dict[str, Any]:
+    def push(self, data: dict[str, Any], ack: bool = True) -> dict[str, Any]:
         ((kind, whom),) = data["to"].items()
         match kind:
             case "page":
@@ -342,7 +349,8 @@ class Host:
         for tab in tabs:
             tab.pushed.append(Pushed(data["data"], data.get("snapshot", False)))
         connected = sum(t.connected for t in tabs)
-        return {"pages": len(tabs), "connected": connected, "acknowledged": connected}
+        told = {"pages": len(tabs), "connected": connected}
+        return told | {"acknowledged": connected} if ack else told
 
     def dbevent(self, data: dict[str, Any]) -> dict[str, Any]:
         """One event of each table at once: nothing is collected over time."""

@@ -67,14 +67,18 @@ class Road:
         self.guest = browser  # whose requests are that bring no cookie
         self.identity = identity
 
-    def enter(self, cookies: str, page: str, query: str) -> tuple[Visit, str | None]:
+    def enter(
+        self, cookies: str, page: str, query: str, address: str, user_agent: str, path: str
+    ) -> tuple[Visit, str | None]:
         parsed = http.cookies.SimpleCookie(cookies)
         token = parsed[COOKIE].value if COOKIE in parsed else None
         browser = self.host.by_token(token) if token else self.guest
         page = page or parse_qs(query).get("page_id", [""])[0]
         tab = self.host.tabs.get(page)
         mine = tab is not None and tab.browser is browser
-        return self.host.enter(browser), page if mine else None
+        visit = self.host.enter(browser)
+        visit.address, visit.user_agent, visit.path = address, user_agent, path
+        return visit, page if mine else None
 
     def fields(self, visit: Visit, page: str | None) -> dict[str, str]:
         fields = {"Guado-Exchange": str(visit.number)}
@@ -118,6 +122,9 @@ def wsgi(road: Road, app: Callable[..., Any]) -> Any:
             environ.get("HTTP_COOKIE", ""),
             environ.get("HTTP_GUADO_PAGE", ""),
             environ.get("QUERY_STRING", ""),
+            environ.get("REMOTE_ADDR", ""),
+            environ.get("HTTP_USER_AGENT", ""),
+            environ.get("SCRIPT_NAME", "") + environ.get("PATH_INFO", ""),
         )
         environ = {k: v for k, v in environ.items() if not k.startswith("HTTP_GUADO_")}
         for name, value in road.fields(visit, page).items():
@@ -218,6 +225,9 @@ def asgi(road: Road, app: Callable[..., Any]) -> Any:
             sent.get(b"cookie", b"").decode("latin-1"),
             sent.get(b"guado-page", b"").decode("latin-1"),
             scope.get("query_string", b"").decode("latin-1"),
+            (scope.get("client") or ("",))[0],
+            sent.get(b"user-agent", b"").decode("latin-1"),
+            scope.get("path", ""),
         )
         fields = [(n, v) for n, v in scope["headers"] if not n.lower().startswith(b"guado-")]
         for name, value in road.fields(visit, page).items():
