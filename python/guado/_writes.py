@@ -24,6 +24,7 @@ from guado._values import Pickled, encode
 _log = logging.getLogger("guado")
 
 Path = tuple[str, ...]
+_nothing: Any = object()
 
 
 # Keeps everybody out of the store of an item that has ended.
@@ -211,35 +212,74 @@ class Writes(StoreBase):
         pairs: Iterable[tuple[Any, Any]],
         missing: bool = False,
         reason: str | None = None,
-    ) -> None:
+        tell: bool = True,
+    ) -> bool:
+        """All of the pairs or none. False: `missing`, and there is one."""
         path = node._path()
-        for key, value in pairs if type(pairs) is tuple else list(pairs):
-            built, records, cost = self._build(node, (*path, key), value)
-            before: list[Any] = []
+        new = [(key, value, *self._build(node, (*path, key), value)) for key, value in pairs]
+        before: list[Any] = []
+        done = not new
 
-            def plan(
-                key: Any = key,
-                built: Any = built,
-                records: list[bytes] = records,
-                cost: int = cost,
-                before: list[Any] = before,
-            ) -> _Planned | None:
-                old = 0
+        def do() -> None:
+            for key, _, built, _, _ in new:
+                dict.__setitem__(node, key, built)
+
+        def plan() -> _Planned | None:
+            nonlocal done
+            cost = 0
+            for key, _, _, _, own in new:
+                cost += own
                 if dict.__contains__(node, key):
                     if missing:
                         return None
                     before.append(dict.__getitem__(node, key))
-                    old = weigh(key, before[0])
-                return _Planned(
-                    records, cost - old, lambda: dict.__setitem__(node, key, built), path
-                )
+                    cost -= weigh(key, before[-1])
+            done = True
+            return _Planned([r for *_, records, _ in new for r in records], cost, do, path)
 
-            if not self._write(node, plan):
+        if new and not self._write(node, plan):
+            for key, value, *_ in new:
                 dict.__setitem__(node, key, value)
-                continue
-            for value_before in before:
-                leave(value_before)
-            self._tell((*path, key), reason)
+            return True
+        for value in before:
+            leave(value)
+        if done and tell:
+            for key, *_ in new:
+                self._tell((*path, key), reason)
+        return done
+
+    def _put_at(
+        self, keys: Path, value: Any, missing: bool = False, reason: str | None = None
+    ) -> None:
+        """At a path; the dicts that are missing on the way come with it, or do not come."""
+        while True:
+            node, at = self._deepest(keys)
+            if at == len(keys) - 1:
+                self._put(node, ((keys[at], value),), missing, reason)
+                return
+            below = value
+            for key in reversed(keys[at + 1 :]):
+                below = {key: below}
+            if self._put(node, ((keys[at], below),), missing=True, tell=False):
+                for end in range(at + 1, len(keys)):
+                    self._tell(keys[:end], None)
+                self._tell(keys, reason)
+                return
+
+    def _deepest(self, keys: Path) -> tuple[TrackedDict, int]:
+        """The last dict that there is on the way to a path, and which key is to be in it."""
+        node = self._root
+        for at, key in enumerate(keys[:-1]):
+            below = dict.get(node, key, _nothing)
+            if below is _nothing:
+                return node, at
+            if type(below) is not TrackedDict or type(below._up) is Slot:
+                raise TypeError(
+                    f"{'.'.join(keys[: at + 1])} of {self.name} is no dict, and can have no "
+                    f"{keys[at + 1]}; delete it first"
+                )
+            node = below
+        return node, len(keys) - 1
 
     def _remove(self, node: TrackedDict, key: Any, reason: str | None = None) -> Any:
         path = node._path()

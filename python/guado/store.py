@@ -107,21 +107,10 @@ class Store(Writes):
                 raise KeyError(path) from None
         return value
 
-    def _holder(self, keys: tuple[str, ...], make: bool) -> TrackedDict:
-        node = self._root
-        for at, key in enumerate(keys[:-1]):
-            below = dict.get(node, key, _nothing)
-            if below is _nothing and make:
-                self._put(node, ((key, {}),), missing=True)
-                below = dict.get(node, key, _nothing)
-            if below is _nothing:
-                raise KeyError(keys)
-            if type(below) is not TrackedDict or type(below._up) is Slot:
-                raise TypeError(
-                    f"{'.'.join(keys[: at + 1])} of {self.name} is no dict, and can have no "
-                    f"{keys[at + 1]}; delete it first"
-                )
-            node = below
+    def _holder(self, keys: tuple[str, ...]) -> TrackedDict:
+        node, at = self._deepest(keys)
+        if at < len(keys) - 1:
+            raise KeyError(keys)
         return node
 
     def set(self, path: Path, value: Any, reason: str | None = None) -> None:
@@ -134,13 +123,13 @@ class Store(Writes):
     def _set(self, path: Path, value: Any, reason: str | None = None) -> None:
         keys = _records.path_of(path)
         self._enter(write=True)
-        self._put(self._holder(keys, True), ((keys[-1], value),), reason=reason)
+        self._put_at(keys, value, reason=reason)
 
     def _del(self, path: Path) -> None:
         keys = _records.path_of(path)
         self._enter(write=True)
         try:
-            self._remove(self._holder(keys, False), keys[-1])
+            self._remove(self._holder(keys), keys[-1])
         except KeyError:
             raise KeyError(path) from None
 
@@ -148,7 +137,7 @@ class Store(Writes):
         keys = _records.path_of(path)
         self._enter(write=True)
         try:
-            value = self._remove(self._holder(keys, False), keys[-1])
+            value = self._remove(self._holder(keys), keys[-1])
         except KeyError:
             if default is _nothing:
                 raise KeyError(path) from None
@@ -158,11 +147,11 @@ class Store(Writes):
     def setdefault(self, path: Path, default: Any = None) -> Any:
         keys = _records.path_of(path)
         self._enter(write=True)
-        self._put(self._holder(keys, True), ((keys[-1], default),), missing=True)
+        self._put_at(keys, default, missing=True)
         return self[keys]
 
     def update(self, *args: Any, **named: Any) -> None:
-        """Sets each path of a dict to its value."""
+        """Sets each path of a dict to its value, one after the other."""
         for path, value in dict(*args, **named).items():
             self.set(path, value)
 
