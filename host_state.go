@@ -53,6 +53,7 @@ func (h *host) openStores() {
 	}
 	h.calls.Handle("store.open", h.callStore)
 	h.registry.OnEnded(h.endStores)
+	h.heldVerbs()
 }
 
 // keep makes the keeper of a worker's stores, and of its calls one that says when it ends.

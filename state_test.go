@@ -275,3 +275,37 @@ func (s *site) worker() int {
 	}
 	return 0
 }
+
+func TestARequestWithThePagesTurnHasThePageForItself(t *testing.T) {
+	everyStore(t, func(t *testing.T, s *site) {
+		tab := s.browser().tab(`{"path":"/","class":"Cart"}`)
+		goOn := tab.held(`{"turn":{"set":{"count":10},"wait":%q,"add":"count"}}`)
+		tab.sent++
+		tab.write(fmt.Sprintf(`{"c":%d,"q":{"count":1}}`, tab.sent))
+		// Others go on, and see nothing of what waits for its commit with a transaction; a
+		// second one that wants the turn gives up in its time.
+		if status, text := tab.post("/", `{"turn":{"timeout":0.2,"get":"count"}}`, "Guado-Page: "+tab.page); status != 500 {
+			t.Errorf("a second turn: %d %s", status, text)
+		}
+		if status, text := goOn(); status != 200 || text != "11" {
+			t.Errorf("the turn of a request: %d %s", status, text)
+		}
+		if got := tab.reply(); got != 12.0 {
+			t.Errorf("the handler behind it counted %v", got)
+		}
+		// Its own turn a handler has already; behind the head it is how to write.
+		if got := tab.ask(`{"turn":{"add":"count"}}`, ""); got != 13.0 {
+			t.Errorf("a handler that takes its own turn: %v", got)
+		}
+		tab.wantDone(`{"stream":{},"turn":{"set":{"count":20}},"then":{"set":{"count":30}}}`, `[1,"ReadOnly"]`)
+		tab.kill()
+		tab.wantDone(`{"get":"count"}`, "20")
+		// A worker that dies with a turn gives it back.
+		if status, text := tab.post("/", `{"turn":{"die":1}}`, "Guado-Page: "+tab.page); status != 502 {
+			t.Errorf("%d %s", status, text)
+		}
+		if got := tab.ask(`{"count":1}`, ""); got != 21.0 {
+			t.Errorf("the handler behind it counted %v", got)
+		}
+	})
+}

@@ -20,6 +20,7 @@ type line struct {
 type job struct {
 	ref    push.Ref        // of the client's message; zero: it is the host's own
 	do     *turn           // a turn of a handler; nil: a request
+	held   *hold           // a turn that a request has; nil: none of these
 	to     string          // of a request
 	user   string          // of the client, when the message came
 	data   []byte          // of the message

@@ -269,11 +269,14 @@ var _ push.Handler = (*Pages)(nil)
 
 // do does a job.
 func (pg *page) do(j *job) {
-	if j.do != nil {
+	switch {
+	case j.held != nil:
+		j.held.wait(pg.pages.over)
+	case j.do != nil:
 		pg.turn(j)
-		return
+	default:
+		pg.request(j)
 	}
-	pg.request(j)
 }
 
 // begin notes how a job that begins now is cancelled; false: nobody waits for it.

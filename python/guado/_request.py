@@ -77,9 +77,10 @@ def _of_scope(scope: dict[str, Any]) -> dict[str, str]:
 
 
 class Turn(Current):
-    """The turn of a page: no request, but somebody's."""
+    """The turn of a page: no request, but somebody's. `alone`: no other one of the page runs
+    meanwhile."""
 
-    __slots__ = ()
+    __slots__ = ("alone",)
 
     def __init__(self, page: str, user: str | None, connection: str, handle: Any = None) -> None:
         self.source = _NOTHING
@@ -89,6 +90,7 @@ class Turn(Current):
         self.page = page
         self.user = user
         self.connection = connection
+        self.alone = True
 
 
 _NOTHING: dict[str, Any] = {}

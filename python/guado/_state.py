@@ -63,13 +63,15 @@ class State:
 class Running:
     """A request, turn or message that has touched a store, until it is over."""
 
-    __slots__ = ("effects", "exchange", "handle", "link", "over", "state")
+    __slots__ = ("effects", "exchange", "handle", "headed", "link", "over", "state", "turns")
 
     def __init__(self, state: WorkerState, handle: Any, name: str) -> None:
         self.state, self.link, self.handle = state, state.link, handle
         self.exchange = Exchange(name)
         self.over = False
         self.effects: list[tuple[int, bytes]] = []  # calls that go with the next commit
+        self.headed = False  # its head has left
+        self.turns: dict[str, int] = {}  # of pages that it has, and how often
 
     def __call__(self, what: int) -> None:
         """The hook of its answer."""
@@ -77,7 +79,8 @@ class Running:
         if what == HEAD or what == ACCEPT:
             if not ledger.take(exchange, self._seal):
                 self._send()
-            exchange.read_only = what == HEAD
+            self.headed = what == HEAD
+            exchange.read_only = self.headed and not self.turns
         elif what == MESSAGE:
             if not ledger.take(exchange, self._alone):
                 self._send()
@@ -159,9 +162,10 @@ class WorkerState(State):
                 try:
                     attached = _core.attach(current.handle, running)
                 except TypeError:  # no request of ours: lifespan
-                    attached = False
+                    attached = 0
                 if not attached:
                     return None
+                running.headed = running.exchange.read_only = attached == 2
                 current.stores = running
             return current.stores
 

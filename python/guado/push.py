@@ -15,6 +15,7 @@ from guado import _dbevents, _host, _json, _request
 from guado.errors import NoPage, NoRequest
 
 if TYPE_CHECKING:
+    from guado._turns import PageTurn
     from guado.store import Store
 
 
@@ -84,6 +85,14 @@ class PageHandle:
     def snapshot(self, data: Any) -> Delivery:
         """Sends the whole state of the page: a client that gets it forgets what it missed."""
         return _push(self._to(), data, False, None, snapshot=True)
+
+    def turn(self, timeout: float = 30.0) -> PageTurn:
+        """``with page.turn():`` or ``async with``: the running request has the page for itself;
+        none of its handlers runs meanwhile, but for concurrent ones. Behind the head of an
+        answer this is how stores are written. What is written is committed at the end."""
+        from guado._turns import PageTurn
+
+        return PageTurn(self.id, timeout)
 
     def flush(self) -> None:
         """Commits now what the running request or handler has written to stores, and what a

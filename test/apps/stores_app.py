@@ -1,6 +1,7 @@
 """Writes and reads stores as a test tells it to: over plain requests, and in turns of a page;
 as a WSGI and as an ASGI application."""
 
+import asyncio
 import json
 import os
 import signal
@@ -51,6 +52,9 @@ def act(do: dict[str, Any]) -> Any:
                 answer = guado.page().push(what).result().pages
             case "flush":
                 guado.page().flush()
+            case "turn":
+                with guado.page().turn(what.pop("timeout", 30.0)):
+                    answer = act(what)
             case "login":
                 guado.connection().login(what)
             case "wait":
@@ -89,6 +93,9 @@ def stream(do: dict[str, Any], start_response: Any, fields: Any) -> Iterator[byt
     act(do["stream"])
     start_response("200 OK", fields)
     yield b"[1"
+    if "turn" in do:
+        with guado.page().turn(), guado.page().turn():
+            act(do["turn"])
     try:
         act(do.get("then", {}))
     except guado.StoreError as error:
@@ -120,7 +127,7 @@ async def asgi(
             await send(start) if part == b"[1" else None
             await send({"type": "http.response.body", "body": part, "more_body": part != b"]"})
         return
-    body = json.dumps(act(do)).encode()
+    body = json.dumps(await asyncio.to_thread(act, do)).encode()
     await send(start)
     await send({"type": "http.response.body", "body": body})
 

@@ -8,15 +8,18 @@
 
 _Thread_local bool gd_has_sealed;
 
-/* The hook of who is called `handle` in Python, and its stream. */
-static gd_hook *hook_of(PyObject *handle, gd_stream **stream) {
+/* The hook of who is called `handle` in Python, its stream, and whether its head has left. */
+static gd_hook *hook_of(PyObject *handle, gd_stream **stream, bool *headed) {
     PyObject *self = PyCFunction_Check(handle) ? PyCFunction_GetSelf(handle) : NULL;
     if (self != NULL && Py_TYPE(self) == wsgi_name.response) {
         *stream = ((wsgi_response *)self)->stream;
+        *headed = ((wsgi_response *)self)->committed;
         return &((wsgi_response *)self)->hook;
     }
     if (self != NULL && gd_asgi_exchange_type != NULL && Py_TYPE(self) == gd_asgi_exchange_type) {
+        uint8_t phase = ((gd_asgi_exchange *)self)->phase;
         *stream = ((gd_asgi_exchange *)self)->stream;
+        *headed = phase != GD_ASGI_IDLE && phase != GD_ASGI_HELD && phase != GD_ASGI_SOCKET;
         return &((gd_asgi_exchange *)self)->hook;
     }
     PyErr_SetString(PyExc_TypeError, "this is no function of a request of ours");
@@ -67,18 +70,19 @@ void gd_hook_end(gd_hook *h, PyObject *whose) {
 static PyObject *attach(PyObject *Py_UNUSED(module), PyObject *args) {
     PyObject *handle, *call;
     gd_stream *s;
+    bool headed;
     if (!PyArg_ParseTuple(args, "OO:attach", &handle, &call))
         return NULL;
-    gd_hook *h = hook_of(handle, &s);
+    gd_hook *h = hook_of(handle, &s, &headed);
     if (h == NULL)
         return NULL;
     if (s == NULL)
-        Py_RETURN_FALSE;
+        return PyLong_FromLong(0);
     Py_INCREF(call);
     PyObject *before = h->call;
     h->call = call;
     Py_XDECREF(before);
-    Py_RETURN_TRUE;
+    return PyLong_FromLong(headed ? 2 : 1);
 }
 
 static PyObject *seal(PyObject *Py_UNUSED(module), PyObject *args) {
@@ -86,9 +90,10 @@ static PyObject *seal(PyObject *Py_UNUSED(module), PyObject *args) {
     const char *state;
     Py_ssize_t n;
     gd_stream *s;
+    bool headed;
     if (!PyArg_ParseTuple(args, "Oy#:seal", &handle, &state, &n))
         return NULL;
-    gd_hook *h = hook_of(handle, &s);
+    gd_hook *h = hook_of(handle, &s, &headed);
     if (h == NULL)
         return NULL;
     const gd_pending *p = h->pending;
@@ -169,7 +174,7 @@ PyObject *gd_py_restore_poke(PyObject *self, PyObject *Py_UNUSED(ignored)) {
 static PyMethodDef functions[] = {
     {"attach", attach, METH_VARARGS,
      "attach(handle, hook): hook(what) is called before the head of this request leaves and at "
-     "its end. False: it has ended."},
+     "its end. 2: the head has left already; 0: the request has ended."},
     {"seal", seal, METH_VARARGS,
      "seal(handle, state): the head that is about to leave goes with this state. False: none "
      "is."},

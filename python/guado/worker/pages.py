@@ -164,9 +164,12 @@ def _steps(app: str, turn: _Turn) -> Generator[Step, Any, Any]:
     """Runs one turn; what it returns is the client's answer."""
     if turn.do == "on":
         return (yield from _hear(app, turn.more()[2], turn.data))
-    _request.enter(_request.Turn(turn.page, turn.user, turn.connection, turn.handle))
+    here = _request.Turn(turn.page, turn.user, turn.connection, turn.handle)
+    _request.enter(here)
     entry = yield from _object(turn)
     page = entry.page
+    handler = "on_message" if turn.do == "request" else f"on_{turn.do}"
+    here.alone = not is_concurrent(getattr(page, handler, None))
     page.user, page.connection = turn.user, turn.connection
     match turn.do:
         case "message" | "request":
@@ -240,7 +243,9 @@ def _at_hand(do: str, id: str, user: str | None, connection: str, handle: Any) -
         return None
     page = entry.page
     page.user, page.connection = user, connection
-    _request.enter(_request.Turn(id, user, connection, handle))
+    here = _request.Turn(id, user, connection, handle)
+    here.alone = not is_concurrent(page.on_message)
+    _request.enter(here)
     return page
 
 
