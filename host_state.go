@@ -87,6 +87,9 @@ func (c *keptCallee) End() {
 
 // State applies a commit of the worker.
 func (k *keeper) State(_ uint32, state []byte) (effects []byte, err error) {
+	if mirrorLate {
+		return k.applyLate(state), nil
+	}
 	effects, err = k.stores.mirror.ApplyFront(&k.source, state)
 	switch {
 	case err == nil:

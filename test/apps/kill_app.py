@@ -1,0 +1,118 @@
+"""What test/chaos/kill loads while its worker is killed: registers and logs in stores, over
+plain requests and in turns of a page; as a WSGI and as an ASGI application."""
+
+import json
+import os
+import random
+import time
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any
+
+import guado
+from guado import _state
+
+KIND = os.environ.get("TEST_KIND", "wsgi")
+BUG = os.environ.get("TEST_BUG", "")  # a guarantee of the worker that is broken here
+
+
+def hold() -> None:
+    """A window between what was done and its commit, into which a kill may fall."""
+    time.sleep(random.random() * (0.15 if BUG == "reads" else 0.006))
+
+
+def act(stores: Callable[[str], Any], do: dict[str, Any]) -> Any:
+    """One operation on one key: `of` names the store, `key` its place.
+
+    `write` sets a register and gives what it set; `append` adds to a log; `read` gives the
+    register, `all` the log."""
+    store, key = stores(do["of"]), do["key"]
+    if "write" in do:
+        store["register", key] = do["write"]
+        hold()
+        return do["write"]
+    if "append" in do:
+        log = store.setdefault(("log", key), [])
+        log.append(do["append"])
+        if BUG != "reads":
+            hold()
+        return len(log)
+    if "all" in do:
+        return list(store.get(("log", key), []))
+    value = store.get(("register", key), 0)
+    if BUG == "reads":  # what the answer rests on does not travel with it
+        _state.current().exchange().touched.clear()
+    return value
+
+
+def of_request(of: str) -> Any:
+    """The stores that a request has."""
+    if of == "page":
+        return guado.page().store
+    return guado.connection().store if of == "connection" else guado.user().store
+
+
+class Kill(guado.Page):
+    """The same over the socket; what is appended is pushed, too."""
+
+    def on_message(self, data: Any) -> Any:
+        """One operation."""
+
+        def of_page(of: str) -> Any:
+            return self.store if of == "page" else of_request(of)
+
+        answer = act(of_page, data)
+        if "append" in data:
+            self.push({"pushed": data["append"]})
+        return answer
+
+
+def wsgi(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+    """A plain request."""
+    body = json.dumps(act(of_request, json.loads(environ["wsgi.input"].read()))).encode()
+    start_response("200 OK", [("Content-Type", "application/json")])
+    return [body]
+
+
+async def asgi(
+    scope: dict[str, Any],
+    receive: Callable[[], Awaitable[dict[str, Any]]],
+    send: Callable[[dict[str, Any]], Awaitable[None]],
+) -> None:
+    """The same."""
+    if scope["type"] != "http":
+        raise ValueError(scope["type"])
+    body = b""
+    while (message := await receive())["type"] == "http.request":
+        body += message.get("body", b"")
+        if not message.get("more_body"):
+            break
+    answer = json.dumps(act(of_request, json.loads(body))).encode()
+    fields = [(b"content-type", b"application/json")]
+    await send({"type": "http.response.start", "status": 200, "headers": fields})
+    await send({"type": "http.response.body", "body": answer})
+
+
+app: Any = wsgi if KIND == "wsgi" else asgi
+
+
+class Overtaken(_state.Running):
+    """Lets commits of others overtake some of its own, and their answers with them."""
+
+    __slots__ = ("kept",)
+
+    def __call__(self, what: int) -> None:
+        self.kept: list[Any] = []
+        super().__call__(what)
+        if self.kept:
+            time.sleep(0.05)
+            super()._seal(self.kept[0])
+
+    def _seal(self, taken: Any) -> None:
+        if random.random() < 0.2:
+            self.kept.append(taken)
+        else:
+            super()._seal(taken)
+
+
+if BUG == "sequence":
+    _state.Running = Overtaken  # type: ignore[misc]

@@ -1,0 +1,184 @@
+package kill
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/cookiejar"
+	"strings"
+	"sync/atomic"
+	"time"
+)
+
+// browser is one connection, with tabs.
+type browser struct {
+	url  string
+	http *http.Client
+	done atomic.Int64 // operations of its tabs, which all use one key for a while
+}
+
+func newBrowser(url string) *browser {
+	jar, err := cookiejar.New(nil)
+	if err != nil {
+		panic(err) // it has no options that could be wrong
+	}
+	return &browser{url: url, http: &http.Client{Jar: jar, Timeout: patience, Transport: &http.Transport{MaxIdleConnsPerHost: 8}}}
+}
+
+// patience bounds every wait for one event.
+const patience = 60 * time.Second
+
+// errUnknown is the outcome of a request of which nobody can say whether it was done.
+var errUnknown = errors.New("no answer")
+
+func (b *browser) post(path, page string, body any, into any) error {
+	text, err := json.Marshal(body)
+	if err != nil {
+		return err
+	}
+	r, err := http.NewRequestWithContext(context.Background(), http.MethodPost, b.url+path, bytes.NewReader(text))
+	if err != nil {
+		return err
+	}
+	if page != "" {
+		r.Header.Set("Guado-Page", page)
+	}
+	r.Header.Set("Content-Type", "application/json")
+	answer, err := b.http.Do(r)
+	if err != nil {
+		return err // the host does not die here: its connections do not break
+	}
+	found, err := io.ReadAll(answer.Body)
+	_ = answer.Body.Close() // read to its end
+	switch {
+	case err != nil:
+		return err
+	case answer.StatusCode == http.StatusOK:
+		return json.Unmarshal(found, into)
+	case answer.StatusCode == http.StatusBadGateway || answer.StatusCode == http.StatusServiceUnavailable:
+		return errUnknown
+	}
+	return fmt.Errorf("%s %s: %s", path, answer.Status, found)
+}
+
+// open makes a page of the class.
+func (b *browser) open() (page string, err error) {
+	var made struct{ Page string }
+	err = b.post("/_guado/page", "", map[string]string{"path": "/", "class": "Kill"}, &made)
+	return made.Page, err
+}
+
+func (b *browser) cookies(path string) string {
+	r, err := http.NewRequestWithContext(context.Background(), http.MethodGet, b.url+path, http.NoBody)
+	if err != nil {
+		panic(err) // the URL is the server's own
+	}
+	var all []string
+	for _, c := range b.http.Jar.Cookies(r.URL) {
+		all = append(all, c.Name+"="+c.Value)
+	}
+	return strings.Join(all, "; ")
+}
+
+// do is one operation on a key of a store: see test/apps/kill_app.py.
+type do struct {
+	Of     string `json:"of"`
+	Key    string `json:"key"`
+	Write  int    `json:"write,omitempty"`
+	Append int    `json:"append,omitempty"`
+	All    bool   `json:"all,omitempty"`
+}
+
+// asker carries an operation to the application: as a request, or over the page's session.
+type asker func(d do, into any) error
+
+// tab is one client: it does one thing after the other, and remembers what it was told.
+type tab struct {
+	number  int
+	page    string
+	browser *browser
+	world   *world
+	ask     asker
+	log     journal
+	socket  *socket
+}
+
+// values are used once, over all clients.
+var values atomic.Int64
+
+// live works until the world says that it is enough.
+func (t *tab) live() error {
+	for i := 0; ; i++ {
+		select {
+		case <-t.world.enough:
+			return nil
+		default:
+		}
+		if err := t.step(i); err != nil {
+			return fmt.Errorf("client %d (page %s): %w", t.number, t.page, err)
+		}
+	}
+}
+
+func (t *tab) step(i int) error {
+	if i%4 == 0 {
+		return t.append()
+	}
+	const of = "connection" // of all tabs of the browser
+	key := fmt.Sprintf("%s %p %d", of, t.browser, t.browser.done.Add(1)/(mostOperations-20))
+	if !t.world.history.takes(key) {
+		return nil
+	}
+	op := operation{write: i%4 == 1}
+	d := do{Of: of, Key: key}
+	if op.write {
+		op.value = int(values.Add(1))
+		d.Write = op.value
+	}
+	call := t.world.history.now()
+	var found int
+	switch err := t.ask(d, &found); {
+	case errors.Is(err, errUnknown):
+		t.world.unknown.Add(1)
+		found = unknown
+	case err != nil:
+		return err
+	default:
+		t.world.told.Add(1)
+	}
+	t.world.history.tell(t.number, key, op, call, found)
+	return nil
+}
+
+// append adds the next number to the log of this client, once whatever comes.
+func (t *tab) append() error {
+	var length int
+	err := t.ask(do{Of: "page", Key: "log", Append: t.log.next()}, &length)
+	switch {
+	case errors.Is(err, errUnknown):
+		t.world.unknown.Add(1)
+	case err != nil:
+		return err
+	}
+	t.log.append(err == nil)
+	return nil
+}
+
+// check reads the log to the end, in the quiet.
+func (t *tab) check() error {
+	if t.socket != nil {
+		t.log.heard = t.socket.pushes()
+	}
+	var found []int
+	if err := t.browser.post("/", t.page, do{Of: "page", Key: "log", All: true}, &found); err != nil {
+		return err
+	}
+	if err := t.log.check(found); err != nil {
+		return fmt.Errorf("the log of client %d (page %s): %w", t.number, t.page, err)
+	}
+	return nil
+}
