@@ -19,7 +19,6 @@ type history struct {
 
 type keyHistory struct {
 	operations []porcupine.Operation
-	full       bool
 }
 
 // mostOperations bounds the history of one key: the check takes time that grows fast.

@@ -19,7 +19,7 @@ import (
 )
 
 const (
-	shortRun = 8 * time.Second
+	shortRun = 6 * time.Second
 	longRun  = 4 * time.Minute
 )
 
@@ -27,6 +27,7 @@ const (
 type world struct {
 	t       *testing.T
 	server  *harness.Server
+	seed    uint64
 	rand    *rand.Rand
 	tabs    []*tab
 	history *history
@@ -41,9 +42,9 @@ type world struct {
 	back  []time.Duration // from a kill to the next answer
 }
 
-// TestKilledWorkersLoseNothingThatAClientWasTold kills the worker every second or two. The
+// TestSoakKilledWorkersLoseNothingThatAClientWasTold kills the worker every second or two. The
 // seed is printed; GUADO_SOAK_SEED=N plays it again, and GUADO_SOAK makes it minutes.
-func TestKilledWorkersLoseNothingThatAClientWasTold(t *testing.T) {
+func TestSoakKilledWorkersLoseNothingThatAClientWasTold(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes half a minute")
 	}
@@ -62,9 +63,10 @@ func TestKilledWorkersLoseNothingThatAClientWasTold(t *testing.T) {
 	}
 }
 
-// TestTheKillTestFindsABrokenGuarantee switches one off, in a build of the server that can
-// do without it or in the worker.
-func TestTheKillTestFindsABrokenGuarantee(t *testing.T) {
+// TestSoakTheKillTestFindsABrokenGuarantee switches one off, in a build of the server that
+// can do without it or in the worker. In `make soak` each of twenty seeds must find it; here
+// one of three, for in so short a time luck has a part.
+func TestSoakTheKillTestFindsABrokenGuarantee(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes half a minute")
 	}
@@ -72,9 +74,9 @@ func TestTheKillTestFindsABrokenGuarantee(t *testing.T) {
 	if out, err := exec.Command("go", "build", "-tags", "guado_faults", "-o", binary, "../soakhost").CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
-	seeds := 1
+	seeds, must := 3, 1
 	if os.Getenv("GUADO_SOAK") != "" {
-		seeds = 20
+		seeds, must = 20, 20
 	}
 	first := seed(t)
 	for name, broken := range map[string]setting{
@@ -83,14 +85,20 @@ func TestTheKillTestFindsABrokenGuarantee(t *testing.T) {
 		"the host takes a commit over behind its answer": {host: "late"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			for i := range seeds {
+			found := 0
+			for i := 0; i < seeds && (found < must || must == seeds); i++ {
 				broken.kind, broken.binary = "wsgi", binary
 				w := newWorld(t, broken, first+uint64(i))
 				w.run(shortRun)
-				if len(w.problems) == 0 {
-					t.Errorf("seed %d found nothing", first+uint64(i))
+				if len(w.problems) > 0 {
+					found++
+				} else {
+					t.Logf("seed %d found nothing", w.seed)
 				}
 				w.server.Signal(syscall.SIGTERM)
+			}
+			if found < must {
+				t.Errorf("%d of %d seeds found it", found, seeds)
 			}
 		})
 	}
@@ -126,7 +134,7 @@ func duration() time.Duration {
 func newWorld(t *testing.T, o setting, seed uint64) *world {
 	t.Helper()
 	dir := t.TempDir()
-	w := &world{t: t, rand: rand.New(rand.NewPCG(seed, 1)), history: newHistory(), enough: make(chan struct{})}
+	w := &world{t: t, seed: seed, rand: rand.New(rand.NewPCG(seed, 1)), history: newHistory(), enough: make(chan struct{})}
 	w.server = harness.Start(t, harness.Options{Transport: o.transport, Binary: o.binary, Env: []string{"GUADO_FAULT=" + o.host}, Config: fmt.Sprintf(`
 [server]
 listen = ["127.0.0.1:0"]
