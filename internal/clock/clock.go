@@ -14,6 +14,7 @@ import (
 type Clock struct {
 	start time.Time
 	ahead atomic.Int64 // by how much it was moved
+	wall  atomic.Int64 // what the wall's clock showed at the start, in ns since 1970
 
 	mu     sync.Mutex // guards timers, and when each is due; taken alone
 	timers map[*Timer]struct{}
@@ -25,8 +26,21 @@ func New() *Clock { return &Clock{start: time.Now(), timers: map[*Timer]struct{}
 // Now is the time since the clock was made.
 func (c *Clock) Now() time.Duration { return time.Since(c.start) + time.Duration(c.ahead.Load()) }
 
-// Wall is what the clock on the wall shows, or showed, at a time of this one.
-func (c *Clock) Wall(at time.Duration) time.Time { return time.Now().Add(at - c.Now()) }
+// setAnew is the difference from which on the clock on the wall was set: what is less comes
+// of two clocks that are read one after the other, and do not go quite alike.
+const setAnew = 50 * time.Millisecond
+
+// Wall is what the clock on the wall shows, or showed, at a time of this one; of the same
+// time it tells the same until it is set.
+func (c *Clock) Wall(at time.Duration) time.Time {
+	now := time.Now() // of both clocks
+	start, known := now.UnixNano()-int64(now.Sub(c.start))-c.ahead.Load(), c.wall.Load()
+	if time.Duration(start-known).Abs() > setAnew {
+		c.wall.Store(start)
+		known = start
+	}
+	return time.Unix(0, known).Add(at)
+}
 
 // At is the time of this clock when the one on the wall shows, or showed, t.
 func (c *Clock) At(t time.Time) time.Duration { return c.Now() - time.Since(t) }

@@ -52,3 +52,14 @@ func TestTheWallAndTheClockAgreeAfterAMove(t *testing.T) {
 		}
 	})
 }
+
+func TestAMomentIsToldTheSameEachTime(t *testing.T) {
+	c := New()
+	at := c.Now()
+	first := c.Wall(at)
+	for range 10_000 {
+		if again := c.Wall(at); !again.Equal(first) {
+			t.Fatalf("%v was told as %v", first, again)
+		}
+	}
+}
