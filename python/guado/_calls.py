@@ -7,10 +7,13 @@ call means.
 
 from __future__ import annotations
 
+import functools
 import itertools
+import math
 import os
 import struct
 import threading
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -32,6 +35,8 @@ _REPLY = struct.Struct("<HHI")
 # than the host answers waits below that.
 MOST_CALLS = 2048
 MOST_BYTES = 32 << 20
+
+_MOST_MS = 1 << 30  # of one wait in C
 
 # Settles a future with the status, code and data of REPLY; status 0: the link has ended.
 Settle = Callable[["Future[Any]", int, str, bytes], None]
@@ -65,6 +70,7 @@ class Calls:
         self.bytes = 0
         self.ended: OSError | None = None
         self.numbers = itertools.count(1)
+        self.expected: set[int] = set()  # that the loop's thread waits for; the GIL guards it
         threading.Thread(target=self.receive, name=THREAD, daemon=True).start()
 
     def start(
@@ -83,6 +89,7 @@ class Calls:
         words = name.encode()
         payload = _CALL.pack(what, len(words), milliseconds) + words + data
         future._forget = lambda: self.forget(number)
+        future._read = functools.partial(self.read, number)
         try:
             self.enter(number, _Open(future, settle, len(data) if what == HOST else None))
             (send or self.link.call)(number, payload)
@@ -131,6 +138,7 @@ class Calls:
         known = self.take(number)
         if known is not None:
             self.link.call_cancel(number)
+        self.wake_loop(number)
         return known is not None
 
     def receive(self) -> None:
@@ -152,6 +160,42 @@ class Calls:
             status, length, _ = _REPLY.unpack_from(reply)
             code = reply[_REPLY.size : _REPLY.size + length].decode("utf-8", "replace")
             one.settle(one.future, status, code, reply[_REPLY.size + length :])
+        self.wake_loop(number)
+
+    def wake_loop(self, number: int) -> None:
+        """The future may be settled: by who was faster than the loop's thread."""
+        if number in self.expected:
+            self.link.expected_wake(number)
+
+    def read(self, number: int, future: Future[Any], end: float | None) -> None:
+        """A callback of the event loop waits: its thread is the one that reads the link, and
+        nobody would bring the reply. So it reads until that has come, and settles it."""
+        if not self.link.loop_is_here():
+            return
+        # First what others look at, then whether they were faster: so no wake-up is missed.
+        self.expected.add(number)
+        try:
+            if self.link.expect(number):
+                try:
+                    self.read_until(number, future, end)
+                finally:
+                    self.link.expected_end()
+        except OSError:
+            pass  # the link is closed: the thread that waits for all settles them all
+        finally:
+            self.expected.discard(number)
+
+    def read_until(self, number: int, future: Future[Any], end: float | None) -> None:
+        with _waits.woken_by(lambda: self.link.expected_wake(number)):
+            while not future.done():
+                left = -1
+                if end is not None:
+                    left = min(math.ceil((end - time.monotonic()) * 1000), _MOST_MS)
+                    if left <= 0:
+                        return
+                reply = self.link.expected(left)
+                if reply is not None:
+                    self.settle(number, reply)
 
     def fail(self, error: OSError) -> None:
         with self.lock:

@@ -23,6 +23,10 @@ class Future(concurrent.futures.Future[T]):
     # Takes back what it stands for; True when it was under way still.
     _forget: Callable[[], bool] | None = None
 
+    # Waits for it in the event loop's thread, which reads the link meanwhile, until the end
+    # of the time or a wake-up; does nothing in other threads.
+    _read: Callable[[Future[Any], float | None], None] | None = None
+
     def __await__(self) -> Generator[Any, None, T]:
         return asyncio.wrap_future(self).__await__()
 
@@ -40,6 +44,8 @@ class Future(concurrent.futures.Future[T]):
         if self.done():
             return
         end = None if timeout is None else time.monotonic() + timeout
+        if self._read is not None:
+            self._read(self, end)
         with _waits.woken_by(self._wake), self._condition:
             while not self.done():  # it may have been woken for another thread
                 left = None if end is None else end - time.monotonic()

@@ -14,6 +14,7 @@ import json
 import logging
 import os
 import threading
+import time
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
@@ -63,6 +64,36 @@ def many() -> Any:
     """More pushes than a worker may have under way."""
     all = [guado.page("P1").push(i) for i in range(5000)]
     return sum(one.result(60).pages for one in all)
+
+
+def leads() -> Any:
+    """Waits on the loop for a reply that the host gives when another thread has seen that
+    nobody but the loop's thread can read it."""
+    assert guado._worker is not None
+    link, seen = guado._worker.link, []
+
+    def look() -> None:
+        end = time.monotonic() + 40
+        while not (leads := link.loop_leads()) and time.monotonic() < end:
+            time.sleep(0.001)
+        seen.append(leads)
+        guado.publish("seen", None)
+
+    looks = threading.Thread(target=look)
+    looks.start()
+    pages = guado.page("P1").push("x").result(60).pages
+    looks.join()
+    return [*seen, pages]
+
+
+def late() -> Any:
+    """The reply does not come in time, and is taken when it does."""
+    sent = guado.page("P1").push("x")
+    try:
+        sent.result(0.01)
+    except TimeoutError:
+        guado.publish("late", None)
+        return sent.result(60).pages
 
 
 def crowd() -> Any:
@@ -130,6 +161,8 @@ ROUTES: dict[str, Callable[[], Any]] = {
     "unsubscribe": lambda: guado.page("P1").unsubscribe("invoice.*").result(),
     "end": lambda: guado.page("P1").end().result(),
     "date": lambda: guado.broadcast({"at": [datetime.date(2026, 1, 1)]}),
+    "leads": leads,
+    "late": late,
     "many": many,
     "crowd": crowd,
     "nobody": nobody_looks,

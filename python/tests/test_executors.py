@@ -97,6 +97,9 @@ class FakeLink:
     def call(self, number: int, data: bytes) -> None:
         self.called.append((number, data))
 
+    def loop_is_here(self) -> bool:
+        return False
+
     def call_cancel(self, number: int) -> None:
         self.cancelled.append(number)
 

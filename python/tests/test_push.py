@@ -171,6 +171,31 @@ def test_more_pushes_than_may_be_under_way_wait_for_their_turn(worker: PushWorke
     assert [data["data"] for data in worker.of("push")] == list(range(5000))
 
 
+def replied_when_published(worker: PushWorker) -> None:
+    """A push is answered when something is published, and no sooner."""
+    worker.verbs["push"] = None
+
+    def publish(_: Any) -> Any:
+        worker.reply(worker.held[0], {"pages": 7, "connected": 0})
+        return {"pages": 0, "workers": 0}
+
+    worker.verbs["publish"] = publish
+
+
+def test_the_loop_reads_the_reply_that_it_waits_for(worker: PushWorker) -> None:
+    if worker.kind == "wsgi":
+        pytest.skip("there is no loop")
+    replied_when_published(worker)
+    # While the loop's thread leads nobody else reads: so it was this thread that has read the
+    # reply, which came afterwards.
+    assert worker.run("/leads") == [True, 7]
+
+
+def test_a_wait_that_took_too_long_can_go_on(worker: PushWorker) -> None:
+    replied_when_published(worker)
+    assert worker.run("/late") == 7
+
+
 def test_an_error_that_nobody_looks_at_is_logged(worker: PushWorker) -> None:
     def refuse(_: Any) -> Any:
         raise Refused(503, "queue_full", "no room")

@@ -1,6 +1,7 @@
 /* Calls to the host and its replies: what a worker asks of others. The thread that reads
  * files a reply, and one thread of the process waits for them all. That one never reads
- * the wire itself: it would keep the claim from those that serve requests.
+ * the wire itself: it would keep the claim from those that serve requests. The event
+ * loop's thread, when a callback waits for a reply, waits for that one and reads.
  * Before: guado/_calls.py calls; after: send.c. Not here: what a call means.
  */
 #include <stdlib.h>
@@ -18,6 +19,11 @@ typedef struct reply {
 struct gd_calls { /* [mu], but `partial`: [claim] */
     pthread_cond_t news;
     reply *head, *tail;
+    /* What the loop's thread waits for. */
+    bool expecting, woken, asleep;
+    uint32_t expected;
+    reply *came;
+    gd_waiter loop;
     reply *partial; /* under reassembly: fragments of stream 0 are not interleaved */
 };
 
@@ -51,6 +57,16 @@ static reply *room(reply *r, uint32_t id, size_t n) {
     return grown;
 }
 
+/* [mu] The loop's thread, if it sleeps, looks at what it waits for. */
+static void rouse(gd_link *l, struct gd_calls *c) {
+    if (!c->asleep || c->loop.signalled)
+        return;
+    if (!c->loop.leader)
+        gd_signal(&l->needy, &c->loop);
+    else if (!pthread_equal(l->leader_thread, pthread_self()))
+        l->todo |= GD_TODO_KICK;
+}
+
 int gd_reply_file(gd_link *l, const gd_frame_head *h) {
     size_t n = h->size - GD_HEADER;
     gd_lock(l);
@@ -70,14 +86,123 @@ int gd_reply_file(gd_link *l, const gd_frame_head *h) {
         return GD_OK;
     gd_lock(l);
     r->next = NULL;
-    if (c->tail)
-        c->tail->next = r;
-    else
-        c->head = r;
-    c->tail = r;
-    pthread_cond_signal(&c->news);
+    if (c->expecting && c->expected == r->id && !c->came) {
+        c->came = r;
+        rouse(l, c);
+    } else {
+        if (c->tail)
+            c->tail->next = r;
+        else
+            c->head = r;
+        c->tail = r;
+        pthread_cond_signal(&c->news);
+    }
     gd_unlock(l);
     return GD_OK;
+}
+
+/* ---- the loop's thread waits --------------------------------------------------- */
+
+bool gd_loop_is_here(gd_link *l) {
+    gd_lock(l);
+    bool here = l->loop_known && pthread_equal(l->loop_thread, pthread_self());
+    gd_unlock(l);
+    return here;
+}
+
+bool gd_loop_leads(gd_link *l) {
+    gd_lock(l);
+    bool leads = l->claimed && l->loop_leads;
+    gd_unlock(l);
+    return leads;
+}
+
+/* [mu] Takes the reply out of the queue of the thread that waits for all. */
+static reply *fetch(struct gd_calls *c, uint32_t id) {
+    reply *before = NULL;
+    for (reply *r = c->head; r; before = r, r = r->next) {
+        if (r->id != id)
+            continue;
+        *(before ? &before->next : &c->head) = r->next;
+        if (c->tail == r)
+            c->tail = before;
+        return r;
+    }
+    return NULL;
+}
+
+int gd_expect(gd_link *l, uint32_t id) {
+    gd_lock(l);
+    struct gd_calls *c = calls_of(l);
+    int rc = c ? l->closed : GD_NOMEM;
+    if (rc == GD_OK && c->expecting)
+        rc = GD_AGAIN; /* a signal handler waits inside of a wait: as other threads do */
+    if (rc == GD_OK) {
+        c->expecting = true;
+        c->woken = false;
+        c->expected = id;
+        c->came = fetch(c, id);
+        gd_wait_begin(&c->loop, &l->zero);
+    }
+    gd_unlock(l);
+    return rc;
+}
+
+int gd_expected(gd_link *l, int timeout_ms, gd_reply *out) {
+    struct gd_calls *c = l->calls;
+    int64_t end = timeout_ms < 0 ? -1 : gd_now_ms() + timeout_ms;
+    gd_lock(l);
+    int rc = GD_OK;
+    while (!c->came && rc == GD_OK) {
+        int64_t left = end < 0 ? -1 : end - gd_now_ms();
+        if (l->closed)
+            rc = l->closed;
+        else if (c->woken)
+            rc = GD_AGAIN;
+        else if (end >= 0 && left <= 0)
+            rc = GD_TIMEOUT;
+        if (rc != GD_OK)
+            break;
+        c->asleep = true;
+        gd_wait_step(l, &c->loop, left);
+        c->asleep = false;
+    }
+    c->woken = false;
+    if (c->came) {
+        reply *r = c->came;
+        *out = (gd_reply){.id = r->id, .data = r->data, .len = r->len, .memory = r};
+        c->came = NULL;
+        rc = GD_OK;
+    }
+    gd_unlock(l);
+    return rc;
+}
+
+void gd_expected_end(gd_link *l) {
+    gd_lock(l);
+    struct gd_calls *c = l->calls;
+    gd_wait_end(l, &c->loop);
+    c->expecting = false;
+    reply *r = c->came;
+    c->came = NULL;
+    if (r) { /* it came when nobody waited any more: it is settled as others are */
+        r->next = c->head;
+        c->head = r;
+        if (!c->tail)
+            c->tail = r;
+        pthread_cond_signal(&c->news);
+    }
+    gd_unlock(l);
+}
+
+void gd_expected_wake(gd_link *l, uint32_t id) {
+    gd_lock(l);
+    struct gd_calls *c = l->calls;
+    if (c && c->expecting && c->expected == id) {
+        c->woken = true;
+        rouse(l, c);
+    }
+    gd_unlock(l);
 }
 
 void gd_calls_wake(gd_link *l) {
@@ -122,6 +247,7 @@ void gd_calls_free(gd_link *l) {
         free(r);
     }
     free(c->partial);
+    free(c->came);
     pthread_cond_destroy(&c->news);
     free(c);
     l->calls = NULL;

@@ -165,10 +165,10 @@ typedef struct gd_out {
     uint32_t arg;
     const uint8_t *head, *body;
     size_t head_len, head_off, body_len, body_off;
-    size_t inline_len; /* COMMIT: how much of the body goes with the head */
-    bool begun;        /* … and that was decided */
-    gd_fd *file;       /* FILE: the descriptor to pass */
-    uint32_t about;    /* LOG: the exchange it is about, else 0 */
+    size_t inline_len;      /* COMMIT: how much of the body goes with the head */
+    bool begun;             /* … and that was decided */
+    gd_fd *file;            /* FILE: the descriptor to pass */
+    uint32_t about;         /* LOG: the exchange it is about, else 0 */
     struct gd_entry *entry; /* COMMIT: of the commit queue, which sends it; else NULL */
 } gd_out;
 
@@ -322,9 +322,9 @@ struct gd_link {
     uint32_t nspare;
     gd_stream zero; /* stream 0 */
     gd_stream *ready_head, *ready_tail;
-    struct gd_calls *calls;     /* call.c's; NULL: nobody has called */
-    struct gd_globals *globals; /* global.c's; NULL: no update has come */
-    atomic_uint global_waiting; /* updates in it */
+    struct gd_calls *calls;              /* call.c's; NULL: nobody has called */
+    struct gd_globals *globals;          /* global.c's; NULL: no update has come */
+    atomic_uint global_waiting;          /* updates in it */
     struct gd_restores *restores;        /* restore.c's; NULL: no store has come */
     gd_entry *commit_head, *commit_tail; /* [mu] state to be sent, before all else */
     uint64_t sealed, written;            /* [mu] entries so far */
@@ -351,6 +351,7 @@ struct gd_link {
     bool loop_rung, loop_reading;
     pthread_t loop_thread; /* who drains, once loop_known */
     bool loop_known;
+    bool loop_leads; /* it waits for something inside a callback, and reads for all */
     bool loop_armed; /* the loop's thread only */
     uint64_t loop_drains;
 
@@ -431,7 +432,7 @@ void gd_due(gd_stream *s, uint8_t what); /* [mu] */
 void gd_ready(gd_stream *s);             /* [mu] */
 void gd_pump(gd_link *l);                /* [mu] sends what has room and credit */
 ssize_t gd_post(gd_stream *s, gd_out *m, int wait);
-void gd_drop_out(gd_stream *s);       /* [mu] */
+void gd_drop_out(gd_stream *s); /* [mu] */
 /* [mu] Queues a COMMIT that goes with an entry of the commit queue. */
 ssize_t gd_out_queue(gd_stream *s, gd_out *m, gd_entry *e);
 /* [mu] Sends it, its state being on the wire. False: there is no room. */

@@ -30,6 +30,12 @@ extern PyObject *gd_request_timeout;
 PyObject *gd_py_call(PyObject *self, PyObject *args);
 PyObject *gd_py_call_cancel(PyObject *self, PyObject *args);
 PyObject *gd_py_replies(PyObject *self, PyObject *ignored);
+PyObject *gd_py_loop_is_here(PyObject *self, PyObject *ignored);
+PyObject *gd_py_loop_leads(PyObject *self, PyObject *ignored);
+PyObject *gd_py_expect(PyObject *self, PyObject *id);
+PyObject *gd_py_expected(PyObject *self, PyObject *args);
+PyObject *gd_py_expected_end(PyObject *self, PyObject *ignored);
+PyObject *gd_py_expected_wake(PyObject *self, PyObject *id);
 /* … (module_global.c) */
 PyObject *gd_py_updates(PyObject *self, PyObject *into);
 PyObject *gd_py_updates_wait(PyObject *self, PyObject *ignored);

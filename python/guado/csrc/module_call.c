@@ -1,5 +1,5 @@
-/* guado._core.Link: call, call_cancel and replies. Before: guado/_calls.py. After:
- * call.c. Not here: what a call means.
+/* guado._core.Link: call, call_cancel, replies, and the loop's wait for one. Before:
+ * guado/_calls.py. After: call.c. Not here: what a call means.
  */
 #include "module.h"
 
@@ -59,4 +59,62 @@ PyObject *gd_py_replies(PyObject *self, PyObject *Py_UNUSED(ignored)) {
         rc = all && n < MOST_REPLIES ? gd_link_reply(l, false, &r) : GD_AGAIN;
     }
     return all;
+}
+
+/* ---- the loop's thread waits for one reply ------------------------------------------- */
+
+PyObject *gd_py_loop_is_here(PyObject *self, PyObject *Py_UNUSED(ignored)) {
+    gd_link *l = gd_link_of(self);
+    return l ? PyBool_FromLong(gd_loop_is_here(l)) : NULL;
+}
+
+PyObject *gd_py_loop_leads(PyObject *self, PyObject *Py_UNUSED(ignored)) {
+    gd_link *l = gd_link_of(self);
+    return l ? PyBool_FromLong(gd_loop_leads(l)) : NULL;
+}
+
+PyObject *gd_py_expect(PyObject *self, PyObject *id) {
+    gd_link *l = gd_link_of(self);
+    unsigned long number = l ? PyLong_AsUnsignedLong(id) : 0;
+    if (!l || PyErr_Occurred())
+        return NULL;
+    int rc = gd_expect(l, (uint32_t)number);
+    if (rc < 0 && rc != GD_AGAIN)
+        return gd_raise(rc);
+    return PyBool_FromLong(rc == GD_OK);
+}
+
+PyObject *gd_py_expected(PyObject *self, PyObject *args) {
+    gd_link *l = gd_link_of(self);
+    int timeout_ms, rc;
+    gd_reply r;
+    if (!l || !PyArg_ParseTuple(args, "i:expected", &timeout_ms))
+        return NULL;
+    Py_BEGIN_ALLOW_THREADS;
+    rc = gd_expected(l, timeout_ms, &r);
+    Py_END_ALLOW_THREADS;
+    if (rc == GD_AGAIN || rc == GD_TIMEOUT)
+        Py_RETURN_NONE;
+    if (rc < 0)
+        return gd_raise(rc);
+    PyObject *data = PyBytes_FromStringAndSize((const char *)r.data, (Py_ssize_t)r.len);
+    gd_reply_free(&r);
+    return data;
+}
+
+PyObject *gd_py_expected_end(PyObject *self, PyObject *Py_UNUSED(ignored)) {
+    gd_link *l = gd_link_of(self);
+    if (!l)
+        return NULL;
+    gd_expected_end(l);
+    Py_RETURN_NONE;
+}
+
+PyObject *gd_py_expected_wake(PyObject *self, PyObject *id) {
+    gd_link *l = gd_link_of(self);
+    unsigned long number = l ? PyLong_AsUnsignedLong(id) : 0;
+    if (!l || PyErr_Occurred())
+        return NULL;
+    gd_expected_wake(l, (uint32_t)number);
+    Py_RETURN_NONE;
 }

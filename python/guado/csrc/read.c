@@ -7,8 +7,10 @@
  * request itself, and idle threads are woken only when nobody is inside the
  * application, or by the watch thread when a whole tick passed without progress.
  */
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "internal.h"
 
@@ -98,6 +100,7 @@ void gd_wait_step(gd_link *l, gd_waiter *w, int64_t timeout_ms) {
     if (w->leader) {
         l->leader_stream = w->stream;
         l->leader_thread = pthread_self();
+        l->loop_leads = l->loop_known && pthread_equal(l->loop_thread, pthread_self());
         gd_unlock(l);
         if (gd_drain(l) == 0) {
             l->wire->sleep(l, timeout_ms);
@@ -105,6 +108,7 @@ void gd_wait_step(gd_link *l, gd_waiter *w, int64_t timeout_ms) {
         }
         gd_lock(l);
         l->leader_stream = NULL;
+        l->loop_leads = false;
         return;
     }
     gd_waiters *list = w->stream ? &l->needy : &l->idle;
@@ -114,8 +118,21 @@ void gd_wait_step(gd_link *l, gd_waiter *w, int64_t timeout_ms) {
         gd_watch_unpark(l); /* stands in when the loop does not come */
     /* What is noted so far must not wait until this thread wakes. */
     gd_settle(l);
-    while (!w->signalled)
-        pthread_cond_wait(&w->cond, &l->mu);
+    struct timespec end;
+    if (timeout_ms >= 0) {
+        clock_gettime(CLOCK_REALTIME, &end);
+        int64_t ns = end.tv_nsec + timeout_ms % 1000 * 1000000;
+        end.tv_sec += timeout_ms / 1000 + ns / 1000000000;
+        end.tv_nsec = ns % 1000000000;
+    }
+    while (!w->signalled) {
+        if (timeout_ms < 0) {
+            pthread_cond_wait(&w->cond, &l->mu);
+        } else if (pthread_cond_timedwait(&w->cond, &l->mu, &end) == ETIMEDOUT && !w->signalled) {
+            list_remove(list, w);
+            w->signalled = true;
+        }
+    }
 }
 
 bool gd_signal_reader(gd_link *l) {
