@@ -23,6 +23,8 @@ type client struct {
 	tally *tally
 
 	page, cookie, instance string
+	blank                  bool // snapshots of its page hold nothing: it has no class
+	endings                []ending
 
 	epoch string
 	at    uint64 // number of the last frame
@@ -36,7 +38,8 @@ type client struct {
 	again   []uint64          // of them: those to ask for again
 	mayTail bool              // it let the tail pass its limits
 	flooded uint64            // the last message of those that did
-	anew    bool              // a snapshot is due
+	anew    bool              // a snapshot is due, or of a blank page the message that takes its place
+	replied map[uint64]bool   // what its requests said that were answered
 }
 
 type outgoing struct {
@@ -54,7 +57,8 @@ type received struct {
 	Why     string
 	Got     uint64
 	N       uint64
-	M, S, D *struct{ I uint64 }
+	M, D    *struct{ I uint64 }
+	S       json.RawMessage
 	R       uint64
 	E       *struct{ Code, Message string }
 	G       uint64
@@ -82,7 +86,7 @@ func (c *client) visit(until uint64) error {
 			w.close()
 		}
 	}()
-	end := pick(c.rand, endings)
+	end := pick(c.rand, c.endings)
 	frames := c.rand.IntN(12)
 	if until > 0 {
 		end, frames = cut, 1<<30
@@ -248,27 +252,43 @@ func (c *client) take(f *received) error {
 		if f.M.I <= c.seen || f.M.I != c.seen+1 && !c.anew {
 			return wrong("message %d came after %d", f.M.I, c.seen)
 		}
-		c.seen = f.M.I
+		c.seen, c.anew = f.M.I, c.anew && !c.blank
 	case f.S != nil:
-		if f.S.I < c.seen {
-			return wrong("the snapshot is of %d, and %d was seen", f.S.I, c.seen)
-		}
-		c.seen, c.anew = f.S.I, false
+		return c.show(f.S)
 	case f.R > 0:
 		c.settled(f.R)
 		i, open := c.asked[f.R]
 		switch {
 		case !open:
 			return wrong("a reply to %d, which nobody waits for", f.R)
-		case f.E != nil && (f.E.Code != "lost" || c.tally.restarts.Load() == 0):
+		case f.E != nil && (c.tally.restarts.Load() == 0 || f.E.Code != "lost" && (!c.blank || f.E.Code != "busy")):
 			return wrong("request %d failed: %s %s", f.R, f.E.Code, f.E.Message)
 		case f.E == nil && (f.D == nil || f.D.I != i):
 			return wrong("the reply to %d is not %d", f.R, i)
 		}
 		delete(c.asked, f.R)
+		if f.E == nil {
+			c.replied[i] = true
+		}
 	default:
 		return wrong("a numbered frame without anything")
 	}
+	return nil
+}
+
+// show takes a snapshot.
+func (c *client) show(text json.RawMessage) error {
+	var s *struct{ I uint64 }
+	if err := json.Unmarshal(text, &s); err != nil || c.blank != (s == nil) {
+		return wrong("a snapshot is %s", text)
+	}
+	if c.blank {
+		return nil
+	}
+	if s.I < c.seen {
+		return wrong("the snapshot is of %d, and %d was seen", s.I, c.seen)
+	}
+	c.seen, c.anew = s.I, false
 	return nil
 }
 
@@ -322,6 +342,10 @@ func stall(c *client, w *wire) (bool, error) {
 		return false, err
 	}
 	c.flooded = last
+	if c.blank {
+		// What a real server's kernel has for it is megabytes: it was let go all the same.
+		return false, nil
+	}
 	return false, w.drain()
 }
 

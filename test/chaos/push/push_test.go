@@ -159,7 +159,7 @@ func (w *world) open(n int) {
 	w.t.Cleanup(posts.CloseIdleConnections)
 	for i := range n {
 		r := rand.New(rand.NewPCG(w.seed, uint64(i))) //nolint:gosec // it must be repeatable
-		c := &client{addr: w.host.addr, posts: posts, rand: r, tally: w.tally, instance: "instance", asked: map[uint64]uint64{}}
+		c := &client{addr: w.host.addr, posts: posts, rand: r, tally: w.tally, instance: "instance", asked: map[uint64]uint64{}, replied: map[uint64]bool{}, endings: endings}
 		var err error
 		if c.page, c.cookie, err = w.host.open(i); err != nil {
 			w.t.Fatal(err)
