@@ -200,7 +200,11 @@ func (h *host) classApp(class, usual string) (app string, ok bool) {
 // user's; those of a user are nobody else's, unless the application itself says so.
 func (h *host) userChanged(c identity.Change) {
 	if c.Before == "" || c.Keep {
-		h.stores.relabel(ownerOf(c.Before, c.Connection), ownerOf(c.After, c.Connection), c.Connection, h.pages)
+		give := h.stores.relabel
+		if c.Before != "" {
+			give = h.stores.pass
+		}
+		give(ownerOf(c.Before, c.Connection), ownerOf(c.After, c.Connection), c.Connection, h.pages)
 		h.pages.LoggedIn(c.Connection, c.After, c.Page)
 		return
 	}

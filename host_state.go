@@ -215,7 +215,19 @@ func (s *stores) relabel(from, to, connection string, of pageOwners) {
 	if s == nil {
 		return
 	}
-	s.tell(s.mirror.Relabel(from, to, func(ref mirror.Ref) bool {
+	s.tell(s.mirror.Relabel(from, to, within(connection, of))...)
+}
+
+// pass gives them to another user, who leaves those of the user before alone.
+func (s *stores) pass(from, to, connection string, of pageOwners) {
+	if s != nil {
+		s.mirror.Pass(from, to, within(connection, of))
+	}
+}
+
+// within tells the stores of a connection and of its pages.
+func within(connection string, of pageOwners) func(mirror.Ref) bool {
+	return func(ref mirror.Ref) bool {
 		switch ref.Kind {
 		case mirror.Page:
 			owner, ok := of.Owner(ref.ID)
@@ -224,7 +236,7 @@ func (s *stores) relabel(from, to, connection string, of pageOwners) {
 			return ref.ID == connection
 		}
 		return false
-	})...)
+	}
 }
 
 type pageOwners interface {

@@ -53,6 +53,7 @@ type Mirror struct {
 	issued uint64 // the highest generation ever given
 	bytes  int64
 	late   uint64 // batches of stores that had ended
+	gone   departed
 }
 
 type user struct {
@@ -64,6 +65,7 @@ type user struct {
 
 type store struct {
 	user    string
+	former  string // whose it was: what was written as that user's may still come
 	token   uint64 // the highest under which it was written
 	root    *node
 	gone    uint64 // number of the last change that is gone
@@ -81,7 +83,7 @@ type Limits struct {
 
 // New makes a mirror whose generations are higher than issued, the highest one ever given.
 func New(issued uint64, limits Limits) *Mirror {
-	return &Mirror{limits: limits, users: map[string]*user{}, stores: map[Ref]*store{}, issued: issued}
+	return &Mirror{limits: limits, users: map[string]*user{}, stores: map[Ref]*store{}, issued: issued, gone: departed{users: map[string]last{}}}
 }
 
 // Source is the link of one worker. It belongs to who reads the link.
@@ -126,6 +128,10 @@ func (m *Mirror) Bump(name string) uint64 {
 // bumpLocked also ends what those were allowed whose stores the user has taken over.
 func (m *Mirror) bumpLocked(name string) uint64 {
 	u := m.userLocked(name)
+	m.gone.bumped(name)
+	for ref := range u.stores {
+		m.stores[ref].former = ""
+	}
 	for _, alias := range u.aliases {
 		if a := m.users[alias]; a != nil && a.heir == name {
 			m.issued++
@@ -222,6 +228,7 @@ func (m *Mirror) Forget(name string) bool {
 		return false
 	}
 	delete(m.users, name)
+	m.gone.add(name, last{u.generation, u.heir})
 	if heir := m.users[u.heir]; heir != nil {
 		heir.aliases = slices.DeleteFunc(heir.aliases, func(a string) bool { return a == name })
 	}
@@ -274,8 +281,11 @@ func (m *Mirror) apply(from *Source) error {
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	for _, u := range c.users {
-		if known := m.users[string(u.name)]; known == nil || known.generation != u.generation {
+	for i, u := range c.users {
+		if known := m.users[string(u.name)]; known != nil && known.generation == u.generation {
+			continue
+		}
+		if !m.honouredLocked(c, i, u) {
 			from.last++
 			return fmt.Errorf("%w: user %q, generation %d", ErrStale, u.name, u.generation)
 		}
@@ -297,7 +307,7 @@ func (m *Mirror) applyLocked(c *commit, r *reader, done *undo) error {
 		case s == nil: // it has ended, and its worker did not know it yet
 			m.late++
 			continue
-		case !m.mayLocked(c.users[b.user].name, s.user):
+		case !m.mayLocked(c.users[b.user].name, s):
 			return fmt.Errorf("%w: store %q is another user's", ErrCorrupt, b.id)
 		case b.token != 0 && b.token < s.token:
 			return fmt.Errorf("%w: token %d of store %q, after %d", ErrCorrupt, b.token, b.id, s.token)
@@ -317,13 +327,15 @@ func (m *Mirror) applyLocked(c *commit, r *reader, done *undo) error {
 	return nil
 }
 
-// mayLocked reports whether a user may write what is another's.
-func (m *Mirror) mayLocked(name []byte, owner string) bool {
-	if string(name) == owner {
+// mayLocked reports whether a user may write a store.
+func (m *Mirror) mayLocked(name []byte, s *store) bool {
+	if string(name) == s.user || string(name) == s.former {
 		return true
 	}
-	u := m.users[string(name)]
-	return u != nil && u.heir == owner
+	if u := m.users[string(name)]; u != nil && u.heir == s.user {
+		return true
+	}
+	return m.gone.users[string(name)].heir == s.user
 }
 
 func (m *Mirror) boundLocked(id []byte, s *store) error {

@@ -68,6 +68,8 @@ class LedgerBase:
                 return False
             taken = [(s, t) for s in stores if (t := s._take_records(exchange)) is not None]
             names = {s.owner.name for s in stores}
+            for s in stores:  # one may have become somebody else's since it was touched
+                exchange.generations.setdefault(s.owner.name, s.owner.generation)
             generations = {n: g for n, g in exchange.generations.items() if n in names}
             batches = [_known["batch"](store, *parts) for store, parts in taken]
             seal(_known["taken"](self.sequence + 1, generations, batches))

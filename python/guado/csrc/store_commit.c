@@ -30,11 +30,15 @@ static PyObject *batch_of(gd_store *s, PyObject *exchange) {
     return named(gd_known.batch, fields);
 }
 
-/* The users of the stores, with the generations that the exchange has them under. */
+/* The users of the stores, with the generations that the exchange has them under. A store that
+ * has become somebody else's since it was touched: that user's current one. */
 static int add_generation(PyObject *to, PyObject *from, gd_store *s) {
     PyObject *name = gd_owner_name(s);
-    PyObject *generation = name ? PyDict_GetItemWithError(from, name) : NULL;
-    int rc = generation ? PyDict_SetItem(to, name, generation) : PyErr_Occurred() ? -1 : 0;
+    PyObject *generation = name ? Py_XNewRef(PyDict_GetItemWithError(from, name)) : NULL;
+    if (name && !generation && !PyErr_Occurred())
+        generation = PyObject_GetAttr(s->owner, gd_known.generation);
+    int rc = generation ? PyDict_SetItem(to, name, generation) : -1;
+    Py_XDECREF(generation);
     Py_XDECREF(name);
     return rc;
 }

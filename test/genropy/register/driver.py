@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from decimal import Decimal
 from typing import Any
 
@@ -49,7 +49,11 @@ def connection_id(n: int) -> str:
 
 
 class Driver:
-    def __init__(self, seed: int, clock: Clock) -> None:
+    def __init__(
+        self, seed: int, clock: Clock, exists: Callable[[str, str], bool] | None = None
+    ) -> None:
+        """`exists`: new items belong to such that there are, as those of a site do."""
+        self.exists = exists
         self.random = random.Random(seed)
         self.clock = clock
         self.count = 0
@@ -217,13 +221,16 @@ class Driver:
         self.pages.append(id)
         data = Bag({"rootenv": Bag({"workdate": datetime.date(2026, 2, 3)}), "pageArgs": {}})
         data.setItem("language", "it", dbenv="locale")
+        connection = self.one("connection")
+        if self.exists is not None and not self.exists("connection", connection):
+            return
         yield Call(
             "new_page",
             (id,),
             {
                 "pagename": self.random.choice(("index.py", "thpage.py")),
                 "relative_url": "/index",
-                "connection_id": self.one("connection"),
+                "connection_id": connection,
                 "user": self.one("user"),
                 "user_ip": "10.0.0.1",
                 "user_agent": "Mozilla",

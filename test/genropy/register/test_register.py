@@ -5,11 +5,11 @@ from __future__ import annotations
 import contextlib
 import os
 import pickle
-import types
 import unittest
 from typing import Any
 
 import driver
+import theirs
 from gnr.web.daemon import siteregister
 from guado.adapters.genropy import _transfer
 from guado.adapters.genropy._backing import KINDS, Memory
@@ -24,13 +24,7 @@ CALLS = 2500
 
 
 def legacy(clock: driver.Clock) -> InProcess:
-    """GenroPy's own, as its daemon makes it, with the time of a test."""
-    siteregister.datetime = types.SimpleNamespace(now=clock.now)
-    siteregister.time = types.SimpleNamespace(time=clock.time)
-    server = types.SimpleNamespace(
-        daemon=types.SimpleNamespace(register=lambda *_: None), gnr_daemon_uri=None
-    )
-    return InProcess(siteregister.SiteRegister(server, sitename="test"))
+    return theirs.make(siteregister, clock)
 
 
 def run(
@@ -102,16 +96,16 @@ class TheSameAnswers(unittest.TestCase):
 class ATransfer(unittest.TestCase):
     def test_a_thousand_items_go_to_ours_and_back_and_are_the_same(self) -> None:
         clock = driver.Clock()
-        theirs = legacy(clock)
+        first = legacy(clock)
         drive = driver.Driver(SEED, clock)
         for call in drive.site(pages=750, connections=150, users=100):
             with contextlib.suppress(Exception):
-                call.ask(theirs)
-        before = list(_transfer.items(theirs))
+                call.ask(first)
+        before = list(_transfer.items(first))
         self.assertGreaterEqual(len(before), 1000)
         ours = SiteRegister(Memory(), "test", clock.now, clock.time)
         ours.new_user("one of before", user_tags="x")
-        for source, target in ((theirs, ours), (ours, legacy(clock))):
+        for source, target in ((first, ours), (ours, legacy(clock))):
             done = _transfer.transfer(source, target)
             self.assertEqual(done, (len(before), []))
             self.assertEqual([str(d) for d in _transfer.compare(source, target)][:5], [])
@@ -123,17 +117,17 @@ class ATransfer(unittest.TestCase):
 
     def test_a_difference_is_named(self) -> None:
         clock = driver.Clock()
-        theirs = legacy(clock)
+        first = legacy(clock)
         for call in driver.Driver(SEED, clock).site(pages=4, connections=2, users=2):
-            call.ask(theirs)
+            call.ask(first)
         ours = SiteRegister(Memory(), "test", clock.now, clock.time)
-        _transfer.transfer(theirs, ours)
+        _transfer.transfer(first, ours)
         ours.bag_call("page", driver.page_id(2), None, "setItem", ("rootenv.workdate", None))
         ours.drop_user("user1")
-        self.assertEqual([d.path for d in _transfer.compare(theirs, ours)][:1], ["items"])
+        self.assertEqual([d.path for d in _transfer.compare(first, ours)][:1], ["items"])
         self.assertIn(
             f"page {driver.page_id(2)} data.rootenv.workdate",
-            [d.path for d in _transfer.compare(theirs, ours)],
+            [d.path for d in _transfer.compare(first, ours)],
         )
 
 

@@ -70,8 +70,16 @@ class Hosted:
         return store
 
     def changed(self, kind: str, id: str, fields: dict[str, Any]) -> None:
-        if kind == "connection":
-            _registry(kind).update(id, user=fields["user"]).result()
+        if kind != "connection":
+            return
+        _registry(kind).update(id, user=fields["user"]).result()
+        # The host has given the stores of the connection and its pages to that user.
+        owner = self._state.store(USER, _store_id("user", fields["user"])).owner
+        self._state.exchange().generations.setdefault(owner.name, owner.generation)
+        pages = [i.id for i in guado.registry.pages.list(connection=id).result()]
+        for store in (self._stores["connection"].get(id), *map(self._stores["page"].get, pages)):
+            if store is not None:
+                store.owner = owner
 
     def drop(self, kind: str, id: str) -> None:
         if kind == "global":
@@ -79,8 +87,18 @@ class Hosted:
                 global_store().delete((FIELD, self.domain)).result()
             return
         self._touched.pop((kind, id), None)
-        if self._stores[kind].pop(id, _nothing) is not _nothing:
-            _registry(kind).drop(id).result()
+        store = self._stores[kind].pop(id, _nothing)
+        if store is _nothing:
+            return
+        _registry(kind).drop(id).result()
+        # What this request has of it rests on nothing any more; who has its name next is
+        # somebody else.
+        exchange = self._state.exchange()
+        if store is not None:
+            exchange.touched.discard(store)
+        owner = _store_id(kind, id)
+        if kind == "user" and not any(s.owner.name == owner for s in exchange.touched):
+            exchange.generations.pop(owner, None)
 
     def find(self, kind: str, id: str) -> Any:
         if kind == "global":

@@ -123,7 +123,12 @@ def _caching(data: Any) -> list[tuple[str, dict[str, Any]]]:
 
 def compare(theirs: Port, ours: Port) -> Iterator[Difference]:
     """Where items differ, with nothing left out: a copied time is the same time."""
-    there, here = ({(i.kind, i.id): i for i in items(port)} for port in (theirs, ours))
+    return differences_of(list(items(theirs)), list(items(ours)))
+
+
+def differences_of(theirs: list[Copy], ours: list[Copy]) -> Iterator[Difference]:
+    """As compare, of items that have been read."""
+    there, here = ({(i.kind, i.id): i for i in read} for read in (theirs, ours))
     if list(there) != list(here):
         yield Difference("items", sorted(set(there) - set(here)), sorted(set(here) - set(there)))
     for key in there.keys() & here.keys():
