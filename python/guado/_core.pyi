@@ -16,6 +16,7 @@ from guado._pure import LockBase as LockBase
 from guado._pure import LocksBase as LocksBase
 from guado._pure import Slot as Slot
 from guado._pure import StoreBase as StoreBase
+from guado._records import Record
 
 STAMP: str  # of the sources that it was built of
 PROTOCOL: int
@@ -136,4 +137,5 @@ def store_encode(value: Any, /) -> bytes: ...
 def store_encode_state(
     sequence: int, generations: dict[str, int], batches: list[Batch], /
 ) -> bytes: ...
+def store_read(data: bytes, /) -> list[Record]: ...
 def store_setup(**known: Any) -> None: ...

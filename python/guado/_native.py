@@ -21,6 +21,7 @@ __all__ = [
     "StoreBase",
     "store_encode",
     "store_encode_state",
+    "store_read",
     "store_setup",
 ]
 
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
         StoreBase,
         store_encode,
         store_encode_state,
+        store_read,
         store_setup,
     )
 else:
@@ -55,6 +57,7 @@ else:
             StoreBase,
             store_encode,
             store_encode_state,
+            store_read,
             store_setup,
         )
     except ImportError:  # the wheel without the extension
@@ -71,5 +74,6 @@ else:
             StoreBase,
             store_encode,
             store_encode_state,
+            store_read,
             store_setup,
         )

@@ -14,12 +14,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from guado._ledger import Batch, Exchange, Ledger, Owner, Taken
     from guado._locks import Lock, Locks
+    from guado._records import Record
     from guado._tracked import TrackedDict
     from guado._writes import Writes as Store
 
 Mutex = threading.Lock
 
 store_encode: Callable[[Any], bytes] | None = None
+store_read: Callable[[bytes], list[Record]] | None = None
 _known: dict[str, Any] = {}
 store_setup = _known.update
 _nothing: Any = object()

@@ -12,6 +12,8 @@ import struct
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
+from guado import _native
+
 SET, CLEAR, DELETE, LIST, APPEND, REPLACE, CHANGE, DRAIN = range(1, 9)
 
 MOST_KEYS = 32
@@ -105,6 +107,9 @@ class Record(NamedTuple):
     removed: int = 0
 
 
+_native.store_setup(record=Record)
+
+
 class _Reader:
     def __init__(self, data: bytes) -> None:
         self.data = data
@@ -136,8 +141,12 @@ class _Reader:
         return [self.take(self.u32()) for _ in range(self.u32())]
 
 
-def read(data: bytes) -> Iterator[Record]:
+def read(data: bytes) -> Iterable[Record]:
     """The records in `data`. ValueError: they are not what was written."""
+    return (_native.store_read or _read)(data)
+
+
+def _read(data: bytes) -> Iterator[Record]:
     reader = _Reader(data)
     while reader.at < len(data):
         op = reader.take(1)[0]

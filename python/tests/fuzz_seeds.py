@@ -1,7 +1,8 @@
-"""Writes seeds for the C fuzz targets: fuzz_seeds.py FOLDER fuzz_frame|fuzz_link."""
+"""Writes seeds for the C fuzz targets: fuzz_seeds.py FOLDER fuzz_frame|fuzz_link|fuzz_records."""
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 
@@ -30,8 +31,18 @@ def frames() -> list[bytes]:
     ]
 
 
+def records() -> list[bytes]:
+    """The golden vectors of stores."""
+    golden = json.loads((h.ROOT.parent / "protocol" / "vectors" / "store.json").read_text())
+    return [bytes.fromhex(case["records"]) for case in golden["stores"] + golden["refused"]]
+
+
 def main() -> None:
     folder, target = Path(sys.argv[1]), sys.argv[2]
+    if target == "fuzz_records":
+        for i, data in enumerate(records()):
+            (folder / f"records-{i}").write_bytes(data)
+        return
     for i, frame in enumerate(frames()):
         (folder / f"frame-{i}").write_bytes(frame[16:] if target == "fuzz_frame" else frame)
     if target == "fuzz_link":

@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import gc
 import hashlib
+import json
 import math
 import os
 import random
@@ -18,9 +19,9 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from guado import _values
+from guado import _records, _values
 from guado.store import Exchange, Ledger, Owner, Store, StoreFull, Taken
-from test_store import VALUES, Rig, plain
+from test_store import VALUES, VECTORS, Rig, plain
 
 SEEDS = range(24)
 STEPS = 60
@@ -318,3 +319,25 @@ def test_an_error_of_who_seals_loses_no_record_and_no_number() -> None:
         ledger.take(x, frames.append)
     assert [frame.sequence for frame in frames] == [1]
     assert [batch.records for batch in frames[0].batches] == [2]
+
+
+def test_records_are_read_alike_in_c_and_in_python_also_where_they_are_broken() -> None:
+    def read(reader: Callable[[bytes], Any], data: bytes) -> Any:
+        try:
+            return [(r.op, r.path, list(r.items), r.at, r.removed) for r in reader(data)]
+        except ValueError:
+            return "none"
+
+    r = random.Random(5)
+    golden = json.loads(VECTORS.read_text())
+    whole = [bytes.fromhex(case["records"]) for case in golden["stores"]]
+    broken = 0
+    for _ in range(3000):
+        data = bytearray(r.choice(whole))
+        for _ in range(r.randrange(3)):
+            at = r.randrange(len(data) or 1)
+            data[at : at + r.randrange(2)] = bytes([r.choice([0, 1, 6, 8, 32, 33, 255])])
+        wanted = read(_records._read, bytes(data))
+        assert read(_records.read, bytes(data)) == wanted, data.hex()
+        broken += wanted == "none"
+    assert 300 < broken < 2700

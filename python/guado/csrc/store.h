@@ -14,19 +14,9 @@
 #include <stdint.h>
 
 #include "module.h"
+#include "records.h"
 
-enum {
-    GD_SET = 1,
-    GD_CLEAR,
-    GD_DELETE,
-    GD_LIST,
-    GD_APPEND,
-    GD_MOST_KEYS = 32,
-    GD_MOST_KEY = 512,
-    GD_MOST_DEPTH = 64,
-    GD_NODE_COST = 32,
-    GD_ITEM_COST = 16
-};
+enum { GD_MOST_DEPTH = 64, GD_NODE_COST = 32, GD_ITEM_COST = 16 };
 
 /* Results of what may not be for the fast half. */
 enum { GD_FAILED = -1, GD_UNFIT = 0, GD_DONE = 1 };
@@ -106,7 +96,7 @@ typedef struct {
 typedef struct {
     PyObject *current;      /* who runs: the method get of a ContextVar */
     PyObject *running_loop; /* of asyncio */
-    PyObject *text, *encode, *adopt, *leave, *pickled, *plain, *held, *batch, *taken;
+    PyObject *text, *encode, *adopt, *leave, *pickled, *plain, *held, *batch, *taken, *record;
     PyObject *dict, *list, *set; /* TrackedDict, TrackedList, TrackedSet */
     PyObject *name, *generation; /* those words */
     PyTypeObject *mutex, *exchange, *ledger, *locks, *lock, *store, *slot;
@@ -186,6 +176,12 @@ void gd_pending_drop(gd_store *s, PyObject *exchange); /* it is with the commit 
 /* store_commit.c */
 PyObject *gd_py_commit(PyObject *ledger, PyObject *args);
 PyObject *gd_py_encode_state(PyObject *module, PyObject *args);
+
+/* A named tuple; its fields (NULL: an error) are given away. */
+PyObject *gd_named(PyObject *type, PyObject *fields);
+
+/* store_read.c */
+PyObject *gd_py_read(PyObject *module, PyObject *data);
 
 /* store_types.c */
 int gd_mutex_lock(PyObject *o); /* 0, or -1 with an exception */

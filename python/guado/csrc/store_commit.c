@@ -7,8 +7,7 @@
 
 /* ---- taking ----------------------------------------------------------------------------- */
 
-/* A named tuple; its fields are given away. */
-static PyObject *named(PyObject *type, PyObject *fields) {
+PyObject *gd_named(PyObject *type, PyObject *fields) {
     static newfunc make;
     PyObject *made = NULL, *args = fields ? PyTuple_Pack(1, fields) : NULL;
     if (!make)
@@ -27,7 +26,7 @@ static PyObject *batch_of(gd_store *s, PyObject *exchange) {
     PyObject *fields = PyTuple_Pack(4, (PyObject *)s, PyTuple_GetItem(taken, 0),
                                     PyTuple_GetItem(taken, 1), PyTuple_GetItem(taken, 2));
     Py_DECREF(taken);
-    return named(gd_known.batch, fields);
+    return gd_named(gd_known.batch, fields);
 }
 
 /* The users of the stores, with the generations that the exchange has them under. A store that
@@ -60,7 +59,7 @@ static PyObject *taken_of(gd_ledger *l, gd_exchange *x, PyObject *stores) {
     }
     if (ok)
         taken =
-            named(gd_known.taken, Py_BuildValue("(KOO)", l->sequence + 1, generations, batches));
+            gd_named(gd_known.taken, Py_BuildValue("(KOO)", l->sequence + 1, generations, batches));
     Py_XDECREF(batches);
     Py_XDECREF(generations);
     return taken;

@@ -239,6 +239,7 @@ static PyObject *setup(PyObject *module, PyObject *args, PyObject *named) {
         {"held", &gd_known.held},       {"dict", &gd_known.dict},
         {"list", &gd_known.list},       {"set", &gd_known.set},
         {"batch", &gd_known.batch},     {"taken", &gd_known.taken},
+        {"record", &gd_known.record},
     };
     for (size_t i = 0; named && i < sizeof all / sizeof *all; i++) {
         PyObject *value = PyDict_GetItemString(named, all[i].name);
@@ -252,6 +253,7 @@ static PyMethodDef functions[] = {
     {"store_setup", (PyCFunction)(void (*)(void))setup, METH_VARARGS | METH_KEYWORDS,
      "store_setup(**known): what this half of stores has from the other one."},
     {"store_encode", gd_py_encode, METH_O, "store_encode(value): the bytes of a value."},
+    {"store_read", gd_py_read, METH_O, "store_read(bytes): the records in them."},
     {"store_encode_state", gd_py_encode_state, METH_VARARGS,
      "store_encode_state(sequence, generations, batches): the state of a commit."},
     {NULL, NULL, 0, NULL},

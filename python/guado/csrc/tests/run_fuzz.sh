@@ -8,7 +8,7 @@ out=$(mktemp -d)
 trap 'rm -rf "$out"' EXIT
 corpus=${2:-$out/corpus}
 core=$(ls ../*.c | grep -v -e /wsgi -e /asgi -e /module -e /store_)
-for target in fuzz_frame fuzz_link; do
+for target in fuzz_frame fuzz_link fuzz_records; do
     mkdir -p "$corpus/$target"
     python3 ../../../tests/fuzz_seeds.py "$corpus/$target" "$target"
     # shellcheck disable=SC2086
