@@ -6,7 +6,9 @@ Before: the adapters. After: guado.page, guado.connection. Not here: frameworks.
 from __future__ import annotations
 
 from guado import _request
+from guado.errors import NoItem
 from guado.push import Connection, PageHandle
+from guado.store import Store
 
 
 def page() -> PageHandle | None:
@@ -21,10 +23,17 @@ def connection() -> Connection | None:
     return Connection(current) if current is not None else None
 
 
-def known() -> Connection | None:
-    """The browser of the request; None: also one that nobody has seen before."""
+def kept(make: bool = False) -> Store | None:
+    """The store of the browser; None: nothing is kept of it. With `make` a browser that
+    nobody has seen before gets one, and the answer its cookie; not where the request was sent
+    before a login that has come meanwhile: what it has is nobody's."""
     current = _request.current()
-    return Connection(current) if current is not None and current.connection else None
+    if current is None or not (make or current.connection):
+        return None
+    try:
+        return Connection(current).store
+    except NoItem:
+        return None
 
 
 def user() -> str | None:

@@ -109,8 +109,8 @@ class Sessions(SessionInterface):
     def open_session(self, app: Flask, request: Request) -> SecureCookieSession | None:
         if _here.connection() is None:
             return None
-        known = _here.known()
-        kept = known.store.get(SESSION) if known is not None else None
+        store = _here.kept()
+        kept = store.get(SESSION) if store is not None else None
         return SecureCookieSession(self.serializer.loads(kept) if kept is not None else None)
 
     def save_session(self, app: Flask, session: SessionMixin, response: Response) -> None:
@@ -118,11 +118,10 @@ class Sessions(SessionInterface):
             response.vary.add("Cookie")
         if not session.modified:
             return
-        known = _here.known()
+        store = _here.kept(make=bool(session))
+        if store is None:
+            return
         if session:
-            connection = known or _here.connection()
-            assert connection is not None
-            connection.id  # noqa: B018  it makes the connection, and the answer its cookie
-            connection.store[SESSION] = self.serializer.dumps(dict(session))
-        elif known is not None:
-            known.store.pop(SESSION, None)
+            store[SESSION] = self.serializer.dumps(dict(session))
+        else:
+            store.pop(SESSION, None)

@@ -100,8 +100,8 @@ class GuadoSessionMiddleware:
         if scope["type"] not in ("http", "websocket"):
             await self.app(scope, receive, send)
             return
-        known = _here.known()
-        before = known.store.get(SESSION, "{}") if known is not None else "{}"
+        store = _here.kept()
+        before = store.get(SESSION, "{}") if store is not None else "{}"
         scope["session"] = json.loads(before)
 
         async def sending(message: Message) -> None:
@@ -117,11 +117,12 @@ class GuadoSessionMiddleware:
         after = json.dumps(session)
         if after == before:
             return
-        connection = _here.connection()
-        if connection is None:
+        if _here.connection() is None:
             raise RuntimeError("sessions of Guado need Guado: this request has no connection")
-        connection.id  # noqa: B018  it makes the connection
+        store = _here.kept(make=bool(session))
+        if store is None:
+            return
         if session:
-            connection.store[SESSION] = after
+            store[SESSION] = after
         else:
-            connection.store.pop(SESSION, None)
+            store.pop(SESSION, None)

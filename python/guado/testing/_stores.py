@@ -13,7 +13,7 @@ from collections.abc import Iterator
 
 from guado import _ledger, _state
 from guado._ledger import Exchange, Ledger, Owner, Taken
-from guado.errors import HostError, NoPage
+from guado.errors import NoItem, NoPage
 from guado.store import CONNECTION, PAGE, USER, Store
 from guado.testing._memory import Browser, Host
 
@@ -53,7 +53,7 @@ class State(_state.State):
             tab = self.host.tabs.get(id) or self.host.closing.get(id)
             browser = tab.browser if tab is not None else None
         if browser is None:
-            error = NoPage if kind == PAGE else HostError
+            error = NoPage if kind == PAGE else NoItem
             raise error(f"there is no {_KINDS[kind]} {id}", f"no_{_KINDS[kind]}")
         return browser
 

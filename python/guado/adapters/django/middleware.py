@@ -18,6 +18,7 @@ from asgiref.sync import iscoroutinefunction, markcoroutinefunction, sync_to_asy
 from django.conf import settings
 from django.utils.functional import LazyObject, empty
 
+import guado
 from guado.adapters import _here
 
 
@@ -79,10 +80,14 @@ def _differs(request: Any, user: Any) -> bool:
 def _follow(request: Any, user: Any) -> None:
     if not _differs(request, user):
         return
-    if user.is_authenticated:
-        request.guado_connection.login(user.get_username())
-    else:
-        request.guado_connection.logout()
+    try:
+        if user.is_authenticated:
+            request.guado_connection.login(user.get_username())
+        else:
+            request.guado_connection.logout()
+    except guado.HostError as error:
+        if error.code != "login_under_way":  # this was sent before it: the next one knows
+            raise
 
 
 async def _follow_later(request: Any, user: Any) -> None:

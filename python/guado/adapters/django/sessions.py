@@ -26,8 +26,8 @@ class SessionStore(SessionBase):
 
     def _kept(self, key: str | None) -> dict[str, Any] | None:
         """What is kept under this key."""
-        known = _here.known()
-        kept = known.store.get(SESSION) if known is not None else None
+        store = _here.kept()
+        kept = store.get(SESSION) if store is not None else None
         if kept is None or key is None or kept["key"] != key or kept["until"] < time.time():
             return None
         return kept
@@ -62,17 +62,20 @@ class SessionStore(SessionBase):
             raise CreateError
         if not must_create and not there:
             raise UpdateError
-        connection = guado.connection()
-        connection.id  # noqa: B018  it makes the connection, and the answer its cookie
-        connection.store[SESSION] = {
+        guado.connection()  # NoRequest: sessions are those of requests
+        store = _here.kept(make=True)
+        if store is None:  # the browser has logged in meanwhile: Django answers 400
+            raise UpdateError
+        store[SESSION] = {
             "key": self.session_key,
             "until": int(time.time()) + self.get_expiry_age(),
             "data": self.serializer().dumps(data),
         }
 
     def delete(self, session_key: str | None = None) -> None:
-        if self._kept(session_key or self.session_key) is not None:
-            guado.connection().store.pop(SESSION, None)
+        store = _here.kept()
+        if store is not None and self._kept(session_key or self.session_key) is not None:
+            store.pop(SESSION, None)
 
     @classmethod
     def clear_expired(cls) -> None:
