@@ -21,6 +21,8 @@ import (
 type stores struct {
 	log    *slog.Logger
 	mirror *mirror.Mirror
+	limit  func(mirror.Kind) int64 // of the account of one store
+	grown  func()                  // is told that there is more
 
 	mu      sync.Mutex // guards all below, and what the links are sent of stores: memory only
 	keepers map[*link.Link]*keeper
@@ -39,21 +41,19 @@ type keeper struct {
 	ended   bool
 }
 
-// storeLimit bounds the account of one store.
-const storeLimit = 1 << 20
-
 // openStores begins to keep stores, where the phase wants it.
 func (h *host) openStores() {
 	if h.config.Server.Phase < phaseStores {
 		return
 	}
 	h.stores = &stores{
-		log: h.log, mirror: mirror.New(0, mirror.Limits{Store: storeLimit}),
+		log: h.log, mirror: mirror.New(0, mirror.Limits{Store: h.largestStore()}), limit: h.storeLimit, grown: h.registry.Grown,
 		keepers: map[*link.Link]*keeper{}, owners: map[string]*keeper{},
 	}
 	h.calls.Handle("store.open", h.callStore)
 	h.registry.OnEnded(h.endStores)
 	h.heldVerbs()
+	h.weigh()
 }
 
 // keep makes the keeper of a worker's stores, and of its calls one that says when it ends.
@@ -93,6 +93,7 @@ func (k *keeper) State(_ uint32, state []byte) (effects []byte, err error) {
 	effects, err = k.stores.mirror.ApplyFront(&k.source, state)
 	switch {
 	case err == nil:
+		k.stores.grown()
 		return effects, nil
 	case errors.Is(err, mirror.ErrStale):
 		return effects, fmt.Errorf("%w: %w", link.ErrRefused, err)
@@ -263,7 +264,7 @@ func (k *keeper) restore(owner string, ref mirror.Ref, make bool) error {
 	if err != nil {
 		return err
 	}
-	if err := k.link.Restore(restorePayload(owner, generation, ref, storeLimit, records)); err != nil {
+	if err := k.link.Restore(restorePayload(owner, generation, ref, uint64(k.stores.limit(ref.Kind)), records)); err != nil {
 		return err
 	}
 	k.sent[ref] = struct{}{}

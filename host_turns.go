@@ -10,6 +10,9 @@ import (
 // its own, by which the handlers of its pages and of events are called.
 func (h *host) addTurns(hello *link.Hello) {
 	hello.Phase = h.config.Server.Phase
+	if hello.Phase >= phaseStores {
+		hello.StateBytes = h.config.State.Worker.Bytes()
+	}
 	if hello.Phase < 3 {
 		return
 	}

@@ -53,6 +53,8 @@ type Hello struct {
 
 	Executors []Executor `json:"executors,omitempty"`
 	Phase     int        `json:"phase,omitempty"` // from 3 on: users, connections and pages
+	// StateBytes is what all stores of the worker may cost; 0: it has none.
+	StateBytes int64 `json:"state_bytes,omitempty"`
 }
 
 // ReadyApp is an application as the worker found it.

@@ -1,6 +1,7 @@
 package pages
 
 import (
+	"github.com/guado-server/guado/internal/exchange"
 	"github.com/guado-server/guado/internal/item"
 	"github.com/guado-server/guado/internal/push"
 )
@@ -75,4 +76,40 @@ func (p *Pages) Count(user, connection string) int {
 		return p.hub.Count()
 	}
 	return p.hub.CountOf(push.Owner{User: user, Connection: connection})
+}
+
+// Objects is how many pages have an object in the worker.
+func (p *Pages) Objects() int64 { return p.objects.Load() }
+
+// Rest lets the worker forget the object of a page for which nothing is to be done now: its
+// next turn makes it anew. False: there is none, or it is in use.
+func (p *Pages) Rest(id string) bool {
+	pg := p.page(id)
+	if pg == nil {
+		return false
+	}
+	pg.mu.Lock()
+	defer pg.mu.Unlock()
+	if !pg.resident || pg.ended || pg.mailbox != nil || pg.beside != nil {
+		return false
+	}
+	return pg.addLocked(&pg.mailbox, 1, &job{do: &turn{do: exchange.TurnClose}})
+}
+
+// setResident notes whether the worker has the page's object.
+func (pg *page) setResident(is bool) {
+	if pg.class == "" {
+		return
+	}
+	pg.mu.Lock()
+	defer pg.mu.Unlock()
+	switch {
+	case pg.resident == is:
+		return
+	case is:
+		pg.pages.objects.Add(1)
+	default:
+		pg.pages.objects.Add(-1)
+	}
+	pg.resident = is
 }

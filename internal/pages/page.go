@@ -34,6 +34,7 @@ type page struct {
 	bytes    int        // of messages that wait or run
 	cookies  map[string][]string
 	ended    bool
+	resident bool // the worker has its object
 	meta     item.Meta
 
 	forgotten bool // its arguments are no longer counted

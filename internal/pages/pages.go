@@ -77,6 +77,7 @@ type Pages struct {
 	classes atomic.Pointer[map[string]Class]
 	bytes   atomic.Int64 // of messages that wait or run, of all pages
 	args    atomic.Int64 // bytes of arguments of all pages
+	objects atomic.Int64 // that the worker has of pages
 }
 
 type counters struct {
@@ -153,8 +154,11 @@ func (p *Pages) AppOf(class string) (app string, ok bool) {
 func (p *Pages) Reopen() {
 	p.work.begin(func() {
 		for _, s := range p.hub.Sessions() {
-			if pg := pageOf(s); pg != nil && pg.class != "" && s.Connected() {
-				pg.reopen()
+			if pg := pageOf(s); pg != nil && pg.class != "" {
+				pg.setResident(false)
+				if s.Connected() {
+					pg.reopen()
+				}
 			}
 		}
 	})

@@ -21,6 +21,9 @@ type turn struct {
 	why   string
 }
 
+// rests says that only the object of the page is to be forgotten.
+func (t *turn) rests() bool { return t.do == exchange.TurnClose && t.why == "" }
+
 // handlerOf names the method that a turn runs.
 var handlerOf = [...]string{
 	exchange.TurnOpen: "on_open", exchange.TurnMessage: "on_message", exchange.TurnRequest: "on_message",
@@ -47,8 +50,15 @@ func (pg *page) turn(j *job) {
 	if j.undone = !done; done && j.do.do != exchange.TurnOpen {
 		pg.settle(j, out)
 	}
-	if done && j.do.do == exchange.TurnClose {
+	switch {
+	case !done:
+	case j.do.rests():
+		pg.setResident(false)
+	case j.do.do == exchange.TurnClose:
+		pg.setResident(false)
 		pg.over()
+	case out.err == nil:
+		pg.setResident(true)
 	}
 }
 

@@ -172,11 +172,14 @@ func (r *rig) Of(kind item.Kind, id string) int64 {
 	return r.kept.StoreBytes(mirror.Ref{Kind: mirror.Kind(kind), ID: id})
 }
 
-func (r *rig) Rest(page string) bool {
+func (r *rig) Rest(page string) int64 {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if slices.Contains(r.rested, page) {
+		return 0
+	}
 	r.rested = append(r.rested, page)
-	return true
+	return r.Of(item.Page, page)
 }
 
 func TestRoomIsMadeInTheOrderInWhichItHurtsLeast(t *testing.T) {

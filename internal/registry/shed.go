@@ -12,13 +12,14 @@ import (
 
 // Stores is the account of what items keep.
 type Stores interface {
-	// Bytes is what all stores cost, and those of them that the worker holds.
+	// Bytes is what all stores cost, and what those do that the worker holds, with the
+	// objects of pages.
 	Bytes() (total, worker int64)
 	// Of is what the store of one item costs.
 	Of(kind item.Kind, id string) int64
-	// Rest lets the worker forget what it holds of a page that nobody uses now; the host has
-	// it still. False: it holds nothing, or cannot let go of it now.
-	Rest(page string) bool
+	// Rest lets the worker forget the object of a page that nobody uses now, which its next
+	// use makes anew, and tells what is free then; 0: there is none, or it is in use.
+	Rest(page string) (freed int64)
 }
 
 // Limits of what stores cost; 0: none.
@@ -87,33 +88,38 @@ func (s *shedder) near() bool {
 	return l.Total > 0 && total > part(l.Total, shedFrom) || l.Worker > 0 && worker > part(l.Worker, shedFrom)
 }
 
-// makeRoom lets the worker forget first, which costs nobody more than a restore; then items
-// end.
+// makeRoom lets the worker forget objects first, which costs nobody more than making them
+// anew; what is still too much then must end.
 func (r *Registry) makeRoom() {
 	s := &r.shed
 	total, worker := s.stores.Bytes()
+	var excess int64
 	if limit := s.limits.Worker; limit > 0 && worker > part(limit, shedFrom) {
-		r.rest(worker - part(limit, shedTo))
+		excess = worker - part(limit, shedTo)
+		excess -= r.rest(excess)
 	}
 	if limit := s.limits.Total; limit > 0 && total > part(limit, shedFrom) {
-		r.end(total - part(limit, shedTo))
+		excess = max(excess, total-part(limit, shedTo))
+	}
+	if excess > 0 {
+		r.end(excess)
 	}
 	s.runs.Add(1)
 }
 
 // rest makes pages ephemeral: those first that were not used for longest.
-func (r *Registry) rest(excess int64) {
+func (r *Registry) rest(excess int64) (freed int64) {
 	pages := r.opts.Pages.Items("", "")
 	slices.SortFunc(pages, func(a, b item.Item) int {
 		return cmp.Or(compareBool(a.Connected, b.Connected), a.Seen.Compare(b.Seen))
 	})
-	for i := 0; i < len(pages) && excess > 0; i++ {
-		cost := r.shed.stores.Of(item.Page, pages[i].ID)
-		if r.shed.stores.Rest(pages[i].ID) {
+	for i := 0; i < len(pages) && freed < excess; i++ {
+		if n := r.shed.stores.Rest(pages[i].ID); n > 0 {
 			r.shed.rested.Add(1)
-			excess -= cost
+			freed += n
 		}
 	}
+	return freed
 }
 
 // victim is an item that may have to end.
@@ -145,7 +151,7 @@ func (r *Registry) end(excess int64) {
 		excess -= cost
 		r.shed.freed.Add(cost)
 	}
-	r.opts.Log.Warn("stores come near state.total: items were ended", "items", ended, "bytes_left_over", max(excess, 0))
+	r.opts.Log.Warn("stores come near state.worker or state.total: items were ended", "items", ended, "bytes_left_over", max(excess, 0))
 }
 
 func (r *Registry) endOne(v *victim) bool {

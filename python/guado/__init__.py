@@ -166,10 +166,13 @@ _MODULES = {
 class _Worker:
     """What a worker is told at its boot, for the parts that talk with the host."""
 
-    def __init__(self, link: _core.Link, executors: dict[str, bool], phase: int = 0) -> None:
+    def __init__(
+        self, link: _core.Link, executors: dict[str, bool], phase: int = 0, state_bytes: int = 0
+    ) -> None:
         self.link = link
         self.executors = executors  # of each, whether it is bypassed
         self.phase = phase
+        self.state_bytes = state_bytes or 1 << 30  # what all its stores may cost
         self.pid = os.getpid()  # a forked child has not the link
 
 

@@ -130,9 +130,9 @@ class Running:
 class WorkerState(State):
     """Of a worker: the host sends stores ahead of the requests that may want them."""
 
-    def __init__(self, link: _core.Link) -> None:
+    def __init__(self, link: _core.Link, limit: int = 1 << 30) -> None:
         self.link = link
-        self.ledger = Ledger(loose=self._write_loose, enter=self.exchange)
+        self.ledger = Ledger(limit, loose=self._write_loose, enter=self.exchange)
         self._lock = threading.Lock()  # guards the dicts
         self._restored: dict[tuple[int, str], bytes] = {}  # that nobody has asked for
         self._stores: dict[tuple[int, str], Store] = {}
@@ -304,7 +304,7 @@ def current() -> State:
 def _made(worker: guado._Worker) -> State:
     global _current
     if _current is None:
-        _current = WorkerState(worker.link)
+        _current = WorkerState(worker.link, worker.state_bytes)
     return _current
 
 

@@ -119,7 +119,7 @@ def serve(link: _core.Link) -> None:
 
     hello = handshake.receive(link, HELLO_TIMEOUT)
     process.prepare(hello)
-    guado._worker = guado._Worker(link, hello.executors, hello.phase)
+    guado._worker = guado._Worker(link, hello.executors, hello.phase, hello.state_bytes)
     if hello.phase >= 4:
         from guado import _replica
         from guado.adapters.genropy import _seam

@@ -62,6 +62,7 @@ class Hello:
     file_credit: int
     exit_timeout: float  # seconds for the end, once the grace of DRAIN is over
     phase: int  # 0, or what is on of users, connections and pages
+    state_bytes: int  # what all stores may cost; 0: the default
     executors: dict[str, bool]  # name: whether its tasks run in this process (bypass)
     # The base of every request's context: boot copies it after import.
     context: contextvars.Context = field(default_factory=contextvars.copy_context)
@@ -138,6 +139,7 @@ def _hello(link: _core.Link, h: dict[str, Any]) -> Hello:
         file_credit=int(h["file_credit"]),
         exit_timeout=int(h["exit_timeout"]) / 1000,
         phase=int(h.get("phase") or 0),
+        state_bytes=int(h.get("state_bytes") or 0),
         executors={e["name"]: bool(e.get("bypass")) for e in h.get("executors") or ()},
     )
 

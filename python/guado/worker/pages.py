@@ -164,6 +164,10 @@ def _steps(app: str, turn: _Turn) -> Generator[Step, Any, Any]:
     """Runs one turn; what it returns is the client's answer."""
     if turn.do == "on":
         return (yield from _hear(app, turn.more()[2], turn.data))
+    if turn.do == "close" and not turn.more()[3]:
+        with _lock:
+            _objects.pop(turn.page, None)
+        return None
     here = _request.Turn(turn.page, turn.user, turn.connection, turn.handle)
     _request.enter(here)
     entry = yield from _object(turn)

@@ -1,0 +1,66 @@
+package guado
+
+import (
+	"github.com/guado-server/guado/internal/item"
+	"github.com/guado-server/guado/internal/mirror"
+	"github.com/guado-server/guado/internal/pages"
+	"github.com/guado-server/guado/internal/registry"
+)
+
+// weights are what the stores of items cost, as the index asks.
+type weights struct {
+	mirror *mirror.Mirror
+	pages  *pages.Pages
+}
+
+// objectCost is what the object of a page is held to cost in its worker: nobody can weigh it.
+const objectCost = 4 << 10
+
+// Bytes see [registry.Stores]. The worker is held to have all stores, and the objects of
+// pages beside them.
+func (w weights) Bytes() (total, worker int64) {
+	total = w.mirror.Bytes()
+	return total, total + w.pages.Objects()*objectCost
+}
+
+// Of see [registry.Stores]. A guest's user store is the connection's.
+func (w weights) Of(kind item.Kind, id string) int64 {
+	switch kind {
+	case item.User:
+		return w.mirror.StoreBytes(mirror.Ref{Kind: mirror.User, ID: ownerOf(id, "")})
+	case item.Connection:
+		return w.mirror.StoreBytes(mirror.Ref{Kind: mirror.Connection, ID: id}) +
+			w.mirror.StoreBytes(mirror.Ref{Kind: mirror.User, ID: ownerOf("", id)})
+	}
+	return w.mirror.StoreBytes(mirror.Ref{Kind: mirror.Page, ID: id})
+}
+
+// Rest see [registry.Stores].
+func (w weights) Rest(page string) (freed int64) {
+	if !w.pages.Rest(page) {
+		return 0
+	}
+	return objectCost
+}
+
+// weigh lets the index see to it that stores do not grow beyond their limits.
+func (h *host) weigh() {
+	c := &h.config.State
+	h.registry.Keep(weights{h.stores.mirror, h.pages}, registry.Limits{Total: c.Total.Bytes(), Worker: c.Worker.Bytes()})
+}
+
+// storeLimit is what one store may cost.
+func (h *host) storeLimit(kind mirror.Kind) int64 {
+	c := &h.config.State
+	switch kind {
+	case mirror.User:
+		return c.User.Bytes()
+	case mirror.Connection:
+		return c.Connection.Bytes()
+	}
+	return c.Page.Bytes()
+}
+
+func (h *host) largestStore() int64 {
+	return max(h.storeLimit(mirror.Page), h.storeLimit(mirror.Connection), h.storeLimit(mirror.User))
+}
