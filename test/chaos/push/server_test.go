@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -32,6 +33,8 @@ type server struct {
 	admin  *http.Client
 	pushed sync.Map // by page: *counter
 }
+
+var errAnswer = errors.New("that is not what was to come")
 
 // counter numbers the messages of a page.
 type counter struct {
@@ -92,7 +95,7 @@ func (s *server) open(posts *http.Client) (page, cookie string, err error) {
 	err = json.NewDecoder(res.Body).Decode(&made)
 	_ = res.Body.Close() // it was read
 	if err != nil || len(res.Cookies()) != 1 {
-		return "", "", fmt.Errorf("no page: %s %v", res.Status, err)
+		return "", "", fmt.Errorf("no page: %s: %w", res.Status, errors.Join(err, errAnswer))
 	}
 	s.pushed.Store(made.Page, &counter{})
 	return made.Page, res.Cookies()[0].Name + "=" + res.Cookies()[0].Value, nil
@@ -117,7 +120,7 @@ func (s *server) push(page string, pad int) (last uint64, connected bool, err er
 		err = json.Unmarshal(text, &sent)
 	}
 	if err != nil || res.StatusCode != http.StatusOK || sent.Pages != 1 {
-		return 0, false, fmt.Errorf("push to %s: %s %s %v", page, res.Status, text, err)
+		return 0, false, fmt.Errorf("push to %s: %s %s: %w", page, res.Status, text, errors.Join(err, errAnswer))
 	}
 	c.n++
 	return c.n, sent.Connected == 1, nil
