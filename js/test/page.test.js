@@ -417,6 +417,32 @@ describe("messages", () => {
   });
 });
 
+describe("a reply with cookies", () => {
+  it("is given once they were fetched, or could not be", async () => {
+    for (const fetched of [() => Promise.resolve(new Response(null, { status: 204 })), () => Promise.reject(new TypeError("offline"))]) {
+      const asked = [];
+      let answer;
+      mock.method(globalThis, "fetch", (to, init) => {
+        asked.push([String(to), init.method, init.credentials, JSON.parse(init.body)]);
+        return new Promise((resolve, reject) => (answer = () => fetched().then(resolve, reject)));
+      });
+      const page = tab();
+      const socket = await open(page);
+      const replies = [];
+      page.request("log in").then((d) => replies.push(d));
+      socket.host({ n: 1, r: 1, k: "token", d: "in" });
+      await flush();
+      assert.deepEqual(asked, [[url, "POST", "include", { t: "cookies", page: "p", k: "token" }]]);
+      assert.deepEqual(replies, []);
+      answer();
+      await flush();
+      assert.deepEqual(replies, ["in"]);
+      mock.restoreAll();
+      page.close();
+    }
+  });
+});
+
 describe("acknowledgements", () => {
   it("wait for a second, so that many frames need one", async () => {
     const socket = await open(tab());

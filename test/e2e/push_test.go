@@ -137,6 +137,16 @@ const isOpen = `page.state.status === "open"`
 // openTabs opens a browser with n tabs of one user.
 func openTabs(t *testing.T, url string, n int) (tabs []*tab) {
 	t.Helper()
+	for i, b := range newTabs(t, url, n) {
+		tabs = append(tabs, b)
+		tabs[i].becomes(isOpen)
+	}
+	return tabs
+}
+
+// newTabs does so and waits for nothing.
+func newTabs(t *testing.T, url string, n int) (tabs []*tab) {
+	t.Helper()
 	path, err := exec.LookPath("chromium")
 	if err != nil {
 		t.Skip("there is no chromium here: tools/setup.sh browser installs it for root")
@@ -159,7 +169,6 @@ func openTabs(t *testing.T, url string, n int) (tabs []*tab) {
 			t.Fatal(err)
 		}
 		tabs = append(tabs, &tab{t, ctx})
-		tabs[i].becomes(isOpen)
 	}
 	return tabs
 }
