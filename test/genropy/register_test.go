@@ -21,7 +21,7 @@ func TestTheRegisterAnswersAsGenroPysOwn(t *testing.T) {
 	defer cancel()
 	cmd := exec.CommandContext(ctx, python, "-W", "ignore", "-m", "unittest", "discover", "-v")
 	cmd.Dir = filepath.Join(root, "test", "genropy", "register")
-	cmd.Env = append(os.Environ(), "PYTHONPATH="+filepath.Join(root, "python"), "HOME="+t.TempDir())
+	cmd.Env = append(os.Environ(), "PYTHONPATH="+filepath.Join(root, "python"), "HOME="+t.TempDir(), "PYTHONDONTWRITEBYTECODE=1")
 	out, err := cmd.CombinedOutput()
 	if err != nil {
 		t.Fatalf("%v\n%s", err, out)

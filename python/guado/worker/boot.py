@@ -126,6 +126,10 @@ def serve(link: _core.Link) -> None:
 
         _replica.start(link)
         _seam.install()
+    elif os.environ.get("GUADO_GENROPY") == "shadow":
+        from guado.adapters.genropy import _beside
+
+        _beside.install()
     loader.load(hello.apps)
     process.check_threading()
     process.after_import()

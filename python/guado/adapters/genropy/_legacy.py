@@ -57,13 +57,12 @@ class InDaemon:
     """One in its daemon. `proxy` makes a Pyro proxy of the object's URI."""
 
     def __init__(self, proxy: Any, register_uri: str) -> None:
-        self._proxy = proxy
-        self._register_uri = register_uri
-        self._data_uri = register_uri.replace(":SiteRegister@", ":RemoteData@")
+        # One connection each: who asks both holds a lock meanwhile.
+        self._register = proxy(register_uri)
+        self._data = proxy(register_uri.replace(":SiteRegister@", ":RemoteData@"))
 
     def call(self, name: str, args: tuple[Any, ...], named: dict[str, Any]) -> Any:
-        with self._proxy(self._register_uri) as register:
-            return getattr(register, name)(*args, **named)
+        return getattr(self._register, name)(*args, **named)
 
     def bag_call(
         self,
@@ -74,5 +73,4 @@ class InDaemon:
         args: tuple[Any, ...] = (),
         named: dict[str, Any] | None = None,
     ) -> Any:
-        with self._proxy(self._data_uri) as data:
-            return getattr(data, method)(*args, **_addressed(kind, id, below, named))
+        return getattr(self._data, method)(*args, **_addressed(kind, id, below, named))
