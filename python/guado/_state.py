@@ -59,6 +59,10 @@ class State:
         """Commits now what the running code has written, and waits until it has left."""
         raise NotImplementedError
 
+    def running(self, current: _request.Current) -> Running | None:
+        """What `current` has touched until now; None: it is over, or was no request."""
+        raise NotImplementedError
+
 
 class Running:
     """A request, turn or message that has touched a store, until it is over."""
@@ -76,7 +80,7 @@ class Running:
     def __call__(self, what: int) -> None:
         """The hook of its answer."""
         ledger, exchange = self.state.ledger, self.exchange
-        if what == HEAD or what == ACCEPT:
+        if what in (HEAD, ACCEPT):
             if not ledger.take(exchange, self._seal):
                 self._send()
             self.headed = what == HEAD
@@ -167,7 +171,8 @@ class WorkerState(State):
                     return None
                 running.headed = running.exchange.read_only = attached == 2
                 current.stores = running
-            return current.stores
+            made: Running = current.stores
+            return made
 
     def commit(self) -> None:
         current = _request.current()

@@ -34,7 +34,7 @@ class PageTurn:
         """None: the turn is had already."""
         here = _request.current()
         state = _state.current()
-        running = state.running(here) if isinstance(state, _state.WorkerState) and here else None
+        running = state.running(here) if here else None
         if running is None:
             raise NoRequest("a turn is for a request or a handler that runs", "no_request")
         self._running = running
@@ -42,7 +42,8 @@ class PageTurn:
         if mine or running.turns.get(self._page):
             return None
         self._number = next(_numbers)
-        self._reply = reply = _host.Reply()
+        reply: _host.Reply[None] = _host.Reply()
+        self._reply = reply
         data = b'{"page":%s,"turn":%d}' % (_json.encode(self._page), self._number)
         _host.ask("turn.take", data, reply, _host.nothing, round(self._timeout * 1000), True)
         return reply
@@ -59,7 +60,6 @@ class PageTurn:
             data = b'{"turn":%d}' % self._number
             self._number = 0
             _host.ask("turn.give", data, reply, _host.nothing)
-
 
     def _leave(self) -> None:
         running = self._running

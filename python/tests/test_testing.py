@@ -277,6 +277,44 @@ def test_what_was_the_guests_is_the_users() -> None:
         assert guado.page().store.owner.name == "u:ada"
 
 
+def test_the_turn_of_a_page_is_one_requests_at_a_time() -> None:
+    with testing.worker(page=Cart) as w:
+        assert w.page is not None
+        page, order = w.page, list[Any]()
+        waits = threading.Event()
+
+        def other() -> None:
+            waits.set()
+            order.append(page.message("other"))
+
+        with guado.page().turn():
+            with guado.page().turn():
+                guado.page().store["items"] = ["mine"]
+            thread = threading.Thread(target=other)
+            thread.start()
+            waits.wait(30)
+            order.append("left")
+        thread.join()
+        assert order == ["left", 2]
+
+
+def test_with_its_turn_a_streaming_answer_writes(guado_worker: testing.Worker) -> None:
+    page = guado_worker.open(Cart)
+
+    def app(environ: Any, start_response: Any) -> Iterator[bytes]:
+        start_response("200 OK", [])
+        yield b"x"
+        with guado.page().turn():
+            guado.page().store["items"] = ["late"]
+        try:
+            guado.page().store["items"] = ["too late"]
+        except StoreError:
+            yield str([*guado.page().store["items"]]).encode()
+
+    site = guado_worker.wsgi(app, guado_worker.connection)
+    assert call(site, "/", HTTP_GUADO_PAGE=page.id)[1] == "x['late']"
+
+
 def test_stores_need_phase_4() -> None:
     with testing.worker(phase=3, page=True), pytest.raises(guado.HostError):
         guado.page().store["n"]

@@ -84,9 +84,18 @@ def people() -> None:
     tell("publish again", lambda: guado.publish("alike.x", 1))
     tell("table", lambda: handle.subscribe_table("invoice"))
     tell("change", lambda: guado.dbevent("invoice", "insert", 7))
+    tell("turn", lambda: in_turn(handle))
+    tell("turn of none", lambda: in_turn(guado.page("A" * 22)))
     tell("end", handle.end)
     tell("end again", handle.end)
     tell("user of none", lambda: handle.user)
+
+
+def in_turn(page: guado.PageHandle) -> Any:
+    with page.turn(), page.turn():
+        page.store["n"] = 1
+        page.flush()
+    return page.store["n"]
 
 
 def items() -> None:

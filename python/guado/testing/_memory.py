@@ -137,6 +137,7 @@ class Host:
         self.tabs: dict[str, Tab] = {}
         self.closing: dict[str, Tab] = {}  # whose on_close is to come, or runs
         self.visits: dict[int, Visit] = {}
+        self.taken: dict[int, Tab] = {}  # pages whose turn a request has
         self.published: list[tuple[str, Any]] = []
         self.verbs: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
             "touch": self.touch,
@@ -151,16 +152,20 @@ class Host:
             "push.wait": self.push,
             "publish": self.publish,
             "dbevent": self.dbevent,
+            "turn.give": self.turn_give,
             "worker.declares": lambda _: {},
         }
 
     def start(self, verb: str, data: bytes, future: Future[Any], settle: Settle) -> None:
         answer = self.verbs.get(verb)
         try:
-            if answer is None:
+            if verb == "turn.take":
+                result = self.turn_take(_json.decode(data))
+            elif answer is None:
                 raise Refused(404, "unknown_call", f"guado.testing has no {verb}")
-            with self.lock:
-                result = answer(_json.decode(data))
+            else:
+                with self.lock:
+                    result = answer(_json.decode(data))
         except Refused as error:
             settle(future, error.status, error.code, error.text.encode())
         else:
@@ -331,6 +336,20 @@ class Host:
         tab = self.tabs.get(data["page"])
         if tab is not None:
             tab.topics.discard(data["topic"])
+        return {}
+
+    def turn_take(self, data: dict[str, Any]) -> dict[str, Any]:
+        """Waits for the turn of a page, without the lock."""
+        tab = self._tab(data)
+        if not tab.turn.acquire(timeout=30):
+            raise Refused(503, "busy", f"a handler of page {tab.id} does not end")
+        self.taken[data["turn"]] = tab
+        return {}
+
+    def turn_give(self, data: dict[str, Any]) -> dict[str, Any]:
+        tab = self.taken.pop(data["turn"], None)
+        if tab is not None:
+            tab.turn.release()
         return {}
 
     # What goes to many.

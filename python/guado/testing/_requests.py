@@ -44,7 +44,7 @@ def running(
 ) -> contextlib.AbstractContextManager[Exchange | None]:
     if state is None:
         return contextlib.nullcontext()
-    return state.running(f"request {visit.number}")
+    return state.around(f"request {visit.number}")
 
 
 def current_of(visit: Visit, page: str | None) -> _request.Current:

@@ -11,11 +11,25 @@ import contextvars
 import threading
 from collections.abc import Iterator
 
-from guado import _ledger, _state
+from guado import _ledger, _request, _state
 from guado._ledger import Exchange, Ledger, Owner, Taken
 from guado.errors import NoItem, NoPage
 from guado.store import CONNECTION, PAGE, USER, Store
 from guado.testing._memory import Browser, Host
+
+
+class Running(_state.Running):
+    """A request or turn that has asked for a page's turn."""
+
+    def __init__(self, state: State, exchange: Exchange) -> None:
+        self.memory, self.exchange = state, exchange
+        self.over = False
+        self.headed = exchange.read_only
+        self.turns = {}
+
+    def flush(self) -> None:
+        self.memory.take(self.exchange)
+
 
 _KINDS = {PAGE: "page", CONNECTION: "connection", USER: "user"}
 
@@ -29,6 +43,7 @@ class State(_state.State):
         self.lock = threading.Lock()  # guards all below
         self.owners: dict[str, Owner] = {}
         self.stores: dict[tuple[int, str], Store] = {}
+        self.runs: dict[Exchange, Running] = {}
 
     # As the API asks.
 
@@ -37,6 +52,13 @@ class State(_state.State):
 
     def commit(self) -> None:
         self.take(self.exchange())
+
+    def running(self, current: _request.Current) -> Running | None:
+        exchange = self.exchange()
+        if exchange is self.ledger.outside:
+            return None
+        with self.lock:
+            return self.runs.setdefault(exchange, Running(self, exchange))
 
     def store(self, kind: int, id: str) -> Store:
         owner = id if kind == USER else self.item(kind, id).owner
@@ -64,7 +86,7 @@ class State(_state.State):
     # As the test's host says.
 
     @contextlib.contextmanager
-    def running(self, name: str) -> Iterator[Exchange]:
+    def around(self, name: str) -> Iterator[Exchange]:
         """Around the code of a request or turn. Its commit is the end of it."""
         exchange = Exchange(name)
         token = _ledger._current.set(exchange)
@@ -83,10 +105,15 @@ class State(_state.State):
     def head(self, exchange: Exchange) -> None:
         """The head of its answer leaves."""
         self.take(exchange)
-        exchange.read_only = True
+        running = self.runs.get(exchange)
+        if running is not None:
+            running.headed = True
+        exchange.read_only = running is None or not running.turns
 
     def take(self, exchange: Exchange, end: bool = False) -> None:
         self.ledger.take(exchange, _nowhere, end)
+        if end and (running := self.runs.pop(exchange, None)) is not None:
+            running.over = True
 
     def changed(self, browser: Browser, before: str) -> None:
         """Somebody has logged in or out. What was a guest's becomes the user's, but for the
