@@ -44,12 +44,12 @@ func siteOf(t *testing.T, dir string) *site {
 
 func configure(t *testing.T, dir, more string) {
 	t.Helper()
-	phase := 3
+	server := "phase = 3"
 	if strings.Contains(more, "stores_app") {
-		phase = 4
+		server = "phase = 4\nring = \"64KiB\"" // so that state goes in many frames
 	}
-	write(t, dir, "guado.toml", fmt.Sprintf("[server]\nlisten = [\"127.0.0.1:0\"]\nphase = %d\nstate_dir = \"state\"\ncache_dir = \"cache\"\n"+
-		"[[app]]\nname = \"shop\"\ndir = %q\npython = %q\n%s", phase, harness.Apps(), harness.Python(t, "newest"), more))
+	write(t, dir, "guado.toml", fmt.Sprintf("[server]\nlisten = [\"127.0.0.1:0\"]\n%s\nstate_dir = \"state\"\ncache_dir = \"cache\"\n"+
+		"[[app]]\nname = \"shop\"\ndir = %q\npython = %q\n%s", server, harness.Apps(), harness.Python(t, "newest"), more))
 }
 
 const flaskPages = "target = \"pages_flask:app\"\n"

@@ -1,11 +1,17 @@
 package guado_test
 
 import (
+	"context"
+	"encoding/json"
 	"fmt"
+	"io"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 
 	"github.com/guado-server/guado/test/harness"
 )
@@ -308,4 +314,73 @@ func TestARequestWithThePagesTurnHasThePageForItself(t *testing.T) {
 			t.Errorf("the handler behind it counted %v", got)
 		}
 	})
+}
+
+// Large states over a small ring, clients that leave in the middle, a worker that is killed
+// now and then: what was told is there, and no commit is taken for a broken one.
+func TestUnderLoadNothingThatWasToldIsLost(t *testing.T) {
+	for i, kind := range []string{"wsgi", "asgi"} {
+		transport := harness.Transports()[i%len(harness.Transports())]
+		t.Run(kind+"/"+transport, func(t *testing.T) {
+			s := storeSite(t, t.TempDir(), fmt.Sprintf("env = {TEST_KIND = %q}\n", kind))
+			tab := s.browser().tab(`{"path":"/"}`)
+			big := strings.Repeat("0123456789", 6000)
+			const clients, writes = 6, 30
+			told := make([]int, clients)
+			var all sync.WaitGroup
+			for c := range clients {
+				all.Go(func() {
+					for n := 1; n <= writes; n++ {
+						ctx, leave := context.WithCancel(t.Context())
+						if n%7 == 0 {
+							time.AfterFunc(time.Duration(c)*time.Millisecond, leave)
+						}
+						status, got := tab.tryPost(ctx, fmt.Sprintf(`{"set":{"big%d":"%d %s","k%d":%d},"get":"k%d"}`, c, n, big, c, n, c))
+						if status == 200 && got == fmt.Sprint(n) {
+							told[c] = n
+						}
+						leave()
+						if c == 0 && n%10 == 0 {
+							tab.tryPost(t.Context(), `{"die":1}`)
+						}
+					}
+				})
+			}
+			all.Wait()
+			tab.kill()
+			for c := range clients {
+				var last int
+				if got := tab.do(fmt.Sprintf(`{"get":"k%d"}`, c)); json.Unmarshal([]byte(got), &last) != nil || last < told[c] || last > writes {
+					t.Errorf("client %d was told %d, and the store has %s", c, told[c], got)
+				}
+				if got := tab.do(fmt.Sprintf(`{"get":"big%d"}`, c)); got != fmt.Sprintf(`"%d %s"`, last, big) {
+					t.Errorf("client %d: half of write %d: %.40s", c, last, got)
+				}
+			}
+			for _, line := range strings.Split(s.log.String(), "\n") {
+				if strings.Contains(line, "broke") {
+					t.Error(line)
+				}
+			}
+		})
+	}
+}
+
+// tryPost asks for something that may fail.
+func (t *tab) tryPost(ctx context.Context, body string) (int, string) {
+	r, err := http.NewRequestWithContext(ctx, "POST", t.s.url+"/", strings.NewReader(body))
+	if err != nil {
+		return 0, ""
+	}
+	r.Header.Set("Guado-Page", t.page)
+	res, err := t.browser.client.Do(r)
+	if err != nil {
+		return 0, ""
+	}
+	defer func() { _ = res.Body.Close() }()
+	text, err := io.ReadAll(res.Body)
+	if err != nil {
+		return 0, ""
+	}
+	return res.StatusCode, strings.TrimSpace(string(text))
 }

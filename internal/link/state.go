@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"errors"
+	"sync/atomic"
 )
 
 // Keeper keeps the host's copy of the worker's stores. It runs on the link's reader and
@@ -19,9 +20,9 @@ type Keeper interface {
 const maxState = 64 << 20
 
 // states reassembles STATE, and holds what goes with a COMMIT until that is here. All of
-// it is the reader's, but keeper, which is set before the worker runs.
+// it is the reader's, but keeper.
 type states struct {
-	keeper  Keeper
+	keeper  atomic.Pointer[Keeper]
 	partial []byte
 	stream  uint32
 	flags   Flags
@@ -31,12 +32,12 @@ type states struct {
 
 // Keep sets who keeps the worker's stores. Call it before the worker runs; without it a
 // worker that sends STATE is ended.
-func (l *Link) Keep(k Keeper) { l.states.keeper = k }
+func (l *Link) Keep(k Keeper) { l.states.keeper.Store(&k) }
 
 func (l *Link) state(h header, p shared) error {
 	g := &l.states
 	switch {
-	case g.keeper == nil:
+	case g.keeper.Load() == nil:
 		return corrupt("STATE, and nobody has asked for stores")
 	case g.held:
 		return corrupt("STATE of stream 0x%08x between that of 0x%08x and its COMMIT", h.stream, g.stream)
@@ -66,7 +67,7 @@ func (l *Link) state(h header, p shared) error {
 
 func (l *Link) applyState() error {
 	g := &l.states
-	effects, err := g.keeper.State(g.stream, g.partial)
+	effects, err := (*g.keeper.Load()).State(g.stream, g.partial)
 	g.held = false
 	if err == nil || isRefused(err) {
 		if wrong := l.effects(effects, err != nil); wrong != nil {
