@@ -27,6 +27,7 @@ type stores struct {
 	mu      sync.Mutex // guards all below, and what the links are sent of stores: memory only
 	keepers map[*link.Link]*keeper
 	owners  map[string]*keeper // whose worker has a user's stores
+	moves   uint64
 }
 
 // keeper is the stores of one worker: it applies what the worker commits.
@@ -39,6 +40,22 @@ type keeper struct {
 	running map[string]int           // exchanges of a user that may still write
 	idle    map[string]chan struct{} // closed when there are none any more
 	ended   bool
+}
+
+// StoresStatus is how the stores of pages, connections and users are.
+type StoresStatus struct {
+	mirror.Status
+	Moves uint64 `json:"moves"` // of users to another worker
+}
+
+func (h *host) storesStatus() *StoresStatus {
+	if h.stores == nil {
+		return nil
+	}
+	s := h.stores
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return &StoresStatus{s.mirror.Status(), s.moves}
 }
 
 // openStores begins to keep stores, where the phase wants it.
@@ -203,6 +220,7 @@ func (k *keeper) own(owner string) {
 	if before == nil {
 		return
 	}
+	s.moves++
 	s.mirror.Bump(owner)
 	for _, ref := range s.mirror.Stores(owner) {
 		for _, o := range s.keepers {

@@ -384,3 +384,32 @@ func (t *tab) tryPost(ctx context.Context, body string) (int, string) {
 	}
 	return res.StatusCode, strings.TrimSpace(string(text))
 }
+
+func TestCodeOutsideOfRequestsWritesStoresToo(t *testing.T) {
+	everyStore(t, func(t *testing.T, s *site) {
+		tab := s.browser().tab(`{"path":"/"}`)
+		tab.do(`{"set":{"y":1},"later":{"x":1}}`)
+		s.eventually("the thread's write is kept", func() bool { return s.Status().Stores.Commits >= 2 })
+		tab.kill()
+		tab.wantDone(`{"get":"x"}`, "1")
+	})
+}
+
+// A request that does not come to its end while its user waits for the next worker.
+func TestWhatTheWorkerOfBeforeStillWritesIsRefused(t *testing.T) {
+	s := storeSite(t, t.TempDir(), "")
+	tab := s.browser().tab(`{"path":"/"}`)
+	tab.wantDone(`{"set":{"x":1},"get":"x"}`, "1")
+	goOn := tab.held(`{"set":{"x":"lost"},"wait":%q,"get":"x"}`)
+	first := s.worker()
+	s.Server.Restart()
+	s.eventually("the next worker is ready", func() bool { return s.worker() != first })
+	tab.wantDone(`{"add":"x"}`, "2")
+	if status, text := goOn(); status != 502 || !strings.Contains(text, "moved") {
+		t.Errorf("the request in the worker of before: %d %s", status, text)
+	}
+	tab.wantDone(`{"get":"x"}`, "2")
+	if st := s.Status().Stores; st.Stale != 1 || st.Moves != 1 || st.Stores == 0 || st.Bytes == 0 {
+		t.Errorf("the status of stores is %+v", st)
+	}
+}

@@ -35,6 +35,7 @@ type Status struct {
 	Push        *PushStatus      `json:"push,omitempty"`     // likewise
 	Registry    *RegistryStatus  `json:"registry,omitempty"` // from phase 3 on
 	Global      *GlobalStatus    `json:"global,omitempty"`   // from phase 4 on
+	Stores      *StoresStatus    `json:"stores,omitempty"`   // likewise
 	WSX         *WSXStatus       `json:"wsx,omitempty"`      // where a mount speaks it
 	Gate        GateStatus       `json:"gate"`
 	Reloads     ReloadStatus     `json:"reloads"`
@@ -85,6 +86,7 @@ func (h *host) status() Status {
 	}
 	st.Programs, st.Executors = h.programs.Status(0), h.executors.Status()
 	st.Events, st.WSX, st.Global = h.eventStatus(), h.wsxStatus(), h.globalStatus()
+	st.Stores = h.storesStatus()
 	st.Identity, st.Push, st.Registry = h.identityStatus(), h.pushStatus(), h.registryStatus()
 	st.Reloads = h.reloads.status()
 	return st

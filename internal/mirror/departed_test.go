@@ -13,8 +13,8 @@ func TestACommitOfAUserWhoIsGoneIsAsGoodAsBefore(t *testing.T) {
 	if !m.Forget("anna") {
 		t.Fatal("anna is still known")
 	}
-	if err := m.Apply(&link, frame(1, "anna", before, page, 1, set("x", "1"))); err != nil || m.Late() != 1 {
-		t.Errorf("a commit of before: %v, %d late", err, m.Late())
+	if err := m.Apply(&link, frame(1, "anna", before, page, 1, set("x", "1"))); err != nil || m.Status().Late != 1 {
+		t.Errorf("a commit of before: %v, %d late", err, m.Status().Late)
 	}
 	if err := m.Apply(&link, frame(2, "anna", before-1, page, 1, set("x", "1"))); !errors.Is(err, ErrStale) {
 		t.Errorf("one of an older generation: %v", err)
@@ -47,8 +47,8 @@ func TestWhatAGuestWroteBeforeItsLoginIsKeptWhenTheGuestIsGone(t *testing.T) {
 	if !m.Forget("guest") {
 		t.Fatal("the guest is still known")
 	}
-	if err := m.Apply(&link, frame(1, "guest", before, page, 1, set("x", "1"))); err != nil || m.Late() != 0 {
-		t.Errorf("a commit of the guest's: %v, %d late", err, m.Late())
+	if err := m.Apply(&link, frame(1, "guest", before, page, 1, set("x", "1"))); err != nil || m.Status().Late != 0 {
+		t.Errorf("a commit of the guest's: %v, %d late", err, m.Status().Late)
 	}
 	m.Bump("anna")
 	if err := m.Apply(&link, frame(2, "guest", before, page, 1, set("x", "2"))); !errors.Is(err, ErrStale) {

@@ -52,8 +52,8 @@ type Mirror struct {
 	stores map[Ref]*store
 	issued uint64 // the highest generation ever given
 	bytes  int64
-	late   uint64 // batches of stores that had ended
 	gone   departed
+	count  Status
 }
 
 type user struct {
@@ -110,11 +110,23 @@ func (m *Mirror) Bytes() int64 {
 	return m.bytes
 }
 
-// Late is how many batches came for stores that had ended, and were skipped.
-func (m *Mirror) Late() uint64 {
+// Status is how the copy is.
+type Status struct {
+	Users   int    `json:"users"` // guests are users, too
+	Stores  int    `json:"stores"`
+	Bytes   int64  `json:"bytes"`   // of the account
+	Commits uint64 `json:"commits"` // that were applied
+	Stale   uint64 `json:"stale"`   // that were refused: their user had moved
+	Late    uint64 `json:"late"`    // parts that came for stores which had ended, and were skipped
+}
+
+// Status tells how the copy is.
+func (m *Mirror) Status() Status {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return m.late
+	st := m.count
+	st.Users, st.Stores, st.Bytes = len(m.users), len(m.stores), m.bytes
+	return st
 }
 
 // Bump begins a new generation of a user and gives it: from now on every commit of an older
@@ -287,6 +299,7 @@ func (m *Mirror) apply(from *Source) error {
 		}
 		if !m.honouredLocked(c, i, u) {
 			from.last++
+			m.count.Stale++
 			return fmt.Errorf("%w: user %q, generation %d", ErrStale, u.name, u.generation)
 		}
 	}
@@ -295,6 +308,7 @@ func (m *Mirror) apply(from *Source) error {
 		from.done.run(m)
 	} else {
 		from.last++
+		m.count.Commits++
 	}
 	from.done.reset()
 	return err
@@ -305,7 +319,7 @@ func (m *Mirror) applyLocked(c *commit, r *reader, done *undo) error {
 		s := m.stores[Ref{b.kind, string(b.id)}]
 		switch {
 		case s == nil: // it has ended, and its worker did not know it yet
-			m.late++
+			m.count.Late++
 			continue
 		case !m.mayLocked(c.users[b.user].name, s):
 			return fmt.Errorf("%w: store %q is another user's", ErrCorrupt, b.id)

@@ -5,6 +5,7 @@ import asyncio
 import json
 import os
 import signal
+import threading
 import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from typing import Any
@@ -55,6 +56,9 @@ def act(do: dict[str, Any]) -> Any:
             case "turn":
                 with guado.page().turn(what.pop("timeout", 30.0)):
                     answer = act(what)
+            case "later":
+                here = store(do.get("of", "page"))
+                threading.Thread(target=lambda: here.update(what)).start()
             case "login":
                 guado.connection().login(what)
             case "wait":
