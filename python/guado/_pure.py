@@ -9,7 +9,7 @@ from __future__ import annotations
 import struct
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, SupportsIndex
 
 if TYPE_CHECKING:
     from guado._ledger import Batch, Exchange, Ledger, Owner, Taken
@@ -192,6 +192,9 @@ class DictBase(dict[Any, Any], _Base):
     def _del(self, key: Any) -> None:
         raise NotImplementedError
 
+    def _pop(self, key: Any, default: Any = None) -> Any:
+        raise NotImplementedError
+
     def _items(self) -> Any:
         raise NotImplementedError
 
@@ -207,6 +210,9 @@ class DictBase(dict[Any, Any], _Base):
 
     def __delitem__(self, key: Any) -> None:
         self._del(key)
+
+    def pop(self, key: Any, *default: Any) -> Any:
+        return self._pop(key, *default)
 
     def get(self, key: Any, default: Any = None) -> Any:
         return self[key] if key in self else default  # noqa: SIM401
@@ -281,6 +287,24 @@ class ListBase(list[Any], _Base):
     def append(self, value: Any) -> None:
         self.extend((value,))
 
+    def _set(self, at: Any, value: Any) -> None:
+        raise NotImplementedError
+
+    def _del(self, at: Any) -> None:
+        raise NotImplementedError
+
+    def _pop(self, at: SupportsIndex = -1) -> Any:
+        raise NotImplementedError
+
+    def __setitem__(self, at: Any, value: Any) -> None:
+        self._set(at, value)
+
+    def __delitem__(self, at: Any) -> None:
+        self._del(at)
+
+    def pop(self, at: SupportsIndex = -1) -> Any:
+        return self._pop(at)
+
 
 class StoreBase:
     __slots__ = (
@@ -352,6 +376,12 @@ class StoreBase:
 
     def __delitem__(self, path: Any) -> None:
         self._del(path)
+
+    def _pop(self, path: Any, default: Any = None) -> Any:
+        raise NotImplementedError
+
+    def pop(self, path: Any, *default: Any) -> Any:
+        return self._pop(path, *default)
 
     def lock(self, timeout: float | None = None) -> Any:
         """`with` or `async with`: no other exchange has the lock. It keeps nobody from

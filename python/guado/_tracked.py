@@ -129,7 +129,7 @@ class TrackedDict(DictBase, _Tracked):
 
     _nothing = object()
 
-    def pop(self, key: Any, default: Any = _nothing) -> Any:
+    def _pop(self, key: Any, default: Any = _nothing) -> Any:
         store = self._node()
         try:
             value = store._remove(self, key) if store is not None else _dict_pop(self, key)
@@ -193,9 +193,9 @@ def _edited(name: str) -> Any:
 
 
 _list_extend = _recorded(list, "extend")
-_EDITS = ("__setitem__", "__delitem__", "__imul__", "insert", "pop", "remove")
-for _name in (*_EDITS, "clear", "sort", "reverse"):
-    setattr(TrackedList, _name, _edited(_name))
+_EDITS = {"__setitem__": "_set", "__delitem__": "_del", "pop": "_pop"}  # in C where it is simple
+for _name in (*_EDITS, "__imul__", "insert", "remove", "clear", "sort", "reverse"):
+    setattr(TrackedList, _EDITS.get(_name, _name), _edited(_name))
 
 
 class TrackedSet(set[Any], _Tracked):

@@ -133,7 +133,7 @@ class Store(Writes):
         except KeyError:
             raise KeyError(path) from None
 
-    def pop(self, path: Path, default: Any = _nothing) -> Any:
+    def _pop(self, path: Path, default: Any = _nothing) -> Any:
         keys = _records.path_of(path)
         self._enter(write=True)
         try:

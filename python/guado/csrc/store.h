@@ -191,6 +191,18 @@ void gd_mutex_unlock(PyObject *o);
 int gd_put(gd_store *s, PyObject *exchange, PyObject *node, const gd_out *path, PyObject *key,
            PyObject *value);
 int gd_append(gd_store *s, PyObject *node, PyObject *value);
+int gd_unfit_or_failed(void); /* what Python would say better, it is asked to say */
+bool gd_may(gd_store *s, PyObject *exchange, PyObject *node, long long cost);
+void gd_record_change(gd_store *s, PyObject *exchange, const gd_plan *p, long long cost);
+int gd_tell(gd_store *s, PyObject *exchange, const gd_out *path, bool deleted);
+
+/* store_splice.c: *old is what was there, a new reference, where GD_DONE. */
+int gd_remove(gd_store *s, PyObject *exchange, PyObject *node, const gd_out *path, PyObject *key,
+              PyObject **old);
+/* In a list: the item at a place gives way to `value` (replace), goes (no value), or gets
+ * `value` before it. */
+int gd_splice(gd_store *s, PyObject *node, Py_ssize_t at, bool replace, PyObject *value,
+              PyObject **old);
 
 /* Each adds its types and functions to the module; 0, or -1 with an exception. */
 PyTypeObject *gd_store_type(PyObject *module, const char *name, size_t size, PyType_Slot *slots,

@@ -251,7 +251,8 @@ static int store_has(PyObject *self, PyObject *path) {
     return rc < 0 ? -1 : rc == GD_DONE;
 }
 
-static int put_at(gd_store *s, PyObject *entry, PyObject *value) {
+/* Sets, or removes where there is no value; *old is what was there then. */
+static int put_at(gd_store *s, PyObject *entry, PyObject *value, PyObject **old) {
     PyObject *keys = PyTuple_GetItem(entry, 0), *wire = PyTuple_GetItem(entry, 1);
     Py_ssize_t n = PyTuple_Size(keys), size;
     char *at;
@@ -267,9 +268,12 @@ static int put_at(gd_store *s, PyObject *entry, PyObject *value) {
         gd_out_init(&path);
         PyBytes_AsStringAndSize(wire, &at, &size);
         Py_INCREF(node);
-        rc = gd_out_add(&path, at, (size_t)size) < 0
-                 ? GD_FAILED
-                 : gd_put(s, exchange, node, &path, PyTuple_GetItem(keys, n - 1), value);
+        PyObject *key = PyTuple_GetItem(keys, n - 1);
+        if (gd_out_add(&path, at, (size_t)size) < 0)
+            rc = GD_FAILED;
+        else
+            rc = value ? gd_put(s, exchange, node, &path, key, value)
+                       : gd_remove(s, exchange, node, &path, key, old);
         Py_DECREF(node);
         gd_out_free(&path);
     }
@@ -277,22 +281,38 @@ static int put_at(gd_store *s, PyObject *entry, PyObject *value) {
     return rc;
 }
 
+static int put_or_remove(PyObject *self, PyObject *path, PyObject *value, PyObject **old) {
+    PyObject *entry = gd_path_parse(path);
+    if (!entry)
+        return PyErr_Occurred() ? GD_FAILED : GD_UNFIT;
+    int rc = put_at((gd_store *)self, entry, value, old);
+    Py_DECREF(entry);
+    return rc;
+}
+
 static int store_set_item(PyObject *self, PyObject *path, PyObject *value) {
-    int rc = GD_UNFIT;
-    if (value) {
-        PyObject *entry = gd_path_parse(path);
-        if (entry)
-            rc = put_at((gd_store *)self, entry, value);
-        else if (PyErr_Occurred())
-            rc = GD_FAILED;
-        Py_XDECREF(entry);
-    }
+    PyObject *old = NULL;
+    int rc = put_or_remove(self, path, value, &old);
+    Py_XDECREF(old);
     if (rc != GD_UNFIT)
         return rc < 0 ? -1 : 0;
     PyObject *done = value ? PyObject_CallMethod(self, "_set", "(OO)", path, value)
                            : PyObject_CallMethod(self, "_del", "(O)", path);
     Py_XDECREF(done);
     return done ? 0 : -1;
+}
+
+static PyObject *store_pop(PyObject *self, PyObject *args) {
+    PyObject *path, *otherwise, *old = NULL;
+    if (!PyArg_ParseTuple(args, "O|O:pop", &path, &otherwise))
+        return NULL;
+    int rc = put_or_remove(self, path, NULL, &old);
+    if (rc != GD_UNFIT)
+        return old;
+    PyObject *pop = PyObject_GetAttrString(self, "_pop");
+    PyObject *popped = pop ? PyObject_Call(pop, args, NULL) : NULL;
+    Py_XDECREF(pop);
+    return popped;
 }
 
 /* ---- the type -----------------------------------------------------------------------------------
@@ -359,6 +379,7 @@ static PyMethodDef methods[] = {
     {"lock", (PyCFunction)(void (*)(void))gd_store_lock, METH_VARARGS | METH_KEYWORDS,
      "lock(timeout=30): `with` or `async with`: no other exchange has the lock. It keeps nobody\n"
      "from reading and writing who does not ask for it."},
+    {"pop", store_pop, METH_VARARGS, "pop(path[, default])"},
     {"_append_records", store_append, METH_VARARGS, "_append_records(n, bytes, owner, token)"},
     {"_forget_records", store_forget, METH_NOARGS, "They go with no commit."},
     {NULL, NULL, 0, NULL},

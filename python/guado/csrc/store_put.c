@@ -7,7 +7,7 @@
 #include <string.h>
 
 /* What Python would say better, it is asked to say. */
-static int unfit_or_failed(void) {
+int gd_unfit_or_failed(void) {
     if (!PyErr_Occurred())
         return GD_UNFIT;
     if (!PyErr_ExceptionMatches(PyExc_TypeError) && !PyErr_ExceptionMatches(PyExc_ValueError))
@@ -17,7 +17,7 @@ static int unfit_or_failed(void) {
 }
 
 /* The last look. Nothing from here to the last step runs code of Python. */
-static bool may(gd_store *s, PyObject *exchange, PyObject *node, long long cost) {
+bool gd_may(gd_store *s, PyObject *exchange, PyObject *node, long long cost) {
     gd_ledger *l = (gd_ledger *)s->ledger;
     if (!l || !PyObject_TypeCheck((PyObject *)l, gd_known.ledger) || gd_mutex_held(l->lock))
         return false;
@@ -30,7 +30,7 @@ static bool may(gd_store *s, PyObject *exchange, PyObject *node, long long cost)
            PySet_Add(((gd_exchange *)exchange)->touched, (PyObject *)s) == 0;
 }
 
-static void record(gd_store *s, PyObject *exchange, const gd_plan *p, long long cost) {
+void gd_record_change(gd_store *s, PyObject *exchange, const gd_plan *p, long long cost) {
     gd_lock *lock = (gd_lock *)s->lock;
     bool locked = PyObject_TypeCheck((PyObject *)lock, gd_known.lock) && lock->owner == exchange;
     gd_pending_add(s, p, s->gate, locked ? lock->token : 0);
@@ -52,11 +52,13 @@ static PyObject *keys_of(const gd_out *path) {
 }
 
 /* Who wants to know of it is told. */
-static int tell(gd_store *s, PyObject *exchange, const gd_out *path) {
+int gd_tell(gd_store *s, PyObject *exchange, const gd_out *path, bool deleted) {
     PyObject *done = Py_None;
     if (gd_is(s->listeners) && PyObject_Size(s->listeners) > 0) {
         PyObject *keys = keys_of(path);
-        done = keys ? PyObject_CallMethod((PyObject *)s, "_tell", "(OO)", keys, Py_None) : NULL;
+        done = keys ? PyObject_CallMethod((PyObject *)s, "_tell", "(OOO)", keys, Py_None,
+                                          deleted ? Py_True : Py_False)
+                    : NULL;
         Py_XDECREF(keys);
         Py_XDECREF(done);
     }
@@ -84,25 +86,25 @@ int gd_put(gd_store *s, PyObject *exchange, PyObject *node, const gd_out *path, 
     PyObject *before = NULL;
     PyObject *built = gd_build(&plan, (PyObject *)s, node, path, key, value);
     if (!built)
-        rc = unfit_or_failed();
+        rc = gd_unfit_or_failed();
     else if ((before = Py_XNewRef(PyDict_GetItemWithError(node, key))) &&
              gd_weigh(key, before, &cost) < 0)
-        rc = unfit_or_failed();
+        rc = gd_unfit_or_failed();
     else if (plan.out.len > UINT32_MAX || gd_pending_room(s, plan.out.len) < 0)
-        rc = unfit_or_failed();
-    else if (version != s->version || !may(s, exchange, node, plan.cost - cost))
-        rc = unfit_or_failed();
+        rc = gd_unfit_or_failed();
+    else if (version != s->version || !gd_may(s, exchange, node, plan.cost - cost))
+        rc = gd_unfit_or_failed();
     else {
         rc = PyDict_SetItem(node, key, built) < 0 ? GD_FAILED : GD_DONE;
         if (rc == GD_DONE)
-            record(s, exchange, &plan, plan.cost - cost);
+            gd_record_change(s, exchange, &plan, plan.cost - cost);
     }
     if (rc != GD_DONE)
         rc = give_up(built, rc);
     else if (before && gd_leave(before) < 0)
         rc = GD_FAILED;
     if (rc == GD_DONE)
-        rc = tell(s, exchange, path);
+        rc = gd_tell(s, exchange, path, false);
     Py_XDECREF(before);
     Py_XDECREF(built);
     gd_out_free(&plan.out);
@@ -127,19 +129,19 @@ int gd_append(gd_store *s, PyObject *node, PyObject *value) {
             rc = GD_FAILED;
         size_t from = plan.out.len + 4;
         if (rc == GD_UNFIT && !(item = gd_item((PyObject *)s, node, value, &plan.out)))
-            rc = unfit_or_failed();
+            rc = gd_unfit_or_failed();
         long long cost = GD_ITEM_COST + (long long)(plan.out.len - from);
         if (item && (plan.out.len > UINT32_MAX || gd_pending_room(s, plan.out.len) < 0))
-            rc = unfit_or_failed();
-        else if (item && (version != s->version || !may(s, exchange, node, cost)))
-            rc = unfit_or_failed();
+            rc = gd_unfit_or_failed();
+        else if (item && (version != s->version || !gd_may(s, exchange, node, cost)))
+            rc = gd_unfit_or_failed();
         else if (item) {
             rc = PyList_Append(node, item) < 0 ? GD_FAILED : GD_DONE;
             if (rc == GD_DONE)
-                record(s, exchange, &plan, cost);
+                gd_record_change(s, exchange, &plan, cost);
         }
     }
-    rc = rc == GD_DONE ? tell(s, exchange, &path) : give_up(item, rc);
+    rc = rc == GD_DONE ? gd_tell(s, exchange, &path, false) : give_up(item, rc);
     Py_XDECREF(item);
     Py_XDECREF(exchange);
     gd_out_free(&plan.out);

@@ -90,8 +90,9 @@ static PyObject *dict_get(PyObject *self, PyObject *const *args, Py_ssize_t n) {
     return Py_NewRef(n > 1 ? args[1] : Py_None);
 }
 
-static int dict_set_item(PyObject *self, PyObject *key, PyObject *value) {
-    PyObject *in = value && gd_is_node(self) ? where(self) : NULL;
+/* Sets, or removes where there is no value; *old is what was there then. */
+static int dict_put(PyObject *self, PyObject *key, PyObject *value, PyObject **old) {
+    PyObject *in = gd_is_node(self) ? where(self) : NULL;
     int rc = GD_UNFIT;
     if (in && Py_TYPE(key) == &PyUnicode_Type) {
         gd_store *store = (gd_store *)Py_NewRef(in);
@@ -100,17 +101,38 @@ static int dict_set_item(PyObject *self, PyObject *key, PyObject *value) {
         gd_out_init(&path);
         rc = exchange ? gd_path_of_node(&path, self) : GD_FAILED;
         if (rc == GD_DONE && (rc = gd_path_key(&path, key)) == GD_DONE)
-            rc = gd_put(store, exchange, self, &path, key, value);
+            rc = value ? gd_put(store, exchange, self, &path, key, value)
+                       : gd_remove(store, exchange, self, &path, key, old);
         gd_out_free(&path);
         Py_XDECREF(exchange);
         Py_DECREF(store);
     }
+    return rc;
+}
+
+static int dict_set_item(PyObject *self, PyObject *key, PyObject *value) {
+    PyObject *old = NULL;
+    int rc = dict_put(self, key, value, &old);
+    Py_XDECREF(old);
     if (rc != GD_UNFIT)
         return rc < 0 ? -1 : 0;
-    PyObject *done = value ? PyObject_CallMethod(self, "_set", "OO", key, value)
+    PyObject *done = value ? PyObject_CallMethod(self, "_set", "(OO)", key, value)
                            : PyObject_CallMethod(self, "_del", "(O)", key);
     Py_XDECREF(done);
     return done ? 0 : -1;
+}
+
+static PyObject *dict_pop(PyObject *self, PyObject *args) {
+    PyObject *key, *otherwise, *old = NULL;
+    if (!PyArg_ParseTuple(args, "O|O:pop", &key, &otherwise))
+        return NULL;
+    int rc = dict_put(self, key, NULL, &old);
+    if (rc != GD_UNFIT)
+        return old;
+    PyObject *pop = PyObject_GetAttrString(self, "_pop");
+    PyObject *popped = pop ? PyObject_Call(pop, args, NULL) : NULL;
+    Py_XDECREF(pop);
+    return popped;
 }
 
 static int dict_has(PyObject *self, PyObject *key) {
@@ -186,6 +208,7 @@ static PyMethodDef dict_methods[] = {
     {"_where", py_where, METH_NOARGS, "The store that it is in, or None."},
     {"_read", py_read, METH_NOARGS, "Before each read."},
     {"get", FAST(dict_get), "get(key, default=None)"},
+    {"pop", dict_pop, METH_VARARGS, "pop(key[, default])"},
     {"keys", dict_keys, METH_NOARGS, NULL},
     {"items", dict_items, METH_NOARGS, NULL},
     {"values", dict_values, METH_NOARGS, NULL},
@@ -257,10 +280,62 @@ static PyObject *list_append(PyObject *self, PyObject *value) {
     return rc < 0 ? NULL : Py_NewRef(Py_None);
 }
 
+/* GD_UNFIT: Python does it, and says what is wrong with it. */
+static int list_splice(PyObject *self, PyObject *index, bool replace, PyObject *value,
+                       PyObject **old) {
+    PyObject *in = gd_is_node(self) ? where(self) : NULL;
+    if (!in || Py_TYPE(index) != &PyLong_Type)
+        return GD_UNFIT;
+    Py_ssize_t at = PyLong_AsSsize_t(index);
+    if (at == -1 && PyErr_Occurred()) {
+        PyErr_Clear();
+        return GD_UNFIT;
+    }
+    gd_store *store = (gd_store *)Py_NewRef(in);
+    int rc = gd_splice(store, self, at < 0 ? at + PyList_Size(self) : at, replace, value, old);
+    Py_DECREF(store);
+    return rc;
+}
+
+static int list_set_item(PyObject *self, PyObject *index, PyObject *value) {
+    PyObject *old = NULL;
+    int rc = list_splice(self, index, true, value, &old);
+    Py_XDECREF(old);
+    if (rc != GD_UNFIT)
+        return rc < 0 ? -1 : 0;
+    PyObject *done = value ? PyObject_CallMethod(self, "_set", "(OO)", index, value)
+                           : PyObject_CallMethod(self, "_del", "(O)", index);
+    Py_XDECREF(done);
+    return done ? 0 : -1;
+}
+
+static int list_set_at(PyObject *self, Py_ssize_t at, PyObject *value) {
+    PyObject *index = PyLong_FromSsize_t(at);
+    int rc = index ? list_set_item(self, index, value) : -1;
+    Py_XDECREF(index);
+    return rc;
+}
+
+static PyObject *list_pop(PyObject *self, PyObject *args) {
+    PyObject *index = NULL, *old = NULL;
+    if (!PyArg_ParseTuple(args, "|O:pop", &index))
+        return NULL;
+    PyObject *last = PyLong_FromLong(-1);
+    int rc = last ? list_splice(self, index ? index : last, true, NULL, &old) : GD_FAILED;
+    Py_XDECREF(last);
+    if (rc != GD_UNFIT)
+        return old;
+    PyObject *pop = PyObject_GetAttrString(self, "_pop");
+    PyObject *popped = pop ? PyObject_Call(pop, args, NULL) : NULL;
+    Py_XDECREF(pop);
+    return popped;
+}
+
 static PyMethodDef list_methods[] = {
     {"_where", py_where, METH_NOARGS, "The store that it is in, or None."},
     {"_read", py_read, METH_NOARGS, "Before each read."},
     {"append", list_append, METH_O, "append(value)"},
+    {"pop", list_pop, METH_VARARGS, "pop(index=-1)"},
     {NULL, NULL, 0, NULL},
 };
 
@@ -273,6 +348,8 @@ static PyMemberDef list_members[] = {
 
 static PyType_Slot list_slots[] = {
     {Py_mp_subscript, list_get_item},
+    {Py_mp_ass_subscript, list_set_item},
+    {Py_sq_ass_item, list_set_at},
     {Py_sq_item, list_get_at},
     {Py_sq_length, list_length},
     {Py_mp_length, list_length},
