@@ -28,6 +28,7 @@ type stores struct {
 	keepers map[*link.Link]*keeper
 	owners  map[string]*keeper // whose worker has a user's stores
 	moves   uint64
+	writes  writes             // of other groups
 }
 
 // keeper is the stores of one worker: it applies what the worker commits.
@@ -68,6 +69,7 @@ func (h *host) openStores() {
 		keepers: map[*link.Link]*keeper{}, owners: map[string]*keeper{},
 	}
 	h.calls.Handle("store.open", h.callStore)
+	h.openRemoteStores()
 	h.registry.OnEnded(h.endStores)
 	h.heldVerbs()
 	h.weigh()
@@ -269,7 +271,7 @@ func (k *keeper) restore(owner string, ref mirror.Ref, make bool) error {
 		return nil
 	}
 	m := k.stores.mirror
-	records, generation, err := m.Snapshot(ref)
+	records, generation, err := m.Hand(ref)
 	if errors.Is(err, mirror.ErrNoStore) {
 		if !make {
 			return nil
@@ -277,7 +279,7 @@ func (k *keeper) restore(owner string, ref mirror.Ref, make bool) error {
 		if err := m.Open(owner, ref); err != nil {
 			return err
 		}
-		records, generation, err = m.Snapshot(ref)
+		records, generation, err = m.Hand(ref)
 	}
 	if err != nil {
 		return err

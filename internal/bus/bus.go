@@ -119,8 +119,14 @@ func (b *Bus) Offer(s *Subscriber, e *Event) bool {
 
 // Idle returns when nothing waits to be delivered, or ctx ends.
 func (b *Bus) Idle(ctx context.Context) error {
+	over := b.busy.over()
 	select {
-	case <-b.busy.over():
+	case <-over:
+		return nil
+	default: // though ctx may have ended
+	}
+	select {
+	case <-over:
 		return nil
 	case <-ctx.Done():
 		return ctx.Err()

@@ -30,6 +30,7 @@ const (
 	KindRestore    Kind = 0x11
 	KindRelease    Kind = 0x12
 	KindTurn       Kind = 0x14
+	KindApply      Kind = 0x15
 )
 
 // Frames from the worker to the host.
@@ -66,7 +67,7 @@ var kindNames = map[Kind]string{
 	KindInformational: "INFORMATIONAL", KindResponseBody: "RESPONSE_BODY",
 	KindTrailers: "TRAILERS", KindFile: "FILE", KindCredit: "CREDIT", KindPong: "PONG",
 	KindLog: "LOG", KindStats: "STATS", KindFailed: "FAILED", KindAbort: "ABORT",
-	KindGlobal: "GLOBAL", KindTurn: "TURN", KindReply: "REPLY", KindCall: "CALL", KindCallCancel: "CALL_CANCEL",
+	KindGlobal: "GLOBAL", KindApply: "APPLY", KindTurn: "TURN", KindReply: "REPLY", KindCall: "CALL", KindCallCancel: "CALL_CANCEL",
 	KindDone: "DONE", KindPad: "PAD",
 	KindRestore: "RESTORE", KindRelease: "RELEASE", KindState: "STATE",
 }

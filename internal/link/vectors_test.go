@@ -473,6 +473,7 @@ func TestVectorsOfFrames(t *testing.T) {
 		{"release", link.KindRelease, 0, 0, 0, "\x01\x00\x01\x00P"},
 		{"state-alone", link.KindState, link.Alone, 0, 0, "\x01\x00\x00\x00\x00\x00\x00\x00\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00"},
 		{"state-part", link.KindState, link.More, vectorStream, 0, "\x01\x00\x00\x00"},
+		{"apply", link.KindApply, 0, 0, 0, `{"number":1,"kind":1,"id":"P1","ops":[{"op":"set","path":["a"],"value":1}],"patience_ms":30000}`},
 		{"message-text", link.KindMessage, 0, vectorStream, link.MessageText, "citt\u00e0"},
 		{"message-part", link.KindMessage, link.More, vectorStream, link.MessageBinary, "\x00\xff"},
 		{"disconnect", link.KindDisconnect, link.End, vectorStream, 1001, "going away"},

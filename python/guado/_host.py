@@ -23,7 +23,7 @@ T = TypeVar("T")
 
 # What a handler of a page asks for takes place with the commit of its turn.
 EFFECTS = frozenset(
-    {"push", "push.wait", "publish", "page.subscribe", "page.unsubscribe", "page.end"}
+    {"push", "push.wait", "publish", "dbevent", "page.subscribe", "page.unsubscribe", "page.end"}
 )
 
 _log = logging.getLogger("guado")

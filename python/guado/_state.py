@@ -14,10 +14,10 @@ import contextlib
 import logging
 import struct
 import threading
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import guado
-from guado import _host, _json, _ledger, _request
+from guado import _host, _json, _ledger, _remote, _request
 from guado._ledger import Exchange, Ledger, Owner, Taken
 from guado.errors import HostError, NoPage, PhaseError
 from guado.store import CONNECTION, PAGE, USER, Store, StoreError
@@ -29,7 +29,7 @@ _log = logging.getLogger("guado")
 
 PHASE = 4
 
-RESTORE, RELEASE = 0x11, 0x12
+RESTORE, RELEASE, APPLY = 0x11, 0x12, 0x15
 _RESTORE = struct.Struct("<QQBBHHH")
 _RELEASE = struct.Struct("<BBH")
 _EFFECT = struct.Struct("<II")
@@ -143,6 +143,8 @@ class WorkerState(State):
         self._owners: dict[str, Owner] = {}
         self._begin_lock = threading.Lock()
         self._loose = False
+        self._elsewhere = False  # the stores are those of another group's worker
+        self._applier: _remote.Applier | None = None
         threading.Thread(target=self._tend, name="guado-stores", daemon=True).start()
 
     # Exchanges.
@@ -190,10 +192,18 @@ class WorkerState(State):
     # Stores.
 
     def store(self, kind: int, id: str) -> Store:
+        if self._elsewhere:
+            return cast("Store", _remote.RemoteStore(kind, id, _name(kind, id)))
         self.exchange()
         store = self._find(kind, id)
         if store is None:
-            _host.ask_now("store.open", b'{"kind":%d,"id":%s}' % (kind, _json.encode(id)))
+            try:
+                _host.ask_now("store.open", b'{"kind":%d,"id":%s}' % (kind, _json.encode(id)))
+            except HostError as error:
+                if error.code != "elsewhere":
+                    raise
+                self._elsewhere = True
+                return self.store(kind, id)
             store = self._find(kind, id)
         if store is None:
             raise StoreError(f"the host has not sent the store of {_name(kind, id)}")
@@ -218,6 +228,10 @@ class WorkerState(State):
                 self._restored[key] = payload
                 if (store := self._stores.get(key)) is not None:
                     self._renew(store, self._restored.pop(key))
+            elif frame == APPLY:
+                if self._applier is None:
+                    self._applier = _remote.Applier(self)
+                self._applier.put(payload)
             else:
                 kind, _, length = _RELEASE.unpack_from(payload)
                 key = (kind, payload[_RELEASE.size : _RELEASE.size + length].decode())

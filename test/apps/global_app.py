@@ -1,6 +1,10 @@
 """Two applications that do with the global store what they are asked: POST [method, args…]."""
 
+import asyncio
 import json
+import os
+import pathlib
+import time
 
 import global_task
 import guado
@@ -31,6 +35,8 @@ def do(asked):
             store[path] = value
             guado.publish(topic, value)
         return None
+    if name == "store":
+        return of_store(*args)
     if name == "execute":
         return guado.executor("cpu").submit(global_task.work, *args).result()
     if name == "dbevent":
@@ -44,6 +50,31 @@ def do(asked):
         return guado.page(args[0]).subscribe_table(args[1]).result()
     result = getattr(store, name)(*args)
     return result.result() if hasattr(result, "result") else result
+
+
+def of_store(of, id, method, *args):
+    """Of the group with the state it is the store, of others the way to it."""
+    store = guado.page(id).store if of == "page" else guado.user(id).store
+    if method == "count":  # a counter under the lock of each write
+        for _ in range(args[1]):
+            with store.transaction():
+                store[args[0]] = store.get(args[0], 0) + 1
+        return store[args[0]]
+    if method == "hold":  # the store's lock, until a file is there
+        with store.transaction():
+            pathlib.Path(args[0] + ".begun").touch()
+            while not os.path.exists(args[0]):
+                time.sleep(0.01)
+        return None
+    if method == "briefly":
+        store.patience = 0.2
+        method, *args = args
+    if method == "times":
+        return [store.append(args[0], n) for n in range(args[1])][-1]
+    if method == "login":
+        return guado.connection().login(id).result()
+    result = store[args[0]] if method == "[]" else getattr(store, method)(*args)
+    return result if isinstance(result, (dict, list, str, int, float)) else repr(result)
 
 
 def answer(text):
@@ -93,6 +124,8 @@ async def asgi(scope, receive, send):
     asked = json.loads(body)
     if asked[0] == "heard":
         found = {"result": heard[:]}
+    elif asked[0] == "thread":
+        found = await asyncio.to_thread(answer, json.dumps(asked[1:]))
     elif asked[0] == "awaited":
         store = guado.global_store()
         await store.set(asked[1], asked[2])

@@ -48,6 +48,7 @@ enum gd_kind {
     GD_K_GLOBAL = 0x13,
     GD_K_RESTORE = 0x11,
     GD_K_RELEASE = 0x12,
+    GD_K_APPLY = 0x15,
     GD_K_TURN = 0x14,
     GD_K_MESSAGE = 0x06,
     GD_K_DISCONNECT = 0x07,

@@ -1,4 +1,5 @@
-/* RESTORE and RELEASE: stores that this worker gets, and those that have ended. The thread
+/* RESTORE and RELEASE: stores that this worker gets, and those that have ended; APPLY: what
+ * other groups write to them. The thread
  * that reads files them; guado/_state.py takes them when somebody asks for a store, or when
  * many wait.
  * Before: stream.c; after: _state.py. Not here: what is in them.
@@ -71,7 +72,8 @@ int gd_restore_file(gd_link *l, const gd_frame_head *h) {
     else
         r->head = i;
     r->tail = i;
-    if (++r->waiting >= MANY)
+    r->poked |= h->kind == GD_K_APPLY; /* nobody else may come for it */
+    if (++r->waiting >= MANY || r->poked)
         pthread_cond_broadcast(&r->news);
     gd_unlock(l);
     return GD_OK;

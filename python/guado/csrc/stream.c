@@ -346,7 +346,7 @@ static int file_ping(gd_link *l, const gd_frame_head *h) {
 int gd_file_frame(gd_link *l, const gd_frame_head *h) {
     bool link = h->kind == GD_K_HELLO || h->kind == GD_K_DRAIN || h->kind == GD_K_PING ||
                 h->kind == GD_K_REPLY || h->kind == GD_K_GLOBAL || h->kind == GD_K_RESTORE ||
-                h->kind == GD_K_RELEASE;
+                h->kind == GD_K_RELEASE || h->kind == GD_K_APPLY;
     if (link != (h->stream == 0))
         return GD_CORRUPT;
     switch (h->kind) {
@@ -380,6 +380,7 @@ int gd_file_frame(gd_link *l, const gd_frame_head *h) {
         return gd_global_file(l, h);
     case GD_K_RESTORE:
     case GD_K_RELEASE:
+    case GD_K_APPLY:
         return gd_restore_file(l, h);
     default:
         return GD_CORRUPT;

@@ -121,10 +121,11 @@ def serve(link: _core.Link) -> None:
     process.prepare(hello)
     guado._worker = guado._Worker(link, hello.executors, hello.phase, hello.state_bytes)
     if hello.phase >= 4:
-        from guado import _replica
+        from guado import _replica, _state
         from guado.adapters.genropy import _seam
 
         _replica.start(link)
+        _state.current()  # for what others write, though nobody here uses a store
         _seam.install()
     elif os.environ.get("GUADO_GENROPY") == "shadow":
         from guado.adapters.genropy import _beside
