@@ -115,7 +115,7 @@ class Wheel:
         info = f"guado-{self.number}.dist-info"
         files = dict(self.files)
         files[f"{info}/METADATA"] = metadata(self.number)
-        files[f"{info}/entry_points.txt"] = b"[pytest11]\nguado = guado.testing.plugin\n"
+        files[f"{info}/entry_points.txt"] = b"[pytest11]\nguado = guado._pytest\n"
         files[f"{info}/licenses/LICENSE"] = (ROOT / "LICENSE").read_bytes()
         files[f"{info}/WHEEL"] = (
             "Wheel-Version: 1.0\nGenerator: guado\n"

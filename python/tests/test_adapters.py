@@ -112,6 +112,15 @@ def test_outside_of_guado_an_application_runs_on(target: str) -> None:
         assert site.post("/page").status_code == 400
 
 
+def test_sockets_of_fastapi_have_their_user_page_and_session(w: testing.Worker) -> None:
+    with browser(w, "adapter_fastapi:app") as site:
+        site.post("/login", data={"user": "ada"})
+        site.post("/count")
+        page = w.page_of(site.get("/open").text)
+        with site.websocket_connect(f"/socket?page_id={page.id}") as socket:
+            assert socket.receive_json() == {"user": "ada", "page": page.id, "visits": 1}
+
+
 def test_clients_of_the_frameworks_are_the_browser_of_the_block() -> None:
     flask, fastapi = load("adapter_flask:app"), load("adapter_fastapi:app")
     from starlette.testclient import TestClient

@@ -19,7 +19,7 @@ import guado
 from guado import registry, testing
 from guado.store import StoreError
 
-pytest_plugins = ["guado.testing.plugin"]
+pytest_plugins = ["guado._pytest"]
 
 HEARD: list[Any] = []
 

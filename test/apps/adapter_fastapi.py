@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 import guado
-from fastapi import Depends, FastAPI, Form, Request
+from fastapi import Depends, FastAPI, Form, Request, WebSocket
 from fastapi.responses import PlainTextResponse, RedirectResponse
 from guado.adapters.starlette import (
     GuadoAuthentication,
     GuadoSessionMiddleware,
     guado_connection,
     guado_page,
+    guado_user,
     need_page,
     need_user,
 )
@@ -70,6 +71,18 @@ async def page(page: Page) -> dict[str, Any]:
 async def count(request: Request) -> dict[str, Any]:
     request.session["visits"] = request.session.get("visits", 0) + 1
     return {"visits": request.session["visits"]}
+
+
+@app.websocket("/socket")
+async def socket(
+    websocket: WebSocket,
+    user: Annotated[str | None, Depends(guado_user)],
+    page: Annotated[guado.PageHandle | None, Depends(guado_page)],
+) -> None:
+    await websocket.accept()
+    visits = websocket.session.get("visits", 0)
+    await websocket.send_json({"user": user, "page": page and page.id, "visits": visits})
+    await websocket.close()
 
 
 @app.post("/forget")

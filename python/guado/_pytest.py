@@ -1,7 +1,7 @@
 """The fixture of pytest: ``def test_it(guado_worker): …``.
 
-Before: pytest, which finds this by the entry point of the distribution, or by
-``pytest_plugins = ["guado.testing.plugin"]``. After: guado.testing. Not here: options.
+Before: pytest, which finds this by the entry point of the distribution, in every run: so it
+imports nothing until somebody asks for the fixture. After: guado.testing. Not here: options.
 """
 
 from __future__ import annotations
