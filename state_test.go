@@ -178,6 +178,9 @@ func TestTheHandlersOfAPageHaveTheStoresOfItsRequests(t *testing.T) {
 			}
 			tab.wantDone(`{"add":"count"}`, fmt.Sprint(i+1))
 			tab.kill()
+			if got := text(tab.ask(`{"restored":1}`, "")); got != fmt.Sprintf("[true,%d]", i+1) {
+				t.Errorf("the object behind the kill: %v", got)
+			}
 		}
 	})
 }

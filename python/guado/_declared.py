@@ -17,7 +17,15 @@ import guado
 if TYPE_CHECKING:
     from guado.pages import Page
 
-HANDLERS = ("on_open", "on_message", "on_snapshot", "on_close", "on_event")
+HANDLERS = (
+    "on_open",
+    "on_restore",
+    "on_message",
+    "on_request",
+    "on_snapshot",
+    "on_close",
+    "on_event",
+)
 
 
 class Class(NamedTuple):

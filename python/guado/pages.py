@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound=Callable[..., Any])
 
 # Handlers that begin and end the object: nothing can run beside them.
-_ALONE = ("on_open", "on_close")
+_ALONE = ("on_open", "on_restore", "on_close")
 
 
 class Page:
@@ -56,7 +56,7 @@ class Page:
     def __init_subclass__(cls, *, name: str | None = None, **more: Any) -> None:
         super().__init_subclass__(**more)
         for handler in _ALONE:
-            if is_concurrent(getattr(cls, handler)):
+            if is_concurrent(getattr(cls, handler, None)):
                 raise TypeError(f"{cls.__qualname__}.{handler} cannot be @guado.concurrent")
         cls._guado_name = name or cls.__name__
         if not cls._guado_name.startswith("_"):
@@ -87,6 +87,9 @@ class Page:
         """The page has ended: its tab was closed ("ended"), its client has not come back
         ("evicted"), its user has logged out ("identity"), …"""
 
+    # on_restore(self) takes the place of on_open(reopened=True) where a class has it: this
+    # object is made anew, and `self.store` has what the one before it has written.
+    #
     # on_event(self, topic, data) is called for events that the page has subscribed to. In a
     # class without it they are pushed to the client, as {"topic": …, "data": …}.
 

@@ -73,8 +73,16 @@ def act(do: dict[str, Any]) -> Any:
 class Cart(guado.Page):
     """A page of a class, with the same stores."""
 
+    restored = False
+
+    def on_restore(self) -> None:
+        """Another object was here before."""
+        self.restored = True
+
     def on_message(self, data: Any) -> Any:
         """As a request."""
+        if "restored" in data:
+            return [self.restored, self.store.get("count")]
         if "count" in data:
             self.store["count"] = self.store.get("count", 0) + 1
             return self.store["count"]

@@ -226,7 +226,8 @@ def _object(turn: _Turn) -> Generator[Step, Any, _Entry]:
     try:
         if type(entry.page).__init__ is not object.__init__:
             yield entry.page.__init__  # type: ignore[misc]
-        yield functools.partial(entry.page.on_open, reopened=opened)
+        restore = getattr(entry.page, "on_restore", None) if opened else None
+        yield restore or functools.partial(entry.page.on_open, reopened=opened)
     except BaseException as error:
         _drop(id, entry)
         known = isinstance(error, Exception)
