@@ -44,6 +44,8 @@ func (h *host) openPages() {
 		},
 		App:    func(app string) exchange.Handler { return h.now().turns[app] },
 		Turns:  func() exchange.Handler { return h.gate },
+		Launch: h.launchTurn,
+		Landed: func() { h.gate.Leave() },
 		Road:   func() exchange.Handler { return h.now().first },
 		Target: edge.SplitTarget,
 		Carry: func(x *exchange.Exchange, page string, owner push.Owner) {

@@ -3,6 +3,7 @@ package guado
 import (
 	"github.com/guado-server/guado/internal/exchange"
 	"github.com/guado-server/guado/internal/link"
+	"github.com/guado-server/guado/internal/pages"
 	"github.com/guado-server/guado/internal/pool"
 )
 
@@ -38,4 +39,18 @@ func (h *host) turnOptions(name string) pool.AppOptions {
 	o := h.appOptions(name)
 	o.Hidden, o.RetrySafe = true, false
 	return o
+}
+
+// launchTurn sends a turn to a worker, where nothing on the road to it wants to be asked.
+func (h *host) launchTurn(app string, x *exchange.Exchange) pages.Flight {
+	if !h.gate.Enter() {
+		return nil
+	}
+	if a, is := h.now().turns[app].(*pool.App); is {
+		if begun := a.Begin(x); begun != nil {
+			return begun
+		}
+	}
+	h.gate.Leave()
+	return nil
 }

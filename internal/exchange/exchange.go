@@ -253,9 +253,15 @@ type Exchange struct {
 
 	kept [mostKept]kept // outlives Reset, too
 
-	bell chan struct{}
-	gone atomic.Uint32
+	bell  chan struct{}
+	later Waker // who is told instead, while asleep
+	sleep atomic.Bool
+	gone  atomic.Uint32
 }
+
+// Waker is told, once, of the first ring of an exchange that no goroutine waits for. It must
+// not block.
+type Waker interface{ Wake() }
 
 // New makes an exchange that can be used again after [Exchange.Reset].
 func New() *Exchange { return &Exchange{bell: make(chan struct{}, 1)} }
@@ -268,6 +274,8 @@ func (x *Exchange) Reset() {
 	x.Worker, x.Waited, x.Worked, x.Problem, x.Trace = "", 0, 0, nil, Trace{}
 	x.User, x.Timeout, x.Upgrader, x.Turn = "", 0, nil, nil
 	x.Who, x.Collected, x.Carried, x.CarriedUser, x.Message = nil, nil, "", "", false
+	x.later = nil
+	x.sleep.Store(false)
 	x.gone.Store(uint32(Present))
 	select {
 	case <-x.bell:
@@ -316,11 +324,27 @@ func (x *Exchange) SetGone(g Gone) {
 // Ring wakes the goroutine in [Exchange.Wait]. It never blocks, may come from any
 // goroutine, and may be spurious: who waits looks again at everything it waits for.
 func (x *Exchange) Ring() {
+	if x.sleep.Load() && x.sleep.CompareAndSwap(true, false) {
+		x.later.Wake()
+		return
+	}
 	select {
 	case x.bell <- struct{}{}:
 	default:
 	}
 }
+
+// Sleep has the next Ring wake w, before anybody can ring: no goroutine need wait for an
+// exchange of which nothing is expected but its answer. Rings behind that one are for [Exchange.Wait]
+// again; whoever goes on with the exchange looks at everything first. [Exchange.Rouse] takes
+// it back.
+func (x *Exchange) Sleep(w Waker) {
+	x.later = w
+	x.sleep.Store(true)
+}
+
+// Rouse takes Sleep back; false: the waker was told, or is being told.
+func (x *Exchange) Rouse() bool { return x.sleep.CompareAndSwap(true, false) }
 
 // Wait blocks until the next Ring (or returns at once after an earlier one).
 // Whoever has news for the serving goroutine (link, lane, deadline) rings this one

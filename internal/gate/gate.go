@@ -203,6 +203,20 @@ func (g *Gate) Serve(x *exchange.Exchange) {
 	r.next.Serve(x)
 }
 
+// Enter lets an exchange pass that is open to everybody and will not be served here, where
+// the gate stands open: [Gate.Leave] follows when it has its answer. False: Serve must look.
+func (g *Gate) Enter() bool {
+	g.inside.Add(1)
+	if g.road.Load().flag == nil && !g.closed.Load() {
+		return true
+	}
+	g.leave()
+	return false
+}
+
+// Leave ends what Enter began.
+func (g *Gate) Leave() { g.leave() }
+
 // enter counts x as inside, and gives the road; nil when x has its answer, or needs none.
 func (g *Gate) enter(x *exchange.Exchange) *road {
 	for {

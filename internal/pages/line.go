@@ -2,6 +2,7 @@ package pages
 
 import (
 	"slices"
+	"sync/atomic"
 
 	"github.com/guado-server/guado/internal/exchange"
 	"github.com/guado-server/guado/internal/push"
@@ -18,19 +19,30 @@ type line struct {
 
 // job is something that a page has to do.
 type job struct {
-	ref    push.Ref        // of the client's message; zero: it is the host's own
-	do     *turn           // a turn of a handler; nil: a request
-	held   *hold           // a turn that a request has; nil: none of these
-	to     string          // of a request
-	user   string          // of the client, when the message came
-	data   []byte          // of the message
-	reply  bool            // somebody waits for what comes of it
-	done   func(o outcome) // hears what came of it; nil: nobody does
-	cancel func()          // ends it while it runs; nil: it does not, or has ended
-	gone   bool            // nobody waits for it any more
-	undone bool            // it was not begun before the host stopped
+	ref    push.Ref           // of the client's message; zero: it is the host's own
+	do     *turn              // a turn of a handler; nil: a request
+	held   *hold              // a turn that a request has; nil: none of these
+	to     string             // of a request
+	user   string             // of the client, when the message came
+	data   []byte             // of the message
+	reply  bool               // somebody waits for what comes of it
+	done   func(o outcome)    // hears what came of it; nil: nobody does
+	under  *exchange.Exchange // by which it runs; nil: it does not, or has ended
+	gone   bool               // nobody waits for it any more
+	undone bool               // it was not begun before the host stopped
 
 	restored bool // it was let in before the start
+
+	// Of one that has its place in a line.
+	page *page
+	at   **line
+	line *line
+
+	// Of a turn that is with a worker while no goroutine waits for it.
+	flight Flight
+	x      *exchange.Exchange
+	call   *call
+	halves atomic.Int32 // it was sent; its exchange rang: whoever is second goes on
 }
 
 // add puts a job into a line; false: it is full. Jobs of the host always find a place.
@@ -41,24 +53,35 @@ func (pg *page) add(l **line, width int, j *job) bool {
 }
 
 func (pg *page) addLocked(at **line, width int, j *job) bool {
+	begins, ok := pg.placeLocked(at, width, j)
+	if begins {
+		pg.pages.work.resume(j)
+	}
+	return ok
+}
+
+// placeLocked is addLocked but for the goroutine; begins: it is the job's turn to run.
+func (pg *page) placeLocked(at **line, width int, j *job) (begins, ok bool) {
 	if *at == nil {
 		*at = &line{width: width}
 	}
 	l := *at
+	j.page, j.at, j.line = pg, at, l
 	bounded := j.ref.ID != 0 && !j.restored
 	if bounded && !pg.room(j) {
-		return false
+		return false, false
 	}
-	if l.running < l.width && pg.pages.work.begin(func() { pg.run(at, l, j) }) {
+	if l.running < l.width && pg.pages.work.enter() {
+		begins = true
 		l.running++
 		l.under = append(l.under, j)
 	} else if bounded && len(l.waiting) >= mostWaiting {
-		return false
+		return false, false
 	} else {
 		l.waiting = append(l.waiting, j)
 	}
 	pg.hold(j.size())
-	return true
+	return begins, true
 }
 
 // size is how much a client has the host keep.
@@ -83,9 +106,14 @@ func (pg *page) hold(n int) {
 }
 
 // run does a job and then those that wait.
-func (pg *page) run(at **line, l *line, j *job) {
+func (j *job) run() {
+	pg, at, l := j.page, j.at, j.line
 	for {
-		pg.do(j)
+		if j.flight != nil {
+			pg.land(j)
+		} else {
+			pg.do(j)
+		}
 		pg.mu.Lock()
 		l.under = slices.DeleteFunc(l.under, func(o *job) bool { return o == j })
 		if j.undone {

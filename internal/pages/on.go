@@ -34,7 +34,7 @@ func (p *Pages) on(ctx context.Context, app string, t *exchange.Turn) outcome {
 	}
 	x := p.exchange("event")
 	x.Turn = t
-	c := &call{exchange.Collected{Limit: mostArgs}, app}
+	c := &call{Collected: exchange.Collected{Limit: mostArgs}, app: app}
 	x.Answer, x.App = c, app
 	defer context.AfterFunc(ctx, func() { x.SetGone(exchange.Closed) })()
 	p.count.turns.Add(1)

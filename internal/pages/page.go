@@ -118,9 +118,16 @@ func (p *Pages) Message(s *push.Session, m push.Message) error {
 	default:
 		at = &pg.messages
 	}
-	if !pg.add(at, width, j) {
+	pg.mu.Lock()
+	begins, ok := pg.placeLocked(at, width, j)
+	direct := j.do != nil && pg.opened
+	pg.mu.Unlock()
+	if !ok {
 		p.count.busy.Add(1)
 		return errBusy
+	}
+	if begins && (!direct || !pg.launch(j)) {
+		p.work.resume(j)
 	}
 	return nil
 }
@@ -146,8 +153,8 @@ func (p *Pages) Cancelled(s *push.Session, r push.Ref) {
 	for _, l := range []*line{pg.mailbox, pg.beside} {
 		if j := l.find(r); j != nil {
 			j.gone = true
-			if j.cancel != nil {
-				j.cancel()
+			if j.under != nil {
+				j.under.SetGone(exchange.Closed)
 			}
 		}
 	}
@@ -287,7 +294,7 @@ func (pg *page) begin(j *job, x *exchange.Exchange) bool {
 	if j.gone {
 		return false
 	}
-	j.cancel = func() { x.SetGone(exchange.Closed) }
+	j.under = x
 	return true
 }
 
@@ -295,5 +302,5 @@ func (pg *page) begin(j *job, x *exchange.Exchange) bool {
 func (pg *page) ends(j *job) {
 	pg.mu.Lock()
 	defer pg.mu.Unlock()
-	j.cancel = nil
+	j.under = nil
 }

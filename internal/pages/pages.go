@@ -35,6 +35,11 @@ type Options struct {
 	// step where they begin their way; [Pages.Step] is where they leave it.
 	App   func(app string) exchange.Handler
 	Turns func() exchange.Handler
+	// Launch sends a turn to a worker that can take it now, past what may hold it up on its
+	// way from Turns; [Flight.Land] serves the answer, and Landed hears that it was. nil: none
+	// can.
+	Launch func(app string, x *exchange.Exchange) Flight
+	Landed func()
 	// Settle returns when what the worker of a slot has pushed so far has been pushed.
 	Settle func(slot string)
 	// Road answers the requests that clients send as messages.
@@ -61,6 +66,10 @@ type Options struct {
 	NewID func() string
 	Log   *slog.Logger
 }
+
+// Flight is a turn that is with a worker, and for which no goroutine waits until its exchange
+// rings.
+type Flight interface{ Land() }
 
 // Pages are the pages of a host. Its methods may be called from any goroutine.
 type Pages struct {
@@ -89,6 +98,9 @@ type counters struct {
 func New(o Options) *Pages {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.Launch == nil {
+		o.Launch = func(string, *exchange.Exchange) Flight { return nil }
 	}
 	if o.Settle == nil {
 		o.Settle = func(string) {}
@@ -152,7 +164,7 @@ func (p *Pages) AppOf(class string) (app string, ok bool) {
 // Reopen is told that a worker has ended: objects of pages that it had are gone. Those
 // whose client is there are made anew now, the others when somebody needs them.
 func (p *Pages) Reopen() {
-	p.work.begin(func() {
+	p.work.begin(taskFunc(func() {
 		for _, s := range p.hub.Sessions() {
 			if pg := pageOf(s); pg != nil && pg.class != "" {
 				pg.setResident(false)
@@ -161,7 +173,7 @@ func (p *Pages) Reopen() {
 				}
 			}
 		}
-	})
+	}))
 }
 
 // Opening is a page that is to be.

@@ -69,11 +69,11 @@ func (pg *page) attempt(j *job) (out outcome, done bool) {
 		if j.do.do == exchange.TurnClose {
 			return outcome{}, true // nothing was opened
 		}
-		if out = pg.tries(&job{do: &turn{do: exchange.TurnOpen}, reply: j.reply}); !pg.openedBy(out) {
+		if out = pg.opens(j.reply); !pg.openedBy(out) {
 			return out, !out.wait || !pg.pages.stopping()
 		}
 	}
-	out = pg.tries(j)
+	out = pg.tries(j, pg.once(j))
 	if j.do.do == exchange.TurnOpen {
 		pg.openedBy(out)
 	} else if out.err != nil {
@@ -179,12 +179,16 @@ func (pg *page) reply(j *job, out outcome, token string) {
 	}
 }
 
-// tries runs one turn: again when no worker took it, or when it is one that may run twice
-// and its worker died.
-func (pg *page) tries(j *job) outcome {
+func (pg *page) opens(reply bool) outcome {
+	j := &job{do: &turn{do: exchange.TurnOpen}, reply: reply}
+	return pg.tries(j, pg.once(j))
+}
+
+// tries runs a turn again, whose first outcome is here, when no worker took it, or when it is
+// one that may run twice and its worker died.
+func (pg *page) tries(j *job, out outcome) outcome {
 	began := time.Now()
 	for try := 0; ; try++ {
-		out := pg.once(j)
 		twice := j.do.do == exchange.TurnOpen || j.do.do == exchange.TurnSnapshot
 		switch {
 		case out.wait && !j.reply && time.Since(began) < mostPatience:
@@ -199,6 +203,7 @@ func (pg *page) tries(j *job) outcome {
 		if !pg.pages.pause(retryDelay(try)) {
 			return out
 		}
+		out = pg.once(j)
 	}
 }
 
@@ -214,7 +219,7 @@ func (p *Pages) pause(d time.Duration) bool {
 	}
 }
 
-// once sends a turn to the worker.
+// once sends a turn to the worker, and waits for what comes of it.
 func (pg *page) once(j *job) outcome {
 	p := pg.pages
 	select {
@@ -227,21 +232,34 @@ func (pg *page) once(j *job) outcome {
 	if j.ref.ID != 0 && owner.User != j.user {
 		return outcome{err: errIdentity}
 	}
-	x := p.exchange("turn")
-	x.Turn = &exchange.Turn{
-		Do: j.do.do, Page: pg.id, Class: pg.class, Args: pg.args, Opened: pg.hasOpened(),
-		User: owner.User, Connection: owner.Connection, Data: j.do.data, Topic: j.do.topic, Why: j.do.why,
-	}
-	c := &call{exchange.Collected{Limit: int64(p.hub.Options().Message + mostArgs)}, pg.app}
-	x.Answer, x.App = c, pg.app
-	x.Who = &exchange.Who{Connection: owner.Connection, User: owner.User, Page: pg.id}
+	x, c := pg.asked(j, owner)
 	if !pg.begin(j, x) {
 		return outcome{err: errCancelled}
 	}
 	p.count.turns.Add(1)
 	p.opts.Turns().Serve(x)
+	return pg.came(j, x, c)
+}
+
+// asked makes the exchange of a turn.
+func (pg *page) asked(j *job, owner push.Owner) (*exchange.Exchange, *call) {
+	p := pg.pages
+	x := p.exchange("turn")
+	c := &call{Collected: exchange.Collected{Limit: int64(p.hub.Options().Message + mostArgs)}, app: pg.app}
+	c.turn = exchange.Turn{
+		Do: j.do.do, Page: pg.id, Class: pg.class, Args: pg.args, Opened: pg.hasOpened(),
+		User: owner.User, Connection: owner.Connection, Data: j.do.data, Topic: j.do.topic, Why: j.do.why,
+	}
+	c.who = exchange.Who{Connection: owner.Connection, User: owner.User, Page: pg.id}
+	x.Turn, x.Who = &c.turn, &c.who
+	x.Answer, x.App = c, pg.app
+	return x, c
+}
+
+// came reads what came of a turn.
+func (pg *page) came(j *job, x *exchange.Exchange, c *call) outcome {
 	pg.ends(j)
-	p.opts.Settle(x.Worker) // what the handler pushed comes before what it returned
+	pg.pages.opts.Settle(x.Worker) // what the handler pushed comes before what it returned
 	out := ofTurn(&c.Collected)
 	if c.Status == 200 && c.Err == nil && x.Gone() == exchange.Present {
 		// It went all its way: nobody on the road has it any more.
@@ -251,8 +269,66 @@ func (pg *page) once(j *job) outcome {
 	return out
 }
 
-// exchanges are those that can be used again.
-var exchanges = sync.Pool{New: func() any { return exchange.New() }}
+// launch sends a turn of an open page to a worker that can take it at once: then no goroutine
+// waits for the answer. False: nothing was done, and a goroutine does all of it.
+func (pg *page) launch(j *job) bool {
+	p := pg.pages
+	select {
+	case p.turns <- struct{}{}:
+	default:
+		return false
+	}
+	owner := pg.session.Owner()
+	if owner.User != j.user {
+		<-p.turns
+		return false
+	}
+	x, c := pg.asked(j, owner)
+	x.Sleep(j)
+	if pg.begin(j, x) {
+		if f := p.opts.Launch(pg.app, x); f != nil {
+			p.count.turns.Add(1)
+			j.flight, j.x, j.call = f, x, c
+			if j.halves.Add(1) == 2 {
+				p.work.resume(j)
+			}
+			return true
+		}
+	}
+	pg.ends(j)
+	if x.Rouse() { // else who rings may still have it
+		x.Reset()
+		exchanges.Put(x)
+	}
+	j.halves.Store(0)
+	<-p.turns
+	return false
+}
+
+// Wake is [exchange.Waker]: there is news of a turn that nobody waits for.
+func (j *job) Wake() {
+	if j.halves.Add(1) == 2 {
+		j.page.pages.work.resume(j)
+	}
+}
+
+// land does what follows from the news.
+func (pg *page) land(j *job) {
+	p := pg.pages
+	j.flight.Land()
+	p.opts.Landed()
+	out := pg.came(j, j.x, j.call)
+	j.flight, j.x, j.call = nil, nil, nil
+	<-p.turns
+	out = pg.tries(j, out)
+	if out.err != nil {
+		p.count.failed.Add(1)
+	}
+	done := !out.wait || !p.stopping()
+	if j.undone = !done; done {
+		pg.settle(j, out)
+	}
+}
 
 // errIdentity is why a message is not handled as another user's than who sent it.
 var errIdentity = &push.ReplyError{Code: push.ReplyIdentity, Message: "the user has logged in or out meanwhile; nothing was done"}
@@ -262,6 +338,9 @@ var errCancelled = &push.ReplyError{Code: push.ReplyFailed, Message: "cancelled"
 func stopped() outcome {
 	return outcome{wait: true, err: &push.ReplyError{Code: push.ReplyBusy, Message: "the server is stopping"}}
 }
+
+// exchanges are those that can be used again.
+var exchanges = sync.Pool{New: func() any { return exchange.New() }}
 
 // exchange makes one that comes from no client's connection.
 func (p *Pages) exchange(kind string) *exchange.Exchange {
@@ -290,7 +369,9 @@ var (
 // call is a turn on its way: the answer of its exchange, by which it is known.
 type call struct {
 	exchange.Collected
-	app string
+	app  string
+	turn exchange.Turn
+	who  exchange.Who
 }
 
 // Step sends turns to what runs them, and lets all other exchanges pass.

@@ -203,3 +203,53 @@ func TestMessagesOfAllPagesTogetherAreBoundedByTheirBytes(t *testing.T) {
 		}
 	}
 }
+
+// flight is a turn that the application of the tests runs when it lands.
+type flight struct {
+	r *rig
+	x *exchange.Exchange
+}
+
+func (f flight) Land() { f.r.turn(f.x) }
+
+func TestTurnsForWhichNoGoroutineWaitsComeInTheirOrderToo(t *testing.T) {
+	var asked, launched, landed atomic.Int32
+	var r *rig
+	r = start(t, func(o *pages.Options) {
+		o.Launch = func(_ string, x *exchange.Exchange) pages.Flight {
+			switch asked.Add(1) % 3 {
+			case 0:
+				return nil // no worker can take it now
+			case 1:
+				x.Ring() // the answer is faster than this function
+			default:
+				go x.Ring()
+			}
+			launched.Add(1)
+			return flight{r, x}
+		}
+		o.Landed = func() { landed.Add(1) }
+	})
+	r.handle = func(c turn) (int, string) {
+		if c.Do == exchange.TurnRequest && string(c.Data) == "13" {
+			return 0, "" // its worker died
+		}
+		return 200, string(c.Data)
+	}
+	page, _ := r.open("id=a", `{"class":"Board"}`)
+	c := r.connect(page, "id=a")
+	r.opened()
+	for i := range 30 {
+		id := c.send("q", fmt.Sprint(i), "")
+		want := fmt.Sprintf(`{"d":%d,"r":%d}`, i, id)
+		if i == 13 {
+			want = fmt.Sprintf(`{"e":{"code":"lost","message":"its worker died: it may have been done, or not"},"r":%d}`, id)
+		}
+		if got := c.numbered(); got != want {
+			t.Fatalf("reply %s, want %s", got, want)
+		}
+	}
+	if launched.Load() < 15 || landed.Load() != launched.Load() {
+		t.Errorf("%d turns were launched, %d have landed", launched.Load(), landed.Load())
+	}
+}

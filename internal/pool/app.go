@@ -40,6 +40,10 @@ func (p *Pool) App(o AppOptions) *App {
 func (a *App) Serve(x *exchange.Exchange) {
 	f := newFlight(a, x)
 	problem, owned := f.run()
+	f.conclude(x, problem, owned)
+}
+
+func (f *flight) conclude(x *exchange.Exchange, problem *exchange.Problem, owned bool) {
 	if !owned {
 		f.free()
 	}

@@ -190,21 +190,35 @@ func (f *flight) run() (problem *exchange.Problem, owned bool) {
 		f.deadline = f.deadline.Add(f.clock.Sub(began))
 	}
 	for {
-		if f.seat == nil {
-			if problem := f.takeSeat(x); problem != nil {
-				return problem, false
-			}
-		}
-		switch verdict, problem := f.fly(x); verdict {
-		case landed:
-			return problem, false
-		case handedOver, upgraded:
-			return problem, true
-		case flyAgain:
-			f.again = true
-		case flyMoved:
+		if problem, owned, over := f.leg(x); over {
+			return problem, owned
 		}
 	}
+}
+
+// leg is one flight to a worker, with its seat; not over: another one follows.
+func (f *flight) leg(x *exchange.Exchange) (problem *exchange.Problem, owned, over bool) {
+	if f.seat == nil {
+		if problem := f.takeSeat(x); problem != nil {
+			return problem, false, true
+		}
+	}
+	v, problem := f.fly(x)
+	owned, over = f.through(v)
+	return problem, owned, over
+}
+
+func (f *flight) through(v verdict) (owned, over bool) {
+	switch v {
+	case landed:
+		return false, true
+	case handedOver, upgraded:
+		return true, true
+	case flyAgain:
+		f.again = true
+	case flyMoved:
+	}
+	return false, false
 }
 
 // learnKind waits for the first worker of the group, which says what the
@@ -289,6 +303,14 @@ var errWorkerDied = errors.New("the worker died while it handled the request")
 
 // fly sends the request to the worker on which f is seated, and serves its answer.
 func (f *flight) fly(x *exchange.Exchange) (verdict, *exchange.Problem) {
+	if v, problem, off := f.launch(x); !off {
+		return v, problem
+	}
+	return f.follow(x)
+}
+
+// launch sends the request; off: it is on its way.
+func (f *flight) launch(x *exchange.Exchange) (v verdict, problem *exchange.Problem, off bool) {
 	w := f.seat
 	x.Worker, x.Worked = w.slot, 0
 	f.news.And(newsDeadline | newsStopping) // the rest was about the worker before
@@ -307,18 +329,24 @@ func (f *flight) fly(x *exchange.Exchange) (verdict, *exchange.Problem) {
 	if err != nil {
 		if errors.Is(err, link.ErrNoSlot) {
 			f.pool.release(f, false)
-			return landed, &exchange.Problem{Status: 503, Code: "queue_full", RetryAfter: 1, Err: err}
+			return landed, &exchange.Problem{Status: 503, Code: "queue_full", RetryAfter: 1, Err: err}, false
 		}
 		// It died since we were seated. Nobody may be seated there again before the
 		// supervisor has heard of it, or we would come back at once.
 		f.pool.Detach(w.link)
 		f.pool.release(f, false)
-		return flyAgain, nil
+		return flyAgain, nil, false
 	}
 	f.stream.Store(s)
 	if f.ahead {
 		f.pool.sent()
 	}
+	return v, nil, true
+}
+
+// follow serves the answer.
+func (f *flight) follow(x *exchange.Exchange) (verdict, *exchange.Problem) {
+	s := f.stream.Load()
 	v, problem := f.attend(s, x)
 	f.stopPump(x)
 	f.account(s, x)
