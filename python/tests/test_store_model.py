@@ -15,11 +15,12 @@ import os
 import random
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from typing import Any
 
 import pytest
-from guado import _records, _values
+from guado import _native, _records, _values
 from guado.store import Exchange, Ledger, Owner, Store, StoreFull, Taken
 from test_store import VALUES, VECTORS, Rig, plain
 
@@ -341,3 +342,47 @@ def test_records_are_read_alike_in_c_and_in_python_also_where_they_are_broken() 
         assert read(_records.read, bytes(data)) == wanted, data.hex()
         broken += wanted == "none"
     assert 300 < broken < 2700
+
+
+@pytest.mark.skipif(_native.Mutex is threading.Lock, reason="of the extension")
+def test_a_finalizer_that_uses_a_store_in_the_middle_of_a_write_is_told_so() -> None:
+    rig = Rig()
+    with rig.ledger.lock, pytest.raises(RuntimeError, match="finalizer"):
+        rig.store.snapshot()
+    assert rig.store.snapshot() == b""
+
+
+def test_threads_that_write_parts_of_one_item_at_once_lose_nothing() -> None:
+    rig = Rig()
+    with rig.ledger.exchange(rig.x):
+        rig.store["rows"] = [{"when": VALUES[21], "n": 0} for _ in range(3)]
+    rig.commit(end=True)
+    threads = 4
+
+    def write(number: int) -> None:
+        exchange = Exchange(f"request {number}")
+        with rig.ledger.exchange(exchange):
+            for i in range(200):
+                rig.store["rows"][i % 3][f"of {number}"] = i
+                rig.store[f"own.{number}"] = i
+                rig.store["rows"][i % 3]["n"] = number
+                rig.ledger.take(exchange, rig.frames.append)
+
+    running = [threading.Thread(target=write, args=(i,)) for i in range(threads)]
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    try:
+        for thread in running:
+            thread.start()
+        for thread in running:
+            thread.join(60)
+    finally:
+        sys.setswitchinterval(before)
+    for frame in rig.frames[1:]:
+        for batch in frame.batches:
+            rig.copy.restore(rig.copy.snapshot() + batch.data)
+    rig.same()
+    assert [frame.sequence for frame in rig.frames] == list(range(1, len(rig.frames) + 1))
+    for number in range(threads):
+        assert [row[f"of {number}"] for row in rig.copy["rows"]] == [198, 199, 197]
+        assert rig.copy[f"own.{number}"] == 199

@@ -37,7 +37,8 @@ void gd_put_u32(char *at, uint32_t n);
 
 typedef struct {
     PyObject_HEAD pthread_mutex_t mu;
-    bool held; /* by code of Python */
+    bool held;        /* by code of Python */
+    pthread_t holder; /* where it is held */
 } gd_mutex;
 
 typedef struct {
@@ -203,6 +204,9 @@ int gd_remove(gd_store *s, PyObject *exchange, PyObject *node, const gd_out *pat
  * `value` before it. */
 int gd_splice(gd_store *s, PyObject *node, Py_ssize_t at, bool replace, PyObject *value,
               PyObject **old);
+
+/* store_inside.c */
+int gd_put_inside(gd_store *s, PyObject *dict, PyObject *key, PyObject *value);
 
 /* Each adds its types and functions to the module; 0, or -1 with an exception. */
 PyTypeObject *gd_store_type(PyObject *module, const char *name, size_t size, PyType_Slot *slots,

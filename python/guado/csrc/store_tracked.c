@@ -92,9 +92,13 @@ static PyObject *dict_get(PyObject *self, PyObject *const *args, Py_ssize_t n) {
 
 /* Sets, or removes where there is no value; *old is what was there then. */
 static int dict_put(PyObject *self, PyObject *key, PyObject *value, PyObject **old) {
-    PyObject *in = gd_is_node(self) ? where(self) : NULL;
+    PyObject *in = where(self);
     int rc = GD_UNFIT;
-    if (in && Py_TYPE(key) == &PyUnicode_Type) {
+    if (in && !gd_is_node(self)) {
+        Py_INCREF(in);
+        rc = value ? gd_put_inside((gd_store *)in, self, key, value) : GD_UNFIT;
+        Py_DECREF(in);
+    } else if (in && Py_TYPE(key) == &PyUnicode_Type) {
         gd_store *store = (gd_store *)Py_NewRef(in);
         PyObject *exchange = gd_enter(store, true);
         gd_out path;

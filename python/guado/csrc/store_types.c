@@ -24,12 +24,19 @@ int gd_mutex_lock(PyObject *o) {
         PyErr_SetString(PyExc_TypeError, "a guado._core.Mutex is needed");
         return -1;
     }
+    if (m->held && pthread_equal(m->holder, pthread_self())) {
+        PyErr_SetString(PyExc_RuntimeError,
+                        "a store was used in the middle of a write to one, by a finalizer or "
+                        "weakref callback; they may not use stores");
+        return -1;
+    }
     if (pthread_mutex_trylock(&m->mu) != 0) {
         Py_BEGIN_ALLOW_THREADS;
         pthread_mutex_lock(&m->mu);
         Py_END_ALLOW_THREADS;
     }
     m->held = true;
+    m->holder = pthread_self();
     return 0;
 }
 
@@ -46,10 +53,10 @@ static PyObject *mutex_acquire(PyObject *self, PyObject *args) {
         return NULL;
     if (!blocking && pthread_mutex_trylock(&m->mu) != 0)
         Py_RETURN_FALSE;
-    if (!blocking)
-        m->held = true;
-    else if (gd_mutex_lock(self) < 0)
-        return NULL;
+    if (blocking)
+        return gd_mutex_lock(self) < 0 ? NULL : Py_NewRef(Py_True);
+    m->held = true;
+    m->holder = pthread_self();
     Py_RETURN_TRUE;
 }
 
