@@ -233,6 +233,9 @@ def test_phases_are_those_of_the_server() -> None:
 class Cart(guado.Page, name="testing.Cart"):
     """What it has is in its store."""
 
+    def on_restore(self) -> None:
+        HEARD.append(("restored", len(self.store["items"])))
+
     def on_message(self, data: Any) -> Any:
         items = self.store.setdefault("items", [])
         items.append(data)
@@ -249,6 +252,8 @@ def test_stores_survive_the_worker_and_end_with_their_items() -> None:
         assert other.message({}) == 1
         guado.connection().store["seen", "a.b"] = Decimal("9.90")
         w.kill()
+        assert HEARD == [("restored", 3), ("restored", 1)]
+        HEARD.clear()
         assert page.message({"sku": 3}) == 4
         assert guado.page(page.id).store["items"][0] == {"sku": 0}
         assert guado.connection().store["seen"] == {"a.b": Decimal("9.90")}
