@@ -12,12 +12,17 @@ from __future__ import annotations
 
 import contextlib
 import ipaddress
+import logging
+import sys
 import threading
 import time
+from collections.abc import Callable
 from typing import Any
 
 import guado
 from guado import _state
+from guado.adapters.genropy import _transfer
+from guado.adapters.genropy._legacy import Port
 from guado.adapters.genropy._register import SiteRegister
 from guado.errors import HostError
 from guado.globalstore import global_store
@@ -31,6 +36,8 @@ TOUCH = {"page": 10.0, "connection": 60.0, "user": 60.0}
 
 # Under this name an item says of which site it is.
 FIELD = "genropy"
+
+_log = logging.getLogger("guado")
 
 _nothing: Any = object()
 
@@ -49,6 +56,10 @@ class Hosted:
                 self._stores[kind][item.id] = None  # opened when it is looked at
         if f"{FIELD}.{domain}" in global_store():
             self._global["*"] = Global(domain)
+
+    def fresh(self) -> bool:
+        """There has been no register of this site here yet."""
+        return not self._global and not any(self._stores.values())
 
     def create(self, kind: str, id: str, fields: dict[str, Any]) -> Any:
         if kind == "global":
@@ -224,9 +235,33 @@ _lock = threading.Lock()  # guards _registers
 _registers: dict[str, SiteRegister] = {}
 
 
-def register(domain: str) -> SiteRegister:
-    """The one of a site, or of a domain of it. PhaseError below phase 4."""
+def register(domain: str, before: Callable[[], Port | None] | None = None) -> SiteRegister:
+    """The one of a site, or of a domain of it. PhaseError below phase 4. `before` finds the
+    register that was in charge: the first time, its items are taken over."""
     with _lock:
         if domain not in _registers:
-            _registers[domain] = SiteRegister(Hosted(domain), domain)
+            backing = Hosted(domain)
+            theirs = before() if before is not None and backing.fresh() else None
+            made = SiteRegister(backing, domain)
+            if theirs is not None:
+                _say(domain, "from", _transfer.transfer(theirs, made))
+            _registers[domain] = made
         return _registers[domain]
+
+
+def give_back(domain: str, theirs: Port) -> _transfer.Done:
+    """Copies all items into the register that is to be in charge again. Whoever calls ours
+    meanwhile waits."""
+    ours = register(domain)
+    with ours.held():
+        done = _transfer.transfer(ours, theirs)
+        for difference in _transfer.compare(theirs, ours):
+            done.refused.append((difference.path, ValueError(str(difference))))
+    _say(domain, "to", done)
+    return done
+
+
+def _say(domain: str, way: str, done: _transfer.Done) -> None:
+    print(f"the register of {domain}: {done.copied} items {way} the daemon", file=sys.stderr)
+    for item, error in done.refused:
+        _log.error("%s was not taken %s the daemon: %s", item, way, error)

@@ -5,9 +5,13 @@ Before: _shadow, _transfer. After: GenroPy and Pyro4. Not here: what calls mean.
 
 from __future__ import annotations
 
+import time
 from typing import Any, Protocol
 
 from guado.adapters.genropy._register import copied
+
+# Seconds for an answer of a daemon, and for the register that it has to start.
+PATIENCE = 30.0
 
 
 class Port(Protocol):
@@ -74,3 +78,37 @@ class InDaemon:
         named: dict[str, Any] | None = None,
     ) -> Any:
         return getattr(self._data, method)(*args, **_addressed(kind, id, below, named))
+
+
+def daemon_of(site: Any, domain: str, create: bool = False) -> InDaemon | None:
+    """The register of a site in GenroPy's daemon, as the site's configuration names it; None:
+    there is no daemon, or none of this site."""
+    config = site.config.getAttr("gnrdaemon") or {}
+    try:
+        import Pyro4
+    except ImportError:
+        return None
+    # The daemon speaks nothing else, and tells nobody which calls it has.
+    Pyro4.config.SERIALIZER, Pyro4.config.METADATA = "pickle", False
+    where = f"{config.get('host') or 'localhost'}:{config.get('port') or 40004}"
+    if config.get("socket"):
+        where = f"./u:{config['socket']}"
+
+    def proxy(uri: str) -> Any:
+        made = Pyro4.Proxy(uri)
+        made._pyroHmacKey = config.get("hmac_key")
+        made._pyroTimeout = PATIENCE
+        return made
+
+    end = time.monotonic() + PATIENCE
+    try:
+        with proxy(f"PYRO:GnrDaemon@{where}") as daemon:
+            while True:
+                found = daemon.getSite(domain, create=create, storage_path="", autorestore=False)
+                if found and found.get("register_uri"):
+                    return InDaemon(proxy, found["register_uri"])
+                if not create or time.monotonic() > end:
+                    return None
+                time.sleep(0.1)
+    except Pyro4.errors.CommunicationError:
+        return None

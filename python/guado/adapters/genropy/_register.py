@@ -96,6 +96,10 @@ class SiteRegister:
         args, named = copied(args), copied(named or {})
         return self._let_in(lambda: self._site.bag_call(kind, id, below, method, args, named))
 
+    def held(self) -> threading.Condition:
+        """Within it, no other thread is let in."""
+        return self._free
+
     def wait_free(self, timeout: float) -> None:
         """Until some item is unlocked, or the time is over."""
         with self._free:

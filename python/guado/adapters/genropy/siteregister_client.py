@@ -16,7 +16,8 @@ from typing import Any
 
 from gnr.core.gnrbag import Bag, BagResolver
 
-from guado.adapters.genropy import _hosted
+from guado.adapters.genropy import _hosted, _steps
+from guado.adapters.genropy._legacy import daemon_of
 from guado.adapters.genropy.siteregister import GnrDaemonException, GnrDaemonLocked
 from guado.store import StoreError
 
@@ -94,7 +95,9 @@ class SiteRegisterClient:
     def __init__(self, site: Any) -> None:
         self.locked_exception = GnrDaemonLocked
         self.site = site
-        self.siteregister = _hosted.register(str(site.currentDomainIdentifier))
+        domain = str(site.currentDomainIdentifier)
+        self.siteregister = _hosted.register(domain, lambda: daemon_of(site, domain))
+        _steps.listen(site, domain)
         self.remotebag_uri = self.siteregister
         self.siteregister.setConfiguration(cleanup=site.custom_config.getAttr("cleanup"))
 
