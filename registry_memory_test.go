@@ -88,7 +88,7 @@ func TestStoresThatFillTheMemoryEndPagesWhoseClientIsAwayFirst(t *testing.T) {
 	if f := gone.numbered(); f["close"] != 3506.0 {
 		t.Errorf("the client of a page that had to make room: %v", f)
 	}
-	again := gone.browser.tab(`{"path":"/"}`)
+	again := gone.tab(`{"path":"/"}`)
 	again.wantDone(`{"get":"x"}`, "null")
 	again.wantDone(`{"set":{"x":1},"get":"x"}`, "1")
 }

@@ -71,7 +71,7 @@ var (
 	ErrFixed  = errors.New("what an item belongs to is fixed: a page to its connection, a user to nobody")
 )
 
-// New is what an application says of an item that is to be.
+// Told is what an application says of an item.
 type Told struct {
 	ID         string                     `json:"id"`
 	User       *string                    `json:"user"`

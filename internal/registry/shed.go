@@ -2,7 +2,6 @@ package registry
 
 import (
 	"cmp"
-	"log/slog"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -37,7 +36,6 @@ const (
 type shedder struct {
 	stores Stores
 	limits Limits
-	log    *slog.Logger
 
 	rested, runs atomic.Uint64
 	freed        atomic.Int64
