@@ -17,7 +17,7 @@ type listing[T any] struct {
 	command         *command
 	noun, key, none string
 	short, long     string
-	example         []string
+	example, ends   []string // of the list, and of how some are ended
 	text            func([]T, time.Time) string
 }
 
@@ -82,9 +82,10 @@ func (l listing[T]) end() *cobra.Command {
 	c := l.command
 	var r *remote
 	cmd := &cobra.Command{
-		Use:   "end " + strings.ToUpper(l.noun) + "...",
-		Short: "End some of them, with what belongs to them",
-		Args:  cobra.MinimumNArgs(1),
+		Use:     "end " + strings.ToUpper(l.noun) + "...",
+		Short:   "End some of them, with what belongs to them",
+		Args:    cobra.MinimumNArgs(1),
+		Example: example(l.ends...),
 		RunE: c.asking(&r, func(ctx context.Context, server *client, ids []string) error {
 			for _, id := range ids {
 				if _, err := server.post(ctx, l.key+"/"+id+"/end", nil); err != nil {

@@ -22,6 +22,7 @@ func (c *command) pages() *cobra.Command {
 			"guado pages --ended", "the last ones that ended, and why",
 			"guado pages end Q3nT1h7KOSqTnWsuOcT4RA", "end one: its client is told",
 		},
+		ends: []string{"guado pages end Q3nT1h7KOSqTnWsuOcT4RA", "end one: its client is told"},
 		text: pagesText,
 	}.verb()
 }
@@ -58,6 +59,7 @@ func (c *command) users() *cobra.Command {
 			"guado users --ended", "the last ones who have gone, and why",
 			"guado users end ann", "log somebody out everywhere",
 		},
+		ends: []string{"guado users end ann", "log somebody out everywhere"},
 		text: usersText,
 	}.verb()
 }
@@ -84,6 +86,7 @@ func (c *command) connections() *cobra.Command {
 			"guado connections --ended", "the last ones that ended, and why",
 			"guado connections end Q3nT1h7KOSqTnWsuOcT4RA", "forget a browser, with its pages",
 		},
+		ends: []string{"guado connections end Q3nT1h7KOSqTnWsuOcT4RA", "forget a browser, with its pages"},
 		text: connectionsText,
 	}.verb()
 }
