@@ -6,7 +6,7 @@ OLDEST = $(shell tools/pythons.sh oldest | cut -d' ' -f2)
 NEWEST = $(shell tools/pythons.sh newest | cut -d' ' -f1)
 SOURCES = $(wildcard $(shell git ls-files -co --exclude-standard '*.go' '*.py' '*.c' '*.h' 'go.*' 2>/dev/null))
 
-.PHONY: build ext run test check lint bench bench-ws soak conformance fuzz wheel clean check-go check-python test-go test-js test-python test-sanitize test-e2e
+.PHONY: build ext run test check lint bench bench-ws bench-state soak conformance fuzz wheel clean check-go check-python test-go test-js test-python test-sanitize test-e2e
 
 build: bin/guado
 
@@ -73,6 +73,10 @@ bench: build
 	.cache/bench/bin/python bench/cancel.py
 	.cache/bench/bin/python bench/overhead.py
 	GUADO_BENCH=1 $(GO) test -count=1 -v -run GenroPy ./test/genropy
+
+# Stores in a worker beside a dict, and what the mirror costs (docs/benchmarks.md).
+bench-state: ext
+	$(OLDEST) bench/state.py
 
 bench-ws: build
 	tools/setup.sh bench
