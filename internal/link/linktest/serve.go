@@ -361,8 +361,10 @@ func (s *server) request(f Frame) error {
 		}
 		delete(s.partial, f.Stream)
 	}
-	r, err := new(Request), error(nil)
+	var r *Request
+	var err error
 	if f.Kind == link.KindTurn {
+		r = new(Request)
 		r.App, r.Turn, err = ParseTurn(payload)
 	} else {
 		r, err = ParseRequest(payload)
