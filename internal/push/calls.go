@@ -8,7 +8,7 @@ import (
 // calls are a client's requests that are being answered, and the replies that it has not
 // acknowledged: a client that asks again gets the same one.
 type calls struct {
-	running map[uint64]struct{}
+	running []uint64 // few: a list costs less than a map
 	kept    []kept // oldest first
 	bytes   int
 }
@@ -21,7 +21,7 @@ type kept struct {
 
 func (s *Session) callsLocked() *calls {
 	if s.calls == nil {
-		s.calls = &calls{running: map[uint64]struct{}{}}
+		s.calls = &calls{}
 	}
 	return s.calls
 }
@@ -31,6 +31,16 @@ func (s *Session) dropCallsLocked() {
 	if s.calls != nil && len(s.calls.running) == 0 && len(s.calls.kept) == 0 {
 		s.calls = nil
 	}
+}
+
+// ends takes a request off the list; false: it is not open.
+func (c *calls) ends(id uint64) bool {
+	i := slices.Index(c.running, id)
+	if i < 0 {
+		return false
+	}
+	c.running = slices.Delete(c.running, i, i+1)
+	return true
 }
 
 // keep keeps a reply, within most bytes.
@@ -102,11 +112,10 @@ func (s *Session) answer(r Ref, p Payload) error {
 		s.mu.Unlock()
 		return ErrNoCall
 	}
-	if _, open := s.calls.running[r.ID]; !open {
+	if !s.calls.ends(r.ID) {
 		s.mu.Unlock()
 		return ErrNoCall
 	}
-	delete(s.calls.running, r.ID)
 	s.replyLocked(r.ID, p)
 	s.mu.Unlock()
 	s.tell()
@@ -140,7 +149,7 @@ func (s *Session) refuseMessage(m Message, e *ReplyError) {
 // and wants to know what became of it.
 func (s *Session) againLocked(id uint64) {
 	if s.calls != nil {
-		if _, open := s.calls.running[id]; open {
+		if slices.Contains(s.calls.running, id) {
 			return
 		}
 		for i, k := range s.calls.kept {

@@ -81,7 +81,8 @@ func (s *Session) takeLocked(f *frame) *Refusal {
 		return nil
 	default:
 		if f.request {
-			s.callsLocked().running[f.id] = struct{}{}
+			c := s.callsLocked()
+			c.running = append(c.running, f.id)
 		}
 		data := append([]byte(nil), f.data...)
 		s.waiting += len(data)
@@ -99,8 +100,7 @@ func (s *Session) cancelLocked(id uint64) {
 	if s.calls == nil {
 		return
 	}
-	if _, open := s.calls.running[id]; open {
-		delete(s.calls.running, id)
+	if s.calls.ends(id) {
 		s.dropCallsLocked()
 		s.events = append(s.events, event{kind: eventCancelled, message: Message{Ref: Ref{s.instance, id}}})
 	}

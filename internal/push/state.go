@@ -57,7 +57,7 @@ func (s *Session) freeze() *savedSession {
 		out.Tail = append(out.Tail, string(s.tail.entries[i].body))
 	}
 	if c := s.calls; c != nil {
-		for id := range c.running {
+		for _, id := range c.running {
 			out.Running = append(out.Running, id)
 		}
 		for _, k := range c.kept {
