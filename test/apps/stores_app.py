@@ -58,7 +58,7 @@ def act(do: dict[str, Any]) -> Any:
                     answer = act(what)
             case "later":
                 here = store(do.get("of", "page"))
-                threading.Thread(target=lambda: here.update(what)).start()
+                threading.Thread(target=here.update, args=(what,)).start()
             case "login":
                 guado.connection().login(what)
             case "wait":
