@@ -36,7 +36,8 @@ int gd_out_u32(gd_out *o, uint32_t n);
 void gd_put_u32(char *at, uint32_t n);
 
 typedef struct {
-    PyObject_HEAD pthread_mutex_t mu;
+    PyObject ob_base; /* PyObject_HEAD */
+    pthread_mutex_t mu;
     bool held;        /* by code of Python */
     pthread_t holder; /* where it is held */
 } gd_mutex;
