@@ -6,7 +6,10 @@ import (
 	"sync"
 
 	"github.com/guado-server/guado/internal/calls"
+	"github.com/guado-server/guado/internal/exchange"
+	"github.com/guado-server/guado/internal/pages"
 	"github.com/guado-server/guado/internal/push"
+	"github.com/guado-server/guado/internal/websocket"
 )
 
 // heldTurns are turns of pages in the hands of requests.
@@ -97,4 +100,18 @@ func (t *heldTurns) giveAll(worker uint64) {
 	for _, giveBack := range all {
 		giveBack()
 	}
+}
+
+// phaseResident is the phase from which on pages of classes answer requests.
+const phaseResident = 5
+
+// resident answers requests to pages; nil: below that phase.
+func (h *host) resident(origins *websocket.Step) *pages.Resident {
+	if h.config.Server.Phase < phaseResident {
+		return nil
+	}
+	return &pages.Resident{Pages: h.pages, Origin: origins.Allows, Known: func(x *exchange.Exchange) string {
+		connection, _, _ := h.identity.Known(x)
+		return connection
+	}}
 }

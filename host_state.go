@@ -28,7 +28,7 @@ type stores struct {
 	keepers map[*link.Link]*keeper
 	owners  map[string]*keeper // whose worker has a user's stores
 	moves   uint64
-	writes  writes             // of other groups
+	writes  writes // of other groups
 }
 
 // keeper is the stores of one worker: it applies what the worker commits.

@@ -46,7 +46,7 @@ func configure(t *testing.T, dir, more string) {
 	t.Helper()
 	server := "phase = 3"
 	if strings.Contains(more, "stores_app") {
-		server = "phase = 4\nring = \"64KiB\"" // so that state goes in many frames
+		server = "phase = 5\nring = \"64KiB\"" // so that state goes in many frames
 	}
 	write(t, dir, "guado.toml", fmt.Sprintf("[server]\nlisten = [\"127.0.0.1:0\"]\n%s\nstate_dir = \"state\"\ncache_dir = \"cache\"\n"+
 		"[[app]]\nname = \"shop\"\ndir = %q\npython = %q\n%s", server, harness.Apps(), harness.Python(t, "newest"), more))

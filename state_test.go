@@ -416,3 +416,29 @@ func TestWhatTheWorkerOfBeforeStillWritesIsRefused(t *testing.T) {
 		t.Errorf("the status of stores is %+v", st)
 	}
 }
+
+func TestRequestsAndMessagesOfAPageMeetTheSameObject(t *testing.T) {
+	everyStore(t, func(t *testing.T, s *site) {
+		tab := s.browser().tab(`{"path":"/","class":"Cart"}`)
+		at := "/_guado/page/" + tab.page
+		for i := 1; i <= 6; i += 2 {
+			if status, got := tab.post(at+"/items?a=1&b", `{"x":[1]}`); status != 200 || got != fmt.Sprintf(`["POST","items","a=1&b",{"x":[1]},%d]`, i) {
+				t.Errorf("request %d: %d %s", i, status, got)
+			}
+			if got := tab.ask(`{"seen":1}`, ""); got != float64(i+1) {
+				t.Errorf("message %d: %v", i+1, got)
+			}
+		}
+		for path, want := range map[string]int{at + "/refuse": 400, "/_guado/page/0123456789abcdefghijkl": 404} {
+			if status, got := tab.post(path, ""); status != want {
+				t.Errorf("%s: %d %s", path, status, got)
+			}
+		}
+		if status, got := s.browser().post(at, ""); status != 404 {
+			t.Errorf("of another browser: %d %s", status, got)
+		}
+		if status, got := tab.post(at, "{", "Origin: https://elsewhere.example"); status != 403 {
+			t.Errorf("of another origin: %d %s", status, got)
+		}
+	})
+}

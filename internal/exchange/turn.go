@@ -12,9 +12,10 @@ const (
 	TurnClose
 	TurnEvent
 	TurnOn
+	TurnHTTP
 )
 
-var turnNames = [...]string{"", "open", "message", "request", "snapshot", "close", "event", "on"}
+var turnNames = [...]string{"", "open", "message", "request", "snapshot", "close", "event", "on", "http"}
 
 // String is the turn's name, for people.
 func (k TurnKind) String() string {

@@ -17,6 +17,7 @@ type Site struct {
 	Client  []byte           // the module for browsers
 	Open    *Opener
 	Beacon  *Beacon
+	Page    *Resident // nil: pages answer no requests
 	Next    exchange.Handler
 	version string
 }
@@ -45,8 +46,11 @@ func (s *Site) Serve(x *exchange.Exchange) {
 	case "client.js":
 		serve = s.client
 	default:
-		s.Next.Serve(x)
-		return
+		if s.Page == nil || !bytes.HasPrefix(x.Path[len(OwnPaths):], []byte("page/")) {
+			s.Next.Serve(x)
+			return
+		}
+		serve = s.Page.Serve
 	}
 	x.App = "push"
 	defer share(x, s.Open.Origin)()

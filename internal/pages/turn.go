@@ -27,7 +27,7 @@ func (t *turn) rests() bool { return t.do == exchange.TurnClose && t.why == "" }
 // handlerOf names the method that a turn runs.
 var handlerOf = [...]string{
 	exchange.TurnOpen: "on_open", exchange.TurnMessage: "on_message", exchange.TurnRequest: "on_message",
-	exchange.TurnSnapshot: "on_snapshot", exchange.TurnClose: "on_close", exchange.TurnEvent: "on_event",
+	exchange.TurnSnapshot: "on_snapshot", exchange.TurnClose: "on_close", exchange.TurnEvent: "on_event", exchange.TurnHTTP: "on_request",
 }
 
 // outcome is what came of a turn or a request.

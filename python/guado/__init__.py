@@ -50,7 +50,7 @@ if TYPE_CHECKING:
         executor,
     )
     from guado.globalstore import MISSING, GlobalFull, GlobalStore, global_store
-    from guado.pages import Page, concurrent, new_page
+    from guado.pages import Page, PageRequest, concurrent, new_page
     from guado.push import (
         Connection,
         Delivered,
@@ -91,6 +91,7 @@ __all__ = [
     "Page",
     "PageError",
     "PageHandle",
+    "PageRequest",
     "PhaseError",
     "ProcessDied",
     "Published",
@@ -138,7 +139,7 @@ _MODULES = {
         "executor",
     ),
     "globalstore": ("MISSING", "GlobalFull", "GlobalStore", "global_store"),
-    "pages": ("Page", "concurrent", "new_page"),
+    "pages": ("Page", "PageRequest", "concurrent", "new_page"),
     "store": (
         "Deadlock",
         "LockTimeout",

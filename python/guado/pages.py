@@ -24,7 +24,7 @@ run on the loop of an ASGI application, plain ones in a thread.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from guado import _declared, _host, _json, _request
 from guado.errors import NoRequest, PageError
@@ -37,6 +37,15 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 # Handlers that begin and end the object: nothing can run beside them.
 _ALONE = ("on_open", "on_restore", "on_close")
+
+
+class PageRequest(NamedTuple):
+    """A request to a page itself: of any method, to ``/_guado/page/ID/PATH?QUERY``."""
+
+    method: str
+    path: str  # behind the id, without a slash before it
+    query: str  # as it came
+    data: Any  # the JSON of its body; None: it has none
 
 
 class Page:
@@ -89,6 +98,9 @@ class Page:
 
     # on_restore(self) takes the place of on_open(reopened=True) where a class has it: this
     # object is made anew, and `self.store` has what the one before it has written.
+    #
+    # on_request(self, request) answers HTTP requests to the page itself, from phase 5 on: what
+    # it returns is the JSON of the answer, PageError gives 400 with its code.
     #
     # on_event(self, topic, data) is called for events that the page has subscribed to. In a
     # class without it they are pushed to the client, as {"topic": …, "data": …}.

@@ -79,8 +79,20 @@ class Cart(guado.Page):
         """Another object was here before."""
         self.restored = True
 
+    seen = 0
+
+    def on_request(self, request: guado.PageRequest) -> Any:
+        """Over HTTP."""
+        if request.path == "refuse":
+            raise guado.PageError("not_now", "as the test wants it")
+        self.seen += 1
+        return [request.method, request.path, request.query, request.data, self.seen]
+
     def on_message(self, data: Any) -> Any:
         """As a request."""
+        if "seen" in data:
+            self.seen += 1
+            return self.seen
         if "restored" in data:
             return [self.restored, self.store.get("count")]
         if "count" in data:

@@ -386,8 +386,7 @@ int gd_link_wait_drained(gd_link *l, int timeout_ms) {
         gd_lock(l);
         int rc = l->closed;
         bool draining = l->draining;
-        bool empty =
-            draining && !l->open && !l->fds_head && !l->commit_head && l->wire->idle(l);
+        bool empty = draining && !l->open && !l->fds_head && !l->commit_head && l->wire->idle(l);
         gd_unlock(l);
         if (rc || empty)
             return rc ? rc : GD_DRAINED;

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 from guado import _declared, _host, _json, _request, events
 from guado._futures import Future
 from guado.errors import HostError, PageError
-from guado.pages import Page, is_concurrent
+from guado.pages import Page, PageRequest, is_concurrent
 from guado.worker.errors import BootFailed
 
 if TYPE_CHECKING:
@@ -172,7 +172,7 @@ def _steps(app: str, turn: _Turn) -> Generator[Step, Any, Any]:
     _request.enter(here)
     entry = yield from _object(turn)
     page = entry.page
-    handler = "on_message" if turn.do == "request" else f"on_{turn.do}"
+    handler = {"request": "on_message", "http": "on_request"}.get(turn.do, f"on_{turn.do}")
     here.alone = not is_concurrent(getattr(page, handler, None))
     page.user, page.connection = turn.user, turn.connection
     match turn.do:
@@ -180,6 +180,11 @@ def _steps(app: str, turn: _Turn) -> Generator[Step, Any, Any]:
             return (yield functools.partial(page.on_message, turn.data))
         case "snapshot":
             return (yield page.on_snapshot)
+        case "http":
+            on_request = getattr(page, "on_request", None)
+            if on_request is None:
+                raise PageError("no_handler", "this page takes no requests")
+            return (yield functools.partial(on_request, PageRequest(**(turn.data or {}))))
         case "event":
             on_event = getattr(page, "on_event", None)
             if on_event is None:
@@ -275,6 +280,8 @@ def _answer(do: str, result: Any) -> bytes:
     """The body of an answer. A message has none, and None is no snapshot."""
     if do == "request":
         return _json.encode(result, "what on_message returned")
+    if do == "http":
+        return _json.encode(result, "what on_request returned")
     if do == "snapshot" and result is not None:
         return _json.encode(result, "what on_snapshot returned")
     return b""

@@ -1,0 +1,146 @@
+package pages
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+	"sync/atomic"
+
+	"github.com/guado-server/guado/internal/exchange"
+)
+
+// Resident answers requests to a page itself, by on_request of its class: the object that
+// also has its messages.
+type Resident struct {
+	Pages *Pages
+	// Origin reports whether a page of this origin may ask.
+	Origin func(origin string, x *exchange.Exchange) bool
+	// Known gives the connection of the client; empty: it has none.
+	Known func(x *exchange.Exchange) (connection string)
+}
+
+// asked is what on_request gets.
+type asked struct {
+	Method string          `json:"method"`
+	Path   string          `json:"path"` // behind the page's id
+	Query  string          `json:"query"`
+	Data   json.RawMessage `json:"data"`
+}
+
+// Serve answers what follows /_guado/page/: an id, and perhaps a path.
+func (r *Resident) Serve(x *exchange.Exchange) {
+	if origin := x.Field("origin"); origin != nil && !r.Origin(string(origin), x) {
+		x.Fail(&exchange.Problem{Status: 403, Code: "origin_not_allowed", Err: fmt.Errorf("a page of %q may not ask pages here; allow it with push.origins", origin)})
+		return
+	}
+	id, path, _ := strings.Cut(strings.TrimPrefix(string(x.Path), OwnPaths+"page/"), "/")
+	id, _, _ = strings.Cut(id, "|")
+	pg := r.Pages.page(id)
+	// Of another's page it says the same as of one that there is not.
+	if pg == nil || pg.class == "" || pg.session.Owner().Connection != r.Known(x) {
+		x.Fail(&exchange.Problem{Status: 404, Code: "no_page", Err: fmt.Errorf("the client has no page %.80q of a class", id)})
+		return
+	}
+	body, problem := exchange.ReadBody(x, r.Pages.hub.Options().Message)
+	if problem != nil {
+		x.Fail(problem)
+		return
+	}
+	if len(body) == 0 {
+		body = nil // null
+	}
+	if body != nil && !json.Valid(body) {
+		x.Fail(&exchange.Problem{Status: 400, Code: "bad_page", Err: fmt.Errorf("the body of a request to a page is no JSON")})
+		return
+	}
+	data, err := json.Marshal(asked{x.Method, path, string(x.Query), body})
+	if err != nil {
+		x.Fail(&exchange.Problem{Status: 500, Code: "internal", Err: err})
+		return
+	}
+	out, there := pg.ask(x, data)
+	if there {
+		r.answer(x, out)
+	}
+}
+
+// ask runs on_request in its turn; false: the client has left.
+func (pg *page) ask(x *exchange.Exchange, data []byte) (out outcome, there bool) {
+	var done atomic.Pointer[outcome]
+	j := &job{do: &turn{do: exchange.TurnHTTP, data: data}, reply: true, done: func(o outcome) {
+		done.Store(&o)
+		x.Ring()
+	}}
+	if !pg.admit(j) {
+		return outcome{err: errBusy}, true
+	}
+	for {
+		if o := done.Load(); o != nil {
+			return *o, true
+		}
+		if x.Gone() == exchange.Closed {
+			pg.giveUp(j)
+			return outcome{}, false
+		}
+		x.Wait()
+	}
+}
+
+// admit puts a request into its line; false: too many wait.
+func (pg *page) admit(j *job) bool {
+	at, width := &pg.mailbox, 1
+	if pg.concurrent(handlerOf[exchange.TurnHTTP]) {
+		at, width = &pg.beside, mostAtOnce
+	}
+	pg.mu.Lock()
+	defer pg.mu.Unlock()
+	if pg.ended || *at != nil && len((*at).waiting) >= mostWaiting {
+		return false
+	}
+	return pg.addLocked(at, width, j)
+}
+
+// giveUp ends what nobody waits for any more.
+func (pg *page) giveUp(j *job) {
+	pg.mu.Lock()
+	defer pg.mu.Unlock()
+	j.gone, j.done = true, func(outcome) {}
+	if j.cancel != nil {
+		j.cancel()
+	}
+}
+
+// statusOf gives errors of turns their status.
+func statusOf(out outcome) int {
+	switch {
+	case out.wait, out.err == errBusy:
+		return 503
+	case out.lost:
+		return 502
+	case out.err.Code == "no_handler":
+		return 404
+	case out.err.Code == "failed":
+		return 500
+	}
+	return 400
+}
+
+func (r *Resident) answer(x *exchange.Exchange, out outcome) {
+	status, text := 200, out.data
+	if out.err != nil {
+		said, err := json.Marshal(map[string]string{"code": out.err.Code, "message": out.err.Message})
+		if err != nil {
+			said = []byte(`{"code":"failed"}`)
+		}
+		status, text = statusOf(out), said
+	} else if text == nil {
+		text = []byte("null")
+	}
+	head := exchange.Head{Status: status, Length: int64(len(text)), Fields: []exchange.Field{
+		{Name: []byte("Content-Type"), Value: []byte("application/json")},
+		{Name: []byte("Cache-Control"), Value: []byte("no-store")},
+	}}
+	if err := x.Answer.Head(head); err == nil && x.Method != "HEAD" {
+		_, _ = x.Answer.Write(text) // the lane sees that the client left
+	}
+}
