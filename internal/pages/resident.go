@@ -105,8 +105,8 @@ func (pg *page) giveUp(j *job) {
 	pg.mu.Lock()
 	defer pg.mu.Unlock()
 	j.gone, j.done = true, func(outcome) {}
-	if j.cancel != nil {
-		j.cancel()
+	if j.under != nil {
+		j.under.SetGone(exchange.Closed)
 	}
 }
 
