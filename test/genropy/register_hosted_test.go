@@ -16,6 +16,7 @@ import (
 
 // The register of a real worker, beside GenroPy's own in the same process: register/hosted_app.py.
 func TestTheRegisterOfAWorkerAnswersAsGenroPysOwnAndOutlivesIt(t *testing.T) {
+	t.Parallel()
 	root := harness.Root()
 	dir := t.TempDir()
 	file := filepath.Join(dir, "guado.toml")

@@ -22,6 +22,7 @@ import (
 // every call is recorded; then there is no daemon in the way, and pages outlive kill -9; then
 // the daemon is in charge again. Pages that were open at the beginning are so at the end.
 func TestASiteGoesFromItsDaemonToOurRegisterAndBack(t *testing.T) {
+	t.Parallel() // it waits most of the time
 	dir, port := prepare(t)
 	startDaemon(t, dir, port)
 	calls := filepath.Join(dir, "calls")

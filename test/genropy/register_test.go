@@ -12,6 +12,7 @@ import (
 
 // The tests of the register are in Python, beside GenroPy's own register: see register/.
 func TestTheRegisterAnswersAsGenroPysOwn(t *testing.T) {
+	t.Parallel()
 	root := harness.Root()
 	python := filepath.Join(root, ".cache", "genropy", "bin", "python")
 	if _, err := os.Stat(python); err != nil {

@@ -20,7 +20,7 @@ from guado.adapters.genropy._register import SiteRegister
 from guado.adapters.genropy._shadow import Call, Found, Shadow
 
 SEED = int(os.environ.get("SEED", "20260203"))
-CALLS = 2500
+CALLS = 2100
 
 
 def legacy(clock: driver.Clock) -> InProcess:
@@ -53,7 +53,7 @@ class TheSameAnswers(unittest.TestCase):
     def test_what_the_stores_hold_is_what_lives(self) -> None:
         clock = driver.Clock()
         ours = SiteRegister(Memory(), "test", clock.now, clock.time)
-        run(SEED + 1, 1200, ours=ours)
+        run(SEED + 1, 700, ours=ours)
         seen = 0
         for kind in KINDS:
             for id, item in ours._site.get_register(kind)._known():

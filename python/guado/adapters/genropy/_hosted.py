@@ -81,14 +81,16 @@ class Hosted:
         return store
 
     def changed(self, kind: str, id: str, fields: dict[str, Any]) -> None:
-        if kind != "connection":
+        own = self._stores["connection"].get(id)
+        user = _store_id("user", fields["user"]) if kind == "connection" else ""
+        if kind != "connection" or (own is not None and own.owner.name == user):
             return
         _registry(kind).update(id, user=fields["user"]).result()
         # The host has given the stores of the connection and its pages to that user.
-        owner = self._state.store(USER, _store_id("user", fields["user"])).owner
+        owner = self._state.store(USER, user).owner
         self._state.exchange().generations.setdefault(owner.name, owner.generation)
         pages = [i.id for i in guado.registry.pages.list(connection=id).result()]
-        for store in (self._stores["connection"].get(id), *map(self._stores["page"].get, pages)):
+        for store in (own, *map(self._stores["page"].get, pages)):
             if store is not None:
                 store.owner = owner
 
