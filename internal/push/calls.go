@@ -9,7 +9,7 @@ import (
 // acknowledged: a client that asks again gets the same one.
 type calls struct {
 	running []uint64 // few: a list costs less than a map
-	kept    []kept // oldest first
+	kept    []kept   // oldest first
 	bytes   int
 }
 

@@ -57,9 +57,7 @@ func (s *Session) freeze() *savedSession {
 		out.Tail = append(out.Tail, string(s.tail.entries[i].body))
 	}
 	if c := s.calls; c != nil {
-		for _, id := range c.running {
-			out.Running = append(out.Running, id)
-		}
+		out.Running = append(out.Running, c.running...)
 		for _, k := range c.kept {
 			r := savedReply{k.id, k.n, string(k.body)}
 			if k.n == never {
