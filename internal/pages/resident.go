@@ -55,7 +55,7 @@ func (r *Resident) Serve(x *exchange.Exchange) {
 	}
 	data, err := json.Marshal(asked{x.Method, path, string(x.Query), body})
 	if err != nil {
-		x.Fail(&exchange.Problem{Status: 500, Code: "internal", Err: err})
+		x.Fail(&exchange.Problem{Status: 500, Code: "internal_error", Err: err})
 		return
 	}
 	out, there := pg.ask(x, data)
