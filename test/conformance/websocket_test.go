@@ -40,10 +40,10 @@ func TestAutobahn(t *testing.T) {
 				args = append(args, "-x", name)
 			}
 			// Its exit code speaks of what the reports say case by case.
-			text, _ := exec.Command(kosoku, append(args, "ws://"+s.Addr+"/echo")...).CombinedOutput() //nolint:noctx // go test's own timeout
+			text, ran := exec.Command(kosoku, append(args, "ws://"+s.Addr+"/echo")...).CombinedOutput() //nolint:noctx // go test's own timeout
 			report, err := os.ReadFile(filepath.Join(out, "index.json"))
 			if err != nil {
-				t.Fatalf("%v\n%s", err, text)
+				t.Fatalf("%v; %s: %v\n%s", err, kosoku, ran, text)
 			}
 			var agents map[string]map[string]struct {
 				Behavior      string `json:"behavior"`
