@@ -74,9 +74,9 @@ func TestSoakTheKillTestFindsABrokenGuarantee(t *testing.T) {
 	if out, err := exec.Command("go", "build", "-tags", "guado_faults", "-o", binary, "../soakhost").CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
-	seeds, must := 3, 1
+	seeds, must, how := 3, 1, shortRun
 	if os.Getenv("GUADO_SOAK") != "" {
-		seeds, must = 20, 20
+		seeds, must, how = 20, 20, 4*shortRun
 	}
 	first := seed(t)
 	for name, broken := range map[string]setting{
@@ -89,7 +89,7 @@ func TestSoakTheKillTestFindsABrokenGuarantee(t *testing.T) {
 			for i := 0; i < seeds && (found < must || must == seeds); i++ {
 				broken.kind, broken.binary = "wsgi", binary
 				w := newWorld(t, broken, first+uint64(i))
-				w.run(shortRun)
+				w.run(how)
 				if len(w.problems) > 0 {
 					found++
 				} else {
