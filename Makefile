@@ -74,9 +74,10 @@ bench: build
 	.cache/bench/bin/python bench/overhead.py
 	GUADO_BENCH=1 $(GO) test -count=1 -v -run GenroPy ./test/genropy
 
-# Stores in a worker beside a dict, and what the mirror costs (docs/benchmarks.md).
-bench-state: ext
-	$(OLDEST) bench/state.py
+# Stores beside a dict, Redis and Pyro4, and the page workload (docs/benchmarks.md).
+bench-state: build
+	tools/setup.sh bench
+	.cache/bench/bin/python bench/state.py
 
 bench-ws: build
 	tools/setup.sh bench

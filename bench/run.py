@@ -202,14 +202,20 @@ def millis(text: str) -> float:
 
 def measure(server: Server, load: Load, connections: int, seconds: int) -> dict[str, float]:
     """One run of wrk against the server."""
+    script = f'wrk.method = "{"POST" if load.post else "GET"}"\n'
+    if load.post:
+        script += f'wrk.body = string.rep("z", {len(load.post)})\n'
+    for name, value in load.headers.items():
+        script += f'wrk.headers["{name}"] = "{value}"\n'
+    return wrk(server, script, load.path, connections, seconds)
+
+
+def wrk(server: Server, text: str, path: str, connections: int, seconds: int) -> dict[str, float]:
+    """One run of wrk with this script."""
     with tempfile.NamedTemporaryFile("w", suffix=".lua") as script:
-        script.write(f'wrk.method = "{"POST" if load.post else "GET"}"\n')
-        if load.post:
-            script.write(f'wrk.body = string.rep("z", {len(load.post)})\n')
-        for name, value in load.headers.items():
-            script.write(f'wrk.headers["{name}"] = "{value}"\n')
+        script.write(text)
         script.flush()
-        url = f"http://127.0.0.1:{server.port}{load.path}"
+        url = f"http://127.0.0.1:{server.port}{path}"
         command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--latency"]
         before = tree_cpu(server.process.pid)
         out = subprocess.run(

@@ -1,6 +1,8 @@
 """Stores in a worker beside a dict, and what the mirror costs a request.
 
-    bench/state.py [--rounds 7] [--json FILE] [--no-host]
+    bench/state.py [--rounds 7] [--seconds 3] [--json FILE] [--no-host] [--part 1|2]
+
+Part one, in this process:
 
 A *dict operation* is one call of a Python function that does `d[k]` (or `d[k] = v`) on a dict
 of ten keys; a store operation is the same call with a store in the place of the dict. Both are
@@ -10,6 +12,8 @@ medians over rounds, of the thread's CPU time: what else runs on the machine cou
 
 The store is the page of the memory test: 10 leaves, 2 KB as JSON. `bytes` is what tracemalloc
 finds for one such page more, less the values themselves in an ordinary dict of dicts.
+
+Part two is bench/pages.py: servers, and others beside them.
 """
 
 from __future__ import annotations
@@ -29,6 +33,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "python"))
 
+import pages  # noqa: E402
 from guado.store import Exchange, Ledger, Owner, Store  # noqa: E402
 
 # How many times a dict operation each may take.
@@ -227,22 +232,34 @@ def report(found: dict[str, float]) -> None:
         print(f"{name:36} {value:8.3f} {value / base:8.1f}  {verdict}")
 
 
+def one(rounds: int, in_go: bool) -> dict[str, Any]:
+    """Part one."""
+    found = operations(rounds)
+    report(found)
+    size = memory()
+    print(f"\none page in the worker, beyond its values: {size:.0f} bytes (≤ 8192)")
+    mirror = host() if in_go else {}
+    for name, value in mirror.items():
+        print(f"mirror: {name}: {value:g}")
+    return {"worker": found, "bytes": size, "host": mirror}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--seconds", type=int, default=3, help="of each load of part two")
     parser.add_argument("--no-host", action="store_true", help="without the benchmarks in Go")
+    parser.add_argument("--part", type=int, choices=(1, 2), help="this one alone")
     options = parser.parse_args()
     print(f"CPython {sys.version.split()[0]}")
-    found = operations(options.rounds)
-    report(found)
-    size = memory()
-    print(f"\none page in the worker, beyond its values: {size:.0f} bytes (≤ 8192)")
-    mirror = {} if options.no_host else host()
-    for name, value in mirror.items():
-        print(f"mirror: {name}: {value:g}")
+    found: dict[str, Any] = {}
+    if options.part != 2:
+        found = one(options.rounds, not options.no_host)
+    if options.part != 1:
+        found |= pages.measure(options.rounds, options.seconds)
     if options.json:
-        options.json.write_text(json.dumps({"worker": found, "bytes": size, "host": mirror}))
+        options.json.write_text(json.dumps(found))
 
 
 if __name__ == "__main__":

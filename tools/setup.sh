@@ -84,6 +84,8 @@ lint() {
 bench() {
   system
   command -v wrk >/dev/null || apt wrk
+  command -v redis-server >/dev/null || apt redis-server ||
+    echo "without redis-server bench-state leaves Redis out" >&2
   read -r _ python < <(tools/pythons.sh oldest)
   venv .cache/bench "$python" bench/requirements.txt
 }
