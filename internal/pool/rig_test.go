@@ -81,6 +81,7 @@ func newRigBehind(t testing.TB, e edge.Options, o pool.Options, a pool.AppOption
 
 // worker is a worker process played by this one.
 type worker struct {
+	slot    string
 	t       testing.TB
 	rig     *rig
 	link    *link.Link
@@ -142,7 +143,8 @@ func (r *rig) attach(transport, kind string, threads int, handler func(*worker, 
 		r.t.Fatal(err)
 	}
 	r.slots++
-	r.pool.Attach(fmt.Sprintf("p%02d", r.slots), l, ready)
+	w.slot = fmt.Sprintf("p%02d", r.slots)
+	r.pool.Attach(w.slot, l, ready)
 	r.t.Cleanup(w.kill)
 	return w
 }

@@ -92,7 +92,11 @@ func stress(t *testing.T, transport, kind string, dice *rand.Rand) {
 	})
 	defer func() {
 		if t.Failed() {
-			t.Logf("%+v\n%s", r.pool.Status(), r.log.String())
+			var present []string
+			for _, w := range workers {
+				present = append(present, w.slot)
+			}
+			t.Logf("workers %v, %+v %+v\n%s", present, r.pool.Status(), r.spool.Status(), r.log.String())
 		}
 	}()
 	eventually(t, "every seat is free", func() bool {

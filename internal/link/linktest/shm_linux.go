@@ -201,11 +201,19 @@ func (c *shmChannel) send(raw []byte) error {
 	return nil
 }
 
-func (c *shmChannel) wakeHost() { _, _ = unix.Write(c.others[1], []byte{1, 0, 0, 0, 0, 0, 0, 0}) }
+// wakeHost is called with mu held: once the peer is closed, the number of its eventfd
+// is somebody else's.
+func (c *shmChannel) wakeHost() {
+	if !c.closed {
+		_, _ = unix.Write(c.others[1], []byte{1, 0, 0, 0, 0, 0, 0, 0})
+	}
+}
 
 // WakeHost adds to the host's eventfd.
 func (p *Peer) WakeHost() {
 	c := p.ch.(*shmChannel) //nolint:forcetypeassert // the caller knows the transport
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	c.wakeHost()
 }
 
@@ -224,9 +232,9 @@ func (c *shmChannel) start(stream uint32) bool {
 func (c *shmChannel) close() error {
 	err := c.toWorker.Close()
 	c.mu.Lock()
+	defer c.mu.Unlock()
 	c.closed = true
 	c.news.Broadcast()
-	c.mu.Unlock()
 	for _, fd := range c.others {
 		if cerr := unix.Close(fd); err == nil && cerr != nil {
 			err = cerr
