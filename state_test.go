@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -445,5 +446,38 @@ func TestRequestsAndMessagesOfAPageMeetTheSameObject(t *testing.T) {
 		if status, got := tab.post(at, "{", "Origin: https://elsewhere.example"); status != 403 {
 			t.Errorf("of another origin: %d %s", status, got)
 		}
+		// A client that leaves while its request waits for the page's turn is no failure.
+		goOn := tab.held(`{"turn":{"wait":%q}}`)
+		leave := tab.begins(at)
+		s.eventually("the request is there", func() bool { return s.Status().Connections == 2 })
+		leave()
+		s.eventually("its client has left", func() bool { return s.Status().Connections == 1 })
+		goOn()
+		if strings.Contains(s.log.String(), "no_answer") {
+			t.Error("the log has it as a failure")
+		}
 	})
+}
+
+// begins sends a request without a body, and waits for nothing; the function leaves.
+func (t *tab) begins(path string) (leave func()) {
+	t.s.t.Helper()
+	conn, err := net.Dial("tcp", strings.TrimPrefix(t.s.url, "http://"))
+	if err != nil {
+		t.s.t.Fatal(err)
+	}
+	r, err := http.NewRequest("POST", t.s.url+path, http.NoBody)
+	if err != nil {
+		t.s.t.Fatal(err)
+	}
+	for _, c := range t.browser.client.Jar.Cookies(r.URL) {
+		r.AddCookie(c)
+	}
+	if err := r.Write(conn); err != nil {
+		t.s.t.Fatal(err)
+	}
+	return func() {
+		_ = conn.(*net.TCPConn).SetLinger(0) // so that it is no half of a close
+		_ = conn.Close()
+	}
 }

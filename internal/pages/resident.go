@@ -2,6 +2,7 @@ package pages
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strings"
 	"sync/atomic"
@@ -59,10 +60,14 @@ func (r *Resident) Serve(x *exchange.Exchange) {
 		return
 	}
 	out, there := pg.ask(x, data)
-	if there {
-		r.answer(x, out)
+	if !there {
+		x.Fail(&exchange.Problem{Status: 499, Code: "client_gone", Err: errClientGone})
+		return
 	}
+	r.answer(x, out)
 }
+
+var errClientGone = errors.New("the client left before its page had answered")
 
 // ask runs on_request in its turn; false: the client has left.
 func (pg *page) ask(x *exchange.Exchange, data []byte) (out outcome, there bool) {

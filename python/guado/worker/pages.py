@@ -88,7 +88,9 @@ def _declares(mine: set[str]) -> bytes:
                     "name": name,
                     "app": one.app,
                     "concurrent": [
-                        handler.__name__ for handler in one.handlers() if is_concurrent(handler)
+                        name
+                        for name in _declared.HANDLERS
+                        if is_concurrent(getattr(one.type, name, None))
                     ],
                     "events": hasattr(one.type, "on_event"),
                 }
