@@ -1,6 +1,7 @@
 package guado_test
 
 import (
+	"bufio"
 	"context"
 	"encoding/json"
 	"errors"
@@ -212,5 +213,40 @@ func (t *tab) reply() any {
 			return e["code"]
 		}
 		return f["d"]
+	}
+}
+
+// stream says hello over server-sent events; the function gives the frames that come.
+func (b *browser) stream(hello string) (next func() map[string]any) {
+	b.s.t.Helper()
+	ctx, cancel := context.WithTimeout(b.s.t.Context(), 2*patience)
+	r, err := http.NewRequestWithContext(ctx, "POST", b.s.url+"/_guado/push", strings.NewReader(hello))
+	if err != nil {
+		b.s.t.Fatal(err)
+	}
+	r.Header.Set("Accept", "text/event-stream")
+	r.Header.Set("Origin", b.s.url)
+	res, err := b.client.Do(r)
+	if err != nil {
+		b.s.t.Fatal(err)
+	}
+	b.s.t.Cleanup(func() {
+		cancel()
+		_ = res.Body.Close()
+	})
+	lines := bufio.NewScanner(res.Body)
+	return func() map[string]any {
+		b.s.t.Helper()
+		for lines.Scan() {
+			if text, is := strings.CutPrefix(lines.Text(), "data: "); is {
+				var f map[string]any
+				if err := json.Unmarshal([]byte(text), &f); err != nil {
+					b.s.t.Fatal(text, err)
+				}
+				return f
+			}
+		}
+		b.s.t.Fatalf("the stream ended: %v", lines.Err())
+		return nil
 	}
 }

@@ -71,10 +71,7 @@ export class PushError extends Error {
   }
 }
 
-/**
- * Opens the channel of a page.
- * @param {Options} options
- */
+/** Opens the channel of a page. @param {Options} options */
 export function connect(options) {
   return new Page(options);
 }
@@ -129,8 +126,7 @@ function overWebSocket(url, on) {
 /** @param {URL} url @param {string} hello @param {string} page @param {Events} on @returns {Carrier} */
 function overSSE(url, hello, page, on) {
   const abort = new AbortController();
-  /** @type {string[]} */
-  let lines = [];
+  let lines = /** @type {string[]} */ ([]);
   let busy = false;
   let id = 0;
   /** @param {string} body @param {string} accept */
@@ -214,6 +210,8 @@ export class Page {
   #heard = 0;
   #unacked = 0; // bytes
   #since = 0; // when the first of them came
+  #fetching = 0; // replies whose cookies are on their way
+  /** @type {(() => void) | undefined} */ #last; // what is done when they are there
   /** @type {AbortController} */ #life = new AbortController();
 
   /** @param {Options} options */
@@ -228,41 +226,32 @@ export class Page {
   }
 
   /** The page's id, once there is one: what a request says in its field Guado-Page. */
-  get id() {
-    return this.#page;
-  }
+  get id() { return this.#page; }
 
   /** How the channel is now. */
-  get state() {
-    return this.#state;
-  }
+  get state() { return this.#state; }
 
-  /** Calls `listener` for each message; the function returned ends that.
-   * @param {(data: any) => void} listener */
+  /** Calls `listener` for each message; the function returned ends that. @param {(data: any) => void} listener */
   onMessage(listener) {
     return this.#listen("message", listener);
   }
 
-  /** Calls `listener` with the state that takes the place of all that came before.
-   * @param {(data: any) => void} listener */
+  /** Calls `listener` with the state that takes the place of all that came before. @param {(data: any) => void} listener */
   onSnapshot(listener) {
     return this.#listen("snapshot", listener);
   }
 
-  /** Calls `listener` when the state of the channel changes.
-   * @param {(state: State) => void} listener */
+  /** Calls `listener` when the state of the channel changes. @param {(state: State) => void} listener */
   onState(listener) {
     return this.#listen("state", listener);
   }
 
-  /** Sends a message. The promise is kept once the server has it.
-   * @param {any} data @param {Sending} [sending] @returns {Promise<void>} */
+  /** Sends a message. The promise is kept once the server has it. @param {any} data @param {Sending} [sending] @returns {Promise<void>} */
   send(data, sending) {
     return this.#enqueue("m", data, sending);
   }
 
-  /** Sends a request and gives its reply.
-   * @param {any} data @param {Sending} [sending] @returns {Promise<any>} */
+  /** Sends a request and gives its reply. @param {any} data @param {Sending} [sending] @returns {Promise<any>} */
   request(data, sending) {
     return this.#enqueue("q", data, sending);
   }
@@ -347,7 +336,11 @@ export class Page {
     const opened = this.#state.status === "open";
     this.#drop();
     if (code >= FINAL && code < 4000) {
-      if (!RENEW.includes(code) || typeof this.#options.page === "string") return this.#end(code, reason, error);
+      if (!RENEW.includes(code) || typeof this.#options.page === "string") {
+        // Who loads the document anew because of it needs the cookies of a logout for that.
+        const end = () => this.#end(code, reason, error);
+        return void (this.#fetching ? (this.#last = end) : end());
+      }
       // Another page takes its place; this one's client is not known there.
       this.#page = this.#epoch = undefined;
       this.#client = random();
@@ -384,9 +377,8 @@ export class Page {
 
   /** Gives up messages that left: the server that knew of them is gone. */
   #forsake() {
-    for (const item of this.#queue) {
-      if (item.c) this.#settle(item, item.reject, new PushError("lost", "the server may have it, or not"));
-    }
+    const left = this.#queue.filter((i) => i.c);
+    for (const item of left) this.#settle(item, item.reject, new PushError("lost", "the server may have it, or not"));
   }
 
   /** @param {string} text */
@@ -482,16 +474,24 @@ export class Page {
   /** @param {any} f */
   #reply(f) {
     const item = this.#queue.find((i) => i.c === f.r);
-    if (item && f.k) {
-      // Cookies come over HTTP only: first they, then the reply.
-      const body = JSON.stringify({ t: "cookies", page: this.#page, k: f.k });
-      const give = () => this.#settle(item, item.resolve, f.d);
-      fetch(this.#url, { method: "POST", body, credentials: "include" }).then(give, give);
-    } else if (item) {
-      if (f.e) this.#settle(item, item.reject, new PushError(f.e.code, f.e.message));
-      else this.#settle(item, item.resolve, f.d);
-    }
+    if (item && f.k) this.#settle(item, () => this.#fetch(item, f));
+    else if (item && f.e) this.#settle(item, item.reject, new PushError(f.e.code, f.e.message));
+    else if (item) this.#settle(item, item.resolve, f.d);
     this.#got(f.r);
+  }
+
+  /** Cookies come over HTTP only: first they, then the reply. @param {Item} item @param {any} f */
+  async #fetch(item, f) {
+    this.#fetching++;
+    const body = JSON.stringify({ t: "cookies", page: this.#page, k: f.k });
+    const post = async () => {
+      const signal = AbortSignal.timeout(PATIENCE);
+      return fetch(this.#url, { method: "POST", body, credentials: "include", signal }).then((a) => a.ok, () => false);
+    };
+    if ((await post()) || (await post())) item.resolve(f.d);
+    else item.reject(new PushError("cookies", "it was done, but its cookies could not be fetched"));
+    // Whoever waits for the reply goes on before.
+    if (!--this.#fetching) setTimeout(() => this.#last?.());
   }
 
   /** @param {Item} item @param {(value?: any) => void} call @param {any} [value] */
@@ -553,7 +553,7 @@ export class Page {
 
   /** @param {Item} item @param {any} reason */
   #cancel(item, reason) {
-    if (!this.#queue.includes(item)) return;
+    if (!this.#queue.includes(item)) return item.reject(reason); // if it waits for cookies; otherwise it is settled
     if (!item.c) return this.#settle(item, item.reject, reason);
     if (!item.request) return;
     // It stays in its place until the host has counted it, and nobody waits for it.
@@ -578,9 +578,7 @@ export class Page {
       this.#timer("retry");
       this.#set({ status: "paused" });
     }, { signal });
-    addEventListener("pageshow", (e) => {
-      if (e.persisted && this.#state.status === "paused") this.#connect();
-    }, { signal });
+    addEventListener("pageshow", (e) => e.persisted && this.#state.status === "paused" && this.#connect(), { signal });
   }
 
   /** Tells the host that the page is closed. */

@@ -174,7 +174,9 @@ func (p *Pages) Ended(s *push.Session, why push.Code) {
 	last := false // a turn of its class
 	pg.mu.Lock()
 	pg.ended = true
-	pg.cookies = nil
+	if !s.Leaving() {
+		pg.cookies = nil
+	}
 	if pg.class != "" && (pg.opened || pg.mailbox != nil) {
 		last = true
 		pg.addLocked(&pg.mailbox, 1, &job{do: &turn{do: exchange.TurnClose, why: why.Name()}})

@@ -260,18 +260,29 @@ func (p *Pages) Evict(page string) bool {
 func (p *Pages) LoggedIn(connection, user, by string) {
 	for _, s := range p.hub.Connection(connection) {
 		p.hub.Relabel(s, push.Owner{User: user, Connection: connection})
-		if s.Page() != by {
+		if s.Page() == by {
+			s.Await(mostFetch)
+		} else {
 			s.Detach(push.CodeLogin)
 		}
 	}
 }
 
-// LoggedOut ends the pages of a connection: they are another's.
-func (p *Pages) LoggedOut(connection string) {
+// LoggedOut ends the pages of a connection: they are another's. But to a page whose own
+// request that was its client listens until it has the reply, and the cookie of it.
+func (p *Pages) LoggedOut(connection, by string) {
 	for _, s := range p.hub.Connection(connection) {
-		s.End(push.CodeIdentity)
+		if s.Page() == by {
+			s.Leave(push.CodeIdentity, mostFetch)
+		} else {
+			s.End(push.CodeIdentity)
+		}
 	}
 }
+
+// mostFetch is how long the client whose request has changed its user may come with the
+// cookie of before; identity does not remember that for longer.
+const mostFetch = 10 * time.Second
 
 // retryDelay is how long a turn that no worker could take waits before it is tried again.
 func retryDelay(try int) time.Duration {

@@ -177,7 +177,7 @@ func (pg *page) keepCookies(set []string, fetched bool) (token string) {
 	pg.mu.Lock()
 	defer pg.mu.Unlock()
 	pg.from.Cookies = withCookies(pg.from.Cookies, set, time.Now())
-	if !fetched || pg.ended {
+	if !fetched || pg.ended && !pg.session.Leaving() {
 		return ""
 	}
 	if pg.cookies == nil {
@@ -193,16 +193,23 @@ func (pg *page) keepCookies(set []string, fetched bool) (token string) {
 
 // Cookies gives, once, what the answer to a message set.
 func (p *Pages) Cookies(id, token string) []string {
-	pg := p.page(id)
+	s := p.hub.Client(id)
+	if s == nil {
+		return nil
+	}
+	pg := pageOf(s)
 	if pg == nil {
 		return nil
 	}
 	pg.mu.Lock()
-	defer pg.mu.Unlock()
-	set := pg.cookies[token]
+	set, is := pg.cookies[token]
 	delete(pg.cookies, token)
 	if len(pg.cookies) == 0 {
 		pg.cookies = nil
+	}
+	pg.mu.Unlock()
+	if is {
+		s.Fetched()
 	}
 	return set
 }

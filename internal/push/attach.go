@@ -23,7 +23,7 @@ func (s *Session) attach(still func() bool, hello Hello, t Transport) (*Attachme
 	s.mu.Lock()
 	if still != nil && !still() {
 		s.mu.Unlock()
-		return nil, errLogin
+		return nil, ErrStale
 	}
 	a, refusal := s.attachLocked(hello, t)
 	s.mu.Unlock()
@@ -34,7 +34,7 @@ func (s *Session) attach(still func() bool, hello Hello, t Transport) (*Attachme
 func (s *Session) attachLocked(hello Hello, t Transport) (*Attachment, *Refusal) {
 	now := s.hub.wheel.clock()
 	switch {
-	case s.ended:
+	case s.ended && s.leaving == nil:
 		return nil, refuse(CodeGone, "the page has ended")
 	case s.frozen:
 		return nil, refuse(CodeRestart, "the host is stopping")
@@ -51,7 +51,9 @@ func (s *Session) attachLocked(hello Hello, t Transport) (*Attachment, *Refusal)
 	s.attached, s.heard, s.left = a, now, 0
 	s.told = s.got
 	o.First = s.attaches == 1
-	s.events = append(s.events, event{kind: eventOpened, opening: o})
+	if s.leaving == nil {
+		s.events = append(s.events, event{kind: eventOpened, opening: o})
+	}
 	s.hub.count.attached(o)
 
 	opts := &s.hub.opts
@@ -133,7 +135,9 @@ func (s *Session) detachLocked(code Code) {
 	a.transport.Close(code)
 	s.hub.count.detached(code)
 	s.planLocked(s.left + ticks(s.hub.opts.Away))
-	s.events = append(s.events, event{kind: eventAway})
+	if s.leaving == nil {
+		s.events = append(s.events, event{kind: eventAway})
+	}
 }
 
 // Lost says that the connection is gone.

@@ -96,15 +96,15 @@ func (s *Session) ReplyWithCookies(r Ref, data []byte, token string) error {
 	if err != nil {
 		return err
 	}
-	return s.answer(r, p)
+	return s.answer(r, p, token != "")
 }
 
 // Fail answers a request with an error.
-func (s *Session) Fail(r Ref, e *ReplyError) error { return s.answer(r, errorPayload(r.ID, e)) }
+func (s *Session) Fail(r Ref, e *ReplyError) error { return s.answer(r, errorPayload(r.ID, e), false) }
 
-func (s *Session) answer(r Ref, p Payload) error {
+func (s *Session) answer(r Ref, p Payload, cookies bool) error {
 	s.mu.Lock()
-	if err := s.openLocked(); err != nil {
+	if err := s.openLocked(); err != nil && s.leaving == nil {
 		s.mu.Unlock()
 		return err
 	}
@@ -117,6 +117,10 @@ func (s *Session) answer(r Ref, p Payload) error {
 		return ErrNoCall
 	}
 	s.replyLocked(r.ID, p)
+	if cookies {
+		s.fetching++
+	}
+	s.planLeavingLocked()
 	s.mu.Unlock()
 	s.tell()
 	return nil

@@ -14,7 +14,11 @@ func (s *Session) wake(now tick) {
 	s.mu.Lock()
 	s.wakeAt = 0
 	if s.ended || s.frozen {
+		leaving := s.leaving != nil
 		s.mu.Unlock()
+		if leaving {
+			s.leave(now)
+		}
 		return
 	}
 	s.trimLocked(now)

@@ -2,6 +2,7 @@ package push
 
 import (
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"runtime"
 	"slices"
@@ -24,9 +25,10 @@ type Hub struct {
 	pages       map[string]*Session
 	users       map[string]*Session // the first of a list
 	connections map[string]*Session
-	fresh       []*Session // the pages made last, a ring: those unclaimed are among them
-	oldest      int        // in it
-	announced   int64      // ms; the window that clients were told last, when it is not the usual one
+	leaving     map[string]*Session // of pages that have ended; nil: there are none
+	fresh       []*Session          // the pages made last, a ring: those unclaimed are among them
+	oldest      int                 // in it
+	announced   int64               // ms; the window that clients were told last, when it is not the usual one
 	closed      bool
 
 	clearing sync.Mutex // held by who makes room among all pages
@@ -352,14 +354,15 @@ func (h *Hub) AttachmentIf(still func() bool, on On, connection string) (*Attach
 	defer s.mu.Unlock()
 	switch {
 	case still != nil && !still():
-		return nil, errLogin
+		return nil, ErrStale
 	case s.attached == nil || s.attached.id != on.ID:
 		return nil, refuse(CodeStale, "the frames belong to connection %d of the page, which is over", on.ID)
 	}
 	return s.attached, nil
 }
 
-var errLogin = refuse(CodeLogin, "the cookie is one of before a login")
+// ErrStale refuses who comes with the cookie of before a login or logout.
+var ErrStale = refuse(CodeLogin, "the cookie is one of before a login")
 
 // Knows refuses a page that is not this connection's.
 func (h *Hub) Knows(page, connection string) *Refusal {
@@ -385,6 +388,8 @@ func (h *Hub) find(page, connection string) (*Session, *Refusal) {
 	switch {
 	case h.closed:
 		return nil, refuse(CodeRestart, "the host is stopping")
+	case s == nil && h.leaving[page] != nil:
+		return nil, refuse(CodeIdentity, "the page has ended: its user logged in or out")
 	case s == nil:
 		return nil, refuse(CodeGone, "there is no such page")
 	case s.owner.Connection != connection:
@@ -431,7 +436,11 @@ func (h *Hub) Announce(window time.Duration) {
 func (h *Hub) Detach(code Code) {
 	h.mu.Lock()
 	h.closed = true
+	leaving := slices.Collect(maps.Values(h.leaving))
 	h.mu.Unlock()
+	for _, s := range leaving {
+		s.endLeaving()
+	}
 	for s := range slices.Values(h.Sessions()) {
 		s.Detach(code)
 	}

@@ -35,6 +35,7 @@ func (a *Attachment) Receive(p []byte) *Refusal {
 		s.hub.count.refused.Add(1)
 		s.detachLocked(refusal.Code)
 	}
+	s.planLeavingLocked()
 	s.mu.Unlock()
 	s.tell()
 	return refusal
@@ -75,6 +76,9 @@ func (s *Session) takeLocked(f *frame) *Refusal {
 	switch {
 	case f.cancel != 0:
 		s.cancelLocked(f.cancel)
+	case s.leaving != nil:
+		s.replyLocked(f.id, errorPayload(f.id, &ReplyError{Code: ReplyIdentity, Message: "the user has logged in or out meanwhile"}))
+		return nil
 	case f.request && s.calls != nil && len(s.calls.running) >= s.hub.opts.Calls, len(s.events) >= mostEvents,
 		s.waiting > 0 && s.waiting+len(f.data) > s.hub.opts.Waiting:
 		s.replyLocked(f.id, errorPayload(f.id, &ReplyError{Code: ReplyBusy, Message: "too many messages wait"}))
@@ -102,7 +106,9 @@ func (s *Session) cancelLocked(id uint64) {
 	}
 	if s.calls.ends(id) {
 		s.dropCallsLocked()
-		s.events = append(s.events, event{kind: eventCancelled, message: Message{Ref: Ref{s.instance, id}}})
+		if s.leaving == nil {
+			s.events = append(s.events, event{kind: eventCancelled, message: Message{Ref: Ref{s.instance, id}}})
+		}
 	}
 }
 

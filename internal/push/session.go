@@ -59,6 +59,10 @@ type Session struct {
 
 	value any
 	why   string // it has ended
+
+	leaving  *leaving // it has ended but for its client; nil: it has not, or altogether
+	awaits   tick     // until when its client may come with the cookie of before; 0: it may not
+	fetching int      // replies whose cookies its client has not fetched
 }
 
 // waiter waits for an acknowledgement.
@@ -288,9 +292,14 @@ func (s *Session) Refuse(said *ReplyError) {
 
 func (s *Session) endLocked(why Code, reason string) {
 	s.detachLocked(why)
-	s.ended, s.why = true, reason
 	s.tail = tail{}
 	s.calls = nil
+	s.overLocked(why, reason)
+}
+
+// overLocked says so to all but the client.
+func (s *Session) overLocked(why Code, reason string) {
+	s.ended, s.why = true, reason
 	s.failWaitersLocked(ErrEnded)
 	s.events = append(s.events, event{kind: eventEnded, code: why})
 	s.hub.count.ended.Add(1)

@@ -418,28 +418,60 @@ describe("messages", () => {
 });
 
 describe("a reply with cookies", () => {
-  it("is given once they were fetched, or could not be", async () => {
-    for (const fetched of [() => Promise.resolve(new Response(null, { status: 204 })), () => Promise.reject(new TypeError("offline"))]) {
-      const asked = [];
-      let answer;
-      mock.method(globalThis, "fetch", (to, init) => {
-        asked.push([String(to), init.method, init.credentials, JSON.parse(init.body)]);
-        return new Promise((resolve, reject) => (answer = () => fetched().then(resolve, reject)));
-      });
-      const page = tab();
-      const socket = await open(page);
-      const replies = [];
-      page.request("log in").then((d) => replies.push(d));
-      socket.host({ n: 1, r: 1, k: "token", d: "in" });
-      await flush();
-      assert.deepEqual(asked, [[url, "POST", "include", { t: "cookies", page: "p", k: "token" }]]);
-      assert.deepEqual(replies, []);
-      answer();
-      await flush();
-      assert.deepEqual(replies, ["in"]);
-      mock.restoreAll();
-      page.close();
-    }
+  const asked = [];
+  /** Fetches wait until they are answered: with a status, or an error. */
+  const answers = [];
+  const answer = async (how) => {
+    answers.shift()(how);
+    await flush();
+  };
+
+  beforeEach(() => {
+    asked.length = answers.length = 0;
+    mock.method(globalThis, "fetch", (to, init) => {
+      asked.push([String(to), init.method, init.credentials, JSON.parse(init.body)]);
+      return new Promise((resolve, reject) =>
+        answers.push((how) => (how instanceof Error ? reject(how) : resolve(new Response(null, { status: how })))));
+    });
+  });
+
+  const login = async (page) => {
+    const socket = await open(page);
+    const replies = [];
+    page.request("log in").then((d) => replies.push(d), (e) => replies.push(e.code));
+    socket.host({ n: 1, r: 1, k: "token", d: "in" });
+    await flush();
+    return { socket, replies };
+  };
+
+  it("is given once they were fetched, at the second try if need be", async () => {
+    const { replies } = await login(tab());
+    assert.deepEqual(asked, [[url, "POST", "include", { t: "cookies", page: "p", k: "token" }]]);
+    await answer(new TypeError("offline"));
+    assert.deepEqual(replies, []);
+    assert.deepEqual(asked[1], asked[0]);
+    await answer(204);
+    assert.deepEqual(replies, ["in"]);
+  });
+
+  it("is an error when they cannot be had", async () => {
+    const { replies } = await login(tab());
+    await answer(new TypeError("offline"));
+    await answer(404);
+    assert.deepEqual(replies, ["cookies"]);
+    assert.equal(asked.length, 2);
+  });
+
+  it("comes before the end of its page", async () => {
+    const page = tab();
+    const { socket, replies } = await login(page);
+    page.onState((s) => replies.push(s.status));
+    socket.end(3504, "identity");
+    await flush();
+    assert.deepEqual(replies, []);
+    await answer(204);
+    mock.timers.tick(0);
+    assert.deepEqual(replies, ["in", "ended"]);
   });
 });
 

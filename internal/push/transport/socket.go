@@ -17,7 +17,6 @@ type socket struct {
 	wire   exchange.Socket
 	late   *time.Timer // no hello came; nil once one did
 	client any         // see Options.Client; until the hello
-	stale  bool        // see Options.Stale
 
 	mu       sync.Mutex // guards the rest
 	attached *push.Attachment
@@ -42,7 +41,7 @@ func (s *Server) upgrade(x *exchange.Exchange) {
 		x.Fail(problem)
 		return
 	}
-	k := &socket{server: s, caller: caller{connection, s.opts.Still(x)}, id: x.ID, client: s.opts.Client(x), stale: s.opts.Stale(x)}
+	k := &socket{server: s, caller: caller{connection, s.opts.Still(x), s.opts.Stale(x)}, id: x.ID, client: s.opts.Client(x)}
 	wire, err := x.Upgrader.Upgrade(x, nil, k)
 	if err != nil {
 		if errors.As(err, &problem) {
@@ -78,12 +77,9 @@ func (k *socket) Message(text bool, p []byte) {
 func (k *socket) hello(p []byte) {
 	k.late.Stop()
 	hello, refusal := push.DecodeHello(p)
-	if refusal == nil && k.stale {
-		refusal = &push.Refusal{Code: push.CodeLogin, Err: errStale}
-	}
 	if refusal == nil {
 		var a *push.Attachment
-		if a, refusal = k.server.hub.AttachIf(k.still, hello, k.connection, k); refusal == nil {
+		if a, refusal = k.server.attach(k.caller, hello, k); refusal == nil {
 			k.server.opts.Met(a.Session(), k.client)
 			k.client = nil
 			k.mu.Lock()

@@ -91,12 +91,8 @@ func (s *Server) stream(x *exchange.Exchange, c caller, body []byte) {
 	defer s.forget(t)
 	hello, refusal := push.DecodeHello(body)
 	var a *push.Attachment
-	switch {
-	case refusal != nil:
-	case s.opts.Stale(x):
-		refusal = &push.Refusal{Code: push.CodeLogin, Err: errStale}
-	default:
-		a, refusal = s.hub.AttachIf(c.still, hello, c.connection, t)
+	if refusal == nil {
+		a, refusal = s.attach(c, hello, t)
 	}
 	if refusal != nil {
 		s.opts.Log.Debug("push connection refused", "request_id", x.ID, "code", refusal.Code.Name(), "error", refusal)

@@ -7,7 +7,6 @@ package transport
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
 	"log/slog"
 	"net/url"
@@ -65,6 +64,9 @@ func New(hub *push.Hub, o Options) *Server {
 	if o.Stale == nil {
 		o.Stale = func(*exchange.Exchange) bool { return false }
 	}
+	if o.Cookies == nil {
+		o.Cookies = func(string, string) []string { return nil }
+	}
 	if o.Client == nil || o.Met == nil {
 		o.Client = func(*exchange.Exchange) any { return nil }
 		o.Met = func(*push.Session, any) {}
@@ -102,12 +104,13 @@ func (s *Server) Serve(x *exchange.Exchange) {
 		x.Fail(problem)
 		return
 	}
-	c := caller{connection, s.opts.Still(x)} // the body may come much later
+	c := caller{connection: connection, still: s.opts.Still(x)} // the body may come much later
 	body, problem := exchange.ReadBody(x, s.hub.Options().Message+mostBatch)
 	if problem != nil {
 		x.Fail(problem)
 		return
 	}
+	c.stale = s.opts.Stale(x)
 	if bytes.Contains(x.Field("accept"), []byte("text/event-stream")) {
 		s.stream(x, c, body)
 		return
@@ -119,9 +122,17 @@ func (s *Server) Serve(x *exchange.Exchange) {
 type caller struct {
 	connection string
 	still      func() bool
+	stale      bool // see Options.Stale
 }
 
-var errStale = errors.New("the cookie is one of before a login")
+// attach connects a client to the session of its page. With the cookie of before a login or
+// logout it must be the one whose own request that was: others come back with the new one.
+func (s *Server) attach(c caller, hello push.Hello, t push.Transport) (*push.Attachment, *push.Refusal) {
+	if c.stale {
+		return s.hub.AttachAwaited(hello, t)
+	}
+	return s.hub.AttachIf(c.still, hello, c.connection, t)
+}
 
 // mostBatch is how many bytes of frames one POST may bring beside one largest message.
 const mostBatch = 256 << 10
@@ -135,16 +146,17 @@ func (s *Server) batch(x *exchange.Exchange, c caller, body []byte) {
 	case refusal != nil:
 	case on.Token != "":
 		// Who has the token may have them: his cookie may be the one that they replace.
-		if refusal = s.hub.Knows(on.Page, c.connection); refusal == nil || s.opts.Stale(x) {
-			refusal, head.Fields = nil, s.cookies(on)
+		if refusal = s.hub.Knows(on.Page, c.connection); refusal == nil || c.stale {
+			s.cookies(x, on)
+			return
 		}
-	case s.opts.Stale(x):
-		refusal = &push.Refusal{Code: push.CodeLogin, Err: errStale}
+	case on.Bye && c.stale:
+		refusal = push.ErrStale
 	case on.Bye:
 		refusal = s.hub.Bye(on, c.connection)
 	default:
 		var a *push.Attachment
-		if a, refusal = s.hub.AttachmentIf(c.still, on, c.connection); refusal == nil {
+		if a, refusal = s.attachment(c, on); refusal == nil {
 			s.opts.Met(a.Session(), s.opts.Client(x))
 		}
 		for _, line := range lines[1:] {
@@ -166,14 +178,25 @@ func (s *Server) batch(x *exchange.Exchange, c caller, body []byte) {
 	}
 }
 
-func (s *Server) cookies(on push.On) []exchange.Field {
-	fields := slices.Clone(noStore)
-	if s.opts.Cookies != nil {
-		for _, value := range s.opts.Cookies(on.Page, on.Token) {
-			fields = append(fields, exchange.Field{Name: []byte("Set-Cookie"), Value: []byte(value)})
-		}
+func (s *Server) attachment(c caller, on push.On) (*push.Attachment, *push.Refusal) {
+	if c.stale {
+		return s.hub.AttachmentLeaving(on)
 	}
-	return fields
+	return s.hub.AttachmentIf(c.still, on, c.connection)
+}
+
+// cookies gives a client what a reply to it has set.
+func (s *Server) cookies(x *exchange.Exchange, on push.On) {
+	values := s.opts.Cookies(on.Page, on.Token)
+	if len(values) == 0 {
+		x.Fail(&exchange.Problem{Status: 404, Code: "no_cookies", Err: fmt.Errorf("page %s has no cookies of this token: they were fetched, or given up", on.Page)})
+		return
+	}
+	fields := slices.Clone(noStore)
+	for _, value := range values {
+		fields = append(fields, exchange.Field{Name: []byte("Set-Cookie"), Value: []byte(value)})
+	}
+	_ = x.Answer.Head(exchange.Head{Status: 204, Fields: fields}) // the lane sees that the client left
 }
 
 var (
