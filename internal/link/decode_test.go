@@ -100,6 +100,14 @@ func FuzzFrames(f *testing.F) {
 	f.Add(linktest.AppendFrame(bytes.Clone(accept), link.KindMessageUp, 0, id|1, link.MessageText, []byte("a")))
 	f.Add(linktest.AppendFrame(linktest.AppendFrame(accept, link.KindMessageUp, link.More, id|1, link.MessageBinary, []byte("a")), link.KindClose, link.End, id|1, 1000, nil))
 	f.Add(make([]byte, 16))
+	call := callPayload(link.CallHost, 0, "push", []byte("{}"))
+	effect := append([]byte{1, 0, 0, 0, 7, 0, 0, 0, byte(len(call)), 0, 0, 0}, call...)
+	f.Add(linktest.AppendFrame(nil, link.KindState, link.Alone, 0, 0, append([]byte("state|"), effect...)))
+	parts := linktest.AppendFrame(nil, link.KindState, link.More, id, 0, []byte("sta"))
+	parts = linktest.AppendFrame(parts, link.KindState, 0, id, 0, []byte("te"+noEffects))
+	f.Add(linktest.AppendFrame(parts, link.KindCommit, link.End, id, 0, head))
+	f.Add(linktest.AppendFrame(nil, link.KindState, 0, id, 0, []byte("refused"+noEffects)))
+	f.Add(linktest.AppendFrame(linktest.AppendFrame(nil, link.KindCall, link.More, 0, 7, call[:9]), link.KindCall, 0, 0, 7, call[9:]))
 	f.Fuzz(func(t *testing.T, raw []byte) {
 		for len(raw)%8 != 0 {
 			raw = append(raw, 0)
@@ -109,6 +117,7 @@ func FuzzFrames(f *testing.F) {
 		}
 		for _, transport := range transports() {
 			l, p := pair(t, link.Options{Transport: transport, Ring: 1 << 14, Slots: 4})
+			l.Keep(&keeper{refuse: "refused"})
 			c := open(t, l).request(true)
 			socket := open(t, l)
 			socket.s.BeSocket()

@@ -13,7 +13,9 @@ import (
 
 // keeper notes what it is to apply, and says what the test wants. A state ends in its effects.
 type keeper struct {
-	mu  sync.Mutex // guards all
+	refuse string // a state
+
+	mu  sync.Mutex // guards the rest
 	got []string
 	err error
 }
@@ -23,6 +25,9 @@ func (k *keeper) State(stream uint32, state []byte) ([]byte, error) {
 	defer k.mu.Unlock()
 	text, effects, _ := bytes.Cut(state, []byte("|"))
 	k.got = append(k.got, string(text))
+	if k.refuse != "" && string(text) == k.refuse {
+		return bytes.Clone(effects), link.ErrRefused
+	}
 	return bytes.Clone(effects), k.err
 }
 

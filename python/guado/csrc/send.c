@@ -434,7 +434,7 @@ ssize_t gd_out_queue(gd_stream *s, gd_out *m, gd_entry *e) {
     return GD_OK;
 }
 
-bool gd_out_commit(gd_stream *s, gd_out *m) {
+static bool commit_left(gd_stream *s, gd_out *m) {
     while (s->due || s->out_head != m)
         if (step(s) == GD_AGAIN)
             return false;
@@ -444,13 +444,21 @@ bool gd_out_commit(gd_stream *s, gd_out *m) {
     do
         rc = step(s);
     while (rc == MORE_LEFT && m->kind == GD_K_COMMIT);
-    if (rc == GD_AGAIN) {
+    if (rc == GD_AGAIN)
         m->entry = e;
-        return false;
+    return rc != GD_AGAIN;
+}
+
+bool gd_out_commit(gd_stream *s, gd_out *m) {
+    uint8_t behind = s->due & GD_DUE_ABORT; /* of an answer that was dropped but for its head */
+    s->due &= (uint8_t)~behind;
+    bool left = commit_left(s, m);
+    s->due |= behind;
+    if (left) {
+        gd_ready(s);
+        gd_stream_recycle(s);
     }
-    gd_ready(s);
-    gd_stream_recycle(s);
-    return true;
+    return left;
 }
 
 ssize_t gd_flush(gd_stream *s) {

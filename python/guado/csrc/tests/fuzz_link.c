@@ -24,7 +24,9 @@ static void use(gd_stream *s, uint8_t how) {
     gd_head head = {.status = 200, .length = -1, .nfields = 1, .fields = &f};
     gd_readable(s, &ended);
     gd_read_now(s, buf, sizeof buf);
-    if (how & 1)
+    if ((how & 9) == 9 && gd_seal_commit(s, &head, "some bytes", 10, GD_END, "state", 5) >= 0)
+        gd_push(s);
+    else if (how & 1)
         gd_commit(s, &head, "some bytes", 10, how & 2 ? GD_END : 0, 0);
     if (how & 4)
         gd_body(s, "more", 4, how & 8 ? GD_END | GD_BUSY : 0, 0);
@@ -34,6 +36,18 @@ static void use(gd_stream *s, uint8_t how) {
         gd_trailers(s, &f, 1, 0, 0);
     if (how & 64)
         gd_done(s);
+}
+
+/* What stores the host has sent, and what of the global one. */
+static void stores(gd_link *l, uint8_t how) {
+    gd_restored r;
+    gd_reply u;
+    while (how & 64 && gd_restore_take(l, &r) == GD_OK)
+        gd_restore_free(&r);
+    while (how & 32 && gd_link_update(l, &u) == GD_OK)
+        gd_reply_free(&u);
+    if ((how & 5) == 4 && gd_seal_alone(l, 0, "state", 5) == GD_OK)
+        gd_commits_push(l, false);
 }
 
 /* A request is queued that is to be served: taking it does not wait. */
@@ -51,6 +65,7 @@ static void application(gd_link *l, uint8_t how) {
         gd_loop_drain(l);
     else if (!l->closed)
         gd_drain(l);
+    stores(l, how);
     for (int i = 0; i < HELD; i++) {
         if (held[i] && (how & 128)) {
             gd_stream_release(held[i]);

@@ -161,16 +161,21 @@ static bool keep(host_frame *f, const uint8_t *at) {
 }
 
 static bool receive_socket(host *h, host_frame *f) {
-    ssize_t n = recv(h->fd, h->in + h->in_len, (1 << 20) - h->in_len, MSG_DONTWAIT);
-    if (n > 0)
-        h->in_len += (size_t)n;
-    if (gd_frame_decode_head(h->in, h->in_len, h->max_frame, &f->h) != GD_OK ||
-        gd_padded(f->h.size) > h->in_len)
-        return false;
-    keep(f, h->in);
-    h->in_len -= gd_padded(f->h.size);
-    memmove(h->in, h->in + gd_padded(f->h.size), h->in_len);
-    return true;
+    for (int look = 0;; look++) {
+        const uint8_t *at = h->in + h->in_at;
+        size_t n = h->in_len - h->in_at;
+        if (gd_frame_decode_head(at, n, h->max_frame, &f->h) == GD_OK &&
+            gd_padded(f->h.size) <= n) {
+            h->in_at += gd_padded(f->h.size);
+            return keep(f, at);
+        }
+        if (look)
+            return false;
+        memmove(h->in, at, n);
+        h->in_at = 0;
+        ssize_t got = recv(h->fd, h->in + n, (1 << 20) - n, MSG_DONTWAIT);
+        h->in_len = n + (got > 0 ? (size_t)got : 0);
+    }
 }
 
 static void taken(host *h, uint64_t n) {

@@ -19,7 +19,7 @@ typedef struct {
     /* socket */
     int fd;
     uint8_t *in, *out;
-    size_t in_len, out_len, out_cap;
+    size_t in_at, in_len, out_len, out_cap;
 } host;
 
 typedef struct {

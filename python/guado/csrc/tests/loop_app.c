@@ -6,6 +6,7 @@
 #define _GNU_SOURCE
 #endif
 #include "loop_app.h"
+#include "state_app.h"
 
 #include <poll.h>
 #include <stdlib.h>
@@ -69,7 +70,9 @@ static void begin(gd_stream *s) {
         go_on(w);
         return;
     }
-    if (path[1] == 'a')
+    if (path[1] == 'c')
+        state_reply(s, (size_t)atoi(path + 2), 0);
+    else if (path[1] == 'a')
         gd_abort(s, 1, "because", 7);
     else
         stress_reply(s, (size_t)atoi(path + 2), 0);

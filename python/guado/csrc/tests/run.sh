@@ -26,7 +26,7 @@ for sanitizer in "$@"; do
     esac
     build -o "$out/vectors" vectors.c
     "$out/vectors" ../../../../protocol/vectors
-    build -o "$out/stress" stress.c loop_app.c
+    build -o "$out/stress" stress.c loop_app.c state_app.c
     for mode in threads loop mixed; do
         for transport in shm socket; do
             $limit "$out/stress" "$transport" "$mode" "$seconds" || {

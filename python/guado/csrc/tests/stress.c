@@ -10,6 +10,7 @@
 #endif
 #include "host.h"
 #include "loop_app.h"
+#include "state_app.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -31,7 +32,7 @@ static unsigned seed, napps = 1;
 
 /* ---- the application: pool threads --------------------------------------------- */
 
-static uint8_t byte_at(uint64_t i) {
+uint8_t stress_byte(uint64_t i) {
     return (uint8_t)(i * 31 + (i >> 8));
 }
 
@@ -53,7 +54,7 @@ void stress_reply(gd_stream *s, size_t n, int wait) {
     gd_field f = {{"Content-Type", 12}, {"text/plain", 10}};
     gd_head head = {.status = 200, .length = (int64_t)n, .nfields = 1, .fields = &f};
     for (size_t i = 0; i < n; i++)
-        body[i] = byte_at(i);
+        body[i] = stress_byte(i);
     ssize_t rc = gd_commit(s, &head, body, n, wait ? GD_END : GD_END | GD_BUSY, wait);
     free(body);
     if (!wait && rc >= 0)
@@ -66,7 +67,7 @@ static void swallow(gd_stream *s) {
     uint64_t at = 0;
     while ((n = gd_read(s, buf, sizeof buf)) > 0)
         for (ssize_t i = 0; i < n; i++)
-            CHECK(buf[i] == byte_at(at++));
+            CHECK(buf[i] == stress_byte(at++));
     if (n == 0)
         stress_reply(s, 10, 1);
 }
@@ -93,6 +94,8 @@ static void *pool_thread(void *arg) {
             stress_reply(s, (size_t)atoi(path + 2), 1);
         else if (path[1] == 'q')
             stress_reply(s, (size_t)atoi(path + 2), 0);
+        else if (path[1] == 'c')
+            state_reply(s, (size_t)atoi(path + 2), atoi(path + 2) % 2);
         else if (path[1] == 'a')
             gd_abort(s, 1, "because", 7);
         gd_stream_release(s);
@@ -157,13 +160,13 @@ static bool begin(host *h, exchange *x) {
             break;
         default:
             x->want = pick(2) ? pick(200) : pick(70000);
-            snprintf(x->path, sizeof x->path, "/%c%d", pick(2) ? 'r' : 'q', (int)x->want);
+            snprintf(x->path, sizeof x->path, "/%c%d", "rqcc"[pick(4)], (int)x->want);
         }
     }
     if (x->body)
         inline_body = x->body < sizeof body ? x->body : sizeof body / 2;
     for (size_t i = 0; i < inline_body; i++)
-        body[i] = byte_at(i);
+        body[i] = stress_byte(i);
     uint16_t generation = (uint16_t)(x->generation + 1);
     generation = generation ? generation : 1;
     uint32_t stream = (uint32_t)generation << 16 | (uint32_t)(x - all);
@@ -190,7 +193,7 @@ static bool send_body(host *h, exchange *x) {
     if (!n)
         return false;
     for (uint64_t i = 0; i < n; i++)
-        buf[i] = byte_at(x->sent + i);
+        buf[i] = stress_byte(x->sent + i);
     if (!host_send(h, GD_K_BODY, n == left ? GD_END : 0, x->stream, 0, buf, n))
         return false;
     x->sent += n;
@@ -202,12 +205,16 @@ static void body_came(exchange *x, const uint8_t *p, size_t n) {
     CHECK(n <= x->credit);
     x->credit -= n;
     for (size_t i = 0; i < n; i++)
-        CHECK(p[i] == byte_at(x->got + i));
+        CHECK(p[i] == stress_byte(x->got + i));
     x->got += n;
 }
 
 static void frame_came(host_frame *f) {
     frames++;
+    if (f->h.kind == GD_K_STATE) {
+        CHECK(state_came(f));
+        return;
+    }
     if (f->h.stream == 0) {
         CHECK(f->h.kind == GD_K_PONG || f->h.kind == GD_K_STATS || f->h.kind == GD_K_LOG ||
               f->h.kind == GD_K_READY);
@@ -217,6 +224,7 @@ static void frame_came(host_frame *f) {
     CHECK((f->h.stream & 0xffff) < OPEN && x->stream == f->h.stream);
     switch (f->h.kind) {
     case GD_K_COMMIT: {
+        CHECK(state_commit_came(x->stream, x->path[1] == 'c'));
         size_t at = 16 + gd_get32(f->payload + 12);
         for (unsigned i = gd_get16(f->payload + 2); i; i--)
             at += 8 + gd_get16(f->payload + at) + gd_get32(f->payload + at + 4);
@@ -289,8 +297,10 @@ static void drive(host *h, int seconds) {
         if (!open && !any_open())
             return;
         unsigned before = (unsigned)frames;
-        while (host_receive(h, &f))
+        /* Now and then little is read, so that the ring is full. */
+        for (unsigned most = pick(3) ? 200 : pick(8); most && host_receive(h, &f); most--)
             frame_came(&f);
+        state_send(h, &seed);
         for (int i = 0; i < OPEN; i++)
             act(h, &all[i], open);
         if (round % 64 == 0)
@@ -301,6 +311,21 @@ static void drive(host *h, int seconds) {
         if ((unsigned)frames == before)
             host_wait(h, 1);
     }
+}
+
+/* All states have come, and the worker has all that the host has sent. */
+static void settle(host *h, gd_link *l) {
+    int64_t end = gd_now_ms() + 10000;
+    host_frame f;
+    state_stop();
+    while (!state_through(h)) {
+        while (host_receive(h, &f))
+            frame_came(&f);
+        gd_restore_poke(l);
+        host_wait(h, 1);
+        CHECK(gd_now_ms() < end);
+    }
+    state_end(l);
 }
 
 static uint8_t kinds[2] = {GD_WSGI, GD_ASGI};
@@ -324,7 +349,7 @@ static gd_link *boot(host *h) {
 
 int main(int argc, char **argv) {
     host h;
-    pthread_t t[THREADS + 3];
+    pthread_t t[THREADS + 4], taker;
     int started = 0;
     if (argc < 4)
         return 2;
@@ -340,16 +365,22 @@ int main(int argc, char **argv) {
         pthread_create(&t[started++], NULL, stress_loop, l);
     pthread_create(&t[started++], NULL, stress_log, l);
     pthread_create(&t[started++], NULL, interrupter, l);
+    pthread_create(&t[started++], NULL, state_loose, l);
+    pthread_create(&taker, NULL, state_taker, l);
     for (int i = 0; threads && i < THREADS; i++)
         pthread_create(&t[started++], NULL, pool_thread, l);
     drive(&h, atoi(argv[3]));
+    settle(&h, l);
+    pthread_join(taker, NULL);
     CHECK(host_send(&h, GD_K_DRAIN, 0, 0, 1000, NULL, 0));
     while (started)
         pthread_join(t[--started], NULL);
     CHECK(gd_link_wait_drained(l, 1000) == GD_DRAINED);
     gd_link_close(l);
     host_close(&h);
-    printf("%s %s: %lu served, %lu revoked, %lu cancelled, %lu interrupted, %lu frames (seed %u)\n",
-           argv[1], argv[2], served, revoked, cancelled, interrupted, frames, first_seed);
+    printf("%s %s: %lu served, %lu revoked, %lu cancelled, %lu interrupted, %lu states, "
+           "%lu frames (seed %u)\n",
+           argv[1], argv[2], served, revoked, cancelled, interrupted, state_count(), frames,
+           first_seed);
     return 0;
 }
