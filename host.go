@@ -38,6 +38,7 @@ import (
 	"github.com/guado-server/guado/internal/push/transport"
 	"github.com/guado-server/guado/internal/redirect"
 	"github.com/guado-server/guado/internal/registry"
+	"github.com/guado-server/guado/internal/replay"
 	"github.com/guado-server/guado/internal/route"
 	"github.com/guado-server/guado/internal/runtime"
 	"github.com/guado-server/guado/internal/service"
@@ -92,6 +93,7 @@ type base struct {
 	identity   *identity.Server   // nil: phase 0
 	registry   *registry.Registry // nil: phase 0
 	stores     *stores            // nil: below phase 4
+	replay     *replay.Store
 	pageIndex  pageIndex
 	pages      *pages.Pages      // nil: phase 0
 	hub        *push.Hub         // of the sessions of pages; nil likewise
@@ -154,6 +156,7 @@ func newHost(ctx context.Context, s *Server) (h *host, err error) {
 	if err := h.openIdentity(); err != nil {
 		return nil, err
 	}
+	h.openReplay()
 	h.openPages()
 	h.openRegistry()
 	h.openStores()

@@ -62,7 +62,7 @@ func (h *host) front(mounts exchange.Handler) (first exchange.Handler, apply fun
 // the last to the first: fields of the answer, address, password, rate, limits, files,
 // WebSockets, identity.
 func (h *host) policies(m *config.Mount, next exchange.Handler) (_ exchange.Handler, err error) {
-	if next, err = h.webSockets(m, h.identify(m, next)); err != nil {
+	if next, err = h.webSockets(m, h.identify(m, h.once(m, next))); err != nil {
 		return nil, err
 	}
 	if len(m.Sendfile) > 0 {

@@ -176,7 +176,7 @@ func (h *host) stop(cut context.Context) error {
 	// 4. Folders, idle upstream connections, the thread that started processes.
 	err = errors.Join(err, h.road.close(), h.reloads.closeRoads())
 	h.spawner.Close()
-	err = errors.Join(err, h.saveGlobal(), h.saveStoresAndPages(), h.closeIdentity())
+	err = errors.Join(err, h.saveGlobal(), h.closeReplay(), h.saveStoresAndPages(), h.closeIdentity())
 	// 5. What all of that could be watched by.
 	return errors.Join(err, h.unwatch(cut), h.closeAdmin())
 }

@@ -15,30 +15,31 @@ import (
 // Status is a running server as the admin API, the command line and the dashboard
 // show it.
 type Status struct {
-	Version     string           `json:"version"`
-	State       State            `json:"state"`
-	Instance    string           `json:"instance"`
-	PID         int              `json:"pid"`
-	Started     time.Time        `json:"started"`
-	Config      string           `json:"config,omitempty"` // the file
-	Admin       string           `json:"admin,omitempty"`  // the socket
-	Listen      []string         `json:"listen"`           // URLs, or "unix:PATH"
-	Connections int              `json:"connections"`
-	WebSockets  WebSocketStatus  `json:"websockets"` // that end here, and no longer count as connections
-	Spool       pool.SpoolStatus `json:"spool"`
-	Groups      []GroupStatus    `json:"groups"`
-	Programs    []ProgramStatus  `json:"programs,omitempty"`
-	Mounts      []MountStatus    `json:"mounts"`
-	Executors   []ExecutorStatus `json:"executors,omitempty"`
-	Identity    *IdentityStatus  `json:"identity,omitempty"` // from phase 3 on
-	Events      *EventStatus     `json:"events,omitempty"`   // from phase 3 on
-	Push        *PushStatus      `json:"push,omitempty"`     // likewise
-	Registry    *RegistryStatus  `json:"registry,omitempty"` // from phase 3 on
-	Global      *GlobalStatus    `json:"global,omitempty"`   // from phase 4 on
-	Stores      *StoresStatus    `json:"stores,omitempty"`   // likewise
-	WSX         *WSXStatus       `json:"wsx,omitempty"`      // where a mount speaks it
-	Gate        GateStatus       `json:"gate"`
-	Reloads     ReloadStatus     `json:"reloads"`
+	Version     string             `json:"version"`
+	State       State              `json:"state"`
+	Instance    string             `json:"instance"`
+	PID         int                `json:"pid"`
+	Started     time.Time          `json:"started"`
+	Config      string             `json:"config,omitempty"` // the file
+	Admin       string             `json:"admin,omitempty"`  // the socket
+	Listen      []string           `json:"listen"`           // URLs, or "unix:PATH"
+	Connections int                `json:"connections"`
+	WebSockets  WebSocketStatus    `json:"websockets"` // that end here, and no longer count as connections
+	Spool       pool.SpoolStatus   `json:"spool"`
+	Groups      []GroupStatus      `json:"groups"`
+	Programs    []ProgramStatus    `json:"programs,omitempty"`
+	Mounts      []MountStatus      `json:"mounts"`
+	Executors   []ExecutorStatus   `json:"executors,omitempty"`
+	Identity    *IdentityStatus    `json:"identity,omitempty"`    // from phase 3 on
+	Events      *EventStatus       `json:"events,omitempty"`      // from phase 3 on
+	Push        *PushStatus        `json:"push,omitempty"`        // likewise
+	Registry    *RegistryStatus    `json:"registry,omitempty"`    // from phase 3 on
+	Global      *GlobalStatus      `json:"global,omitempty"`      // from phase 4 on
+	Stores      *StoresStatus      `json:"stores,omitempty"`      // likewise
+	Idempotency *IdempotencyStatus `json:"idempotency,omitempty"` // where a mount keeps answers
+	WSX         *WSXStatus         `json:"wsx,omitempty"`         // where a mount speaks it
+	Gate        GateStatus         `json:"gate"`
+	Reloads     ReloadStatus       `json:"reloads"`
 }
 
 // State is where a server is in its life.
@@ -86,7 +87,7 @@ func (h *host) status() Status {
 	}
 	st.Programs, st.Executors = h.programs.Status(0), h.executors.Status()
 	st.Events, st.WSX, st.Global = h.eventStatus(), h.wsxStatus(), h.globalStatus()
-	st.Stores = h.storesStatus()
+	st.Stores, st.Idempotency = h.storesStatus(), h.idempotencyStatus()
 	st.Identity, st.Push, st.Registry = h.identityStatus(), h.pushStatus(), h.registryStatus()
 	st.Reloads = h.reloads.status()
 	return st

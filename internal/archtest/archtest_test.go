@@ -47,6 +47,7 @@ var allowed = map[string][]string{
 	"internal/headers":   {"internal/exchange"},
 	"internal/identity":  {"internal/clock", "internal/exchange", "internal/item", "internal/statefile"},
 	"internal/limit":     {"internal/exchange"},
+	"internal/replay":    {"internal/clock", "internal/exchange", "internal/statefile"},
 	"internal/ratelimit": {"internal/exchange", "internal/address"},
 	"internal/sendfile":  {"internal/exchange"},
 	"internal/static":    {"internal/exchange"},
@@ -89,7 +90,7 @@ var allowed = map[string][]string{
 	"python":                 {},
 	"js":                     {},
 
-	"": {"internal/clock", "internal/item", "internal/registry", "internal/globalstore", "internal/bus", "internal/events", "internal/access", "internal/admin", "internal/address", "internal/basicauth", "internal/calls", "internal/canonical", "internal/gate",
+	"": {"internal/clock", "internal/replay", "internal/item", "internal/registry", "internal/globalstore", "internal/bus", "internal/events", "internal/access", "internal/admin", "internal/address", "internal/basicauth", "internal/calls", "internal/canonical", "internal/gate",
 		"internal/headers", "internal/limit", "internal/ratelimit", "internal/sendfile",
 		"internal/child", "internal/config", "internal/edge", "internal/edge/compress", "internal/edge/http2", "internal/edge/lane",
 		"internal/exchange", "internal/executor", "internal/gohandler", "internal/identity", "internal/link", "internal/mirror", "internal/observe", "internal/pages", "internal/pool", "internal/program", "internal/push", "internal/push/transport", "internal/redirect",

@@ -31,11 +31,13 @@ type Config struct {
 	Health  Health  `toml:"health" doc:"How load balancers and orchestrators see the host."`
 	Trace   Trace   `toml:"trace" doc:"Traces of exchanges, for OpenTelemetry."`
 
-	Identity Identity `toml:"identity" doc:"Users and connections, which the server knows from phase 3 on."`
-	Cookie   Cookie   `toml:"cookie" doc:"The cookie by which a connection is known."`
-	Push     Push     `toml:"push" doc:"Sessions of pages, from phase 3 on: what is kept for clients that lost their connection, and what they may send."`
-	Page     Page     `toml:"page" doc:"Pages: the tabs of browsers."`
-	State    State    `toml:"state" doc:"Stores of users, connections and pages: how large they may be."`
+	Identity    Identity    `toml:"identity" doc:"Users and connections, which the server knows from phase 3 on."`
+	Cookie      Cookie      `toml:"cookie" doc:"The cookie by which a connection is known."`
+	Push        Push        `toml:"push" doc:"Sessions of pages, from phase 3 on: what is kept for clients that lost their connection, and what they may send."`
+	Page        Page        `toml:"page" doc:"Pages: the tabs of browsers."`
+	Idempotency Idempotency `toml:"idempotency" doc:"Answers that are kept for mounts with idempotency = true: a request that comes again with its Idempotency-Key is not done again."`
+
+	State State `toml:"state" doc:"Stores of users, connections and pages: how large they may be."`
 
 	Executors []Executor `toml:"executor" doc:"A pool of processes that run functions for the workers: guado.executor(\"name\").submit(function, argument)."`
 

@@ -35,6 +35,9 @@ type MountPolicy struct {
 
 	Identity bool `toml:"identity" default:"false" doc:"From phase 3 on: a field Guado-User in an answer of the app logs its client in under that name (empty: out). Apps only."`
 
+	Idempotency         bool `toml:"idempotency" default:"false" doc:"A request with a field Idempotency-Key that comes again gets the answer of the first one, and is not done again; see [idempotency]. Apps only."`
+	IdempotencyRequired bool `toml:"idempotency_required" default:"false" doc:"Refuse requests that change something (not GET, HEAD, OPTIONS, TRACE) and have no Idempotency-Key: 400."`
+
 	SetHeaders    map[string]string `toml:"set_headers" doc:"Fields of answers, in place of those of the same name that the answer has."`
 	AddHeaders    map[string]string `toml:"add_headers" doc:"Fields of answers, beside those of the same name."`
 	RemoveHeaders []string          `toml:"remove_headers" doc:"Fields that are taken off answers."`
@@ -155,6 +158,7 @@ func (r *resolver) checkMountPolicy(m *Mount, path string) {
 	}
 	r.checkSendfile(m, path)
 	r.checkMountIdentity(m, path)
+	r.checkIdempotency(m, path)
 }
 
 func (r *resolver) checkAddresses(path string, list []string) {

@@ -72,6 +72,7 @@ var classes = map[string]Class{
 	"events.*":                 Live,
 	"global.*":                 Live,
 	"state.*":                  Restart,
+	"idempotency.*":            Restart,
 	"group.*":                  Workers,
 	"group.state":              Restart,
 	"group.queue":              Live,

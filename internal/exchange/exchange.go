@@ -238,6 +238,9 @@ type Exchange struct {
 
 	Turn *Turn // of a page; nil: it is a request
 
+	Once  Once // is told what becomes real; nil: nobody
+	Stays bool // it comes to its end though its client leaves; of the goroutine that serves it
+
 	Upgrader Upgrader // of a request whose Upgrade is "websocket"; nil: it cannot become one
 
 	// Set on the road, read by the access log, the figures and the trace.
@@ -274,6 +277,7 @@ func (x *Exchange) Reset() {
 	x.Worker, x.Waited, x.Worked, x.Problem, x.Trace = "", 0, 0, nil, Trace{}
 	x.User, x.Timeout, x.Upgrader, x.Turn = "", 0, nil, nil
 	x.Who, x.Collected, x.Carried, x.CarriedUser, x.Message = nil, nil, "", "", false
+	x.Once, x.Stays = nil, false
 	x.later = nil
 	x.sleep.Store(false)
 	x.gone.Store(uint32(Present))

@@ -26,7 +26,7 @@ func (l *Link) frame(h header, p shared) error {
 	if h.stream == 0 {
 		return l.own(h, p)
 	}
-	refused, err := l.withState(h)
+	refused, err := l.withState(h, p)
 	if err != nil {
 		return err
 	}

@@ -5,6 +5,8 @@ import (
 	"encoding/binary"
 	"errors"
 	"sync/atomic"
+
+	"github.com/guado-server/guado/internal/exchange"
 )
 
 // Keeper keeps the host's copy of the worker's stores. It runs on the link's reader and
@@ -59,16 +61,21 @@ func (l *Link) state(h header, p shared) error {
 		g.held = true
 		return nil
 	}
-	if err := l.applyState(); err != nil && !isRefused(err) {
+	if err := l.applyState(l.onceOf(h.stream), exchange.Once.Committed); err != nil && !isRefused(err) {
 		return err
 	}
 	return nil // of one that stands alone no answer hears
 }
 
-func (l *Link) applyState() error {
+// applyState applies the STATE that is here, and then tells who wants to know, before
+// anybody sees its effects.
+func (l *Link) applyState(once exchange.Once, tell func(exchange.Once)) error {
 	g := &l.states
 	effects, err := (*g.keeper.Load()).State(g.stream, g.partial)
 	g.held = false
+	if err == nil && once != nil {
+		tell(once)
+	}
 	if err == nil || isRefused(err) {
 		if wrong := l.effects(effects, err != nil); wrong != nil {
 			return wrong
@@ -118,23 +125,69 @@ func (l *Link) effects(p []byte, refused bool) error {
 // keepState is the most memory that is kept for the next STATE.
 const keepState = 64 << 10
 
-// withState applies what was sent ahead of this COMMIT; refused: it must not be delivered.
-func (l *Link) withState(h header) (refused bool, err error) {
-	g := &l.states
-	if !g.held || h.kind != KindCommit {
+// withState applies what was sent ahead of this COMMIT, and tells that it is here; refused:
+// it must not be delivered.
+func (l *Link) withState(h header, p shared) (refused bool, err error) {
+	if h.kind != KindCommit {
 		return false, nil
 	}
-	if h.stream != g.stream {
+	g := &l.states
+	if g.held && h.stream != g.stream {
 		return false, corrupt("COMMIT of stream 0x%08x behind STATE of stream 0x%08x", h.stream, g.stream)
 	}
 	if h.flags&More != 0 {
 		return false, nil
 	}
-	err = l.applyState()
+	once := l.onceOf(h.stream)
+	answered := func(o exchange.Once) { o.Answered(l.whole(h, p)) }
+	switch {
+	case g.held:
+		err = l.applyState(once, answered)
+	case once != nil:
+		answered(once)
+	}
 	if err == nil || isRefused(err) {
 		return err != nil, nil
 	}
 	return false, err
+}
+
+// onceOf is who wants to know what becomes real of a stream's exchange; nil: nobody.
+func (l *Link) onceOf(stream uint32) exchange.Once {
+	if stream == 0 {
+		return nil
+	}
+	s, err := l.table.find(stream)
+	if s == nil || err != nil {
+		return nil
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.id.Load() != stream {
+		return nil
+	}
+	return s.once
+}
+
+// whole is a copy of the answer, where this COMMIT is all of it; nil: it is not.
+func (l *Link) whole(h header, p shared) []byte {
+	s, err := l.table.find(h.stream)
+	if s == nil || err != nil || h.flags&End == 0 {
+		return nil
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.id.Load() != h.stream || s.partial != nil {
+		return nil
+	}
+	return bytes.Clone(p.b)
+}
+
+// Once has somebody told what becomes real of the exchange. Call it before Request.
+func (s *Stream) Once(o exchange.Once) {
+	s.mu.Lock()
+	s.once = o
+	s.mu.Unlock()
 }
 
 // refuse takes a COMMIT that must not be delivered: its consumer finds an ABORT of the

@@ -4,6 +4,8 @@ import (
 	"os"
 	"sync"
 	"sync/atomic"
+
+	"github.com/guado-server/guado/internal/exchange"
 )
 
 // Bell is rung when a stream has news: frames to take, credit, the link's end. It
@@ -48,21 +50,22 @@ type Stream struct {
 	rung       bool // rung since the last Take
 	in, out    *box // the reader fills in, the consumer reads out
 	life       life
-	credit     int64      // bytes of body that the worker takes
-	wantCredit bool       // ring when it grows
-	bytes      allowance  // of the answer's body
-	files      allowance  // of the answer
-	socket     bool       // the request asks for a WebSocket
-	requested  bool       // Request was called
-	sentEnd    bool       // the request's END left
-	cancelled  uint32     // reasons that were sent, as bits
-	dropping   bool       // nobody wants the answer any more
-	abandoned  bool       // Close came before the worker's end
-	revoked    bool       // the worker will never say anything
-	freed      func()     // to call when the worker is through with it
-	ended      bool       // END was taken
-	excess     string     // why the answer must be cut, until that is done
-	partial    []byte     // COMMIT under reassembly; not nil: one has begun
+	credit     int64     // bytes of body that the worker takes
+	wantCredit bool      // ring when it grows
+	bytes      allowance // of the answer's body
+	files      allowance // of the answer
+	socket     bool      // the request asks for a WebSocket
+	requested  bool      // Request was called
+	sentEnd    bool      // the request's END left
+	cancelled  uint32    // reasons that were sent, as bits
+	dropping   bool      // nobody wants the answer any more
+	abandoned  bool      // Close came before the worker's end
+	revoked    bool      // the worker will never say anything
+	freed      func()    // to call when the worker is through with it
+	ended      bool      // END was taken
+	excess     string    // why the answer must be cut, until that is done
+	partial    []byte    // COMMIT under reassembly; not nil: one has begun
+	once       exchange.Once
 	litter     []*os.File // to close once mu is left
 }
 
@@ -339,7 +342,7 @@ func (s *Stream) release(id uint32) {
 	}
 	s.id.Store(0)
 	freed := s.freed
-	s.freed, s.bell, s.partial = nil, nil, nil
+	s.freed, s.bell, s.partial, s.once = nil, nil, nil, nil
 	s.in.clear(s)
 	s.out.clear(s)
 	s.in.mem.reset()
@@ -372,7 +375,7 @@ func (s *Stream) begin(id uint32, b Bell) {
 	s.files.reset(s.l.o.FileCredit)
 	s.requested, s.sentEnd, s.cancelled, s.socket = false, false, 0, false
 	s.dropping, s.abandoned, s.revoked, s.ended = false, false, false, false
-	s.excess = ""
+	s.excess, s.once = "", nil
 	s.started.Store(false)
 	s.fate.Store(uint32(fateOpen))
 	s.id.Store(id)

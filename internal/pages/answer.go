@@ -22,13 +22,15 @@ func hosts(p *exchange.Problem) outcome {
 	switch {
 	case p.Code == "login_under_way":
 		return outcome{err: errIdentity}
+	case p.Code == "deadline":
+		return outcome{err: &push.ReplyError{Code: push.ReplyFailed, Message: "it took too long"}}
 	case errors.Is(p.Err, exchange.ErrStarted):
 		return outcome{lost: true, err: &push.ReplyError{Code: push.ReplyLost, Message: "the server stopped: it may have been done, or not"}}
 	case p.Code == "worker_died" || p.Status == 502:
 		return outcome{lost: true, err: &push.ReplyError{Code: push.ReplyLost, Message: "its worker died: it may have been done, or not"}}
 	case refusals[p.Code] || p.Status == 503:
 		return outcome{wait: true, err: &push.ReplyError{Code: push.ReplyBusy, Message: "the server has no room now; nothing was done"}}
-	case p.Code == "deadline" || p.Status == 504:
+	case p.Status == 504:
 		return outcome{err: &push.ReplyError{Code: push.ReplyFailed, Message: "it took too long"}}
 	}
 	return outcome{err: &push.ReplyError{Code: fmt.Sprintf("http_%d", p.Status), Message: p.Code}}

@@ -268,7 +268,7 @@ func (f *flight) hear(s *link.Stream) (v verdict, problem *exchange.Problem, don
 
 // watchClient acts on a client that has left.
 func (f *flight) watchClient(s *link.Stream, x *exchange.Exchange) (v verdict, problem *exchange.Problem, done bool) {
-	switch x.Gone() {
+	switch x.Left() {
 	case exchange.Closed:
 		v, problem = f.depart(s, link.CancelGone, clientProblem(exchange.ErrClientGone))
 		return v, problem, true
@@ -310,6 +310,7 @@ func (f *flight) interrupt(s *link.Stream) (verdict, *exchange.Problem) {
 	if s.Revoke() {
 		return landed, problem
 	}
+	problem.Err = fmt.Errorf("%w: %w", errDeadline, exchange.ErrStarted)
 	if s.Interrupt() && f.pool.opts.Interrupted != nil {
 		f.pool.opts.Interrupted(f.seat.link)
 	}

@@ -130,19 +130,21 @@ class Ledger(LedgerBase):
         exchange: Exchange,
         seal: Callable[[Taken], None],
         end: bool = False,
+        even: bool = False,
     ) -> bool:
         """Gives `seal` all that must travel with this commit: of every store that was
         touched, the records up to the first one of another exchange's open transaction.
         `seal` puts the frame into the commit queue; it runs under the record lock and may
-        not wait. False: nothing was touched since the last time, so nothing is committed.
+        not wait. False: nothing was touched since the last time, so nothing is committed,
+        unless with `even`: there is more to it than stores.
 
         Behind it, transactions that are over are unlocked; with `end` all that the
         exchange has locked, for its code is gone."""
-        if not (exchange.touched or exchange.held or exchange.pickles):
+        if not (even or exchange.touched or exchange.held or exchange.pickles):
             return False
         for store, path, held in list(exchange.pickles.values()):
             store._compare(path, held)
-        taken = self._commit(exchange, seal)
+        taken = self._commit(exchange, seal, even)
         over: Iterable[Store] = ()
         if exchange.closed or (end and exchange.open):
             with self.lock:

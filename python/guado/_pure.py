@@ -62,11 +62,13 @@ class LedgerBase:
     bytes: int
     sequence: int  # of the last commit
 
-    def _commit(self, exchange: Exchange, seal: Callable[[Taken], None]) -> bool:
+    def _commit(
+        self, exchange: Exchange, seal: Callable[[Taken], None], even: bool = False
+    ) -> bool:
         """The half of `take` that seals."""
         with self.lock:
             stores = list(exchange.touched)
-            if not stores:
+            if not (stores or even):
                 return False
             taken = [(s, t) for s in stores if (t := s._take_records(exchange)) is not None]
             names = {s.owner.name for s in stores}

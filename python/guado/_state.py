@@ -14,6 +14,7 @@ import contextlib
 import logging
 import struct
 import threading
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, cast
 
 import guado
@@ -79,26 +80,26 @@ class Running:
 
     def __call__(self, what: int) -> None:
         """The hook of its answer."""
-        ledger, exchange = self.state.ledger, self.exchange
         if what in (HEAD, ACCEPT):
-            if not ledger.take(exchange, self._seal):
-                self._send()
+            self._take(self._seal)
             self.headed = what == HEAD
-            exchange.read_only = self.headed and not self.turns
+            self.exchange.read_only = self.headed and not self.turns
         elif what == MESSAGE:
-            if not ledger.take(exchange, self._alone):
-                self._send()
+            self._take(self._alone)
         else:
             self.over = True
-            exchange.over = True
-            if not ledger.take(exchange, self._alone, end=True):
-                self._send()
+            self.exchange.over = True
+            self._take(self._alone, end=True)
             self.link.push()
+
+    def _take(self, seal: Callable[[Taken], None], end: bool = False) -> None:
+        """Commits what there is. Calls that wait for it go with it, also where no store was
+        touched: they are done with the answer, or not at all."""
+        self.state.ledger.take(self.exchange, seal, end, even=bool(self.effects))
 
     def flush(self) -> None:
         """Commits now, and waits until that has left."""
-        if not self.state.ledger.take(self.exchange, self._alone):
-            self._send()
+        self._take(self._alone)
         self.link.push(True)
 
     def later(self, number: int, payload: bytes) -> None:
@@ -107,11 +108,6 @@ class Running:
             self.link.call(number, payload)
         else:
             self.effects.append((number, payload))
-
-    def _send(self) -> None:
-        """No store was touched: the calls need not wait for one."""
-        while self.effects:
-            self.link.call(*self.effects.pop(0))
 
     def _encode(self, taken: Taken) -> bytes:
         calls = []
@@ -125,10 +121,12 @@ class Running:
 
         state = self._encode(taken)
         if not _core.seal(self.handle, state):
-            self.link.seal(state)
+            self.link.seal(state, _core.stream(self.handle))
 
     def _alone(self, taken: Taken) -> None:
-        self.link.seal(self._encode(taken))
+        from guado import _core
+
+        self.link.seal(self._encode(taken), _core.stream(self.handle))
 
 
 class WorkerState(State):

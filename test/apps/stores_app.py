@@ -67,6 +67,12 @@ def act(do: dict[str, Any]) -> Any:
                 raise RuntimeError(what)
             case "die":
                 os.kill(os.getpid(), signal.SIGKILL)
+            case "die_once":
+                if not os.path.exists(what):
+                    open(what, "w").close()
+                    os.kill(os.getpid(), signal.SIGKILL)
+            case "long":
+                answer = "x" * what
     return answer
 
 

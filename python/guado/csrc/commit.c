@@ -38,6 +38,10 @@ static void entry_add(gd_link *l, gd_entry *e) {
     l->sealed++;
 }
 
+uint32_t gd_stream_number(const gd_stream *s) {
+    return s->id;
+}
+
 /* Memory only, and nothing is noted in todo: the caller may hold the record lock. */
 static int enter(gd_link *l) {
     if (atomic_load(&l->forked))

@@ -220,6 +220,7 @@ ssize_t gd_flush(gd_stream *s);
 ssize_t gd_seal_commit(gd_stream *s, const gd_head *h, const void *body, size_t n, int flags,
                        const void *at, size_t len);
 /* Seals state that belongs to no answer; `about`: the stream's number, or 0. */
+uint32_t gd_stream_number(const gd_stream *s); /* on the wire */
 int gd_seal_alone(gd_link *l, uint32_t about, const void *state, size_t n);
 /* The result is that of gd_commit with `wait` 0. */
 ssize_t gd_push(gd_stream *s);

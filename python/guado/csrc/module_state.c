@@ -106,6 +106,14 @@ static PyObject *seal(PyObject *Py_UNUSED(module), PyObject *args) {
     Py_RETURN_TRUE;
 }
 
+static PyObject *stream(PyObject *Py_UNUSED(module), PyObject *handle) {
+    gd_stream *s = NULL;
+    bool headed;
+    if (hook_of(handle, &s, &headed) == NULL)
+        return NULL;
+    return PyLong_FromUnsignedLong(s != NULL ? gd_stream_number(s) : 0);
+}
+
 /* ---- methods of guado._core.Link ------------------------------------------------------ */
 
 PyObject *gd_py_seal(PyObject *self, PyObject *args) {
@@ -178,6 +186,7 @@ static PyMethodDef functions[] = {
     {"seal", seal, METH_VARARGS,
      "seal(handle, state): the head that is about to leave goes with this state. False: none "
      "is."},
+    {"stream", stream, METH_O, "stream(handle): the number of a request; 0: it has ended."},
     {NULL, NULL, 0, NULL},
 };
 

@@ -206,7 +206,7 @@ static PyMemberDef ledger_members[] = {
 
 static PyMethodDef ledger_methods[] = {
     {"_commit", gd_py_commit, METH_VARARGS,
-     "_commit(exchange, seal): the half of take that seals."},
+     "_commit(exchange, seal, even=False): the half of take that seals."},
     {NULL, NULL, 0, NULL},
 };
 

@@ -1,0 +1,155 @@
+package guado_test
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// onceMount keeps answers of the application with stores.
+const onceMount = "[[mount]]\napp = \"shop\"\nidempotency = true\n[idempotency]\nanswer = \"64KiB\"\nbytes = \"1MiB\"\n"
+
+// everyOnce runs one body with a WSGI and an ASGI application whose requests may come again.
+func everyOnce(t *testing.T, body func(t *testing.T, s *site, tab *tab)) {
+	t.Helper()
+	for _, kind := range []string{"wsgi", "asgi"} {
+		t.Run(kind, func(t *testing.T) {
+			s := storeSite(t, t.TempDir(), fmt.Sprintf("env = {TEST_KIND = %q}\n", kind)+onceMount)
+			body(t, s, s.browser().tab(`{"path":"/"}`))
+		})
+	}
+}
+
+// once sends a request with a key, and gives all of its answer.
+func (t *tab) once(ctx context.Context, key, what string) (*http.Response, string, error) {
+	r, err := http.NewRequestWithContext(ctx, "POST", t.s.url+"/", strings.NewReader(what))
+	if err != nil {
+		return nil, "", err
+	}
+	r.Header.Set("Idempotency-Key", key)
+	r.Header.Set("Guado-Page", t.page)
+	res, err := t.browser.client.Do(r)
+	if err != nil {
+		return nil, "", err
+	}
+	defer func() { _ = res.Body.Close() }()
+	text, err := io.ReadAll(res.Body)
+	return res, string(text), err
+}
+
+// wantOnce wants an answer; replayed: that of before.
+func (t *tab) wantOnce(key, what string, status int, want string, replayed bool) {
+	t.s.t.Helper()
+	res, text, err := t.once(t.s.t.Context(), key, what)
+	switch {
+	case err != nil:
+		t.s.t.Fatal(err)
+	case res.StatusCode != status || !strings.Contains(text, want):
+		t.s.t.Errorf("%s: %s: %d %s, want %d %s", key, what, res.StatusCode, text, status, want)
+	case (res.Header.Get("Idempotency-Replayed") == "true") != replayed:
+		t.s.t.Errorf("%s: %s: replayed: %v", key, what, !replayed)
+	}
+}
+
+func TestARequestThatComesAgainIsDoneOnce(t *testing.T) {
+	everyOnce(t, func(t *testing.T, s *site, tab *tab) {
+		for range 3 {
+			tab.wantDone(`{"add":"x"}`, "1") // without a key nothing is kept
+			tab.wantDone(`{"set":{"x":0},"get":"x"}`, "0")
+		}
+		tab.wantOnce(`"first"`, `{"add":"x"}`, 200, "1", false)
+		tab.wantOnce(`first`, `{"add":"x"}`, 200, "1", true)
+		tab.kill()
+		tab.wantOnce(`"first"`, `{"add":"x"}`, 200, "1", true)
+		tab.wantOnce(`second`, `{"add":"x"}`, 200, "2", false)
+		tab.wantDone(`{"get":"x"}`, "2")
+		tab.wantOnce(`first`, `{"add":"y"}`, 422, "idempotency_mismatch", false)
+		tab.wantOnce(`first`, `{"add":"x"} `, 422, "idempotency_mismatch", false)
+		tab.wantOnce(`with a space`, `{"add":"x"}`, 400, "bad_idempotency_key", false)
+		other := s.browser().tab(`{"path":"/"}`)
+		other.wantOnce(`first`, `{"add":"x"}`, 200, "1", false)
+		if st := s.Status().Idempotency; st == nil || st.Keys != 3 || st.Answered != 3 || st.Replayed != 2 || st.Other != 2 || st.Bad != 1 || st.Bytes == 0 {
+			t.Errorf("%+v", st)
+		}
+	})
+}
+
+func TestARequestWhoseWorkerWasKilledBeforeItsCommitIsDoneAgain(t *testing.T) {
+	everyOnce(t, func(t *testing.T, _ *site, tab *tab) {
+		once := filepath.Join(t.TempDir(), "once")
+		what := fmt.Sprintf(`{"set":{"half":1},"die_once":%q,"add":"x"}`, once)
+		tab.wantOnce("a", what, 502, "worker_died", false)
+		tab.wantDone(`{"get":"half"}`, "null")
+		tab.wantOnce("a", what, 200, "1", false)
+		tab.wantOnce("a", what, 200, "1", true)
+		// What was committed under way is not done twice.
+		what = fmt.Sprintf(`{"add":"y","flush":1,"die_once":%q}`, once+"2")
+		tab.wantOnce("b", what, 502, "worker_died", false)
+		tab.wantOnce("b", what, 409, "idempotency_lost", false)
+		tab.wantDone(`{"get":"y"}`, "1")
+	})
+}
+
+func TestWhoLeavesAndComesAgainGetsTheAnswer(t *testing.T) {
+	everyOnce(t, func(t *testing.T, s *site, tab *tab) {
+		path := filepath.Join(t.TempDir(), "go")
+		what := fmt.Sprintf(`{"wait":%q,"add":"x"}`, path)
+		ctx, leave := context.WithCancel(t.Context())
+		left := make(chan error, 1)
+		go func() {
+			_, _, err := tab.once(ctx, "a", what)
+			left <- err
+		}()
+		awaitFile(t, path+".begun")
+		tab.wantOnce("a", what, 409, "idempotency_running", false)
+		leave()
+		if err := <-left; err == nil {
+			t.Error("the client did not leave")
+		}
+		write(t, filepath.Dir(path), "go", "")
+		eventually(t, "the end of the request", func() bool { return s.Status().Idempotency.Running == 0 })
+		tab.wantOnce("a", what, 200, "1", true)
+		tab.wantDone(`{"get":"x"}`, "1")
+	})
+}
+
+func TestARequestThatFailedIsNotDoneAgain(t *testing.T) {
+	everyOnce(t, func(t *testing.T, s *site, tab *tab) {
+		tab.wantOnce("a", `{"add":"x","raise":"as the test wants it"}`, 500, "application_error", false)
+		tab.wantOnce("a", `{"add":"x","raise":"as the test wants it"}`, 500, "application_error", true)
+		tab.wantDone(`{"get":"x"}`, "1")
+		// A stream that is short is kept, too; what is long is not done again.
+		tab.wantOnce("b", `{"stream":{"add":"y"}}`, 200, "[1]", false)
+		tab.wantOnce("b", `{"stream":{"add":"y"}}`, 200, "[1]", true)
+		tab.wantOnce("c", `{"add":"y","long":70000}`, 200, "", false)
+		tab.wantOnce("c", `{"add":"y","long":70000}`, 409, "idempotency_not_kept", false)
+		tab.wantDone(`{"get":"y"}`, "2")
+		if st := s.Status().Idempotency; st.NotKept != 1 || st.Without != 1 {
+			t.Errorf("%+v", st)
+		}
+	})
+}
+
+func TestAnswersAreKeptOverAStop(t *testing.T) {
+	dir := t.TempDir()
+	s := storeSite(t, dir, onceMount)
+	tab := s.browser().tab(`{"path":"/"}`)
+	tab.wantOnce("a", `{"add":"x"}`, 200, "1", false)
+	tab.stopAndStart(dir, onceMount)
+	tab.wantOnce("a", `{"add":"x"}`, 200, "1", true)
+	tab.wantDone(`{"get":"x"}`, "1")
+}
+
+// awaitFile waits until the application has written a file.
+func awaitFile(t *testing.T, path string) {
+	t.Helper()
+	eventually(t, path, func() bool {
+		_, err := os.Stat(path)
+		return err == nil
+	})
+}
