@@ -4,6 +4,7 @@ import (
 	"github.com/guado-server/guado/internal/config"
 	"github.com/guado-server/guado/internal/exchange"
 	"github.com/guado-server/guado/internal/link"
+	"github.com/guado-server/guado/internal/observe"
 	"github.com/guado-server/guado/internal/replay"
 )
 
@@ -50,4 +51,19 @@ func (h *host) idempotencyStatus() *IdempotencyStatus {
 		}
 	}
 	return nil
+}
+
+// idempotencyFigures are those of the metrics.
+func (h *host) idempotencyFigures() *observe.Idempotency {
+	st := h.idempotencyStatus()
+	if st == nil {
+		return nil
+	}
+	return &observe.Idempotency{
+		Keys: st.Keys, Running: st.Running, Bytes: st.Bytes, Dropped: st.Dropped,
+		Requests: map[string]uint64{
+			"answered": st.Answered, "replayed": st.Replayed, "running": st.Busy, "mismatch": st.Other, "bad_key": st.Bad,
+			"without_answer": st.Without, "not_kept": st.NotKept, "lost": st.Lost, "released": st.Released,
+		},
+	}
 }

@@ -19,10 +19,11 @@ type State struct {
 	Executors   []Executor
 	Reload      *Reload // nil: there is no file to read again
 	WebSockets  WebSockets
-	Events      *Events   // nil: there are none
-	Identity    *Identity // nil: phase 0
-	Push        *Push     // nil: there are no pages
-	Registry    *Registry // nil likewise
+	Events      *Events      // nil: there are none
+	Identity    *Identity    // nil: phase 0
+	Push        *Push        // nil: there are no pages
+	Registry    *Registry    // nil likewise
+	Idempotency *Idempotency // nil: no mount keeps answers
 }
 
 // Group is a queue and its workers.
@@ -145,6 +146,7 @@ func (c *stateCollector) Describe(to chan<- *prometheus.Desc) {
 	describeEvents(to)
 	describeIdentity(to)
 	describeRegistry(to)
+	describeIdempotency(to)
 	for _, d := range pushDescriptions {
 		to <- d
 	}
@@ -164,6 +166,7 @@ func (c *stateCollector) Collect(to chan<- prometheus.Metric) {
 	st.Identity.collect(to)
 	st.Push.collect(to)
 	st.Registry.collect(to)
+	st.Idempotency.collect(to)
 	for i := range st.Groups {
 		st.Groups[i].collect(to)
 	}

@@ -77,7 +77,8 @@ const eventStream = "text/event-stream"
 // give answers an exchange as the first one was.
 func (a *Answer) give(x *exchange.Exchange) {
 	if a.Code != "" {
-		x.Fail(&exchange.Problem{Status: a.Status, Code: a.Code, Fields: []exchange.Field{fieldReplayed}, Err: errReplayed})
+		status, code := a.Status, a.Code
+		x.Fail(&exchange.Problem{Status: status, Code: code, Fields: []exchange.Field{fieldReplayed}, Err: errReplayed})
 		return
 	}
 	h := exchange.Head{Status: a.Status, Reason: a.Reason, Fields: append(lentFields(a.Fields), fieldReplayed), Length: a.Length}

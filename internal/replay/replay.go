@@ -58,8 +58,8 @@ type entry struct {
 
 // Why there is no answer.
 const (
-	whyLong = "idempotency_not_kept" // it was done, and its answer was too long
-	whyLost = "idempotency_lost"     // it was done, or some of it, and its answer is not known
+	whyLong = "long" // it was done, and its answer was too long
+	whyLost = "lost" // it was done, or some of it, and its answer is not known
 )
 
 // Status is how the keys are.

@@ -169,9 +169,12 @@ func (t *step) again(x *exchange.Exchange, e *entry) {
 	case !same:
 		s.counted(func(st *Status) { st.Other++ })
 		problem = &exchange.Problem{Status: 422, Code: "idempotency_mismatch", Err: errOther}
+	case told.answer == nil && told.why == whyLong:
+		s.counted(func(st *Status) { st.Without++ })
+		problem = &exchange.Problem{Status: 409, Code: "idempotency_not_kept", Err: errNoAnswer}
 	case told.answer == nil:
 		s.counted(func(st *Status) { st.Without++ })
-		problem = &exchange.Problem{Status: 409, Code: told.why, Err: errNoAnswer}
+		problem = &exchange.Problem{Status: 409, Code: "idempotency_lost", Err: errNoAnswer}
 	default:
 		s.counted(func(st *Status) { st.Replayed++ })
 		told.answer.give(x)
