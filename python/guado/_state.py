@@ -126,7 +126,8 @@ class Running:
     def _alone(self, taken: Taken) -> None:
         from guado import _core
 
-        self.link.seal(self._encode(taken), _core.stream(self.handle))
+        number = 0 if self.handle is None else _core.stream(self.handle)
+        self.link.seal(self._encode(taken), number)
 
 
 class WorkerState(State):
