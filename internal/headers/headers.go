@@ -22,16 +22,35 @@ type Options struct {
 // Handler is the step.
 type Handler struct {
 	next exchange.Handler
-	opts Options
+	rule rule
+}
+
+// rule is Options made ready to be applied.
+type rule struct {
+	Options
+	drop  []string // names that an answer's own fields lose their place by
+	sizes uint64   // of these names, a bit each, those over 63 the last one: most fields need no second look
+	more  []exchange.Field
 }
 
 // New puts the step in front of next.
-func New(next exchange.Handler, o Options) *Handler { return &Handler{next, o} }
+func New(next exchange.Handler, o Options) *Handler {
+	r := rule{Options: o, drop: slices.Clone(o.Remove), more: slices.Concat(o.Set, o.Add)}
+	for _, f := range o.Set {
+		r.drop = append(r.drop, string(f.Name))
+	}
+	for _, name := range r.drop {
+		r.sizes |= size(len(name))
+	}
+	return &Handler{next, r}
+}
+
+func size(n int) uint64 { return 1 << min(n, 63) }
 
 // answer is an Answer whose head is changed.
 type answer struct {
 	exchange.Around
-	opts *Options
+	rule *rule
 	room []exchange.Field
 }
 
@@ -43,7 +62,7 @@ func (h *Handler) Serve(x *exchange.Exchange) {
 	if a == nil {
 		a = &answer{}
 	}
-	a.Answer, a.opts = x.Answer, &h.opts
+	a.Answer, a.rule = x.Answer, &h.rule
 	x.Answer = a
 	defer func() {
 		x.Answer = a.Answer
@@ -68,29 +87,24 @@ func (a *answer) Head(h exchange.Head) error { return a.Answer.Head(a.changed(h)
 func (a *answer) Switch(h exchange.Head) exchange.Head { return a.Around.Switch(a.changed(h)) }
 
 func (a *answer) changed(h exchange.Head) exchange.Head {
-	if a.opts.concerns(h.Status) {
-		a.room = a.opts.apply(a.room[:0], h.Fields)
+	if a.rule.concerns(h.Status) {
+		a.room = a.rule.apply(a.room[:0], h.Fields)
 		h.Fields = a.room
 	}
 	return h
 }
 
-func (o *Options) apply(room, fields []exchange.Field) []exchange.Field {
-	for _, f := range fields {
-		if !slices.ContainsFunc(o.Remove, f.Is) && !o.sets(f) {
-			room = append(room, f)
+func (r *rule) apply(room, fields []exchange.Field) []exchange.Field {
+	for i := range fields {
+		if !r.drops(fields[i]) {
+			room = append(room, fields[i])
 		}
 	}
-	return append(append(room, o.Set...), o.Add...)
+	return append(room, r.more...)
 }
 
-func (o *Options) sets(f exchange.Field) bool {
-	for i := range o.Set {
-		if name := o.Set[i].Name; len(name) == len(f.Name) && f.Is(string(name)) {
-			return true
-		}
-	}
-	return false
+func (r *rule) drops(f exchange.Field) bool {
+	return r.sizes&size(len(f.Name)) != 0 && slices.ContainsFunc(r.drop, f.Is)
 }
 
 // pageFields are those that an error page has already, and that describe it.
@@ -98,10 +112,10 @@ var pageFields = []string{"content-type", "cache-control", "retry-after", "x-con
 
 // Problem gives the host's own error pages the same fields.
 func (a *answer) Problem(x *exchange.Exchange, p *exchange.Problem) {
-	if a.opts.concerns(p.Status) {
+	if a.rule.concerns(p.Status) {
 		with := *p
 		with.Fields = slices.Clone(p.Fields)
-		for _, f := range slices.Concat(a.opts.Set, a.opts.Add) {
+		for _, f := range a.rule.more {
 			if !slices.ContainsFunc(pageFields, f.Is) {
 				with.Fields = append(with.Fields, f)
 			}

@@ -12,6 +12,7 @@ import (
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/codes"
 	"go.opentelemetry.io/otel/exporters/otlp/otlptrace/otlptracehttp"
+	"go.opentelemetry.io/otel/sdk/instrumentation"
 	"go.opentelemetry.io/otel/sdk/resource"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	"go.opentelemetry.io/otel/trace"
@@ -30,14 +31,16 @@ type TraceOptions struct {
 
 // Tracer sends spans of exchanges that have ended to a collector. The edge has given
 // their ids (the application was told one while it ran) and chosen which are recorded,
-// so that here is nothing to do for the others.
+// so that here is nothing to do for the others. The library batches and sends them; that
+// they are made here as they end spares its work for spans that are still under way.
 //
 // Three spans make an exchange: the host's, from the request's head to the answer's
 // end; the time in the queue; the worker's, made by the host of what the worker said of
 // its time. What the application traces itself hangs below that one by traceparent.
 type Tracer struct {
-	provider *sdktrace.TracerProvider
-	tracer   trace.Tracer
+	batches  sdktrace.SpanProcessor
+	resource *resource.Resource
+	scope    instrumentation.Scope
 }
 
 // NewTracer makes a tracer; nothing is sent before the first span.
@@ -56,13 +59,11 @@ func NewTracer(ctx context.Context, o TraceOptions) (*Tracer, error) {
 	if err != nil {
 		return nil, fmt.Errorf("attributes of traces: OTEL_RESOURCE_ATTRIBUTES: %w", err)
 	}
-	p := sdktrace.NewTracerProvider(
-		sdktrace.WithSampler(sdktrace.AlwaysSample()), // who comes here was chosen
-		sdktrace.WithIDGenerator(given{}),
-		sdktrace.WithResource(from),
-		sdktrace.WithBatcher(&exporter{SpanExporter: to, log: o.Log, endpoint: o.Endpoint}),
-	)
-	return &Tracer{p, p.Tracer("github.com/guado-server/guado", trace.WithInstrumentationVersion(o.Version))}, nil
+	return &Tracer{
+		batches:  sdktrace.NewBatchSpanProcessor(&exporter{SpanExporter: to, log: o.Log, endpoint: o.Endpoint}),
+		resource: from,
+		scope:    instrumentation.Scope{Name: "github.com/guado-server/guado", Version: o.Version},
+	}, nil
 }
 
 // signal is where traces go at a collector: the same path below every base URL.
@@ -73,7 +74,7 @@ func signal(endpoint string) string {
 
 // Close sends what waits, until ctx ends.
 func (t *Tracer) Close(ctx context.Context) error {
-	if err := t.provider.Shutdown(ctx); err != nil {
+	if err := t.batches.Shutdown(ctx); err != nil {
 		return fmt.Errorf("traces that wait to be sent: %w", err)
 	}
 	return nil
@@ -90,43 +91,54 @@ func (t *Tracer) End(x *exchange.Exchange, o exchange.Outcome) {
 	if !served {
 		own = r.Worker // what was called in its place was told this one
 	}
-	ctx := context.Background()
+	host := t.span(name(x), r.ID, own, x.Received, o.At)
+	host.kind, host.attributes = trace.SpanKindServer, request(x, o)
 	if r.Parent != [8]byte{} {
-		ctx = trace.ContextWithRemoteSpanContext(ctx, trace.NewSpanContext(trace.SpanContextConfig{
+		host.parent = trace.NewSpanContext(trace.SpanContextConfig{
 			TraceID: r.ID, SpanID: r.Parent, TraceFlags: trace.FlagsSampled, Remote: true,
-		}))
-	}
-	ctx, span := t.start(ctx, r.ID, own, name(x), trace.SpanKindServer, x.Received, request(x, o)...)
-	if served {
-		if x.Waited > 0 {
-			_, queue := t.start(ctx, r.ID, [8]byte{}, "queue", trace.SpanKindInternal, r.Sent.Add(-x.Waited))
-			queue.End(trace.WithTimestamp(r.Sent))
-		}
-		// The worker says how long it had the exchange. What lies before is the wait in
-		// its ring, behind others.
-		began := r.Sent
-		if x.Worked > 0 && r.Ended.Add(-x.Worked).After(began) {
-			began = r.Ended.Add(-x.Worked)
-		}
-		_, worker := t.start(ctx, r.ID, r.Worker, "worker "+x.Worker, trace.SpanKindInternal, began,
-			attribute.String("guado.worker", x.Worker), attribute.String("guado.app", x.App))
-		worker.End(trace.WithTimestamp(r.Ended))
+		})
 	}
 	switch {
 	case x.Problem != nil && x.Problem.Status >= 500:
-		span.SetStatus(codes.Error, x.Problem.Code)
+		host.status = sdktrace.Status{Code: codes.Error, Description: x.Problem.Code}
 	case o.Status >= 500:
-		span.SetStatus(codes.Error, "")
+		host.status.Code = codes.Error
 	case o.Err != nil:
-		span.SetStatus(codes.Error, "aborted")
+		host.status = sdktrace.Status{Code: codes.Error, Description: "aborted"}
 	}
-	span.End(trace.WithTimestamp(o.At))
+	if served {
+		t.inside(x, host)
+	}
+	t.batches.OnEnd(host)
 }
 
-// start begins a span with this id; a zero one gets its own.
-func (t *Tracer) start(ctx context.Context, id [16]byte, span [8]byte, name string, kind trace.SpanKind, at time.Time, attributes ...attribute.KeyValue) (context.Context, trace.Span) {
-	ctx = context.WithValue(ctx, idsKey{}, ids{id, span})
-	return t.tracer.Start(ctx, name, trace.WithSpanKind(kind), trace.WithTimestamp(at), trace.WithAttributes(attributes...))
+// inside records what the host knows of the time between the request and its answer.
+func (t *Tracer) inside(x *exchange.Exchange, host *span) {
+	r := &x.Trace
+	if x.Waited > 0 {
+		queue := t.span("queue", r.ID, newSpanID(), r.Sent.Add(-x.Waited), r.Sent)
+		queue.parent = host.own
+		t.batches.OnEnd(queue)
+	}
+	// The worker says how long it had the exchange. What lies before is the wait in
+	// its ring, behind others.
+	began := r.Sent
+	if x.Worked > 0 && r.Ended.Add(-x.Worked).After(began) {
+		began = r.Ended.Add(-x.Worked)
+	}
+	worker := t.span("worker "+x.Worker, r.ID, r.Worker, began, r.Ended)
+	worker.parent = host.own
+	worker.attributes = []attribute.KeyValue{
+		attribute.String("guado.worker", x.Worker), attribute.String("guado.app", x.App),
+	}
+	t.batches.OnEnd(worker)
+}
+
+func (t *Tracer) span(name string, id [16]byte, own [8]byte, from, to time.Time) *span {
+	return &span{
+		tracer: t, name: name, from: from, to: to, kind: trace.SpanKindInternal,
+		own: trace.NewSpanContext(trace.SpanContextConfig{TraceID: id, SpanID: own, TraceFlags: trace.FlagsSampled}),
+	}
 }
 
 // name is the method and what answered: paths would make a new name for each page.
@@ -150,7 +162,8 @@ func methodOf(x *exchange.Exchange) string {
 // request is the semantic conventions for HTTP, as of their stable version 1.23. The
 // query is left out: it holds secrets more often than a log should.
 func request(x *exchange.Exchange, o exchange.Outcome) []attribute.KeyValue {
-	list := []attribute.KeyValue{
+	list := make([]attribute.KeyValue, 0, 16)
+	list = append(list,
 		attribute.String("http.request.method", methodOf(x)),
 		attribute.String("url.scheme", x.Scheme),
 		attribute.String("url.path", string(x.RawPath)),
@@ -159,7 +172,7 @@ func request(x *exchange.Exchange, o exchange.Outcome) []attribute.KeyValue {
 		attribute.String("guado.request_id", x.ID),
 		attribute.Int64("http.request.body.size", o.BytesIn),
 		attribute.Int64("http.response.body.size", o.BytesOut),
-	}
+	)
 	if len(x.Host) > 0 {
 		list = append(list, attribute.String("server.address", string(x.Host)))
 	}
@@ -187,34 +200,6 @@ func version(x *exchange.Exchange) string {
 	default:
 		return "1.1"
 	}
-}
-
-// ids are what a span's context says of its ids.
-type ids struct {
-	trace [16]byte
-	span  [8]byte
-}
-
-type idsKey struct{}
-
-// given is a generator of ids that takes those of the context.
-type given struct{}
-
-func (given) NewIDs(ctx context.Context) (trace.TraceID, trace.SpanID) {
-	i, _ := ctx.Value(idsKey{}).(ids)
-	return i.trace, i.spanID()
-}
-
-func (given) NewSpanID(ctx context.Context, _ trace.TraceID) trace.SpanID {
-	i, _ := ctx.Value(idsKey{}).(ids)
-	return i.spanID()
-}
-
-func (i ids) spanID() trace.SpanID {
-	if i.span == [8]byte{} {
-		return newSpanID()
-	}
-	return i.span
 }
 
 // exporter logs what could not be sent, once until it can again.

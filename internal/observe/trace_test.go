@@ -171,7 +171,7 @@ func TestACollectorThatFailsIsLoggedOnce(t *testing.T) {
 	tr := tracer(t, s.URL, slog.New(slog.NewTextHandler(&log, nil)))
 	for range 3 {
 		tr.End(traced(), exchange.Outcome{Status: 200, At: epoch})
-		if err := tr.provider.ForceFlush(t.Context()); err != nil {
+		if err := tr.batches.ForceFlush(t.Context()); err != nil {
 			t.Error(err)
 		}
 	}

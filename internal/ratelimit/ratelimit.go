@@ -8,6 +8,7 @@ import (
 	"math"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/time/rate"
@@ -35,6 +36,8 @@ type Handler struct {
 	rate   rate.Limit
 	burst  int
 	size   int
+
+	last atomic.Pointer[client] // who was here last is as a rule the next; changed under mu
 
 	mu      sync.Mutex // guards the rest
 	clients map[netip.Addr]*list.Element
@@ -72,11 +75,12 @@ func (h *Handler) Serve(x *exchange.Exchange) {
 // take counts one request of a client; how long it must wait first, when it may not yet.
 // A refused request takes nothing, so that who keeps asking is let in again all the same.
 func (h *Handler) take(home netip.Addr, now time.Time) time.Duration {
-	h.mu.Lock()
-	bucket := h.bucket(home)
-	allowed := bucket.AllowN(now, 1)
-	h.mu.Unlock()
-	if allowed {
+	c := h.last.Load()
+	if c == nil || c.home != home {
+		c = h.find(home)
+	}
+	bucket := c.bucket
+	if bucket.AllowN(now, 1) {
 		return 0
 	}
 	ticket := bucket.ReserveN(now, 1)
@@ -87,21 +91,24 @@ func (h *Handler) take(home netip.Addr, now time.Time) time.Duration {
 	return wait
 }
 
-// bucket finds or makes the client's bucket. Called with mu held.
-func (h *Handler) bucket(home netip.Addr) *rate.Limiter {
-	if e := h.recent.Front(); e != nil && e.Value.(*client).home == home {
-		return e.Value.(*client).bucket // who was last here is as a rule the next
-	}
-	if e := h.clients[home]; e != nil {
+// find finds or makes what is known of a client. One that is forgotten while a request of
+// it is here is counted a last time.
+func (h *Handler) find(home netip.Addr) *client {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	e := h.clients[home]
+	if e != nil {
 		h.recent.MoveToFront(e)
-		return e.Value.(*client).bucket
+	} else {
+		if len(h.clients) >= h.size {
+			oldest := h.recent.Back()
+			delete(h.clients, oldest.Value.(*client).home)
+			h.recent.Remove(oldest)
+		}
+		e = h.recent.PushFront(&client{home, rate.NewLimiter(h.rate, h.burst)})
+		h.clients[home] = e
 	}
-	if len(h.clients) >= h.size {
-		oldest := h.recent.Back()
-		delete(h.clients, oldest.Value.(*client).home)
-		h.recent.Remove(oldest)
-	}
-	c := &client{home, rate.NewLimiter(h.rate, h.burst)}
-	h.clients[home] = h.recent.PushFront(c)
-	return c.bucket
+	c := e.Value.(*client)
+	h.last.Store(c)
+	return c
 }
