@@ -99,6 +99,7 @@ type base struct {
 	hub        *push.Hub         // of the sessions of pages; nil likewise
 	push       *transport.Server // what carries them; nil likewise
 	topics     pageTopics
+	phases     phases
 	gate       *gate.Gate
 	websockets *websocket.Server
 	wsx        wsx.Hub
@@ -153,15 +154,10 @@ func newHost(ctx context.Context, s *Server) (h *host, err error) {
 			_ = h.unwatch(context.Background())
 		}
 	}(h)
-	if err := h.openIdentity(); err != nil {
+	if err := h.openParts(); err != nil {
 		return nil, err
 	}
-	h.openReplay()
-	h.openPages()
-	h.openRegistry()
-	h.openStores()
-	h.openEvents()
-	h.openGlobal()
+	h.phaseVerbs()
 	h.stdout = supervise.NewLines(s.Stdout, func(source, line string) { h.journal.Line(source, "stdout", line) })
 	h.stderr = supervise.NewLines(s.Stderr, func(source, line string) { h.journal.Line(source, "stderr", line) })
 	if err := h.addGroups(ctx, func(g *group, _ supervise.Options) *group { return g }); err != nil {
@@ -255,7 +251,7 @@ func (h *host) newGroup(g *config.Group, in *runtime.Interpreter, cache *runtime
 		Name: g.Name, Queue: g.Queue, QueueWait: g.QueueWait.Std(), Threads: g.Threads,
 		Concurrency: g.Concurrency, Workers: g.Workers, Spool: h.spool, Log: h.log,
 		Dev:   h.config.Dev,
-		Ahead: h.ahead(g.Name), Behind: h.behind,
+		Ahead: h.ahead, Behind: h.behind,
 		Interrupted: func(l *link.Link) { made.workers.Recycle(l, supervise.ByInterrupt) },
 	})
 	made.hello = link.Hello{
@@ -264,10 +260,11 @@ func (h *host) newGroup(g *config.Group, in *runtime.Interpreter, cache *runtime
 	}
 	for i := range h.config.Apps {
 		if a := &h.config.Apps[i]; a.Group == g.Name {
-			made.hello.Apps = append(made.hello.Apps, link.App{Name: a.Name, Target: a.Target, Kind: a.Kind, Factory: a.Factory, Lifespan: a.Lifespan, File: h.config.Described(i)})
+			made.hello.Apps = append(made.hello.Apps, link.App{Name: a.Name, Target: a.Target, Kind: a.Kind, Factory: a.Factory, Lifespan: a.Lifespan, Register: h.registerOf(a), File: h.config.Described(i)})
 		}
 	}
 	h.addTurns(&made.hello)
+	made.hello.Entering = h.enters(g.Name)
 	h.callable(g, &made.hello)
 	transport := h.config.Server.Transport
 	if transport == "auto" {

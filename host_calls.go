@@ -10,7 +10,7 @@ import (
 func (h *host) callees(group string) func(*link.Link, string) link.Callee {
 	return func(l *link.Link, slot string) link.Callee {
 		h.replicate(l)
-		if h.stores != nil && group == h.now().config.StateGroup() {
+		if h.config.Server.Phase >= phaseStores && group == h.config.StateGroup() {
 			return h.stores.keep(l, h.calls.Callee(l, calls.Caller{Group: group, Slot: slot}, h.executors.Callee(l)))
 		}
 		return h.calls.Callee(l, calls.Caller{Group: group, Slot: slot}, h.executors.Callee(l))

@@ -24,7 +24,7 @@ type EventStatus struct {
 // openEvents makes what a server has of events, where it has pages. All configurations have
 // it in common.
 func (h *host) openEvents() {
-	if !h.pushes() {
+	if h.config.Server.Phase < phasePush || h.events != nil {
 		return
 	}
 	h.events = events.New(events.Options{
@@ -146,7 +146,7 @@ func (h *host) keepTopics() {
 }
 
 func (h *host) eventStatus() *EventStatus {
-	if h.events == nil {
+	if !h.pushes() {
 		return nil
 	}
 	return &EventStatus{h.events.Status(), h.tables.Status()}

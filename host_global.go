@@ -22,7 +22,7 @@ type GlobalStatus = globalstore.Status
 
 // openGlobal makes the global store. All configurations have it in common.
 func (h *host) openGlobal() {
-	if h.config.Server.Phase < phaseStores {
+	if h.config.Server.Phase < phaseStores || h.global != nil {
 		return
 	}
 	h.global = globalstore.New(globalstore.Options{Log: h.log, Clock: h.clock, Limits: func() globalstore.Limits {
@@ -48,7 +48,7 @@ func (h *host) openGlobal() {
 // replicate gives a worker all of the global store behind HELLO, and from then on every
 // update.
 func (h *host) replicate(l *link.Link) {
-	if h.global != nil {
+	if h.config.Server.Phase >= phaseStores {
 		l.BehindHello(func() {
 			_ = h.global.Join(l) // a link that has ended says so itself
 		})
@@ -178,7 +178,7 @@ func noGlobal() error {
 // readGlobal gives operators what is at a path of the global store: ?key=cart&key=items, or all
 // of it.
 func (h *host) readGlobal(c admin.Call) (any, error) {
-	if h.global == nil {
+	if !h.keeps() {
 		return nil, noGlobal()
 	}
 	return h.globalGet(globalAsk{Path: c.Query()["key"]})
@@ -236,7 +236,7 @@ func (h *host) closeGlobal() {
 }
 
 func (h *host) globalStatus() *GlobalStatus {
-	if h.global == nil {
+	if !h.keeps() {
 		return nil
 	}
 	st := h.global.Status()

@@ -30,7 +30,7 @@ type pageIndex struct {
 // in common.
 func (h *host) openIdentity() (err error) {
 	c := h.config
-	if c.Server.Phase == 0 {
+	if c.Server.Phase < phasePush || h.identity != nil {
 		return nil
 	}
 	o := identity.Options{
@@ -82,14 +82,14 @@ func (h *host) closeIdentity() error {
 
 // identify finds out who the clients of an application are.
 func (h *host) identify(m *config.Mount, next exchange.Handler) exchange.Handler {
-	if h.identity == nil || m.Kind() != config.MountApp {
+	if h.config.Server.Phase < phasePush || m.Kind() != config.MountApp {
 		return next
 	}
 	return h.identity.Step(identity.Policy{TrustUser: m.Identity, PageFrom: h.config.Page.From}, next)
 }
 
 func (h *host) identityStatus() *IdentityStatus {
-	if h.identity == nil {
+	if !h.pushes() {
 		return nil
 	}
 	st := h.identity.Status()

@@ -19,8 +19,12 @@ import (
 // phasePush is the phase from which on the host pushes to pages.
 const phasePush = 3
 
-// pushes reports whether the host knows pages.
-func (b *base) pushes() bool { return b.pages != nil }
+// pushes reports whether what serves now knows users, connections and pages. Until then
+// nobody but a reload may look at what the host has for them.
+func (b *base) pushes() bool { return b.now().config.Server.Phase >= phasePush }
+
+// keeps reports the same of stores.
+func (b *base) keeps() bool { return b.now().config.Server.Phase >= phaseStores }
 
 // pageTopics is what pages ask of events, and tell them. It is set before the server
 // serves; nil members ask nobody.
@@ -32,7 +36,7 @@ type pageTopics struct {
 
 // openPages makes what a server has of push. All configurations have it in common.
 func (h *host) openPages() {
-	if h.config.Server.Phase < phasePush {
+	if h.config.Server.Phase < phasePush || h.pages != nil {
 		return
 	}
 	c := &h.config.Push
@@ -90,7 +94,7 @@ func (h *host) openPages() {
 
 // turnsBefore lets turns leave the road where the mounts begin.
 func (h *host) turnsBefore(mounts exchange.Handler) exchange.Handler {
-	if !h.pushes() {
+	if h.config.Server.Phase < phasePush {
 		return mounts
 	}
 	return h.pages.Step(mounts)
@@ -98,7 +102,7 @@ func (h *host) turnsBefore(mounts exchange.Handler) exchange.Handler {
 
 // site puts the host's own paths in front of what is behind them on every host name.
 func (h *host) site(next exchange.Handler) (exchange.Handler, error) {
-	if !h.pushes() {
+	if h.config.Server.Phase < phasePush {
 		return next, nil
 	}
 	c, w := &h.config.Push, &h.config.Server.WebSocket
@@ -202,22 +206,26 @@ func (h *host) classApp(class, usual string) (app string, ok bool) {
 // userChanged is told when a connection logged in or out. A guest's pages become the
 // user's; those of a user are nobody else's, unless the application itself says so.
 func (h *host) userChanged(c identity.Change) {
+	var stores *stores // below phase 4 there are none
+	if h.keeps() {
+		stores = h.stores
+	}
 	if c.Before == "" || c.Keep {
-		give := h.stores.relabel
+		give := stores.relabel
 		if c.Before != "" {
-			give = h.stores.pass
+			give = stores.pass
 		}
 		give(ownerOf(c.Before, c.Connection), ownerOf(c.After, c.Connection), c.Connection, h.pages)
 		h.pages.LoggedIn(c.Connection, c.After, c.Page)
 		return
 	}
-	h.stores.end(mirror.Ref{Kind: mirror.Connection, ID: c.Connection})
+	stores.end(mirror.Ref{Kind: mirror.Connection, ID: c.Connection})
 	h.pages.LoggedOut(c.Connection, c.Page)
 }
 
 // restorePages takes back what a graceful stop has saved, before anybody can ask for it.
 func (h *host) restorePages() {
-	if !h.pushes() {
+	if h.pages == nil {
 		return
 	}
 	n, err := h.pages.Restore(h.config.Server.StateDir, h.topics.subscribe)
@@ -232,7 +240,7 @@ func (h *host) restorePages() {
 // detachPages tells clients to come back, spread over the time that the hub thinks right,
 // and lets what runs for their pages come to its end.
 func (h *host) detachPages(graceful context.Context) {
-	if !h.pushes() {
+	if h.pages == nil {
 		return
 	}
 	h.hub.Announce(stopWindow)
@@ -246,7 +254,7 @@ const stopWindow = time.Second
 
 // dropPages ends what was never used.
 func (h *host) dropPages() {
-	if h.pushes() {
+	if h.pages != nil {
 		h.registry.Close()
 		h.pages.Close()
 	}
@@ -254,7 +262,7 @@ func (h *host) dropPages() {
 
 // savePages writes what must survive, once no worker can push any more.
 func (h *host) savePages() error {
-	if !h.pushes() {
+	if h.pages == nil {
 		return nil
 	}
 	h.registry.Close()

@@ -14,9 +14,6 @@ import (
 
 // pageVerbs are what workers and programs ask about pages.
 func (h *host) pageVerbs() {
-	if !h.pushes() {
-		return
-	}
 	m := h.calls
 	m.Handle("page.open", h.callOpen)
 	m.Handle("page.get", func(_ context.Context, _ calls.Caller, data []byte) (any, error) {

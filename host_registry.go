@@ -14,10 +14,16 @@ import (
 
 // openRegistry makes the index of users, connections and pages out of those who keep them.
 func (h *host) openRegistry() {
-	if !h.pushes() {
+	if h.config.Server.Phase < phasePush || h.registry != nil {
 		return
 	}
 	h.registry = registry.New(registry.Options{Identity: h.identity, Pages: h.pages, Log: h.log})
+	h.registry.OnEnded(func(e item.Ended) {
+		if h.keeps() {
+			h.endStores(e)
+		}
+	})
+	h.weigh()
 	h.registryVerbs()
 }
 

@@ -3,15 +3,11 @@ package guado
 import (
 	"github.com/guado-server/guado/internal/item"
 	"github.com/guado-server/guado/internal/mirror"
-	"github.com/guado-server/guado/internal/pages"
 	"github.com/guado-server/guado/internal/registry"
 )
 
-// weights are what the stores of items cost, as the index asks.
-type weights struct {
-	mirror *mirror.Mirror
-	pages  *pages.Pages
-}
+// weights are what the stores of items cost, as the index asks. Below phase 4 there are none.
+type weights struct{ *host }
 
 // objectCost is what the object of a page is held to cost in its worker: nobody can weigh it.
 const objectCost = 4 << 10
@@ -19,20 +15,26 @@ const objectCost = 4 << 10
 // Bytes see [registry.Stores]. The worker is held to have all stores, and the objects of
 // pages beside them.
 func (w weights) Bytes() (total, worker int64) {
-	total = w.mirror.Bytes()
+	if !w.keeps() {
+		return 0, 0
+	}
+	total = w.stores.mirror.Bytes()
 	return total, total + w.pages.Objects()*objectCost
 }
 
 // Of see [registry.Stores]. A guest's user store is the connection's.
 func (w weights) Of(kind item.Kind, id string) int64 {
+	if !w.keeps() {
+		return 0
+	}
 	switch kind {
 	case item.User:
-		return w.mirror.StoreBytes(mirror.Ref{Kind: mirror.User, ID: ownerOf(id, "")})
+		return w.stores.mirror.StoreBytes(mirror.Ref{Kind: mirror.User, ID: ownerOf(id, "")})
 	case item.Connection:
-		return w.mirror.StoreBytes(mirror.Ref{Kind: mirror.Connection, ID: id}) +
-			w.mirror.StoreBytes(mirror.Ref{Kind: mirror.User, ID: ownerOf("", id)})
+		return w.stores.mirror.StoreBytes(mirror.Ref{Kind: mirror.Connection, ID: id}) +
+			w.stores.mirror.StoreBytes(mirror.Ref{Kind: mirror.User, ID: ownerOf("", id)})
 	}
-	return w.mirror.StoreBytes(mirror.Ref{Kind: mirror.Page, ID: id})
+	return w.stores.mirror.StoreBytes(mirror.Ref{Kind: mirror.Page, ID: id})
 }
 
 // Rest see [registry.Stores].
@@ -46,7 +48,7 @@ func (w weights) Rest(page string) (freed int64) {
 // weigh lets the index see to it that stores do not grow beyond their limits.
 func (h *host) weigh() {
 	c := &h.config.State
-	h.registry.Keep(weights{h.stores.mirror, h.pages}, registry.Limits{Total: c.Total.Bytes(), Worker: c.Worker.Bytes()})
+	h.registry.Keep(weights{h}, registry.Limits{Total: c.Total.Bytes(), Worker: c.Worker.Bytes()})
 }
 
 // storeLimit is what one store may cost.

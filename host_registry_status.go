@@ -35,7 +35,7 @@ type ConnectionStatus struct {
 }
 
 func (h *host) registryStatus() *RegistryStatus {
-	if h.registry == nil {
+	if !h.pushes() {
 		return nil
 	}
 	st := h.registry.Status()
@@ -53,7 +53,7 @@ func (h *host) connectionStatus(c identity.Connection) ConnectionStatus {
 // users lists who are known, and connections from where.
 func (h *host) users() []UserStatus {
 	list := []UserStatus{}
-	if h.registry != nil {
+	if h.pushes() {
 		for _, u := range h.identity.Users() {
 			list = append(list, h.userStatus(u))
 		}
@@ -63,7 +63,7 @@ func (h *host) users() []UserStatus {
 
 func (h *host) connections() []ConnectionStatus {
 	list := []ConnectionStatus{}
-	if h.registry != nil {
+	if h.pushes() {
 		for _, c := range h.identity.Connections() {
 			list = append(list, h.connectionStatus(c))
 		}
@@ -78,7 +78,7 @@ func (h *host) registryReadings() []admin.Reading {
 			return map[string]any{"users": h.users()}, nil
 		}},
 		{Path: "users/{user}", Read: func(c admin.Call) (any, error) {
-			if h.registry != nil {
+			if h.pushes() {
 				if u, ok := h.identity.FindUser(c.Name("user")); ok {
 					return h.userStatus(u), nil
 				}
@@ -89,7 +89,7 @@ func (h *host) registryReadings() []admin.Reading {
 			return map[string]any{"connections": h.connections()}, nil
 		}},
 		{Path: "connections/{connection}", Read: func(c admin.Call) (any, error) {
-			if h.registry != nil {
+			if h.pushes() {
 				if k, ok := h.identity.Find(c.Name("connection")); ok {
 					return h.connectionStatus(k), nil
 				}
@@ -105,7 +105,7 @@ func (h *host) registryReadings() []admin.Reading {
 // endings are the last ends of items, the newest first.
 func (h *host) endings() []Ended {
 	list := []Ended{}
-	if h.registry != nil {
+	if h.pushes() {
 		for kind := item.Page; kind <= item.User; kind++ {
 			list = append(list, h.registry.Endings(kind)...)
 		}
@@ -117,7 +117,7 @@ func (h *host) endings() []Ended {
 // notFound says that there is no such item, and why, if it ended lately.
 func (h *host) notFound(kind item.Kind, id string) error {
 	refusal := admin.NotFound(kind.String(), id)
-	if h.registry != nil {
+	if h.pushes() {
 		if e, ok := h.registry.EndOf(kind, id); ok {
 			refusal.Message += fmt.Sprintf(": it ended %s ago (%s)", time.Since(e.At).Round(time.Second), e.Why)
 			refusal.Detail = e
@@ -139,7 +139,7 @@ func (h *host) registryActions() []admin.Action {
 // askEnd ends an item and what belongs to it: a user is logged out everywhere.
 func (h *host) askEnd(kind item.Kind, name string) func(context.Context, admin.Call) (any, error) {
 	return func(_ context.Context, c admin.Call) (any, error) {
-		if h.registry != nil {
+		if h.pushes() {
 			if n := h.registry.Drop(kind, c.Name(name), false); n > 0 {
 				return map[string]int{"ended": n}, nil
 			}
@@ -169,7 +169,7 @@ func (h *host) askClock(_ context.Context, c admin.Call) (any, error) {
 
 // registryFigures is the index at the moment of a scrape.
 func (h *host) registryFigures() *observe.Registry {
-	if h.registry == nil {
+	if !h.pushes() {
 		return nil
 	}
 	st := h.registry.Status()

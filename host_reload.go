@@ -105,15 +105,21 @@ func (h *host) become(ctx context.Context, c *Config) (*Reload, error) {
 		answer.Changes = []config.Change{}
 		return answer, nil
 	}
-	c.Keep(h.config)
-	if was, is := h.config.StateGroup(), c.StateGroup(); was != is {
+	h.keep(c)
+	h.inPlace(t.changes, c)
+	if was, is := h.config.StateGroup(), c.StateGroup(); was != is && was != "" && is != "" {
 		return nil, fmt.Errorf("the group %s has users, connections and pages; it cannot go or give them away while the server runs: restart it", was)
 	}
 	t.to = &host{
 		base: h.base, config: c, slots: h.slots,
 		apps: map[string]exchange.Handler{}, tasks: map[string]exchange.Handler{}, turns: map[string]exchange.Handler{},
 	}
-	if err := t.run(ctx); err != nil {
+	x, err := t.cross()
+	defer x.end()
+	if err == nil {
+		err = t.run(ctx)
+	}
+	if err != nil {
 		t.undo()
 		return nil, err
 	}
@@ -211,22 +217,8 @@ func (t *transaction) run(ctx context.Context) error {
 	// Workers may call an executor as soon as they boot.
 	h.executors.Add(h.executorOptions())
 	t.undone = append(t.undone, h.executors.Keep)
-	turn := func(g *group) int {
-		if h.executes(g.config) {
-			return 0
-		}
-		return 1
-	}
-	slices.SortStableFunc(t.fresh, func(a, b *group) int { return cmp.Compare(turn(a), turn(b)) })
-	for _, g := range t.fresh {
-		if err := t.launch(ctx, g); err != nil {
-			return fmt.Errorf("group %s: %w", g.config.Name, err)
-		}
-	}
-	for i := range t.renewals {
-		if err := t.renew(ctx, &t.renewals[i]); err != nil {
-			return fmt.Errorf("group %s: %w", t.renewals[i].group.config.Name, err)
-		}
+	if err := t.crews(ctx); err != nil {
+		return err
 	}
 	t.undone[discard] = func() {}
 	t.log("access log or listeners", edge.Apply())
@@ -237,8 +229,35 @@ func (t *transaction) run(ctx context.Context) error {
 	traces()
 	t.retire(h.executors.Change(h.executorOptions()))
 	ended()
+	t.leave()
 	h.revoke()
 	h.keepTopics()
+	return nil
+}
+
+// crews starts the workers of new groups and replaces those of others.
+func (t *transaction) crews(ctx context.Context) error {
+	turn := func(g *group) int {
+		switch {
+		case t.to.executes(g.config):
+			return 0
+		case g.hello.Entering: // last, because requests wait meanwhile
+			return 2
+		}
+		return 1
+	}
+	slices.SortStableFunc(t.fresh, func(a, b *group) int { return cmp.Compare(turn(a), turn(b)) })
+	slices.SortStableFunc(t.renewals, func(a, b renewal) int { return cmp.Compare(turn(a.group), turn(b.group)) })
+	for _, g := range t.fresh {
+		if err := t.launch(ctx, g); err != nil {
+			return fmt.Errorf("group %s: %w", g.config.Name, err)
+		}
+	}
+	for i := range t.renewals {
+		if err := t.renew(ctx, &t.renewals[i]); err != nil {
+			return fmt.Errorf("group %s: %w", t.renewals[i].group.config.Name, err)
+		}
+	}
 	return nil
 }
 
@@ -402,7 +421,7 @@ func (t *transaction) renew(ctx context.Context, r *renewal) error {
 	workers, was := r.group.workers, supervise.Options{}
 	workers.Change(func(o *supervise.Options) {
 		was = *o
-		o.Hello, o.Command, o.Link = r.options.Hello, r.options.Command, r.options.Link
+		o.Hello, o.Calls, o.Command, o.Link = r.options.Hello, r.options.Calls, r.options.Command, r.options.Link
 		o.BootTimeout, o.PingTimeout, o.HangTimeout = r.options.BootTimeout, r.options.PingTimeout, r.options.HangTimeout
 		o.ExitTimeout, o.DrainMax, o.SlowRequest = r.options.ExitTimeout, r.options.DrainMax, r.options.SlowRequest
 		o.FreezeAfter, o.OutputLimit, o.Limits = r.options.FreezeAfter, r.options.OutputLimit, r.options.Limits

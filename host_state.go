@@ -50,7 +50,7 @@ type StoresStatus struct {
 }
 
 func (h *host) storesStatus() *StoresStatus {
-	if h.stores == nil {
+	if !h.keeps() {
 		return nil
 	}
 	s := h.stores
@@ -61,7 +61,7 @@ func (h *host) storesStatus() *StoresStatus {
 
 // openStores begins to keep stores, where the phase wants it.
 func (h *host) openStores() {
-	if h.config.Server.Phase < phaseStores {
+	if h.config.Server.Phase < phaseStores || h.stores != nil {
 		return
 	}
 	h.stores = &stores{
@@ -70,9 +70,7 @@ func (h *host) openStores() {
 	}
 	h.calls.Handle("store.open", h.callStore)
 	h.openRemoteStores()
-	h.registry.OnEnded(h.endStores)
 	h.heldVerbs()
-	h.weigh()
 }
 
 // keep makes the keeper of a worker's stores, and of its calls one that says when it ends.
@@ -120,12 +118,12 @@ func (k *keeper) State(_ uint32, state []byte) (effects []byte, err error) {
 	return nil, link.Corrupt("a commit of stores: %w", err)
 }
 
-// ahead gives what a group's workers are sent before they get a request; nil: nothing.
-func (h *host) ahead(group string) func(*link.Link, *exchange.Exchange) (string, error) {
-	if h.stores == nil || group != h.config.StateGroup() {
-		return nil
+// ahead sends a worker what it must have before it gets a request: stores, where it has any.
+func (h *host) ahead(l *link.Link, x *exchange.Exchange) (string, error) {
+	if x.Who == nil || !h.keeps() {
+		return "", nil
 	}
-	return h.stores.ahead
+	return h.stores.ahead(l, x)
 }
 
 // ownerOf names whose stores an exchange has; empty: nobody's.
@@ -330,6 +328,16 @@ func (s *stores) end(ref mirror.Ref) {
 	if s != nil && s.mirror.Drop(ref) {
 		s.tell(ref)
 	}
+}
+
+// clear ends all stores.
+func (s *stores) clear() {
+	for _, ref := range s.mirror.Refs() {
+		s.end(ref)
+	}
+	s.mu.Lock()
+	clear(s.owners)
+	s.mu.Unlock()
 }
 
 // tell lets workers forget stores.

@@ -37,7 +37,7 @@ const asksAbove = 64 << 10
 // interface, a host whose socket nobody has named serves without where there is no place.
 func (h *host) openPrograms() error {
 	a := h.config.Admin
-	if h.config.Server.Phase == 0 || a.PushSocket == config.AdminOff || a.PushSocket == "" {
+	if h.config.Server.Phase < phasePush || a.PushSocket == config.AdminOff || a.PushSocket == "" {
 		return nil
 	}
 	o := admin.Options{
@@ -126,7 +126,7 @@ func (h *host) askToken(_ context.Context, c admin.Call) (any, error) {
 
 // noPush is why a server does not push.
 func (h *host) noPush() error {
-	if h.config.Server.Phase == 0 {
+	if !h.pushes() {
 		return &admin.Refusal{Status: http.StatusConflict, Code: "phase", Message: "this server neither pushes nor publishes: that begins with server.phase = 3"}
 	}
 	return &admin.Refusal{Status: http.StatusConflict, Code: "no_push_socket", Message: "there is no socket of programs: admin.push_socket is \"off\", or there was no place for it"}
@@ -157,10 +157,10 @@ func (h *host) largestAsk(verb string) int64 {
 // ask answers a verb for those who have no link.
 func (h *host) ask(verb string) func(context.Context, admin.Call) (any, error) {
 	return func(ctx context.Context, c admin.Call) (any, error) {
-		if h.config.Server.Phase == 0 {
+		if !h.pushes() {
 			return nil, h.noPush()
 		}
-		if h.global == nil && strings.HasPrefix(verb, "global.") {
+		if !h.keeps() && strings.HasPrefix(verb, "global.") {
 			return nil, noGlobal()
 		}
 		data, err := c.Raw()

@@ -34,7 +34,7 @@ func (h *host) speakWSX(m *config.Mount, next exchange.Handler) exchange.Handler
 		Split: edge.SplitTarget, Path: m.Path, RootPath: m.RootPath,
 		Message: int(h.config.Server.WebSocket.MessageLimit.Bytes()), Log: h.log,
 	}
-	if h.identity != nil {
+	if h.config.Server.Phase >= phasePush {
 		o.Base = identity.Base
 		o.Connection = func(x *exchange.Exchange) string {
 			connection, _, _ := h.identity.Known(x) // a stranger has none, and no pages

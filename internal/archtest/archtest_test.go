@@ -94,7 +94,7 @@ var allowed = map[string][]string{
 		"internal/headers", "internal/limit", "internal/ratelimit", "internal/sendfile",
 		"internal/child", "internal/config", "internal/edge", "internal/edge/compress", "internal/edge/http2", "internal/edge/lane",
 		"internal/exchange", "internal/executor", "internal/gohandler", "internal/identity", "internal/link", "internal/mirror", "internal/observe", "internal/pages", "internal/pool", "internal/program", "internal/push", "internal/push/transport", "internal/redirect",
-		"internal/route", "internal/runtime", "internal/service", "internal/static", "internal/supervise", "internal/upstream",
+		"internal/route", "internal/runtime", "internal/service", "internal/static", "internal/statefile", "internal/supervise", "internal/upstream",
 		"internal/version", "internal/websocket", "js", "internal/wsx", "python"},
 	// The command loads, checks and shows a configuration and hands it to the library;
 	// `guado check` boots a worker as the supervisor would.

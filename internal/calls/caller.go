@@ -47,7 +47,7 @@ func (w *caller) Call(id uint32, c link.Call) {
 		w.executors.Call(id, c)
 		return
 	}
-	v := w.mux.verbs[c.Name]
+	v := w.mux.verb(c.Name)
 	switch {
 	case v == nil:
 		w.refuse(w.to.Reply, id, unknown(c.Name))
@@ -296,7 +296,7 @@ func (w *caller) End() {
 }
 
 func (w *caller) tellEnd() {
-	for _, f := range w.mux.ended {
+	for _, f := range w.mux.known.Load().ended {
 		f(w.name)
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -64,15 +65,20 @@ func Decode(data []byte, into any) error {
 	return nil
 }
 
-// Mux knows the verbs. Register all of them before the first worker starts.
+// Mux knows the verbs. They may be registered while workers call, by one goroutine at a time.
 type Mux struct {
 	wait   sync.WaitGroup
 	serial atomic.Uint64
-	verbs  map[string]*verb
-	ended  []func(Caller)
+	known  atomic.Pointer[known]
 
 	mu      sync.Mutex           // guards callers
 	callers map[string][]*caller // whose link is there, by their slots
+}
+
+// known is what has been registered. It never changes: another one takes its place.
+type known struct {
+	verbs map[string]*verb
+	ended []func(Caller)
 }
 
 type verb struct {
@@ -82,7 +88,11 @@ type verb struct {
 }
 
 // New makes a mux that knows no verb.
-func New() *Mux { return &Mux{verbs: map[string]*verb{}, callers: map[string][]*caller{}} }
+func New() *Mux {
+	m := &Mux{callers: map[string][]*caller{}}
+	m.known.Store(&known{verbs: map[string]*verb{}})
+	return m
+}
 
 // Handle registers a verb. The calls of one worker are answered one after the other, in
 // the order in which it made them, so f must not wait. Where several register a verb, all
@@ -94,34 +104,38 @@ func (m *Mux) Handle(name string, f Func) { m.register(name, false, f) }
 func (m *Mux) HandleWaiting(name string, f Func) { m.register(name, true, f) }
 
 func (m *Mux) register(name string, waiting bool, f Func) {
-	v := m.verbs[name]
-	if v == nil {
-		v = &verb{name: name, waiting: waiting}
-		m.verbs[name] = v
-	}
-	if v.waiting != waiting {
-		panic(fmt.Sprintf("calls: the verb %q is registered both as one that waits and as one that does not", name))
+	now := m.known.Load()
+	v := &verb{name: name, waiting: waiting}
+	if before := now.verbs[name]; before != nil {
+		if before.waiting != waiting {
+			panic(fmt.Sprintf("calls: the verb %q is registered both as one that waits and as one that does not", name))
+		}
+		v.all = slices.Clip(before.all)
 	}
 	v.all = append(v.all, f)
+	next := &known{verbs: maps.Clone(now.verbs), ended: now.ended}
+	next.verbs[name] = v
+	m.known.Store(next)
 }
 
 // HandleEnd registers what is to be done when the link of a worker has ended: what it
 // declared is forgotten. It comes after the last of its calls that are answered in order.
-func (m *Mux) HandleEnd(f func(Caller)) { m.ended = append(m.ended, f) }
+func (m *Mux) HandleEnd(f func(Caller)) {
+	now := m.known.Load()
+	m.known.Store(&known{verbs: now.verbs, ended: append(slices.Clip(now.ended), f)})
+}
+
+// verb is the one of a name; nil: there is none.
+func (m *Mux) verb(name string) *verb { return m.known.Load().verbs[name] }
 
 // Verbs are the names of what can be called.
 func (m *Mux) Verbs() []string {
-	names := make([]string, 0, len(m.verbs))
-	for name := range m.verbs {
-		names = append(names, name)
-	}
-	slices.Sort(names)
-	return names
+	return slices.Sorted(maps.Keys(m.known.Load().verbs))
 }
 
 // Do answers a call that did not come over a link, as the worker's own would be.
 func (m *Mux) Do(ctx context.Context, c Caller, name string, data []byte) (any, error) {
-	v := m.verbs[name]
+	v := m.verb(name)
 	if v == nil {
 		return nil, unknown(name)
 	}

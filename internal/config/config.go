@@ -170,6 +170,7 @@ type App struct {
 	RequestTimeout *Duration `toml:"request_timeout" min:"0" doc:"As server.request_timeout, for this app. Not set: the server's. 0: none."`
 	Spool          bool      `toml:"spool" default:"true" doc:"Collect request bodies before a thread is taken (WSGI only)."`
 	Retry          string    `toml:"retry" default:"no" enum:"no,safe" doc:"Requests lost with their worker after they started: no answers 502, safe sends GET, HEAD, OPTIONS and TRACE once more. Requests that had not started are always sent once more."`
+	Register       string    `toml:"register" doc:"What the app keeps its users, connections and pages in below phase 4: \"module:object\" with items() and replace(items). The step to phase 4 takes all of it over, the step back gives all of it back (docs/moving.md)."`
 	Process
 }
 

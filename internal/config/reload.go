@@ -41,6 +41,7 @@ var classes = map[string]Class{
 	"server.request_timeout":   Live,
 	"server.graceful_timeout":  Live,
 	"server.exit_timeout":      Workers,
+	"server.phase":             Workers,
 	"server.transport":         Workers,
 	"server.ring":              Workers,
 	"server.http2":             Live,
@@ -244,7 +245,9 @@ func (c *Config) Keep(old *Config) {
 	}
 	for i := range c.Groups {
 		if g := old.Group(c.Groups[i].Name); g != nil {
-			c.Groups[i].State = g.State
+			if old.Server.Phase > 0 && c.Server.Phase > 0 {
+				c.Groups[i].State = g.State
+			}
 		}
 	}
 }

@@ -16,6 +16,20 @@ var (
 	ErrCookie = errors.New("a browser has this connection's cookie: log in or out within its request, by guado.connection().login(...) or .logout()")
 )
 
+// Given names the connections that the application has made, to which no cookie leads.
+func (s *Server) Given() []string {
+	r := &s.registry
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	var ids []string
+	for id, c := range r.byID {
+		if c.given {
+			ids = append(ids, id)
+		}
+	}
+	return ids
+}
+
 // Create makes a connection with an id of the application's own, to which no cookie leads.
 func (s *Server) Create(id, user string, meta item.Meta) (Connection, error) {
 	if base, _, err := ParseID(id); id != "" && (err != nil || base != id) {

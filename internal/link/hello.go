@@ -21,6 +21,8 @@ type App struct {
 	// File says that a configuration file or a program describes the application: hints
 	// then name keys, not options of the command.
 	File bool `json:"file"`
+	// Register names what an application kept its items in before the host did.
+	Register string `json:"register,omitempty"`
 	// Pages names the application whose turns this one of ours runs; it has no target.
 	Pages string `json:"pages,omitempty"`
 }
@@ -53,6 +55,8 @@ type Hello struct {
 
 	Executors []Executor `json:"executors,omitempty"`
 	Phase     int        `json:"phase,omitempty"` // from 3 on: users, connections and pages
+	// Entering: the worker asks before it is ready, for it may have items to take over.
+	Entering bool `json:"entering,omitempty"`
 	// StateBytes is what all stores of the worker may cost; 0: it has none.
 	StateBytes int64 `json:"state_bytes,omitempty"`
 }

@@ -138,11 +138,33 @@ def serve(link: _core.Link) -> None:
         from guado.worker import pages
 
         pages.prepare(hello)
+    come_in(hello)
     hello.context = contextvars.copy_context()
     ending = process.Ending(link, hello.exit_timeout)
     if link.draining() is None:  # else the host stopped while the application was imported
         run(link, hello, ending)
     ending.served()
+
+
+def come_in(hello: Hello) -> None:
+    """Takes over what the applications kept elsewhere in the phase before, when the host says."""
+    registers = [app for app in hello.apps if app.register]
+    if not (registers or hello.entering):
+        return
+    from guado import _phases
+    from guado.worker.errors import BootFailed, format_exception, last_line
+
+    for app in registers:
+        try:
+            _phases.add(_phases.plain(app.name, _phases.named(app.register)))
+        except Exception as error:
+            raise BootFailed(
+                "register", app.name, last_line(error), format_exception(error),
+                'register = "module:object" names what has items() and replace(items): '
+                "guado.register",
+            ) from error  # fmt: skip
+    if hello.entering and (wrong := _phases.enter()):
+        raise BootFailed("register", registers[0].name if registers else "", wrong)
 
 
 def run(link: _core.Link, hello: Hello, ending: Ending) -> None:

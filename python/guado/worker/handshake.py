@@ -31,6 +31,7 @@ class App:
     factory: bool = False
     lifespan: str = "auto"
     file: bool = False  # it is described by a configuration file, not by options
+    register: str = ""  # what it kept its items in before the host did
     pages: str = ""  # ours: it runs the turns of this application's pages (worker/pages.py)
     callable: Callable[..., Any] | None = None
 
@@ -63,6 +64,7 @@ class Hello:
     exit_timeout: float  # seconds for the end, once the grace of DRAIN is over
     phase: int  # 0, or what is on of users, connections and pages
     state_bytes: int  # what all stores may cost; 0: the default
+    entering: bool  # it asks the host before it is ready (_phases)
     executors: dict[str, bool]  # name: whether its tasks run in this process (bypass)
     # The base of every request's context: boot copies it after import.
     context: contextvars.Context = field(default_factory=contextvars.copy_context)
@@ -118,6 +120,7 @@ def _hello(link: _core.Link, h: dict[str, Any]) -> Hello:
             kind=a.get("kind") or "auto",
             factory=bool(a.get("factory", False)),
             lifespan=a.get("lifespan") or "auto",
+            register=a.get("register") or "",
             file=bool(a.get("file", False)),
             pages=a.get("pages") or "",
         )
@@ -139,6 +142,7 @@ def _hello(link: _core.Link, h: dict[str, Any]) -> Hello:
         file_credit=int(h["file_credit"]),
         exit_timeout=int(h["exit_timeout"]) / 1000,
         phase=int(h.get("phase") or 0),
+        entering=bool(h.get("entering", False)),
         state_bytes=int(h.get("state_bytes") or 0),
         executors={e["name"]: bool(e.get("bypass")) for e in h.get("executors") or ()},
     )

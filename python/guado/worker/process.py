@@ -145,6 +145,8 @@ class Ending:
         if self._begun:
             return
         self._begun = True
+        if (phases := sys.modules.get("guado._phases")) is not None:
+            phases.end()  # a call under way would keep the worker
         left = (self._link.draining() or 0) / 1000 + self._exit_timeout
         reserve = min(ATEXIT_MOST, self._exit_timeout * ATEXIT_SHARE)
         atexit.register(self._ended.set)

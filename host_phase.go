@@ -1,0 +1,276 @@
+package guado
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/guado-server/guado/internal/calls"
+	"github.com/guado-server/guado/internal/config"
+	"github.com/guado-server/guado/internal/gate"
+	"github.com/guado-server/guado/internal/item"
+)
+
+// crossing is a change of server.phase under way by which items, or all that the host knows
+// of clients, come or go. Requests wait while it is in its narrowest part: between the last
+// answer of the worker of before and the first one of its successor.
+type crossing struct {
+	from, to *host
+	group    string // whose worker is asked for its items
+	once     sync.Once
+	failed   error
+	paused   bool // by this; an operator's own pause stays
+}
+
+// cross opens what a higher phase needs, and begins a crossing where there is one.
+func (t *transaction) cross() (*crossing, error) {
+	h, from, to := t.to, t.from.config.Server.Phase, t.to.config.Server.Phase
+	if from == to {
+		return nil, nil //nolint:nilnil // nothing to cross
+	}
+	if err := h.openParts(); err != nil {
+		return nil, err
+	}
+	if from < phasePush && to >= phasePush {
+		if err := h.openPrograms(); err != nil {
+			return nil, err
+		}
+		t.undone = append(t.undone, func() { t.log("socket of programs", h.closePrograms()) })
+	}
+	if (from < phasePush) == (to < phasePush) && (from < phaseStores) == (to < phaseStores) {
+		return nil, nil //nolint:nilnil // both know the same
+	}
+	c := &crossing{from: t.from, to: h, group: h.config.StateGroup()}
+	if c.group == "" {
+		c.group = t.from.config.StateGroup()
+	}
+	h.phases.crossing.Store(c)
+	return c, nil
+}
+
+// openParts opens what the phase needs and is not open. It stays open until the server
+// stops: who serves finds it by the phase.
+func (h *host) openParts() error {
+	if err := h.openIdentity(); err != nil {
+		return err
+	}
+	if h.replay == nil {
+		h.openReplay()
+	}
+	h.openPages()
+	h.openRegistry()
+	h.openStores()
+	h.openEvents()
+	h.openGlobal()
+	return nil
+}
+
+// hold lets no request to a worker any more, waits for those that are there, and lets the
+// worker of before give its items back where they would be lost.
+func (c *crossing) hold(ctx context.Context) error {
+	c.once.Do(func() { c.failed = c.stop(ctx) })
+	return c.failed
+}
+
+func (c *crossing) stop(ctx context.Context) error {
+	h := c.from
+	switch err := h.gate.Pause(gate.Hold{}); {
+	case err == nil:
+		c.paused = true
+	case !errors.Is(err, gate.ErrPaused):
+		return err
+	}
+	s := &h.config.Server
+	patience, cancel := context.WithTimeoutCause(ctx, min(s.GracefulTimeout.Std(), s.Pause.Wait.Std()/2), errStillBusy)
+	defer cancel()
+	if h.gate.Idle(patience) != nil {
+		return fmt.Errorf("%w: %d; take the step when less goes on", errStillBusy, h.gate.Status().InFlight)
+	}
+	for _, g := range h.groups {
+		if g.config.Name == c.group && g.pool.Idle(patience) != nil {
+			return fmt.Errorf("%w behind their answers", errStillBusy)
+		}
+	}
+	if c.from.config.Server.Phase >= phaseStores && c.to.config.Server.Phase < phaseStores {
+		return h.giveBack(ctx, c.group)
+	}
+	return nil
+}
+
+var errStillBusy = errors.New("requests of before are still under way")
+
+// end lets requests come again.
+func (c *crossing) end() {
+	if c == nil {
+		return
+	}
+	c.to.phases.crossing.Store(nil)
+	if c.paused {
+		c.to.gate.Resume()
+	}
+}
+
+// takes reports whether the items of the register of before are to be taken over.
+func (c *crossing) takes() bool {
+	return c.from.config.Server.Phase < phaseStores && c.to.config.Server.Phase >= phaseStores
+}
+
+// leave forgets what there is no more in the phase that is now the server's, once nobody
+// can ask for it.
+func (t *transaction) leave() {
+	h, from, to := t.to, t.from.config.Server.Phase, t.to.config.Server.Phase
+	if from >= phaseStores && to < phaseStores {
+		h.phases.forget(h.log, h.config.Server.StateDir)
+		h.stores.clear()
+		h.global.Clear()
+		for _, id := range h.identity.Given() {
+			h.registry.Drop(item.Connection, id, true)
+		}
+	}
+	if from < phasePush || to >= phasePush {
+		return
+	}
+	for _, p := range h.pages.List() {
+		h.pages.End(p.Page)
+	}
+	for _, u := range h.identity.Users() {
+		h.registry.Drop(item.User, u.Name, false)
+	}
+	for _, c := range h.identity.Connections() {
+		h.registry.Drop(item.Connection, c.ID, false)
+	}
+	t.log("socket of programs", h.closePrograms())
+}
+
+// phaseVerbs are what workers ask when they come into a phase, and when they leave one.
+func (h *host) phaseVerbs() {
+	h.calls.HandleWaiting("phase.enter", h.callEnter)
+	h.calls.Handle("phase.entered", h.callEntered)
+	h.calls.HandleWaiting("phase.leave", h.callLeave)
+	h.calls.Handle("phase.left", h.callLeft)
+	h.calls.HandleEnd(func(c calls.Caller) {
+		h.phases.settle(c.Worker, Handed{Error: "the worker has ended"})
+	})
+}
+
+// callEnter lets a worker that has booted come into the phase, and tells whether it has to
+// take over the items of the register of before.
+func (h *host) callEnter(ctx context.Context, c calls.Caller, _ []byte) (any, error) {
+	if x := h.phases.crossing.Load(); x != nil {
+		if x.group != c.Group {
+			return entering{}, nil
+		}
+		return entering{Take: x.takes()}, x.hold(ctx)
+	}
+	now := h.now()
+	return entering{Take: now.keeps() && c.Group == now.config.StateGroup() && h.phases.untaken(now.config.Server.StateDir)}, nil
+}
+
+type entering struct {
+	Take bool `json:"take"`
+}
+
+// callEntered hears what a worker has taken over.
+func (h *host) callEntered(_ context.Context, c calls.Caller, data []byte) (any, error) {
+	var done Handed
+	if err := calls.Decode(data, &done); err != nil {
+		return nil, err
+	}
+	at := h.now()
+	if x := h.phases.crossing.Load(); x != nil {
+		at = x.to
+	}
+	return nil, h.phases.took(at.log, at.config.Server.StateDir, c.Slot, done)
+}
+
+// callLeave waits until the worker is to give its items back.
+func (h *host) callLeave(ctx context.Context, c calls.Caller, _ []byte) (any, error) {
+	g := h.phases.waits(c)
+	select {
+	case <-g.asked:
+		return map[string]bool{"give": true}, nil
+	case <-ctx.Done():
+		h.phases.gone(c.Worker)
+		return nil, context.Cause(ctx)
+	}
+}
+
+func (h *host) callLeft(_ context.Context, c calls.Caller, data []byte) (any, error) {
+	var done Handed
+	if err := calls.Decode(data, &done); err != nil {
+		return nil, err
+	}
+	h.phases.settle(c.Worker, done)
+	return nil, nil //nolint:nilnil // there is nothing to tell
+}
+
+// giveTime is how long a worker may take to give all its items back.
+const giveTime = 5 * time.Minute
+
+// giveBack has the workers of a group give their items to the register of before.
+func (h *host) giveBack(ctx context.Context, group string) error {
+	all := h.phases.ask(group)
+	if n := h.stores.mirror.Status().Stores; len(all) == 0 && n > 0 {
+		h.log.Warn("no register is named for what stores hold (register of [[app]]): it ends with the step", "stores", n)
+	}
+	ctx, cancel := context.WithTimeout(ctx, giveTime)
+	defer cancel()
+	for _, g := range all {
+		select {
+		case done := <-g.told:
+			h.phases.note(h.log, "items were given to the register of before", g.slot, done)
+			if err := done.wrong(); err != nil {
+				return fmt.Errorf("give the items back: %w", err)
+			}
+		case <-ctx.Done():
+			return fmt.Errorf("give the items back: %w", context.Cause(ctx))
+		}
+	}
+	return nil
+}
+
+// enters reports whether the workers of a group ask before they are ready.
+func (h *host) enters(group string) bool {
+	if x := h.phases.crossing.Load(); x != nil && x.group == group {
+		return true
+	}
+	for i := range h.config.Apps {
+		if a := &h.config.Apps[i]; a.Group == group && h.registerOf(a) != "" {
+			return true
+		}
+	}
+	return false
+}
+
+// registerOf is the register of before of an application whose items the host has.
+func (h *host) registerOf(a *config.App) string {
+	if h.config.Server.Phase < phaseStores || a.Group != h.config.StateGroup() {
+		return ""
+	}
+	return a.Register
+}
+
+// inPlace says of keys that need a restart, and are as they were asked to be, that they do not:
+// what they are about begins with this step.
+func (h *host) inPlace(changes []config.Change, c *Config) {
+	kept := map[string]bool{}
+	for _, change := range h.config.Diff(c) {
+		kept[change.Key] = true
+	}
+	for i := range changes {
+		if changes[i].Class == config.Restart && kept[changes[i].Key] {
+			changes[i].Class = config.Workers
+		}
+	}
+}
+
+// keep takes over what needs a restart. Where the state is, is open until somebody has it.
+func (h *host) keep(c *Config) {
+	dir := c.Server.StateDir
+	c.Keep(h.config)
+	if h.identity == nil {
+		c.Server.StateDir = dir
+	}
+}

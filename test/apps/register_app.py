@@ -1,0 +1,112 @@
+"""An application that has come a long way: below phase 4 it keeps its users, connections and
+pages in a database beside all workers, from there on in stores."""
+
+import json
+import os
+import sqlite3
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from urllib.parse import parse_qs
+
+import guado
+from guado.register import Item, phase
+
+FILE = os.environ["TEST_REGISTER"]
+
+
+@contextmanager
+def database() -> Iterator[sqlite3.Connection]:
+    db = sqlite3.connect(FILE, timeout=30, isolation_level=None)
+    try:
+        db.execute("PRAGMA synchronous = OFF")
+        db.execute("BEGIN IMMEDIATE")
+        db.execute(
+            "CREATE TABLE IF NOT EXISTS item"
+            " (kind, id, user, connection, fields, data, PRIMARY KEY (kind, id))"
+        )
+        yield db
+        db.execute("COMMIT")
+    finally:
+        db.close()
+
+
+class Legacy:
+    """The register of before."""
+
+    def items(self) -> Iterable[Item]:
+        if os.path.exists(f"{FILE}.broken"):
+            raise RuntimeError("the old register is broken")
+        with database() as db:
+            rows = db.execute("SELECT * FROM item").fetchall()
+        for kind, id, user, connection, fields, data in rows:
+            yield Item(kind, id, user, connection, json.loads(fields), json.loads(data))
+
+    def replace(self, items: list[Item]) -> None:
+        with database() as db:
+            db.execute("DELETE FROM item")
+            for i in items:
+                row = (i.kind, i.id, i.user, i.connection, json.dumps(i.fields), json.dumps(i.data))
+                db.execute("INSERT INTO item VALUES (?, ?, ?, ?, ?, ?)", row)
+        if os.path.exists(f"{FILE}.forgetful"):
+            with database() as db:
+                db.execute("UPDATE item SET data = '{}' WHERE kind = 'page'")
+
+
+def fill(users: int, connections: int, pages: int) -> None:
+    """Makes items, each with something in it."""
+    legacy = []
+    for i in range(users):
+        legacy.append(Item("user", f"user{i}", data={"name": f"User {i}", "rights": [i, {"x": i}]}))
+    for i in range(connections):
+        user = f"user{i % users}" if i % 4 else None
+        legacy.append(Item("connection", f"c{i:021}", user, data={"lang": "it", "n": i}))
+    for i in range(pages):
+        legacy.append(
+            Item(
+                "page",
+                f"p{i:021}",
+                connection=f"c{i % connections:021}",
+                fields={"pagename": f"page/{i % 7}"},
+                data={
+                    "count": 0,
+                    "env": {"workdate": "2026-01-01", "é": [1.5, None, True, "x" * i]},
+                },
+            )
+        )
+    Legacy().replace(legacy)
+
+
+def count(id: str) -> int:
+    """One more visit of a page."""
+    if phase() >= 4:
+        store = guado.page(id).store
+        store["count"] += 1
+        return int(store["count"])
+    with database() as db:
+        row = db.execute("SELECT data FROM item WHERE kind = 'page' AND id = ?", (id,)).fetchone()
+        data = json.loads(row[0])
+        data["count"] += 1
+        new = json.dumps(data)
+        db.execute("UPDATE item SET data = ? WHERE kind = 'page' AND id = ?", (new, id))
+    return int(data["count"])
+
+
+def app(environ: dict[str, str], start: Callable[..., object]) -> list[bytes]:
+    query = {key: values[0] for key, values in parse_qs(environ["QUERY_STRING"]).items()}
+    path = environ["PATH_INFO"]
+    if path == "/fill":
+        fill(int(query["users"]), int(query["connections"]), int(query["pages"]))
+        answer: object = "filled"
+    elif path == "/count":
+        answer = count(query["id"])
+    elif path == "/wait":
+        open(f"{FILE}.waits", "w").close()
+        end = time.monotonic() + 60
+        while not os.path.exists(f"{FILE}.go") and time.monotonic() < end:
+            time.sleep(0.01)
+        answer = "waited"
+    else:
+        answer = {"phase": phase(), "pid": os.getpid()}
+    start("200 OK", [("Content-Type", "application/json")])
+    return [json.dumps(answer).encode()]
