@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -254,7 +255,7 @@ func (h *host) registerOf(a *config.App) string {
 
 // inPlace says of keys that need a restart, and are as they were asked to be, that they do not:
 // what they are about begins with this step.
-func (h *host) inPlace(changes []config.Change, c *Config) {
+func (h *host) inPlace(changes []config.Change, c *Config) []config.Change {
 	kept := map[string]bool{}
 	for _, change := range h.config.Diff(c) {
 		kept[change.Key] = true
@@ -264,6 +265,11 @@ func (h *host) inPlace(changes []config.Change, c *Config) {
 			changes[i].Class = config.Workers
 		}
 	}
+	if c.Server.Phase > 0 {
+		return changes
+	}
+	// In phase 0 nobody has the folder, and the default is another one.
+	return slices.DeleteFunc(changes, func(change config.Change) bool { return change.Key == "server.state_dir" })
 }
 
 // keep takes over what needs a restart. Where the state is, is open until somebody has it.

@@ -106,7 +106,8 @@ func (h *host) become(ctx context.Context, c *Config) (*Reload, error) {
 		return answer, nil
 	}
 	h.keep(c)
-	h.inPlace(t.changes, c)
+	t.changes = h.inPlace(t.changes, c)
+	answer.Changes = t.changes
 	if was, is := h.config.StateGroup(), c.StateGroup(); was != is && was != "" && is != "" {
 		return nil, fmt.Errorf("the group %s has users, connections and pages; it cannot go or give them away while the server runs: restart it", was)
 	}
