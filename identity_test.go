@@ -264,7 +264,11 @@ func TestAReloadKeepsWhoIsLoggedIn(t *testing.T) {
 		if pending := s.Status().Reloads.Pending; err != nil || len(pending) != 0 {
 			t.Fatalf("%+v %v %v", r, err, pending)
 		}
-		if who := s.sees(c, "/", in.cookie); who.Fields["guado-user"] != "" {
+		if phase == "0" {
+			if who := s.sees0(c); len(who.Fields) != 0 {
+				t.Errorf("%+v", who)
+			}
+		} else if who := s.sees(c, "/", in.cookie); who.Fields["guado-user"] != "" {
 			t.Errorf("in phase %s: %+v", phase, who)
 		}
 		if known := s.Status().Identity != nil; known != (phase == "3") {
