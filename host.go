@@ -94,6 +94,7 @@ type base struct {
 	registry   *registry.Registry // nil: phase 0
 	stores     *stores            // nil: below phase 4
 	replay     *replay.Store
+	kept       kept // what survives the host
 	pageIndex  pageIndex
 	pages      *pages.Pages      // nil: phase 0
 	hub        *push.Hub         // of the sessions of pages; nil likewise
@@ -149,6 +150,7 @@ func newHost(ctx context.Context, s *Server) (h *host, err error) {
 			h.closeEvents()
 			h.closeGlobal()
 			h.dropPages()
+			_ = h.kept.close()
 			_ = h.closeIdentity()
 			_ = closeAll(h.closers) // the first error is the one to tell
 			_ = h.unwatch(context.Background())
@@ -251,7 +253,7 @@ func (h *host) newGroup(g *config.Group, in *runtime.Interpreter, cache *runtime
 		Name: g.Name, Queue: g.Queue, QueueWait: g.QueueWait.Std(), Threads: g.Threads,
 		Concurrency: g.Concurrency, Workers: g.Workers, Spool: h.spool, Log: h.log,
 		Dev:   h.config.Dev,
-		Ahead: h.ahead, Behind: h.behind,
+		Ahead: h.ahead, Behind: h.behind, Kept: h.gateAnswers(),
 		Interrupted: func(l *link.Link) { made.workers.Recycle(l, supervise.ByInterrupt) },
 	})
 	made.hello = link.Hello{

@@ -78,7 +78,10 @@ func (h *host) subscribe(data []byte, do func(page, topic string) error) (any, e
 	if err := calls.Decode(data, &what); err != nil {
 		return nil, err
 	}
-	return nil, eventError(do(identity.Base(what.Page), what.Topic))
+	page := identity.Base(what.Page)
+	err := do(page, what.Topic)
+	h.kept.touch(kindPage, page)
+	return nil, eventError(err)
 }
 
 // eventError gives errors about events the codes of link.md.

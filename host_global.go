@@ -25,7 +25,7 @@ func (h *host) openGlobal() {
 	if h.config.Server.Phase < phaseStores || h.global != nil {
 		return
 	}
-	h.global = globalstore.New(globalstore.Options{Log: h.log, Clock: h.clock, Limits: func() globalstore.Limits {
+	h.global = globalstore.New(globalstore.Options{Log: h.log, Clock: h.clock, Touched: h.touchedGlobal(), Limits: func() globalstore.Limits {
 		c := &h.now().config.Global
 		return globalstore.Limits{Store: c.Limit.Bytes(), Value: c.Value.Bytes()}
 	}})
@@ -211,6 +211,10 @@ func (h *host) restoreGlobal() {
 	if h.global == nil {
 		return
 	}
+	if h.kept.found != nil {
+		h.recoverGlobal()
+		return
+	}
 	n, err := h.global.Restore(h.config.Server.StateDir)
 	if err != nil {
 		h.log.Error("global store of before", "error", err)
@@ -226,6 +230,9 @@ func (h *host) saveGlobal() error {
 		return nil
 	}
 	h.global.Close()
+	if h.kept.keeps() {
+		return nil
+	}
 	return h.global.Save(h.config.Server.StateDir)
 }
 

@@ -55,15 +55,17 @@ func (h *host) openIdentity() (err error) {
 				h.pageIndex.met(page)
 			}
 		},
-		Clock: h.clock,
+		Clock: h.clock, Touched: h.touchedItem(),
 	}
 	o.UserHeader, o.UserCookie = c.Identity.UserSource()
 	if h.identity, err = identity.New(o); err != nil {
 		return err
 	}
-	if err := h.identity.Restore(); err != nil {
-		h.log.Error("connections of before the stop", "error", err)
+	if err := h.openKept(); err != nil {
+		return err
 	}
+	h.restoreIdentity()
+	h.gateEffects()
 	h.calls.Handle("touch", h.callTouch)
 	h.calls.Handle("login", h.callLogin)
 	h.calls.Handle("logout", h.callLogout)
@@ -75,7 +77,10 @@ func (h *host) closeIdentity() error {
 	if h.identity == nil {
 		return nil
 	}
-	err := h.identity.Save()
+	var err error
+	if !h.kept.keeps() {
+		err = h.identity.Save()
+	}
 	h.identity.Close()
 	return err
 }

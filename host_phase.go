@@ -65,6 +65,10 @@ func (h *host) openParts() error {
 	h.openStores()
 	h.openEvents()
 	h.openGlobal()
+	h.keepKinds()
+	if h.now() != h && !h.kept.begun.Load() { // a server that starts restores first
+		return h.beginKept()
+	}
 	return nil
 }
 

@@ -45,6 +45,7 @@ func (h *host) openPages() {
 			TailBytes: int(c.Tail.Bytes()), TailAge: c.TailAge.Std(), Waiting: int(c.Waiting.Bytes()), Message: int(c.Message.Bytes()),
 			Beat: c.Beat.Std(), Away: c.Away.Std(), Unclaimed: c.Unclaimed.Std(), NewPages: c.NewPages, UserPages: c.UserPages, Pages: c.Pages,
 			Window: c.Window.Std(), Rate: c.Rate, Calls: c.Calls, Replies: int(c.Replies.Bytes()), Base: identity.Base, Clock: h.clock, Log: h.log,
+			Touched: h.touchedPage(), Position: h.kept.position, Keeps: h.kept.has,
 		},
 		App:    func(app string) exchange.Handler { return h.now().turns[app] },
 		Turns:  func() exchange.Handler { return h.gate },
@@ -228,6 +229,10 @@ func (h *host) restorePages() {
 	if h.pages == nil {
 		return
 	}
+	if h.kept.found != nil {
+		h.recoverPages()
+		return
+	}
 	n, err := h.pages.Restore(h.config.Server.StateDir, h.topics.subscribe)
 	if err != nil {
 		h.log.Error("pages of before", "error", err)
@@ -268,5 +273,8 @@ func (h *host) savePages() error {
 	h.registry.Close()
 	defer h.pages.Close()
 	defer h.closeEvents()
+	if h.kept.keeps() {
+		return h.keepAll()
+	}
 	return h.pages.Save(h.config.Server.StateDir, h.topics.of)
 }

@@ -10,7 +10,7 @@ import (
 // saveStoresAndPages keeps stores, and then the pages that have them: a page without its
 // store would be half a page.
 func (h *host) saveStoresAndPages() error {
-	if h.stores != nil {
+	if h.stores != nil && !h.kept.keeps() {
 		if err := h.stores.mirror.Save(h.config.Server.StateDir); err != nil {
 			h.dropPages()
 			return fmt.Errorf("%w; no page is kept without its store, so clients open theirs anew", err)
@@ -22,7 +22,11 @@ func (h *host) saveStoresAndPages() error {
 // restoreStores takes back what a graceful stop has saved. Where it cannot be had whole, the
 // pages of before end, and their clients open new ones.
 func (h *host) restoreStores() {
-	if h.stores == nil {
+	switch {
+	case h.stores == nil:
+		return
+	case h.kept.found != nil:
+		h.recoverStores()
 		return
 	}
 	all, err := h.stores.mirror.Load(h.config.Server.StateDir)

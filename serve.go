@@ -53,6 +53,9 @@ func (h *host) serve(ctx context.Context, s *Server) error {
 	h.restorePages()
 	h.restoreStores()
 	h.restoreGlobal()
+	if err := h.beginKept(); err != nil {
+		return errors.Join(err, h.stop(s.cut))
+	}
 	if err := errors.Join(h.listenMetrics(), h.openPrograms(), h.openAdmin()); err != nil {
 		return errors.Join(err, h.stop(s.cut))
 	}
@@ -176,7 +179,7 @@ func (h *host) stop(cut context.Context) error {
 	// 4. Folders, idle upstream connections, the thread that started processes.
 	err = errors.Join(err, h.road.close(), h.reloads.closeRoads())
 	h.spawner.Close()
-	err = errors.Join(err, h.saveGlobal(), h.closeReplay(), h.saveStoresAndPages(), h.closeIdentity())
+	err = errors.Join(err, h.saveGlobal(), h.closeReplay(), h.saveStoresAndPages(), h.kept.close(), h.closeIdentity())
 	// 5. What all of that could be watched by.
 	return errors.Join(err, h.unwatch(cut), h.closeAdmin())
 }

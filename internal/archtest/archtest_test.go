@@ -67,6 +67,7 @@ var allowed = map[string][]string{
 	"internal/registry": {"internal/identity", "internal/item", "internal/pages", "internal/push"},
 
 	"internal/mirror":      {"internal/statefile"},                   // beside the road, as push is
+	"internal/durable":     {"internal/statefile"},                   // likewise
 	"internal/globalstore": {"internal/clock", "internal/statefile"}, // likewise
 	"internal/bus":         {},                                       // beside the road, as push is
 	"internal/events":      {"internal/bus", "internal/push"},
@@ -90,7 +91,7 @@ var allowed = map[string][]string{
 	"python":                 {},
 	"js":                     {},
 
-	"": {"internal/clock", "internal/replay", "internal/item", "internal/registry", "internal/globalstore", "internal/bus", "internal/events", "internal/access", "internal/admin", "internal/address", "internal/basicauth", "internal/calls", "internal/canonical", "internal/gate",
+	"": {"internal/clock", "internal/durable", "internal/replay", "internal/item", "internal/registry", "internal/globalstore", "internal/bus", "internal/events", "internal/access", "internal/admin", "internal/address", "internal/basicauth", "internal/calls", "internal/canonical", "internal/gate",
 		"internal/headers", "internal/limit", "internal/ratelimit", "internal/sendfile",
 		"internal/child", "internal/config", "internal/edge", "internal/edge/compress", "internal/edge/http2", "internal/edge/lane",
 		"internal/exchange", "internal/executor", "internal/gohandler", "internal/identity", "internal/link", "internal/mirror", "internal/observe", "internal/pages", "internal/pool", "internal/program", "internal/push", "internal/push/transport", "internal/redirect",

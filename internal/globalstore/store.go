@@ -27,6 +27,10 @@ type Options struct {
 	Limits func() Limits // asked for at each write
 	Clock  *clock.Clock  // nil: one of its own
 	Log    *slog.Logger
+	// Touched is told of the id of each node that was changed, made or taken away: who keeps them
+	// asks [Store.Describe]. It is called under the store's locks and must not wait; nil: nobody
+	// wants to know.
+	Touched func(id string)
 }
 
 // What can be wrong with a write; nothing of it has been done.
@@ -285,8 +289,15 @@ func (e *edit) put(p Path, v Value, ttl time.Duration, renew bool) error {
 		return fmt.Errorf("%w: it has %d bytes, and this needs %d more", ErrFull, s.bytes, more)
 	}
 	s.bytes += more
-	for _, k := range missing {
+	s.touchedLocked(old, p)
+	if s.o.Touched != nil && len(p) > 1 {
+		s.o.Touched(p[:len(p)-1].id()) // it may have been empty
+	}
+	for i, k := range missing {
 		at = s.plantLocked(at, k, Value{dict: true})
+		if s.o.Touched != nil && i == 0 && len(p) > len(missing)+1 {
+			s.o.Touched(p[:len(p)-len(missing)-1].id())
+		}
 	}
 	n := s.plantLocked(at, key, v)
 	if old != nil {
@@ -301,6 +312,7 @@ func (e *edit) put(p Path, v Value, ttl time.Duration, renew bool) error {
 		s.endLocked(n, ttl)
 	}
 	e.records = n.records(e.records, p)
+	s.touchedLocked(n, p)
 	return nil
 }
 
@@ -344,6 +356,7 @@ func (e *edit) remove(p Path) bool {
 		if len(s.root.below) == 0 {
 			return false
 		}
+		s.touchedLocked(s.root, nil)
 		s.forgetLocked(s.root)
 		s.root, s.bytes = newDict(), 0
 		e.records = appendPath(append(e.records, opClear), nil)
@@ -354,6 +367,10 @@ func (e *edit) remove(p Path) bool {
 		return false
 	}
 	s.bytes -= n.cost()
+	s.touchedLocked(n, p)
+	if s.o.Touched != nil && len(p) > 1 {
+		s.o.Touched(p[:len(p)-1].id()) // it may be empty now
+	}
 	s.forgetLocked(n)
 	delete(n.up.below, n.key)
 	e.records = appendPath(append(e.records, opDelete), p)

@@ -50,19 +50,12 @@ func (s *Server) Save() error {
 			return
 		}
 		for _, u := range r.users {
-			if !yield(saved{
-				User: u.name, Made: u.made.UTC(), Seen: s.wall(int64(u.idle)),
-				Address: u.meta.Address, Agent: u.meta.Agent, Fields: u.meta.Fields,
-			}) {
+			if !yield(s.savedUser(u)) {
 				return
 			}
 		}
 		for _, c := range r.byID {
-			if !yield(saved{
-				ID: c.id, User: c.name(), Flag: c.flag, Version: c.version, Given: c.given,
-				Made: c.made.UTC(), Seen: s.wall(c.seen.Load()),
-				Address: c.meta.Address, Agent: c.meta.Agent, Fields: c.meta.Fields,
-			}) {
+			if !yield(s.savedConnection(c)) {
 				return
 			}
 		}
@@ -93,11 +86,82 @@ func (s *Server) Restore() error {
 	if err != nil {
 		return fmt.Errorf("restore connections: %w; users must log in again", err)
 	}
+	s.load(list, at.Saved)
+	return nil
+}
+
+func (s *Server) savedUser(u *user) saved {
+	return saved{
+		User: u.name, Made: u.made.UTC(), Seen: s.wall(int64(u.idle)),
+		Address: u.meta.Address, Agent: u.meta.Agent, Fields: u.meta.Fields,
+	}
+}
+
+func (s *Server) savedConnection(c *connection) saved {
+	return saved{
+		ID: c.id, User: c.name(), Flag: c.flag, Version: c.version, Given: c.given,
+		Made: c.made.UTC(), Seen: s.wall(c.seen.Load()),
+		Address: c.meta.Address, Agent: c.meta.Agent, Fields: c.meta.Fields,
+	}
+}
+
+// Describe gives a connection or a user as [Server.Load] takes it; false: there is none.
+func (s *Server) Describe(kind item.Kind, id string) (data []byte, ok bool) {
+	r := &s.registry
+	r.mu.RLock()
+	var v saved
+	if kind == item.User {
+		u := r.users[id]
+		if ok = u != nil; ok {
+			v = s.savedUser(u)
+		}
+	} else {
+		c := r.byID[id]
+		if ok = c != nil; ok {
+			v = s.savedConnection(c)
+		}
+	}
+	r.mu.RUnlock()
+	if !ok {
+		return nil, false
+	}
+	data, err := json.Marshal(v)
+	if err != nil {
+		s.opts.Log.Error("a connection or user cannot be written", "id", id, "error", err)
+	}
+	return data, err == nil
+}
+
+// Load takes back what Describe gave until this time, before anybody is asked about; the zero
+// time: nobody knows when they were seen last. Those that cannot be read are left out, and
+// counted.
+func (s *Server) Load(all [][]byte, at time.Time) (lost int) {
+	list := make([]saved, 0, len(all))
+	for _, data := range all {
+		c, err := readConnection(data)
+		if err != nil {
+			s.opts.Log.Error("a connection or user of before", "error", err)
+			lost++
+			continue
+		}
+		list = append(list, c)
+	}
+	s.load(list, at)
+	return lost
+}
+
+// load enters connections and users. The time that the server was away is not held against
+// them.
+func (s *Server) load(list []saved, at time.Time) {
 	r := &s.registry
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	// The time that the server was away is not held against its users.
-	since := func(seen time.Time) time.Duration { return s.opts.Clock.Now() - max(at.Saved.Sub(seen), 0) }
+	since := func(seen time.Time) time.Duration {
+		if at.IsZero() {
+			return s.opts.Clock.Now()
+		}
+		return s.opts.Clock.Now() - max(at.Sub(seen), 0)
+	}
 	for i := range list {
 		k := &list[i]
 		if k.ID == "" {
@@ -109,7 +173,6 @@ func (s *Server) Restore() error {
 		c.seen.Store(int64(since(k.Seen)))
 		r.enterLocked(c, k.User)
 	}
-	return nil
 }
 
 func readConnection(line []byte) (c saved, err error) {

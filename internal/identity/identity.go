@@ -57,6 +57,10 @@ type Options struct {
 	// Met is told that a request of a page has come; nil: nobody wants to know.
 	Met   func(page string)
 	Clock *clock.Clock // nil: one of its own
+	// Touched is told that a connection, or a user, has changed, was made or has ended: who
+	// keeps them asks [Server.Describe]. It is called under a lock and must not wait; nil: nobody
+	// wants to know.
+	Touched func(kind item.Kind, id string)
 }
 
 // Cookie is that of a connection.
@@ -108,6 +112,9 @@ func New(o Options) (*Server, error) {
 	}
 	if o.Met == nil {
 		o.Met = func(string) {}
+	}
+	if o.Touched == nil {
+		o.Touched = func(item.Kind, string) {}
 	}
 	if o.Clock == nil {
 		o.Clock = clock.New()

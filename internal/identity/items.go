@@ -165,6 +165,7 @@ func (s *Server) Update(id string, change func(m *item.Meta) error) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if c := r.byID[id]; c != nil {
+		r.opts.Touched(item.Connection, id)
 		return change(&c.meta)
 	}
 	return ErrNone
@@ -176,6 +177,7 @@ func (s *Server) UpdateUser(name string, change func(m *item.Meta) error) error 
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if u := r.users[name]; u != nil {
+		r.opts.Touched(item.User, name)
 		return change(&u.meta)
 	}
 	return ErrNone

@@ -197,6 +197,7 @@ func (r *registry) enterLocked(c *connection, user string) {
 	r.byID[c.id] = c
 	r.joinLocked(c, user)
 	r.wakeLocked()
+	r.opts.Touched(item.Connection, c.id)
 }
 
 // wakeLocked sees to it that somebody looks for what is idle.
@@ -222,6 +223,7 @@ func (r *registry) change(f found, page, user, flag string) (before string, ok b
 	if before = c.name(); before == user {
 		if flag != "" {
 			c.flag = flag
+			r.opts.Touched(item.Connection, c.id)
 		}
 		return before, true, nil
 	}
@@ -243,6 +245,7 @@ func (r *registry) becomeLocked(c *connection, user, flag string) {
 	c.version++
 	c.token = nil
 	c.rotated = time.Now()
+	r.opts.Touched(item.Connection, c.id)
 }
 
 // endLocked forgets a connection.
@@ -250,6 +253,7 @@ func (r *registry) endLocked(c *connection, why item.Why) {
 	r.changes.note(news{ended: &item.Ended{Kind: item.Connection, ID: c.id, User: c.name(), Why: why}})
 	r.leaveLocked(c)
 	delete(r.byID, c.id)
+	r.opts.Touched(item.Connection, c.id)
 }
 
 // period is that of the look at all connections. One look for all of them, in place of a

@@ -36,6 +36,7 @@ func (r *registry) userLocked(name string) *user {
 		r.alone++
 		r.roomForUsersLocked(u)
 		r.wakeLocked()
+		r.opts.Touched(item.User, name)
 	}
 	return u
 }
@@ -82,6 +83,7 @@ func (r *registry) endUserLocked(u *user, why item.Why) {
 	r.changes.note(news{ended: &item.Ended{Kind: item.User, ID: u.name, User: u.name, Why: why}})
 	delete(r.users, u.name)
 	r.alone--
+	r.opts.Touched(item.User, u.name)
 }
 
 // expireUsersLocked forgets those who were away for as long as a connection may be idle.

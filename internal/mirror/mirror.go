@@ -54,6 +54,9 @@ type Mirror struct {
 	bytes  int64
 	gone   departed
 	count  Status
+
+	journal func([]Changed) // nil: nobody keeps one
+	changed []Changed       // memory for it
 }
 
 type user struct {
@@ -214,6 +217,7 @@ func (m *Mirror) Open(name string, ref Ref) error {
 	}
 	m.stores[ref] = &store{user: name, root: newDict()}
 	m.userLocked(name).stores[ref] = struct{}{}
+	m.tellLocked(Changed{Ref: ref, What: Whole})
 	return nil
 }
 
@@ -228,6 +232,7 @@ func (m *Mirror) Drop(ref Ref) bool {
 	m.bytes -= s.bytes
 	delete(m.stores, ref)
 	delete(m.users[s.user].stores, ref)
+	m.tellLocked(Changed{Ref: ref, What: Ended})
 	return true
 }
 
@@ -309,6 +314,7 @@ func (m *Mirror) apply(from *Source) error {
 	} else {
 		from.last++
 		m.count.Commits++
+		m.tellCommitLocked(c)
 	}
 	from.done.reset()
 	return err
@@ -373,11 +379,18 @@ func (m *Mirror) Snapshot(ref Ref) (records []byte, generation uint64, err error
 	return s.snapshot(), m.users[s.user].generation, nil
 }
 
-// Restore makes a store of a snapshot, whole or not at all.
-func (m *Mirror) Restore(name string, ref Ref, records []byte) error {
+// Restore makes a store of a snapshot, and of what was done to it since, whole or not at all.
+func (m *Mirror) Restore(name string, ref Ref, snapshot []byte, since ...[]byte) error {
 	s := &store{user: name, root: newDict()}
 	var done undo
-	if err := s.apply(-1, new(reader).begin(records), &done); err != nil {
+	err := s.apply(-1, new(reader).begin(snapshot), &done)
+	for _, records := range since {
+		if err == nil {
+			done.reset()
+			err = s.apply(-1, new(reader).begin(records), &done)
+		}
+	}
+	if err != nil {
 		return fmt.Errorf("restore store %q: %w", ref.ID, err)
 	}
 	m.mu.Lock()
@@ -388,5 +401,8 @@ func (m *Mirror) Restore(name string, ref Ref, records []byte) error {
 	m.stores[ref] = s
 	m.userLocked(name).stores[ref] = struct{}{}
 	m.bytes += s.bytes
+	if m.journal != nil {
+		m.tellLocked(Changed{Ref: ref, What: Whole, Records: s.snapshot()})
+	}
 	return nil
 }

@@ -28,6 +28,8 @@ func hosts(p *exchange.Problem) outcome {
 		return outcome{lost: true, err: &push.ReplyError{Code: push.ReplyLost, Message: "the server stopped: it may have been done, or not"}}
 	case p.Code == "worker_died" || p.Status == 502:
 		return outcome{lost: true, err: &push.ReplyError{Code: push.ReplyLost, Message: "its worker died: it may have been done, or not"}}
+	case p.Code == "durability_unavailable":
+		return outcome{err: &push.ReplyError{Code: p.Code, Message: "it was done, and could not be kept: it may be lost"}}
 	case refusals[p.Code] || p.Status == 503:
 		return outcome{wait: true, err: &push.ReplyError{Code: push.ReplyBusy, Message: "the server has no room now; nothing was done"}}
 	case p.Status == 504:

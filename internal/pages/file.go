@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/netip"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/guado-server/guado/internal/exchange"
@@ -110,6 +111,59 @@ const (
 	sessionsFile = "push"
 )
 
+// described is a page with its session.
+type described struct {
+	saved
+	Session json.RawMessage `json:"session"`
+}
+
+// Describe gives a page as [Pages.Load] takes it; false: there is none. Once [Pages.Freeze] was
+// called that is all of it.
+func (p *Pages) Describe(id string, topics func(page string) []string) (data []byte, ok bool) {
+	pg := p.page(id)
+	if pg == nil {
+		return nil, false
+	}
+	v := described{saved: pg.save()}
+	if topics != nil {
+		v.Topics = topics(id)
+	}
+	session, err := pg.session.Describe()
+	if err == nil {
+		v.Session = session
+		data, err = json.Marshal(&v)
+	}
+	if err != nil {
+		p.opts.Log.Error("a page cannot be written", "page", id, "error", err)
+	}
+	return data, err == nil
+}
+
+// Freeze ends all changes, as Save does.
+func (p *Pages) Freeze() {
+	p.work.wait.Wait()
+	p.hub.Freeze()
+}
+
+// Load takes a page back that Describe gave, before anybody asks for it; frozen: Freeze had
+// been called. subscribe hears of what it had subscribed to.
+func (p *Pages) Load(data []byte, frozen bool, subscribe func(page, topic string)) error {
+	var v described
+	if err := json.Unmarshal(data, &v); err != nil {
+		return err
+	}
+	s, err := p.hub.Load(v.Session, frozen)
+	if err != nil {
+		return err
+	}
+	if s.Page() != v.Page {
+		s.End(push.CodeEnded)
+		return fmt.Errorf("the session of page %q is that of %q", v.Page, s.Page())
+	}
+	p.restore(s, &v.saved, subscribe)
+	return nil
+}
+
 func (pg *page) save() saved {
 	pg.mu.Lock()
 	defer pg.mu.Unlock()
@@ -122,7 +176,8 @@ func (pg *page) save() saved {
 		if l == nil {
 			continue
 		}
-		for _, j := range l.waiting {
+		// After a crash what was running comes again: nobody knows how far it was.
+		for _, j := range slices.Concat(l.under, l.waiting) {
 			// Requests are answered as lost, and what the host itself wants done it will
 			// want again.
 			if j.ref.ID != 0 && !j.reply {
@@ -145,24 +200,28 @@ func (p *Pages) Restore(dir string, subscribe func(page, topic string)) (int, er
 			s.End(push.CodeEnded)
 			continue
 		}
-		pg := &page{
-			pages: p, session: s, id: v.Page, app: v.App, class: v.Class, args: v.Args, path: v.Path, from: v.From,
-			opened: v.Opened, owed: v.Owed, made: v.Made,
-			meta: item.Meta{Address: v.Address, Agent: item.NewAgent([]byte(v.Agent)), Fields: v.Fields},
-		}
-		s.SetValue(pg)
-		p.keep(pg)
-		for _, topic := range v.Topics {
-			if subscribe != nil {
-				subscribe(v.Page, topic)
-			}
-		}
-		for i, m := range v.Waiting {
-			pg.again(i, m)
-		}
+		p.restore(s, &v, subscribe)
 		n++
 	}
 	return n, errors.Join(err, failed)
+}
+
+func (p *Pages) restore(s *push.Session, v *saved, subscribe func(page, topic string)) {
+	pg := &page{
+		pages: p, session: s, id: v.Page, app: v.App, class: v.Class, args: v.Args, path: v.Path, from: v.From,
+		opened: v.Opened, owed: v.Owed, made: v.Made,
+		meta: item.Meta{Address: v.Address, Agent: item.NewAgent([]byte(v.Agent)), Fields: v.Fields},
+	}
+	s.SetValue(pg)
+	p.keep(pg)
+	for _, topic := range v.Topics {
+		if subscribe != nil {
+			subscribe(v.Page, topic)
+		}
+	}
+	for i, m := range v.Waiting {
+		pg.again(i, m)
+	}
 }
 
 // again puts a message back into its line.

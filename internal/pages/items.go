@@ -58,6 +58,7 @@ func (p *Pages) Update(id string, change func(m *item.Meta) error) error {
 	}
 	pg.mu.Lock()
 	defer pg.mu.Unlock()
+	pg.touched()
 	return change(&pg.meta)
 }
 
@@ -77,6 +78,9 @@ func (p *Pages) Count(user, connection string) int {
 	}
 	return p.hub.CountOf(push.Owner{User: user, Connection: connection})
 }
+
+// touched says that what is kept of the page has changed.
+func (pg *page) touched() { pg.pages.hub.Options().Touched(pg.id) }
 
 // Objects is how many pages have an object in the worker.
 func (p *Pages) Objects() int64 { return p.objects.Load() }

@@ -81,6 +81,9 @@ func (pg *page) placeLocked(at **line, width int, j *job) (begins, ok bool) {
 		l.waiting = append(l.waiting, j)
 	}
 	pg.hold(j.size())
+	if bounded && !j.reply {
+		pg.touched()
+	}
 	return begins, true
 }
 
@@ -120,6 +123,9 @@ func (j *job) run() {
 			l.waiting = slices.Insert(l.waiting, 0, j)
 		} else {
 			pg.hold(-j.size())
+			if j.ref.ID != 0 && !j.reply {
+				pg.touched()
+			}
 		}
 		if len(l.waiting) == 0 || pg.pages.stopping() {
 			l.running--

@@ -63,6 +63,7 @@ func (p *Pages) Opened(s *push.Session, o push.Opening) {
 	pg.mu.Lock()
 	defer pg.mu.Unlock()
 	pg.owed = pg.owed || !o.Resumed
+	pg.touched()
 	if !pg.opened && !pg.mailbox.has(exchange.TurnOpen) {
 		pg.addLocked(&pg.mailbox, 1, &job{do: &turn{do: exchange.TurnOpen}})
 	}
@@ -272,6 +273,7 @@ func (p *Pages) Met(s *push.Session, f From) {
 		pg.mu.Lock()
 		pg.from = f
 		pg.mu.Unlock()
+		pg.touched()
 	}
 }
 

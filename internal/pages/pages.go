@@ -214,6 +214,7 @@ func (p *Pages) Open(o Opening) (string, error) {
 	pg.session = s
 	s.SetValue(pg)
 	p.keep(pg)
+	pg.touched()
 	if p.opts.Known != nil && !p.opts.Known(o.Connection) {
 		s.EndFor(push.CodeEnded, string(item.Above)) // it has ended meanwhile, and taken its pages with it
 		return "", ErrOwner

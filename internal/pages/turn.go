@@ -100,6 +100,7 @@ func (pg *page) openedBy(out outcome) bool {
 		pg.mu.Lock()
 		pg.opened = true
 		pg.mu.Unlock()
+		pg.touched()
 		return true
 	}
 	pg.pages.count.failed.Add(1)
@@ -148,6 +149,7 @@ func (pg *page) snapshot(out outcome) {
 		pg.mu.Lock()
 		pg.owed = false
 		pg.mu.Unlock()
+		pg.touched()
 		err = pg.pushSnapshot(data)
 	}
 	if err != nil {

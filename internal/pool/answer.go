@@ -17,6 +17,10 @@ func (f *flight) attend(s *link.Stream, x *exchange.Exchange) (verdict, *exchang
 	for {
 		ended := s.Err() // before Take: frames that came before the end are still there
 		f.frames = s.Take(f.frames[:0])
+		if problem := f.unkept(); problem != nil {
+			f.dropFrames(0)
+			return f.depart(s, link.CancelGone, problem)
+		}
 		for i := range f.frames {
 			v, problem, done := f.deliver(s, x, &f.frames[i], f.frames[i+1:])
 			if done {
@@ -105,6 +109,16 @@ func (f *flight) deliver(s *link.Stream, x *exchange.Exchange, fr *link.Frame, r
 	default:
 		return landed, nil, true
 	}
+}
+
+// unkept waits until what the frames rest on is kept.
+func (f *flight) unkept() *exchange.Problem {
+	if kept := f.pool.opts.Kept; kept != nil && len(f.frames) > 0 {
+		if err := kept(); err != nil {
+			return &exchange.Problem{Status: 503, Code: "durability_unavailable", RetryAfter: 1, Err: err}
+		}
+	}
+	return nil
 }
 
 func (f *flight) commit(s *link.Stream, x *exchange.Exchange, payload []byte) error {

@@ -55,6 +55,9 @@ type Options struct {
 	Ahead       func(l *link.Link, x *exchange.Exchange) (key string, err error)
 	Behind      func(l *link.Link, key string)
 	Interrupted func(l *link.Link)
+	// Kept returns when all that workers have committed so far is kept, or why it cannot be:
+	// nothing of an answer leaves before. nil: nobody keeps it.
+	Kept func() error
 }
 
 // Pool is the queue of a group and the workers that take from it.

@@ -130,6 +130,14 @@ func (k *session) carry() {
 func (k *session) look(gone bool, client exchange.SocketEnd) bool {
 	lost := k.s.Err() // before Take: frames that came before the end are still there
 	k.frames = k.s.Take(k.frames[:0])
+	if kept := k.f.pool.opts.Kept; kept != nil && len(k.frames) > 0 {
+		if err := kept(); err != nil {
+			k.log.Warn("a WebSocket is closed: what its messages rest on cannot be kept", "error", err)
+			k.socket.Close(exchange.CloseRestart, "state cannot be kept now")
+			k.disconnect(exchange.CloseRestart, "")
+			return true
+		}
+	}
 	for i := range k.frames {
 		if k.deliver(&k.frames[i]) {
 			return true

@@ -49,6 +49,7 @@ func (s *Session) attachLocked(hello Hello, t Transport) (*Attachment, *Refusal)
 	s.attaches++
 	a := &Attachment{session: s, transport: t, id: s.attaches}
 	s.attached, s.heard, s.left = a, now, 0
+	s.hub.opts.Touched(s.page)
 	s.told = s.got
 	o.First = s.attaches == 1
 	if s.leaving == nil {

@@ -41,6 +41,7 @@ func (s *Session) tell() {
 			s.tellOne(&todo[i])
 		}
 		s.mu.Lock()
+		s.keeps = s.hub.opts.Position()
 	}
 	s.telling = false
 	s.mu.Unlock()

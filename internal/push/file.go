@@ -5,9 +5,7 @@ import "fmt"
 // Save writes all sessions into a file, at once and whole or not at all. It is the last
 // thing before the end: clients are let go, and nothing is pushed any more.
 func (h *Hub) Save(path string) error {
-	h.mu.Lock()
-	h.closed = true
-	h.mu.Unlock()
+	h.Freeze()
 	all := h.Sessions()
 	err := stateFile.Write(path, len(all), func(yield func(any) bool) {
 		for _, s := range all {
@@ -38,15 +36,36 @@ func (h *Hub) Restore(path string) ([]*Session, error) {
 	}
 	all := make([]*Session, 0, len(saved))
 	for _, v := range saved {
-		s := h.session(v)
-		if _, err := h.enter(s); err != nil {
-			return all, fmt.Errorf("restore page %q: %w", v.Page, err)
+		s, err := h.revive(v)
+		if err != nil {
+			return all, err
 		}
-		s.mu.Lock()
-		now := h.wheel.clock()
-		s.planLocked(sooner(now+ticks(s.lifeLocked()), s.expiryLocked(now)))
-		s.mu.Unlock()
 		all = append(all, s)
 	}
 	return all, nil
+}
+
+// Load takes a session back that [Session.Describe] gave. Its stream goes on only when the hub
+// was frozen then: a client may have been sent more since, so it begins anew, by another epoch.
+func (h *Hub) Load(data []byte, frozen bool) (*Session, error) {
+	v, err := readSession(data)
+	if err != nil {
+		return nil, err
+	}
+	if !frozen {
+		v.Epoch = epochText(h.newEpoch())
+	}
+	return h.revive(v)
+}
+
+func (h *Hub) revive(v *savedSession) (*Session, error) {
+	s := h.session(v)
+	if _, err := h.enter(s); err != nil {
+		return nil, fmt.Errorf("restore page %q: %w", v.Page, err)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := h.wheel.clock()
+	s.planLocked(sooner(now+ticks(s.lifeLocked()), s.expiryLocked(now)))
+	return s, nil
 }

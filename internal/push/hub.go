@@ -56,6 +56,7 @@ func (h *Hub) Open(page string, owner Owner) (*Session, error) {
 	if err != nil {
 		return nil, err
 	}
+	h.opts.Touched(page)
 	if unclaimed != nil {
 		unclaimed.expire()
 	}
@@ -81,7 +82,10 @@ func (s *Session) claimedLocked() bool { return s.client != "" || s.claimed }
 func (s *Session) Touch() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.claimed = true
+	if !s.claimed {
+		s.claimed = true
+		s.hub.opts.Touched(s.page)
+	}
 	if s.attached == nil {
 		s.left = s.hub.wheel.clock()
 	}
@@ -196,6 +200,7 @@ func (h *Hub) forget(s *Session) {
 	}
 	h.mu.Unlock()
 	h.wheel.remove(s)
+	h.opts.Touched(s.page)
 }
 
 // Relabel gives a page to another user: its connection has logged in or out.
@@ -208,6 +213,7 @@ func (h *Hub) Relabel(s *Session, owner Owner) {
 	h.unlinkLocked(s)
 	s.owner = owner
 	h.linkLocked(s)
+	h.opts.Touched(s.page)
 }
 
 // Page gives the session of a page; nil: there is none.

@@ -39,6 +39,13 @@ type Options struct {
 	// Base takes from a page's id what is only a hint, as the slot of its worker: pages are
 	// kept by the rest. Nil: nothing is.
 	Base func(page string) string
+	// Touched is told that what [Session.Describe] gives has changed, or that the page has ended;
+	// it is called under locks and must not wait. Position is that of what was changed so far, and
+	// Keeps whether all up to one is kept: a client is told only then that its messages are taken.
+	// Nil: nobody keeps them before the stop.
+	Touched  func(page string)
+	Position func() uint64
+	Keeps    func(position uint64) bool
 	// Clock is that of times of life; nil: one of its own.
 	Clock *clock.Clock
 	Log   *slog.Logger
@@ -72,6 +79,11 @@ func (o Options) withDefaults() Options {
 	setInt(&o.Replies, 64<<10)
 	if o.Base == nil {
 		o.Base = func(page string) string { return page }
+	}
+	if o.Touched == nil {
+		o.Touched = func(string) {}
+		o.Position = func() uint64 { return 0 }
+		o.Keeps = func(uint64) bool { return true }
 	}
 	if o.Clock == nil {
 		o.Clock = clock.New()

@@ -67,6 +67,8 @@ func (s *Session) takeLocked(f *frame) *Refusal {
 		return nil
 	}
 	s.got = f.id
+	s.hub.opts.Touched(s.page)
+	s.keeps = s.hub.opts.Position()
 	if s.calls != nil {
 		s.calls.unasked()
 		s.dropCallsLocked()
@@ -124,6 +126,10 @@ func (s *Session) toldLaterLocked(now tick) {
 
 func (s *Session) tellGotLocked(now tick) {
 	if s.attached == nil || s.told >= s.got {
+		return
+	}
+	if s.telling || len(s.events) > 0 || !s.hub.opts.Keeps(s.keeps) {
+		s.planLocked(now + 1) // what was taken is not where it is kept yet
 		return
 	}
 	s.told = s.got

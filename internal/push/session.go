@@ -45,6 +45,7 @@ type Session struct {
 	tail  tail
 	got   uint64 // the client's messages up to here are taken
 	told  uint64 // and it knows so up to here
+	keeps uint64 // they are kept once all up to this position is
 	calls *calls // nil: no request is open, no reply kept
 
 	waiters []waiter

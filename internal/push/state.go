@@ -42,6 +42,36 @@ type savedReply struct {
 // all of which the configuration bounds.
 var stateFile = statefile.Kind{Name: "guado-push", Version: 1, Line: 512 << 20}
 
+// Freeze ends all changes of the sessions there are and takes no new ones: from then on
+// [Session.Describe] gives all of them.
+func (h *Hub) Freeze() {
+	h.mu.Lock()
+	h.closed = true
+	h.mu.Unlock()
+	for _, s := range h.Sessions() {
+		s.freeze()
+	}
+}
+
+// Describe gives a session as [Hub.Load] takes it. Of one that is in use that is only what a
+// client can begin anew with: its stream, which changes with every frame, is not in it.
+func (s *Session) Describe() ([]byte, error) {
+	owner := s.Owner()
+	s.mu.Lock()
+	v := s.savedLocked(owner)
+	if !s.frozen {
+		// Messages that the handler does not have yet come again.
+		for i := range s.events {
+			if m := &s.events[i]; m.kind == eventMessage {
+				v.Got = min(v.Got, m.message.ID-1)
+			}
+		}
+		v.Acked, v.Tail, v.Replies, v.Running = v.Last, nil, nil, nil
+	}
+	s.mu.Unlock()
+	return json.Marshal(v)
+}
+
 // freeze ends all changes of a session and describes it.
 func (s *Session) freeze() *savedSession {
 	owner := s.Owner()
@@ -49,6 +79,13 @@ func (s *Session) freeze() *savedSession {
 	s.detachLocked(CodeRestart)
 	s.frozen = true
 	s.failWaitersLocked(ErrStopping)
+	out := s.savedLocked(owner)
+	s.mu.Unlock()
+	s.tell()
+	return out
+}
+
+func (s *Session) savedLocked(owner Owner) *savedSession {
 	out := &savedSession{
 		Page: s.page, User: owner.User, Connection: owner.Connection, Epoch: epochText(s.epoch),
 		Client: s.client, Claimed: s.claimed, Instance: s.instance, Attaches: s.attaches, Last: s.last, Acked: s.acked, Got: s.got,
@@ -66,8 +103,6 @@ func (s *Session) freeze() *savedSession {
 			out.Replies = append(out.Replies, r)
 		}
 	}
-	s.mu.Unlock()
-	s.tell()
 	return out
 }
 
