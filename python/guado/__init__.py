@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from guado._dbevents import dbevent, dbevents
     from guado.errors import (
         HostError,
+        LoginUnderWay,
         NoItem,
         NoPage,
         NoRequest,
@@ -85,6 +86,7 @@ __all__ = [
     "GlobalStore",
     "HostError",
     "LockTimeout",
+    "LoginUnderWay",
     "NoItem",
     "NoPage",
     "NoRequest",
@@ -125,7 +127,16 @@ __all__ = [
 ]
 
 _MODULES = {
-    "errors": ("HostError", "NoItem", "NoPage", "NoRequest", "PageError", "PhaseError", "TooLate"),
+    "errors": (
+        "HostError",
+        "LoginUnderWay",
+        "NoItem",
+        "NoPage",
+        "NoRequest",
+        "PageError",
+        "PhaseError",
+        "TooLate",
+    ),
     "_dbevents": ("dbevent", "dbevents"),
     "events": ("Published", "on", "publish"),
     "executors": (

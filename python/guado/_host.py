@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import time
 from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
@@ -43,7 +44,7 @@ instead: Instead | None = None  # set by guado.testing
 
 class Reply(Future[T]):
     """What the host will answer. An error that nobody has looked at is logged when the
-    reply is forgotten, but for NoPage: that a page has ended is no news to who pushes."""
+    reply is forgotten; NoPage now and then, because tabs come and go."""
 
     _looked = False
     _commit: Callable[[], None] | None = None  # of the turn that asks: without it no answer
@@ -68,10 +69,37 @@ class Reply(Future[T]):
 
     def __del__(self) -> None:
         error = getattr(self, "_exception", None)
-        if error is not None and not self._looked and not isinstance(error, NoPage):
+        if error is None or self._looked:
+            return
+        if isinstance(error, NoPage):
+            _gone.tell(error)
+        else:
             _log.error(
                 "asked of the host, and not done: %s (%s)", error, getattr(error, "code", "")
             )
+
+
+class _Gone:
+    """Tells of pages that are not there, and of nobody who looks: one line a minute."""
+
+    EVERY = 60.0
+
+    def __init__(self) -> None:
+        self.next = 0.0
+        self.untold = 0
+
+    def tell(self, error: NoPage) -> None:
+        """Without a lock, because the collector may call it anywhere: a count may be off."""
+        now = time.monotonic()
+        if now < self.next:
+            self.untold += 1
+            return
+        self.next, untold, self.untold = now + self.EVERY, self.untold, 0
+        more = f" (and {untold} more since the last such line)" if untold else ""
+        _log.warning("asked of the host for a page, and nobody looks: %s%s", error, more)
+
+
+_gone = _Gone()
 
 
 def ask(

@@ -37,6 +37,12 @@ class NoRequest(HostError, LookupError):
     """This is no request's code: a thread or program of its own, or a page's handler."""
 
 
+class LoginUnderWay(HostError):
+    """The request came with the cookie of before a login or logout, whose successor is on its
+    way to the browser: nothing can be opened, nor anybody logged in, for whoever has that one.
+    The browser's next request knows better: answer 503 with ``Retry-After: 1``."""
+
+
 class TooLate(HostError):
     """The answer's head has been sent, or the request is over: no cookie can follow."""
 
@@ -58,6 +64,7 @@ _CLASSES: dict[str, type[HostError]] = {
     "no_page": NoPage,
     "no_item": NoItem,
     "no_connection": NoItem,
+    "login_under_way": LoginUnderWay,
     "no_exchange": TooLate,
     "head_sent": TooLate,
     "phase": PhaseError,

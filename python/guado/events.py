@@ -11,6 +11,7 @@ process publishes come in that order.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeVar
 
@@ -34,8 +35,7 @@ def publish(topic: str, data: Any = None) -> Publication:
     """Tells all who hear `topic`. `data` is anything that JSON has."""
     if not isinstance(topic, str):
         raise TypeError(f"a topic is text, not {topic!r}")
-    if not topic or any(word in ("", "*", ">") for word in topic.split(".")):
-        raise ValueError(f"{topic!r} is no topic: it is words separated by dots, without wildcards")
+    _check(topic, False)
     publication = Publication()
     body = b'{"topic":%s,"data":%s}' % (_json.encode(topic, "topic"), _json.encode(data))
     _host.ask("publish", body, publication, _published)
@@ -69,15 +69,37 @@ def on(topic: str) -> Callable[[F], F]:
 
 def check_pattern(topic: str) -> None:
     """ValueError for what no subscription can be."""
+    _check(topic, True)
+
+
+# As the host has them (internal/bus/topic.go).
+_MOST_BYTES = 256
+_MOST_WORDS = 16
+_BLANK = re.compile(r"[\s\x00-\x1f\x7f-\x9f]")
+
+
+def _check(topic: str, pattern: bool) -> None:
+    """ValueError that says what is wrong with a topic, or with a pattern of topics."""
     words = topic.split(".")
-    for i, word in enumerate(words):
-        last = i == len(words) - 1
-        wild = "*" in word or ">" in word
-        if not word or (wild and word != "*" and not (word == ">" and last)):
-            raise ValueError(
-                f"{topic!r} is no topic: it is words separated by dots; * stands for one word, "
-                "> at the end for one or more"
-            )
+    plain = words
+    if pattern:
+        plain = [word for word in words[:-1] if word != "*"]
+        plain += [word for word in words[-1:] if word not in ("*", ">")]
+    why = ""
+    if not all(words):
+        why = "it is words separated by dots"
+    elif any("*" in word or ">" in word for word in plain):
+        why = "wildcards are for subscriptions"
+        if pattern:
+            why = "* stands for one whole word, > at the end for one or more"
+    elif _BLANK.search(topic):
+        why = "it has white space or control characters"
+    elif len(words) > _MOST_WORDS:
+        why = f"it has more than {_MOST_WORDS} words"
+    elif len(topic.encode()) > _MOST_BYTES:
+        why = f"it is longer than {_MOST_BYTES} bytes"
+    if why:
+        raise ValueError(f"{topic[:80]!r} is no topic: {why}")
 
 
 def matches(pattern: str, topic: str) -> bool:

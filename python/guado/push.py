@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from guado import _dbevents, _host, _json, _request
+from guado import _dbevents, _host, _json, _request, events
 from guado.errors import NoPage, NoRequest
 
 if TYPE_CHECKING:
@@ -104,6 +104,8 @@ class PageHandle:
 
     def subscribe(self, topic: str) -> _host.Reply[None]:
         """From now on the page hears events of `topic` (see :func:`guado.publish`)."""
+        if isinstance(topic, str):
+            events.check_pattern(topic)
         return self._ask("page.subscribe", topic)
 
     def subscribe_table(self, table: str) -> _host.Reply[None]:

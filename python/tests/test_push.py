@@ -6,8 +6,10 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+import guado
 import pytest
 from asgi_host import DEADLINE, INTERRUPT
+from guado import _host
 from push_host import WAYS, PushWorker, Refused
 
 
@@ -206,6 +208,30 @@ def test_an_error_that_nobody_looks_at_is_logged(worker: PushWorker) -> None:
     while not (logged := worker.run("/logged")):
         assert time.monotonic() < end
     assert logged == ["asked of the host, and not done: no room (queue_full)"]
+
+
+def test_pages_that_are_gone_and_nobody_looks_are_a_line_a_minute(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    now = [100.0]
+    monkeypatch.setattr(_host, "_gone", _host._Gone())
+    monkeypatch.setattr(_host.time, "monotonic", lambda: now[0])
+
+    def forget(looked: bool = False) -> None:
+        delivery = guado.Delivery()
+        delivery.set_exception(guado.NoPage("there is no page P1", "no_page"))
+        if looked:
+            delivery.exception()
+
+    forget(looked=True)
+    assert not caplog.messages
+    for _ in range(3):
+        forget()
+    now[0] += 61
+    forget()
+    what = "asked of the host for a page, and nobody looks: there is no page P1"
+    assert caplog.messages == [what, what + " (and 2 more since the last such line)"]
+    assert {record.levelname for record in caplog.records} == {"WARNING"}
 
 
 def test_a_forked_child_is_told_that_it_has_no_host(worker: PushWorker) -> None:

@@ -43,6 +43,8 @@ def subscribe() -> Response:
         guado.page(wish["page"]).subscribe(wish["topic"]).result()
     except guado.HostError as error:
         return jsonify(error.code)
+    except ValueError:
+        return jsonify("no topic")
     return jsonify("ok")
 
 

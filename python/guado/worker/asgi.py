@@ -23,7 +23,7 @@ from typing import Any
 
 from guado import _core
 from guado.worker import loop, process
-from guado.worker.errors import format_exception
+from guado.worker.errors import format_exception, head_line
 from guado.worker.handshake import App, Hello
 from guado.worker.lifespan import DEBUG, ERROR, WARNING, Lifespan
 
@@ -120,9 +120,9 @@ class _Worker:
             self._link.log(ERROR, what, stream)
             return
         level = DEBUG if what == "gone" and _follows_disconnect(error) else ERROR
-        text = "Exception in ASGI application"
         if what == "interrupted":
-            level, text = WARNING, "interrupted at its deadline"
+            level = WARNING
+        text = head_line(error, "ASGI application", what == "interrupted")
         self._link.log(level, f"{text}\n{format_exception(error).rstrip()}", stream)
 
 

@@ -35,6 +35,24 @@ def format_exception(error: BaseException) -> str:
     return "".join(report.format())
 
 
+def blame(error: BaseException, where: str) -> None:
+    """Says in whose code an exception was raised, where that is none of the application that
+    serves requests. Who was blamed first stays it."""
+    if not hasattr(error, _BLAMED):
+        setattr(error, _BLAMED, where)
+
+
+def head_line(error: BaseException, otherwise: str, interrupted: bool) -> str:
+    """What the log says before the traceback. `otherwise`: who is to blame if nobody is."""
+    where = getattr(error, _BLAMED, None)
+    if interrupted:
+        return f"{where}: interrupted at its deadline" if where else "interrupted at its deadline"
+    return f"Exception in {where or otherwise}"
+
+
+_BLAMED = "__guado_blamed__"
+
+
 def last_line(error: BaseException) -> str:
     """What stands last in the traceback: "NameError: name 'x' is not defined"."""
     lines = "".join(traceback.format_exception_only(error)).strip().splitlines()

@@ -27,7 +27,7 @@ from guado import _declared, _host, _json, _request, events
 from guado._futures import Future
 from guado.errors import HostError, PageError
 from guado.pages import Page, PageRequest, is_concurrent
-from guado.worker.errors import BootFailed
+from guado.worker.errors import BootFailed, blame
 
 if TYPE_CHECKING:
     from guado.worker.handshake import Hello
@@ -174,8 +174,7 @@ def _steps(app: str, turn: _Turn) -> Generator[Step, Any, Any]:
     _request.enter(here)
     entry = yield from _object(turn)
     page = entry.page
-    handler = {"request": "on_message", "http": "on_request"}.get(turn.do, f"on_{turn.do}")
-    here.alone = not is_concurrent(getattr(page, handler, None))
+    here.alone = not is_concurrent(getattr(page, _handler(turn.do), None))
     page.user, page.connection = turn.user, turn.connection
     match turn.do:
         case "message" | "request":
@@ -208,6 +207,7 @@ def _hear(app: str, topic: str, data: Any) -> Generator[Step, Any, None]:
             try:
                 yield functools.partial(one.function, topic, data)
             except Exception as error:
+                blame(error, f"{one.where}, which hears {topic!r}")
                 failures.append(error)
     if len(failures) == 1:
         raise failures[0]
@@ -230,13 +230,14 @@ def _object(turn: _Turn) -> Generator[Step, Any, _Entry]:
             yield opening
         return entry
     assert opening is not None
+    restore = getattr(entry.page, "on_restore", None) if opened else None
     try:
         if type(entry.page).__init__ is not object.__init__:
             yield entry.page.__init__  # type: ignore[misc]
-        restore = getattr(entry.page, "on_restore", None) if opened else None
         yield restore or functools.partial(entry.page.on_open, reopened=opened)
     except BaseException as error:
         _drop(id, entry)
+        _blame(error, "restore" if restore else "open", turn.rest)
         known = isinstance(error, Exception)
         opening.set_exception(error if known else HostError("on_open was interrupted"))
         raise
@@ -302,12 +303,21 @@ def _failed(error: Exception, do: str, rest: bytes) -> Answer:
         status = 404 if error.code == "no_class" else 400
         said = {"code": str(error.code), "message": str(error.message)}
         return status, json.dumps(said).encode(), None
+    _blame(error, do, rest)
+    return 500, _FAILED_ON if do == "on" else _FAILED, error
+
+
+def _blame(error: BaseException, do: str, rest: bytes) -> None:
+    """Has the log name the class and its handler."""
     cls, _, topic, _ = _Turn(do, True, "", None, "", b"", rest).more()
     if do == "on":
-        error.add_note(f"Exception in a function that hears {topic!r}")
-        return 500, _FAILED_ON, error
-    error.add_note(f"Exception in page class {cls}, turn {do!r}")
-    return 500, _FAILED, error
+        blame(error, f"functions that hear {topic!r}")
+    else:
+        blame(error, f"page class {cls}, {_handler(do)}")
+
+
+def _handler(do: str) -> str:
+    return {"request": "on_message", "http": "on_request"}.get(do, f"on_{do}")
 
 
 # ---- the two kinds
@@ -341,6 +351,9 @@ def _wsgi(app: str) -> Callable[..., Answer]:
             return _answer(do, result)
         except Exception as error:
             return _failed(error, do, rest)
+        except BaseException as error:  # its deadline has passed, or it was told to stop
+            _blame(error, do, rest)
+            raise
 
     return turns
 
@@ -390,6 +403,9 @@ def _asgi(app: str) -> Callable[..., Any]:
             return _answer(do, result)
         except Exception as error:
             return _failed(error, do, rest)
+        except BaseException as error:  # its deadline has passed, or it was told to stop
+            _blame(error, do, rest)
+            raise
 
     return turns
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import guado
 from guado import _core
-from guado.worker.errors import format_exception, last_line
+from guado.worker.errors import format_exception, head_line, last_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -62,7 +62,6 @@ def enter_thread(number: int) -> None:
 
 def describe(error: BaseException) -> tuple[str, str]:
     """One line, and the text for the log, of an exception that left the application."""
-    what = "Exception in WSGI application"
-    if isinstance(error, guado.RequestTimeout):
-        what = "interrupted at its deadline"
+    interrupted = isinstance(error, guado.RequestTimeout)
+    what = head_line(error, "WSGI application", interrupted)
     return last_line(error), f"{what}\n{format_exception(error).rstrip()}"

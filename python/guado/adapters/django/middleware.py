@@ -85,9 +85,8 @@ def _follow(request: Any, user: Any) -> None:
             request.guado_connection.login(user.get_username())
         else:
             request.guado_connection.logout()
-    except guado.HostError as error:
-        if error.code != "login_under_way":  # this was sent before it: the next one knows
-            raise
+    except guado.LoginUnderWay:
+        pass  # this was sent before it: the next one knows
 
 
 async def _follow_later(request: Any, user: Any) -> None:
