@@ -106,6 +106,7 @@ type imported struct {
 	Message   string `json:"message"`
 	Traceback string `json:"traceback"`
 	Hint      string `json:"hint"`
+	Note      string `json:"note"` // of one that can be imported
 }
 
 // importAll imports the applications of all groups and tells of each.
@@ -128,6 +129,9 @@ func (c *command) importAll(ctx context.Context, cfg *config.Config) error {
 		for _, r := range results {
 			if r.Message == "" {
 				c.tell("%s: %s application %s\n", r.Name, strings.ToUpper(r.Kind), cfg.App(r.Name).Target)
+				if r.Note != "" {
+					c.tell("%s: warning: %s\n", r.Name, r.Note)
+				}
 				continue
 			}
 			broken++

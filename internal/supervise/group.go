@@ -180,7 +180,11 @@ func (g *Group) tell(s *slot, err error) {
 		o.Log.Error("worker cannot boot", "group", o.Name, "slot", s.name, "error", err.Error())
 		return
 	}
-	attrs := []any{"group", o.Name, "slot", s.name, "app", boot.App, "stage", boot.Stage, "error", boot.Message}
+	attrs := []any{"group", o.Name, "slot", s.name}
+	if boot.App != "" { // not one of them: the interpreter, or what they have in common
+		attrs = append(attrs, "app", boot.App)
+	}
+	attrs = append(attrs, "stage", boot.Stage, "error", boot.Message)
 	if boot.Hint != "" {
 		attrs = append(attrs, "hint", boot.Hint)
 	}

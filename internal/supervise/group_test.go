@@ -71,11 +71,21 @@ func TestAnApplicationThatCannotBeImportedIsToldOnceAndTriedAgain(t *testing.T) 
 	if n := strings.Count(log, "ModuleNotFoundError"); n != 1 {
 		t.Errorf("the traceback is %d times in the log", n)
 	}
-	if strings.Count(log, "worker cannot boot") < 2 || !strings.Contains(log, "install it") {
+	if strings.Count(log, "worker cannot boot") < 2 || !strings.Contains(log, "install it") || !strings.Contains(log, " app=shop ") {
 		t.Errorf("log: %s", log)
 	}
 	if st := r.pool.Status(); st.Problem == "" {
 		t.Error("the pool was not told that there is no worker")
+	}
+}
+
+func TestAWorkerThatCannotBootNamesNoApplicationWhenNoneIsToBlame(t *testing.T) {
+	r := start(t, "fail-all")
+	if r.firstBoot() == nil {
+		t.Fatal("it booted")
+	}
+	if log := r.log.String(); !strings.Contains(log, "slot=p01 stage=environment") {
+		t.Errorf("log: %s", log)
 	}
 }
 

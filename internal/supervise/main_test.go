@@ -65,6 +65,12 @@ func beWorker(role string) int {
 		}
 		_ = p.SendJSON(link.KindFailed, link.BootError{Stage: "import", App: "shop", Message: "No module named 'nothing'", Traceback: traceback, Hint: "install it"})
 		return 1
+	case role == "fail-all": // for what no single application is to blame
+		if _, err := p.Hello(); err != nil {
+			return 1
+		}
+		_ = p.SendJSON(link.KindFailed, link.BootError{Stage: "environment", Message: "gevent has replaced Python's threading"})
+		return 1
 	case strings.HasPrefix(role, "alternate:"): // fails to boot and dies soon after READY, by turns
 		file := role[len("alternate:"):]
 		if missing(file) {

@@ -92,6 +92,19 @@ def _app() -> str:
     return guado._importing or next(iter(kinds), "")
 
 
+def in_vain(app: str | None = None) -> str:
+    """What an application (None: any) declares and nobody can use before phase 3; empty:
+    there is nothing."""
+    found = [
+        *(f"page class {one.where}" for one in classes.values() if app in (None, one.app)),
+        *(f"{one.where}, which hears events" for one in listeners if app in (None, one.app)),
+    ]
+    if not found:
+        return ""
+    more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
+    return f"{found[0]}{more}: nothing comes to it in phase 0; write phase = 3 under [server]"
+
+
 def _told() -> None:
     if tell is not None:
         tell()

@@ -247,7 +247,7 @@ def test_a_coroutine_in_a_wsgi_application_is_refused_at_its_boot() -> None:
     with PushWorker("wsgi--socket", "pages_apps", env={"TEST_ASYNC": "yes"}, boot=False) as worker:
         worker.until(lambda: worker.failed)
         assert worker.failed is not None
-        assert worker.failed["stage"] == "kind"
+        assert (worker.failed["stage"], worker.failed["app"]) == ("kind", "app0")
         assert (
             "page class pages_apps.Later: async def on_open needs an event loop, which the WSGI "
             "application 'app0' has not; write def on_open" in str(worker.failed["message"])
@@ -319,3 +319,10 @@ def test_without_a_request_there_is_no_page() -> None:
     with pytest.raises(guado.NoRequest):
         guado.new_page()
     assert not pages.is_concurrent(guado.Page.on_message)
+
+
+def test_what_nobody_can_use_in_phase_0_is_in_the_log() -> None:
+    with PushWorker("wsgi--socket", "pages_apps", phase=0) as worker:
+        note = "page class pages_apps.Board (and 5 more): nothing comes to it in phase 0; "
+        logs = [(level, text) for _, level, text in worker.logs if "phase 0" in text]
+        assert logs == [(2, note + "write phase = 3 under [server]")]

@@ -22,6 +22,8 @@ HELLO_TIMEOUT = 30.0
 
 FAILED_EXIT = 3
 
+WARNING = 2  # a level of Link.log
+
 
 def main() -> None:
     """Runs the worker to its end."""
@@ -138,6 +140,11 @@ def serve(link: _core.Link) -> None:
         from guado.worker import pages
 
         pages.prepare(hello)
+    elif "guado._declared" in sys.modules:
+        from guado import _declared
+
+        if note := _declared.in_vain():
+            link.log(WARNING, note)
     come_in(hello)
     hello.context = contextvars.copy_context()
     ending = process.Ending(link, hello.exit_timeout)

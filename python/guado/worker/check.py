@@ -12,6 +12,7 @@ import os
 import sys
 from typing import Any
 
+from guado import _declared
 from guado.worker import loader, pages, process
 from guado.worker.errors import BootFailed
 from guado.worker.handshake import App
@@ -49,4 +50,5 @@ def check(app: App, phase: int) -> dict[str, Any]:
             "traceback": failure.traceback,
             "hint": failure.hint,
         }
-    return {"name": app.name, "kind": app.kind}
+    note = _declared.in_vain(app.name) if phase < 3 else ""
+    return {"name": app.name, "kind": app.kind, "note": note}

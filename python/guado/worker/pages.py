@@ -66,14 +66,17 @@ def refuse_async(kinds: dict[str, str]) -> None:
     """Now that the kinds of applications are known: BootFailed for handlers without a loop."""
     with _declared.lock:
         _declared.kinds.update(kinds)
+    app = ""
     try:
         for one in _declared.classes.values():
-            _declared.refuse_async(one.app, one.handlers(), f"page class {one.where}")
+            app = one.app
+            _declared.refuse_async(app, one.handlers(), f"page class {one.where}")
         for listener in _declared.listeners:
+            app = listener.app
             what = f"{listener.where}, which hears {listener.topic!r}"
-            _declared.refuse_async(listener.app, (listener.function,), what)
+            _declared.refuse_async(app, (listener.function,), what)
     except TypeError as error:
-        raise BootFailed("kind", "", str(error)) from error
+        raise BootFailed("kind", app, str(error)) from error
 
 
 def _declares(mine: set[str]) -> bytes:
