@@ -228,6 +228,29 @@ func TestAClassMayRefuseAPage(t *testing.T) {
 	}
 }
 
+// What it answers to a request that needs a new object is what it says of the page.
+func TestAClassMayRefuseAPageWhenItIsMadeAnew(t *testing.T) {
+	everyClass(t, func(t *testing.T, dir, more string) {
+		s := pagesSite(t, dir, more)
+		tab := s.browser().tab(`{"class":"Board","args":{"refuse":"anew"}}`)
+		tab.told()
+		if got := tab.ask("1", ""); got == "forbidden" {
+			t.Fatalf("at first: %v", got)
+		}
+		tab.sent++
+		tab.write(fmt.Sprintf(`{"c":%d,"q":{"die":1}}`, tab.sent))
+		var said any
+		for f := tab.next(); f["close"] == nil; f = tab.next() {
+			if f["t"] == "close" {
+				said = fmt.Sprint(f["code"], f["e"])
+			}
+		}
+		if said != "3508 map[code:forbidden message:not yours]" {
+			t.Errorf("its client was told %v", said)
+		}
+	})
+}
+
 func TestAReloadMovesPagesIntoTheNewWorker(t *testing.T) {
 	dir := t.TempDir()
 	s := pagesSite(t, dir, "target = \"pages_classes:app\"\n")

@@ -509,7 +509,8 @@ export class Page {
       const body = (to ? `"to":${JSON.stringify(to)},` : "") + `"${kind}":${text}`;
       signal?.throwIfAborted();
       if (status === "ended") throw new PushError("ended", reason);
-      if (text.length * 3 > this.#max && new TextEncoder().encode(text).length > this.#max) throw new PushError("too_big");
+      const size = text.length * 3 > this.#max ? new TextEncoder().encode(text).length : 0;
+      if (size > this.#max) throw new PushError("too_big", `${size} bytes of JSON, where the server takes ${this.#max}`);
       if (this.#queue.length >= (this.#options.queue ?? 1000) || this.#bytes + body.length > MOST_BYTES) {
         throw new PushError("full", "too many messages wait");
       }

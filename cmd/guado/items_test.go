@@ -245,3 +245,25 @@ func TestOnlyATestMovesTheClock(t *testing.T) {
 		t.Errorf("%+v", r)
 	}
 }
+
+func TestUsersWhoHaveLoggedOutAreNamedApart(t *testing.T) {
+	now := time.Now()
+	user := func(name string, browsers int) (u guado.UserStatus) {
+		u.Name, u.Connections, u.Since, u.Seen = name, browsers, now, now
+		return u
+	}
+	all := []guado.UserStatus{user("ann", 2), user("bert", 0), user("carl", 0)}
+	const gone = "logged out, and remembered for a while: bert, carl\n"
+	if got, want := usersText(all, now), "USER  FLAG  BROWSERS  PAGES  SINCE  SEEN  STORE\nann   -     2         0      0s     0s    -\n"+gone; got != want {
+		t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
+	if got, want := usersText(all[1:], now), "nobody is logged in\n"+gone; got != want {
+		t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
+	for i := range 30 {
+		all = append(all, user(fmt.Sprint("u", i), 0))
+	}
+	if got := usersText(all, now); !strings.HasSuffix(got, ", u17 and 12 more\n") {
+		t.Errorf("of many: %s", got)
+	}
+}

@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -53,7 +54,7 @@ func (c *command) users() *cobra.Command {
 	return listing[guado.UserStatus]{
 		command: c, noun: "user", key: "users", none: "nobody is logged in",
 		short: "List the users who are logged in",
-		long:  "Lists the users who are logged in, or were a while ago, each with the browsers and pages that he uses (from phase 3 on).",
+		long:  "Lists the users who are logged in, each with the browsers and pages that he uses, and names those who have logged out and are still remembered (from phase 3 on).",
 		example: []string{
 			"guado users", "who was seen last first",
 			"guado users --ended", "the last ones who have gone, and why",
@@ -67,14 +68,37 @@ func (c *command) users() *cobra.Command {
 // usersText is the list of users for people.
 func usersText(users []guado.UserStatus, now time.Time) string {
 	var b strings.Builder
+	gone := slices.DeleteFunc(slices.Clone(users), func(u guado.UserStatus) bool { return u.Connections > 0 })
+	if len(gone) == len(users) {
+		b.WriteString("nobody is logged in\n")
+	}
 	t := newTable(&b, "USER", "FLAG", "BROWSERS", "PAGES", "SINCE", "SEEN", "STORE")
 	for i := range users {
 		u := &users[i]
+		if u.Connections == 0 {
+			continue
+		}
 		t.row(u.Name, cmp.Or(u.Flag, "-"), u.Connections, u.Pages, age(now.Sub(u.Since)), age(now.Sub(u.Seen)), bytesText(u.Bytes))
 	}
-	t.end()
+	if len(gone) < len(users) {
+		t.end()
+	}
+	if len(gone) > 0 {
+		names := make([]string, 0, mostNames)
+		for i := range gone[:min(len(gone), mostNames)] {
+			names = append(names, gone[i].Name)
+		}
+		more := ""
+		if n := len(gone) - len(names); n > 0 {
+			more = fmt.Sprintf(" and %d more", n)
+		}
+		fmt.Fprintf(&b, "logged out, and remembered for a while: %s%s\n", strings.Join(names, ", "), more)
+	}
 	return b.String()
 }
+
+// mostNames is how many of the users are named who have logged out.
+const mostNames = 20
 
 func (c *command) connections() *cobra.Command {
 	return listing[guado.ConnectionStatus]{

@@ -69,7 +69,7 @@ type Events struct {
 var (
 	ErrNoPage  = errors.New("there is no such page")
 	ErrNotJSON = errors.New("the data of an event is JSON in UTF-8")
-	ErrTooBig  = errors.New("the data of the event is longer than allowed (push.message)")
+	ErrTooBig  = errors.New("the data of the event is too long")
 )
 
 // New makes the events of a host. [Events.Close] must be called.
@@ -101,11 +101,12 @@ const envelope = 1 << 10
 // Publish gives an event to all who have subscribed its topic, and to the pages that its
 // topic means. It waits for none of them.
 func (e *Events) Publish(publisher, topic string, data json.RawMessage) (Reached, error) {
+	most := e.opts.Pages.Hub().Options().Message - envelope
 	switch {
 	case len(data) == 0:
 		data = json.RawMessage("null")
-	case len(data) > e.opts.Pages.Hub().Options().Message-envelope:
-		return Reached{}, ErrTooBig
+	case len(data) > most:
+		return Reached{}, fmt.Errorf("%w: %d bytes of JSON, where push.message allows %d", ErrTooBig, len(data), most)
 	case !json.Valid(data) || !utf8.Valid(data):
 		return Reached{}, ErrNotJSON
 	}

@@ -45,7 +45,7 @@ func unfit(a *exchange.Collected) (outcome, bool) {
 	case p != nil, errors.As(a.Err, &p):
 		return hosts(p), true
 	case errors.Is(a.Err, exchange.ErrAnswerTooLarge):
-		return outcome{err: &push.ReplyError{Code: "too_big", Message: "the answer is longer than a message may be"}}, true
+		return outcome{err: &push.ReplyError{Code: "too_big", Message: fmt.Sprintf("the answer is longer than the %d bytes that a message may have", a.Limit)}}, true
 	case a.Err != nil:
 		return outcome{lost: true, err: &push.ReplyError{Code: push.ReplyLost, Message: "the answer was cut"}}, true
 	}
@@ -70,7 +70,7 @@ func ofTurn(a *exchange.Collected) outcome {
 	if said.Code == "" {
 		said.Code = push.ReplyFailed
 	}
-	return outcome{err: &push.ReplyError{Code: said.Code, Message: said.Message}}
+	return outcome{refused: a.Status == 403 || a.Status == 404, err: &push.ReplyError{Code: said.Code, Message: said.Message}}
 }
 
 // mostText is how much of an error's text a client is told.

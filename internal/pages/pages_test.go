@@ -146,9 +146,11 @@ func TestWhatAnApplicationAnswersBecomesAReplyOrAnError(t *testing.T) {
 			t.Errorf("%d %s %s: %s, want %s", one.status, one.kind, one.text, got, want)
 		}
 	}
-	for to, code := range map[string]string{"//%zz": "bad_path", "/a/../b": "bad_path", "/_guado/push": "bad_path", "nowhere": "bad_path"} {
+	for to, says := range map[string]string{
+		"//%zz": "cannot be read", "/a/../b": "cannot be read", "/_guado/push": "server's own", "nowhere": "a path begins with /",
+	} {
 		id := c.send("q", "1", to)
-		if got := c.numbered(); !strings.Contains(got, code) || !strings.Contains(got, fmt.Sprint(id)) {
+		if got := c.numbered(); !strings.Contains(got, `"bad_path"`) || !strings.Contains(got, says) || !strings.Contains(got, fmt.Sprint(id)) {
 			t.Errorf("to %q: %s", to, got)
 		}
 	}
@@ -192,7 +194,7 @@ func TestCookiesOfAReplyAreFetchedOnceAndGoWithTheNextRequest(t *testing.T) {
 
 func TestAnApplicationThatRefusesAPageEndsIt(t *testing.T) {
 	r := start(t, nil)
-	r.handle = func(turn) (int, string) { return 400, `{"code":"forbidden","message":"not yours"}` }
+	r.handle = func(turn) (int, string) { return 403, `{"code":"forbidden","message":"not yours"}` }
 	page, _ := r.open("id=a", `{"class":"Board"}`)
 	c := r.connect(page, "id=a")
 	if f := c.next(); f["t"] != "close" || f["code"] != float64(push.CodeRefused) || fmt.Sprint(f["e"]) != "map[code:forbidden message:not yours]" {
@@ -200,6 +202,40 @@ func TestAnApplicationThatRefusesAPageEndsIt(t *testing.T) {
 	}
 	if f := c.next(); f["close"] != float64(push.CodeRefused) {
 		t.Errorf("then the client got %v", f)
+	}
+}
+
+// Its object is gone with a worker, and the next one wants no such page any more: whichever
+// turn comes first.
+func TestAnApplicationThatRefusesAPageWhenItIsMadeAnewEndsIt(t *testing.T) {
+	for _, first := range []string{"a request", "its client comes back", "a snapshot"} {
+		r := start(t, nil)
+		page, _ := r.open("id=a", `{"class":"Board"}`)
+		c := r.connect(page, "id=a")
+		r.await("open opened=false", 1)
+		c.send("q", "1", "")
+		c.numbered()
+		r.set(func(r *rig) {
+			r.handle = func(turn) (int, string) { return 403, `{"code":"forbidden","message":"not yours"}` }
+		})
+		switch first {
+		case "a request":
+			id := c.send("q", "2", "")
+			if got, want := c.numbered(), fmt.Sprintf(`{"e":{"code":"forbidden","message":"not yours"},"r":%d}`, id); got != want {
+				t.Errorf("reply %s, want %s", got, want)
+			}
+		case "its client comes back":
+			r.pages.Reopen()
+		default:
+			c.anew("another", "id=a")
+		}
+		f := c.next()
+		for f["t"] != "close" && f["close"] == nil {
+			f = c.next()
+		}
+		if f["code"] != float64(push.CodeRefused) || fmt.Sprint(f["e"]) != "map[code:forbidden message:not yours]" {
+			t.Errorf("%s: the client got %v", first, f)
+		}
 	}
 }
 

@@ -2,6 +2,7 @@ package pages
 
 import (
 	"crypto/rand"
+	"fmt"
 	"net/netip"
 	"strconv"
 	"strings"
@@ -102,8 +103,12 @@ func (pg *page) send(j *job) answered {
 	switch {
 	case to == "":
 		return refused("no_path", "the page was opened without a path: say where the message goes")
-	case len(to) > mostTo || to[0] != '/' || strings.HasPrefix(to, OwnPaths):
-		return refused("bad_path", "a message goes to a path of the application")
+	case to[0] != '/':
+		return refused("bad_path", fmt.Sprintf("%.40q is no path: a path begins with /, as in \"/%.40s\"", to, to))
+	case strings.HasPrefix(to, OwnPaths):
+		return refused("bad_path", "what is below "+OwnPaths+" is the server's own: a message goes to a path of the application")
+	case len(to) > mostTo:
+		return refused("bad_path", fmt.Sprintf("the path of the message has %d bytes, where %d are allowed", len(to), mostTo))
 	}
 	owner := pg.session.Owner()
 	if owner.User != j.user {
@@ -122,7 +127,7 @@ func (pg *page) send(j *job) answered {
 	)
 	x.Fields = append(x.Fields, fields(from)...)
 	if problem := p.opts.Target(x); problem != nil {
-		return refused("bad_path", "the path of the message cannot be read")
+		return refused("bad_path", fmt.Sprintf("the path %.40q cannot be read: it has a malformed escape, or a segment . or ..", to))
 	}
 	if p.opts.Carry != nil {
 		p.opts.Carry(x, pg.id, owner)

@@ -36,6 +36,8 @@ type outcome struct {
 	err  *push.ReplyError
 	lost bool // it had started, and its worker is gone
 	wait bool // it has not started: no worker could take it now
+
+	refused bool // the application wants no such page: its object could not be made
 }
 
 // mostPatience is how long a turn that nobody waits for is tried, while no worker takes it.
@@ -59,6 +61,8 @@ func (pg *page) turn(j *job) {
 		pg.over()
 	case out.err == nil:
 		pg.setResident(true)
+	case out.refused && j.do.do != exchange.TurnOpen && pg.hasOpened():
+		pg.refuse(out) // another object should have taken the place of the one that is gone
 	}
 }
 
@@ -104,14 +108,18 @@ func (pg *page) openedBy(out outcome) bool {
 		return true
 	}
 	pg.pages.count.failed.Add(1)
-	if !out.lost && !out.wait && out.err.Code != push.ReplyFailed {
-		// The application has said so: its client need not ask again.
-		pg.pages.opts.Log.Info("page refused by its class", "page", pg.id, "class", pg.class, "code", out.err.Code, "message", out.err.Message)
-		pg.session.Refuse(&push.ReplyError{Code: cut(out.err.Code), Message: cut(out.err.Message)})
+	if out.refused {
+		pg.refuse(out)
 		return false
 	}
 	pg.pages.opts.Log.Warn("page not opened; its next message tries again", "page", pg.id, "class", pg.class, "error", out.err)
 	return false
+}
+
+// refuse ends the page: the application has said so, and its client need not ask again.
+func (pg *page) refuse(out outcome) {
+	pg.pages.opts.Log.Info("page refused by its class", "page", pg.id, "class", pg.class, "code", out.err.Code, "message", out.err.Message)
+	pg.session.Refuse(&push.ReplyError{Code: cut(out.err.Code), Message: cut(out.err.Message)})
 }
 
 // cut holds what a client is told to a length.
@@ -138,6 +146,9 @@ func (pg *page) settle(j *job, out outcome) {
 // snapshot sends what on_snapshot gave. A page of which there is no snapshot would be half
 // a page: it ends, and its client begins anew with another one.
 func (pg *page) snapshot(out outcome) {
+	if out.refused {
+		return // it ends for that
+	}
 	data := out.data
 	if data == nil {
 		data = []byte("null")
@@ -171,7 +182,7 @@ func (pg *page) reply(j *job, out outcome, token string) {
 		}
 		switch e := pg.session.ReplyWithCookies(j.ref, data, token); {
 		case errors.Is(e, push.ErrTooBig):
-			err = &push.ReplyError{Code: "too_big", Message: "the reply is longer than allowed"}
+			err = &push.ReplyError{Code: "too_big", Message: fmt.Sprintf("the reply has %d bytes of JSON, where a message may have %d", len(data), pg.pages.hub.Options().Message)}
 		case errors.Is(e, push.ErrNotJSON):
 			err = &push.ReplyError{Code: push.ReplyFailed, Message: "the reply is no JSON"}
 		}
@@ -327,8 +338,12 @@ func (pg *page) land(j *job) {
 		p.count.failed.Add(1)
 	}
 	done := !out.wait || !p.stopping()
-	if j.undone = !done; done {
-		pg.settle(j, out)
+	if j.undone = !done; !done {
+		return
+	}
+	pg.settle(j, out)
+	if out.refused {
+		pg.refuse(out)
 	}
 }
 

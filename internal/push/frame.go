@@ -3,6 +3,7 @@ package push
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"strconv"
 	"sync"
 	"unicode/utf8"
@@ -29,7 +30,7 @@ func (h *Hub) NewSnapshot(data []byte) (Payload, error) { return h.payload(`"s":
 
 func (h *Hub) payload(head string, data []byte) (Payload, error) {
 	if len(data) > h.opts.Message {
-		return Payload{}, ErrTooBig
+		return Payload{}, fmt.Errorf("%w: %d bytes of JSON, where push.message allows %d", ErrTooBig, len(data), h.opts.Message)
 	}
 	if !json.Valid(data) || !utf8.Valid(data) {
 		return Payload{}, ErrNotJSON

@@ -177,7 +177,7 @@ var (
 	ErrStopping = errors.New("the host is stopping")
 	ErrLost     = errors.New("the client will not get this message: it had to start anew from a snapshot")
 	ErrNotJSON  = errors.New("the data is not JSON in UTF-8")
-	ErrTooBig   = errors.New("the message is longer than allowed (push.message)")
+	ErrTooBig   = errors.New("the message is too long")
 	ErrNoCall   = errors.New("the request is not open: it was answered already, or its client is gone")
 	ErrExists   = errors.New("a page of this id exists")
 )

@@ -39,8 +39,8 @@ class NoRequest(HostError, LookupError):
 
 class LoginUnderWay(HostError):
     """The request came with the cookie of before a login or logout, whose successor is on its
-    way to the browser: nothing can be opened, nor anybody logged in, for whoever has that one.
-    The browser's next request knows better: answer 503 with ``Retry-After: 1``."""
+    way to the browser: no page is opened for whoever has the old one. The browser's next
+    request knows better: answer 503 with ``Retry-After: 1``."""
 
 
 class TooLate(HostError):
@@ -55,6 +55,8 @@ class PageError(Exception):
         super().__init__(code, message)
         self.code = code
         self.message = message
+
+    _refuses = False  # the page itself: it was raised when its object was made
 
     def __str__(self) -> str:
         return f"{self.code}: {self.message}" if self.message else self.code

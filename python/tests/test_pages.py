@@ -137,6 +137,7 @@ def test_a_page_error_is_the_clients_to_read(worker: PushWorker) -> None:
     refused = Tab(worker, args={"refuse": True})
     assert refused.turn("open", opened=False)[1]["code"] == "full"
     assert refused.turn("request", opened=False)[1]["code"] == "full"  # no object is left
+    assert refused.turn("request", opened=True)[0] == 403  # the page, and not this message
     crashed = Tab(worker, args={"crash": True})
     assert crashed.turn("open", opened=False)[0] == 500
     assert crashed.turn("request", opened=True)[0] == 500  # it is made anew, for this message

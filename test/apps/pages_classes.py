@@ -19,7 +19,7 @@ class Board(guado.Page):
 
     def on_open(self, *, reopened: bool = False) -> None:
         """Tells the client of itself, and may refuse it."""
-        if self.args.get("refuse"):
+        if self.args.get("refuse") is True or (self.args.get("refuse") == "anew" and reopened):
             raise guado.PageError("forbidden", "not yours")
         self.push({"opened": self.args, "reopened": reopened, "user": self.user})
 

@@ -241,6 +241,8 @@ def _object(turn: _Turn) -> Generator[Step, Any, _Entry]:
     except BaseException as error:
         _drop(id, entry)
         _blame(error, "restore" if restore else "open", turn.rest)
+        if isinstance(error, PageError):
+            error._refuses = True
         known = isinstance(error, Exception)
         opening.set_exception(error if known else HostError("on_open was interrupted"))
         raise
@@ -303,7 +305,7 @@ Answer = bytes | tuple[int, bytes, Exception | None]
 def _failed(error: Exception, do: str, rest: bytes) -> Answer:
     """The answer to a turn that failed."""
     if isinstance(error, PageError):
-        status = 404 if error.code == "no_class" else 400
+        status = 404 if error.code == "no_class" else 403 if error._refuses else 400
         said = {"code": str(error.code), "message": str(error.message)}
         return status, json.dumps(said).encode(), None
     _blame(error, do, rest)
