@@ -194,10 +194,13 @@ func (h *host) behind(l *link.Link, owner string) {
 	s := h.stores
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	k := s.keepers[l]
-	if k == nil {
-		return
+	if k := s.keepers[l]; k != nil {
+		k.through(owner)
 	}
+}
+
+// through is told that something of a user that may write is over. Under stores.mu.
+func (k *keeper) through(owner string) {
 	if k.running[owner]--; k.running[owner] > 0 {
 		return
 	}

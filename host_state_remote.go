@@ -22,8 +22,9 @@ type writes struct {
 }
 
 type write struct {
-	to   *link.Link
-	done chan applied // one
+	to    *link.Link
+	owner string
+	done  chan applied // one
 }
 
 // applied is what a worker says of a write.
@@ -98,12 +99,12 @@ func (h *host) callStoreWrite(_ context.Context, _ calls.Caller, data []byte) (a
 	if err != nil {
 		return nil, err
 	}
-	number, one, err := h.stores.write(owner, ref, want.Ops, patience)
+	number, one, err := h.stores.write(h.writer(owner), owner, ref, want.Ops, patience)
 	if err != nil {
 		return nil, err
 	}
 	return calls.Later(func(ctx context.Context) (any, error) {
-		defer h.stores.forgetWrite(number)
+		defer h.stores.forgetWrite(number, one)
 		late := time.NewTimer(patience + writeSlack)
 		defer late.Stop()
 		select {
@@ -122,17 +123,39 @@ func (h *host) callStoreWrite(_ context.Context, _ calls.Caller, data []byte) (a
 	}), nil
 }
 
-// write sends a write to the worker that has the store, behind the store itself where it does
-// not have it yet.
-func (s *stores) write(owner string, ref mirror.Ref, ops json.RawMessage, patience time.Duration) (uint64, *write, error) {
+// writer is the worker that writes to stores of a user: the one that has them, as long as it
+// has requests of the user or takes new ones; else the one to which the user's next request
+// goes. nil: there is none now.
+func (h *host) writer(owner string) *link.Link {
+	s := h.stores
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	k := s.owners[owner]
-	if k == nil || k.ended {
-		for _, any := range s.keepers {
-			k = any
+	if k != nil && k.ended {
+		k = nil
+	}
+	var has *link.Link
+	busy := false
+	if k != nil {
+		has, busy = k.link, k.running[owner] > 0
+	}
+	s.mu.Unlock()
+	if busy {
+		return has
+	}
+	for _, g := range h.now().groups {
+		if g.config.Name == h.now().config.StateGroup() {
+			return g.pool.Taking(has)
 		}
 	}
+	return nil
+}
+
+// write sends a write to a worker, behind the store itself where it does not have it yet.
+// While the worker is at it the user stays there, as with a request.
+func (s *stores) write(to *link.Link, owner string, ref mirror.Ref, ops json.RawMessage, patience time.Duration) (uint64, *write, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	k := s.keepers[to]
 	if k == nil || k.ended {
 		return 0, nil, calls.Errorf(http.StatusServiceUnavailable, "no_worker", "the worker that has the store is not there now; try again")
 	}
@@ -149,15 +172,20 @@ func (s *stores) write(owner string, ref mirror.Ref, ops json.RawMessage, patien
 	if err != nil {
 		return 0, nil, err
 	}
-	one := &write{to: k.link, done: make(chan applied, 1)}
+	one := &write{to: k.link, owner: owner, done: make(chan applied, 1)}
 	s.writes.open[number] = one
+	k.running[owner]++
 	return number, one, nil
 }
 
-func (s *stores) forgetWrite(number uint64) {
+// forgetWrite is told that nobody waits for a write any more: it was done, or is late.
+func (s *stores) forgetWrite(number uint64, one *write) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.writes.open, number)
+	if k := s.keepers[one.to]; k != nil {
+		k.through(one.owner)
+	}
 }
 
 // callStoreApplied hears that a worker has written, and that the host's copy has it.

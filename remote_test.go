@@ -121,3 +121,51 @@ func TestAWriteOfAnotherGroupWaitsForTheStoresLockForItsTimeOnly(t *testing.T) {
 	b.wantGlobal("/old", `"None"`, "store", "page", page, "set", "a", 3)
 	b.wantGlobal("/", "3", "store", "page", page, "get", "a")
 }
+
+// pid is the process that serves new requests of the group with the state.
+func (s *site) pid() int {
+	for _, g := range s.Status().Groups {
+		if g.Name == "shop" && len(g.Workers) > 0 {
+			return g.Workers[0].PID
+		}
+	}
+	return 0
+}
+
+// A worker is replaced and still has a request: whoever is not in it is written to in the
+// next one, where his requests go, and need not move from one to the other.
+func TestWritesOfAnotherGroupGoToTheWorkerThatTakesTheUsersRequests(t *testing.T) {
+	dir := t.TempDir()
+	s := globalSite(t, dir, "auto", "")
+	held := s.browser()
+	page := held.tab(`{"path":"/old"}`).page
+	gate := filepath.Join(dir, "gate")
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		held.globally("/", "thread", "store", "page", page, "hold", gate)
+	}()
+	s.awaitFile(gate+".begun", "")
+	first := s.pid()
+	s.RestartGroups("shop")
+	s.eventually("the next worker is ready", func() bool { return s.pid() != first })
+	for n := range 8 {
+		b := s.browser()
+		other := b.tab(`{"path":"/old"}`).page
+		b.wantGlobal("/old", `"None"`, "store", "page", other, "set", "n", n)
+		b.wantGlobal("/", fmt.Sprint(n), "store", "page", other, "get", "n")
+	}
+	if st := s.Status().Stores; st.Moves != 0 || st.Stale != 0 {
+		t.Errorf("users went to and fro: %+v", st)
+	}
+	// Of the one who is still in the worker of before it is that one that writes.
+	wrote := make(chan struct{})
+	go func() {
+		defer close(wrote)
+		held.wantGlobal("/old", `"None"`, "store", "page", page, "set", "n", "behind")
+	}()
+	write(t, dir, "gate", "")
+	<-done
+	<-wrote
+	held.wantGlobal("/", `"behind"`, "store", "page", page, "get", "n")
+}

@@ -138,7 +138,7 @@ func (c *survivor) requests(data string) (string, error) {
 			return "", err
 		}
 		r.Header.Set("Guado-Page", c.page)
-		status, text := c.browser.answer(r)
+		status, text := c.answer(r)
 		if status == 200 {
 			return text, nil
 		}
@@ -228,7 +228,7 @@ func restarts(t *testing.T, times int) {
 	close(enough)
 	living.Wait()
 	for _, c := range clients {
-		c.tab.s = s
+		c.s = s
 		c.wantDone(`{"get":"n"}`, fmt.Sprint(c.written))
 		c.wantDone(`{"of":"","get":"mine"}`, fmt.Sprintf("%q", c.name)) // still logged in
 		if c.opened < times {

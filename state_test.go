@@ -381,7 +381,7 @@ func (t *tab) tryPost(ctx context.Context, body string) (int, string) {
 		return 0, ""
 	}
 	r.Header.Set("Guado-Page", t.page)
-	return t.browser.answer(r)
+	return t.answer(r)
 }
 
 func TestCodeOutsideOfRequestsWritesStoresToo(t *testing.T) {

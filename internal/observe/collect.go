@@ -24,6 +24,8 @@ type State struct {
 	Push        *Push        // nil: there are no pages
 	Registry    *Registry    // nil likewise
 	Idempotency *Idempotency // nil: no mount keeps answers
+	Stores      *Stores      // nil: below phase 4
+	Global      *Global      // nil likewise
 }
 
 // Group is a queue and its workers.
@@ -147,6 +149,7 @@ func (c *stateCollector) Describe(to chan<- *prometheus.Desc) {
 	describeIdentity(to)
 	describeRegistry(to)
 	describeIdempotency(to)
+	describeStores(to)
 	for _, d := range pushDescriptions {
 		to <- d
 	}
@@ -167,6 +170,8 @@ func (c *stateCollector) Collect(to chan<- prometheus.Metric) {
 	st.Push.collect(to)
 	st.Registry.collect(to)
 	st.Idempotency.collect(to)
+	st.Stores.collect(to)
+	st.Global.collect(to)
 	for i := range st.Groups {
 		st.Groups[i].collect(to)
 	}

@@ -68,6 +68,7 @@ type Pool struct {
 	mu          sync.Mutex // guards all below, the lists of workers, and flight.seat and its neighbours
 	apps        []*App
 	workers     []*worker // attached ones, in order of slots
+	attached    uint64    // how many there were
 	queues      [kinds]list
 	early       list  // waiting for the first worker, which knows the kinds
 	unavailable error // why no worker can be had, while none can
@@ -94,6 +95,7 @@ type Counters struct {
 // worker is a process that takes requests.
 type worker struct {
 	slot    string
+	number  uint64 // of those that were attached, one after the other
 	link    *link.Link
 	revokes bool // unstarted requests can be taken back
 	gone    bool
@@ -164,6 +166,8 @@ func (p *Pool) Attach(slot string, l *link.Link, ready link.Ready) {
 		}
 	}
 	p.unavailable = nil
+	p.attached++
+	w.number = p.attached
 	p.workers = append(p.workers, w)
 	slices.SortFunc(p.workers, func(a, b *worker) int { return cmp.Compare(a.slot, b.slot) })
 	for f := p.early.first; f != nil; f = p.early.first {

@@ -25,3 +25,24 @@ func (p *Pool) Uncordon(l *link.Link) {
 		}
 	}
 }
+
+// Taking tells which worker has what comes new: `has`, as long as it takes requests, else the
+// one that began last; nil: there is none.
+func (p *Pool) Taking(has *link.Link) *link.Link {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var last *worker
+	for _, w := range p.workers {
+		switch {
+		case w.leaving:
+		case w.link == has:
+			return has
+		case last == nil || w.number > last.number:
+			last = w
+		}
+	}
+	if last == nil {
+		return nil
+	}
+	return last.link
+}

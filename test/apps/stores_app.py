@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator
 from typing import Any
 
 import guado
+from guado import _state
 
 KIND = os.environ.get("TEST_KIND", "wsgi")
 
@@ -61,6 +62,8 @@ def act(do: dict[str, Any]) -> Any:
                 threading.Thread(target=here.update, args=(what,)).start()
             case "login":
                 guado.connection().login(what)
+            case "held":  # how many stores this worker has in its memory
+                answer = len(_state.current()._stores)  # type: ignore[attr-defined]
             case "wait":
                 wait(what)
             case "raise":

@@ -9,7 +9,7 @@
 
 #include "internal.h"
 
-enum { MANY = 256 };
+enum { MANY = 256, RELEASED = 16 }; /* a store that is not wanted any more takes memory */
 
 typedef struct item {
     struct item *next;
@@ -21,7 +21,7 @@ typedef struct item {
 struct gd_restores { /* [mu], but `partial`: [claim] */
     pthread_cond_t news;
     item *head, *tail;
-    unsigned waiting;
+    unsigned waiting, released;
     bool poked;
     item *partial; /* under reassembly: fragments of stream 0 are not interleaved */
 };
@@ -72,7 +72,10 @@ int gd_restore_file(gd_link *l, const gd_frame_head *h) {
     else
         r->head = i;
     r->tail = i;
-    r->poked |= h->kind == GD_K_APPLY; /* nobody else may come for it */
+    if (h->kind == GD_K_RELEASE)
+        r->released++;
+    /* Nobody else may come for it. */
+    r->poked |= h->kind == GD_K_APPLY || r->released >= RELEASED;
     if (++r->waiting >= MANY || r->poked)
         pthread_cond_broadcast(&r->news);
     gd_unlock(l);
@@ -91,6 +94,7 @@ int gd_restore_take(gd_link *l, gd_restored *out) {
         if (!r->head)
             r->tail = NULL;
         r->waiting--;
+        r->released -= i->kind == GD_K_RELEASE;
         *out = (gd_restored){.kind = i->kind, .data = i->data, .len = i->len, .memory = i};
     }
     gd_unlock(l);
