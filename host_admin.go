@@ -96,6 +96,7 @@ func (h *host) readings() []admin.Reading {
 		}},
 		{Path: "pages/{page}", Read: h.pageStatus},
 		{Path: "global", Read: h.readGlobal},
+		h.migrateReading(),
 		{Path: "mounts", Read: func(admin.Call) (any, error) {
 			return map[string]any{"mounts": h.mounts()}, nil
 		}},
@@ -115,6 +116,7 @@ func (h *host) actions() []admin.Action {
 		{Path: "programs/{name}/restart", Do: h.order((*program.Set).RestartProgram)},
 		{Path: "groups/{name}/scale", Do: h.askScale},
 		{Path: "reload", Do: h.askReload},
+		h.migrateAction(),
 		{Path: "stop", Do: h.askStop},
 	}, slices.Concat(h.gateActions(), h.workerActions(), h.pushActions(), h.registryActions())...)
 }

@@ -159,3 +159,21 @@ func (p *phases) note(log *slog.Logger, way, slot string, done Handed) {
 		}
 	}
 }
+
+// handed is what became of the last step; nil: there was none.
+func (p *phases) handed() *Handed {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.last == nil {
+		return nil
+	}
+	last := *p.last
+	return &last
+}
+
+// giving reports whether some worker can give items back.
+func (p *phases) giving() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return len(p.givers) > 0
+}

@@ -124,7 +124,7 @@ func (c *command) root() *cobra.Command {
 	root.SetHelpTemplate(helpTemplate)
 	root.CompletionOptions.HiddenDefaultCmd = false
 	root.AddCommand(c.serve(), c.dev(), c.check(), c.config(), c.exec(), c.version(), c.adopt(), c.service(), c.doctor(), c.password())
-	root.AddCommand(c.status(), c.reload(), c.ps(), c.logs(), c.workers(), c.program(), c.pages(), c.users(), c.connections(), c.pause(), c.resume(), c.maintenance(), c.stop(), c.push(), c.publish(), c.global())
+	root.AddCommand(c.status(), c.reload(), c.ps(), c.logs(), c.workers(), c.program(), c.pages(), c.users(), c.connections(), c.pause(), c.resume(), c.maintenance(), c.stop(), c.push(), c.publish(), c.global(), c.migrate())
 	return root
 }
 

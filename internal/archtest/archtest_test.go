@@ -64,6 +64,7 @@ var allowed = map[string][]string{
 
 	// The index is what those have in common who keep items: an item, and who asks for them.
 	"internal/item":     {},
+	"internal/phase":    {},
 	"internal/registry": {"internal/identity", "internal/item", "internal/pages", "internal/push"},
 
 	"internal/mirror":      {"internal/statefile"},                   // beside the road, as push is
@@ -94,12 +95,12 @@ var allowed = map[string][]string{
 	"": {"internal/clock", "internal/durable", "internal/replay", "internal/item", "internal/registry", "internal/globalstore", "internal/bus", "internal/events", "internal/access", "internal/admin", "internal/address", "internal/basicauth", "internal/calls", "internal/canonical", "internal/gate",
 		"internal/headers", "internal/limit", "internal/ratelimit", "internal/sendfile",
 		"internal/child", "internal/config", "internal/edge", "internal/edge/compress", "internal/edge/http2", "internal/edge/lane",
-		"internal/exchange", "internal/executor", "internal/gohandler", "internal/identity", "internal/link", "internal/mirror", "internal/observe", "internal/pages", "internal/pool", "internal/program", "internal/push", "internal/push/transport", "internal/redirect",
+		"internal/exchange", "internal/executor", "internal/gohandler", "internal/identity", "internal/link", "internal/mirror", "internal/observe", "internal/pages", "internal/phase", "internal/pool", "internal/program", "internal/push", "internal/push/transport", "internal/redirect",
 		"internal/route", "internal/runtime", "internal/service", "internal/static", "internal/statefile", "internal/supervise", "internal/upstream",
 		"internal/version", "internal/websocket", "js", "internal/wsx", "python"},
 	// The command loads, checks and shows a configuration and hands it to the library;
 	// `guado check` boots a worker as the supervisor would.
-	"cmd/guado": {"internal/adopt", "", "internal/admin", "internal/config", "internal/doctor", "internal/link", "internal/program", "internal/runtime", "internal/service", "internal/supervise",
+	"cmd/guado": {"internal/adopt", "", "internal/admin", "internal/config", "internal/doctor", "internal/link", "internal/phase", "internal/program", "internal/runtime", "internal/service", "internal/supervise",
 		"internal/version", "internal/watch", "python"},
 }
 

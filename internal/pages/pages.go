@@ -154,6 +154,14 @@ func (p *Pages) class(name string) (Class, bool) {
 	return c, ok
 }
 
+// Classes is how many the application has declared.
+func (p *Pages) Classes() int {
+	if all := p.classes.Load(); all != nil {
+		return len(*all)
+	}
+	return 0
+}
+
 // AppOf is the application that declared a class; empty: it did not say. False: no worker
 // has such a class.
 func (p *Pages) AppOf(class string) (app string, ok bool) {
