@@ -85,6 +85,9 @@ func programsText(programs []guado.ProgramStatus, now time.Time) string {
 		if p.Last != nil {
 			last = p.Last.String()
 		}
+		if p.Problem != "" {
+			last = p.Problem
+		}
 		if p.HeldBy != nil {
 			state += " by " + strings.Join(p.HeldBy, ", ")
 		}

@@ -64,7 +64,9 @@ func TestAProgramThatCannotBeStartedIsFrozenAndShowsItsOutputAndOthersGoOn(t *te
 	if st.Starts != 2 || st.Failures != 2 || st.Last.Code != 3 {
 		t.Errorf("%+v", st)
 	}
-	r.becomes("missing", program.Frozen)
+	if missing := r.becomes("missing", program.Frozen); !strings.Contains(missing.Problem, "no-such-command") || !strings.Contains(st.Problem, "exit code 3") {
+		t.Errorf("why they are frozen: %q, %q", missing.Problem, st.Problem)
+	}
 	for _, words := range []string{"program is frozen", "exit code 3, before it was ready", "no database", "no-such-command"} {
 		if !strings.Contains(r.log.String(), words) {
 			t.Errorf("the log does not say %q", words)

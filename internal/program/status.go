@@ -13,6 +13,7 @@ type Status struct {
 	Starts   int        `json:"starts"`
 	Failures int        `json:"failures,omitempty"`   // starts that came to nothing, in a row
 	Last     *Exit      `json:"last_exit,omitempty"`  // of its last process
+	Problem  string     `json:"problem,omitempty"`    // why it waits, or is frozen
 	Next     *time.Time `json:"next_start,omitempty"` // of a scheduled or waiting one
 	HeldBy   []string   `json:"held_by,omitempty"`    // programs that it waits for
 	Text     string     `json:"status,omitempty"`     // what it says of itself (sd_notify)
@@ -31,6 +32,9 @@ func (s *Set) Status(lines int) []Status {
 		}
 		if next := i.resume; !next.IsZero() && (i.state == Waiting || i.spec.Schedule != nil && i.on) {
 			st.Next = &next
+		}
+		if i.state == Waiting || i.state == Frozen {
+			st.Problem = i.problem
 		}
 		if i.state == Held {
 			st.HeldBy = s.missing(i.spec.After)

@@ -95,8 +95,8 @@ class _Gone:
             self.untold += 1
             return
         self.next, untold, self.untold = now + self.EVERY, self.untold, 0
-        more = f" (and {untold} more since the last such line)" if untold else ""
-        _log.warning("asked of the host for a page, and nobody looks: %s%s", error, more)
+        more = f"; {untold} more pages since the last such line" if untold else ""
+        _log.warning("asked of the host, and not done: %s (no_page)%s", error, more)
 
 
 _gone = _Gone()

@@ -35,11 +35,11 @@ def encode(value: Any, name: str = "data") -> bytes:
     """`value` as compact JSON. TypeError or ValueError names the first part that is none."""
     try:
         return _encoder.encode(value).encode()
-    except (TypeError, ValueError, RecursionError) as error:
+    except (TypeError, ValueError, RecursionError):
         reason = _explain(value, name, set())
         if reason is None:
             raise
-        raise reason from error
+        raise reason from None
 
 
 def _explain(value: Any, path: str, around: set[int]) -> Exception | None:

@@ -229,8 +229,8 @@ def test_pages_that_are_gone_and_nobody_looks_are_a_line_a_minute(
         forget()
     now[0] += 61
     forget()
-    what = "asked of the host for a page, and nobody looks: there is no page P1"
-    assert caplog.messages == [what, what + " (and 2 more since the last such line)"]
+    what = "asked of the host, and not done: there is no page P1 (no_page)"
+    assert caplog.messages == [what, what + "; 2 more pages since the last such line"]
     assert {record.levelname for record in caplog.records} == {"WARNING"}
 
 
