@@ -46,17 +46,19 @@ type asked struct {
 // registryVerbs are what workers and programs ask of the index.
 func (h *host) registryVerbs() {
 	r := h.registry
+	h.quickVerb("touch", func(kind item.Kind, id string) any {
+		return map[string]bool{"there": r.Touch(kind, id)}
+	})
+	h.quickVerb("get", func(kind item.Kind, id string) any {
+		if i, ok := r.Get(kind, id); ok {
+			return i
+		}
+		return nil // an empty object
+	})
 	for name, do := range map[string]func(a asked) (any, error){
 		"create": func(a asked) (any, error) { return r.Create(a.Kind, a.Told) },
 		"update": func(a asked) (any, error) { return r.Update(a.Kind, a.Told) },
 		"drop":   func(a asked) (any, error) { return map[string]int{"ended": r.Drop(a.Kind, a.ID, a.Cascade)}, nil },
-		"touch":  func(a asked) (any, error) { return map[string]bool{"there": r.Touch(a.Kind, a.ID)}, nil },
-		"get": func(a asked) (any, error) {
-			if i, ok := r.Get(a.Kind, a.ID); ok {
-				return i, nil
-			}
-			return nil, nil //nolint:nilnil // there is none: an empty object
-		},
 		"list": func(a asked) (any, error) {
 			return map[string]any{"items": r.List(a.Kind, a.Filter, a.Limit)}, nil
 		},
@@ -68,12 +70,31 @@ func (h *host) registryVerbs() {
 				return nil, err
 			}
 			if a.Kind == 0 {
-				return nil, calls.Errorf(400, "bad_call", `"kind" is missing: page, connection or user`)
+				return nil, errKind
 			}
 			out, err := do(a)
 			return out, registryError(err)
 		})
 	}
+}
+
+var errKind = calls.Errorf(400, "bad_call", `"kind" is missing: page, connection or user`)
+
+// quickVerb is one that looks at a single item.
+func (h *host) quickVerb(name string, do func(item.Kind, string) any) {
+	h.calls.HandleQuick("registry."+name, func(_ context.Context, _ calls.Caller, data []byte) (any, error) {
+		var a struct {
+			Kind item.Kind `json:"kind"`
+			ID   string    `json:"id"`
+		}
+		if err := calls.Decode(data, &a); err != nil {
+			return nil, err
+		}
+		if a.Kind == 0 {
+			return nil, errKind
+		}
+		return do(a.Kind, a.ID), nil
+	})
 }
 
 // registryError gives errors about items the codes of link.md.

@@ -57,6 +57,11 @@ func (w *caller) Call(id uint32, c link.Call) {
 		return
 	}
 	one := &call{id: id, verb: v, data: c.Data, ms: c.TimeoutMS}
+	if v.quick && w.first(id) {
+		result, err := v.run(w.ctx, w.name, c.Data)
+		w.tell(w.ctx, id, result, err, w.to.Reply)
+		return
+	}
 	ctx := w.ctx
 	if v.waiting {
 		ctx, one.cancel = w.patience(c.TimeoutMS)
@@ -76,6 +81,14 @@ func (w *caller) Call(id uint32, c link.Call) {
 	case start:
 		w.mux.wait.Go(w.drain)
 	}
+}
+
+// first reports whether nothing that is answered in order waits or is being answered. Calls
+// come one after the other, so that stays so until this one is answered.
+func (w *caller) first(id uint32) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return !w.running && !w.ended && w.calls[id] == nil
 }
 
 // patience is the context of a call that may wait.
@@ -215,19 +228,24 @@ func (w *caller) settle() {
 }
 
 func (w *caller) finish(ctx context.Context, one *call, result any, err error, to reply) bool {
+	if !w.leave(one) {
+		return false
+	}
+	w.tell(ctx, one.id, result, err, to)
+	return true
+}
+
+// tell answers. A link that has ended needs no answer.
+func (w *caller) tell(ctx context.Context, id uint32, result any, err error, to reply) {
 	var data []byte
 	if err == nil {
 		data, err = encode(result)
 	}
-	if !w.leave(one) {
-		return false
-	}
 	if err != nil {
-		w.refuse(to, one.id, reason(ctx, err))
-		return true
+		w.refuse(to, id, reason(ctx, err))
+		return
 	}
-	_ = to(one.id, 200, "", data) // a link that has ended needs no answer
-	return true
+	_ = to(id, 200, "", data)
 }
 
 func encode(result any) ([]byte, error) {

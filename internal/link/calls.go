@@ -154,4 +154,9 @@ func (l *Link) ReplyFirst(id uint32, status uint16, code string, data []byte) er
 
 // WakeCallers sends PING behind a reply. A loop that waits for it in a synchronous call
 // leaves its wake-up unanswered; the frame behind it calls the worker's watch thread.
-func (l *Link) WakeCallers() { l.tellWorker(KindPing, 0, nil) }
+// In a worker without a loop whoever is woken reads, and calls the others.
+func (l *Link) WakeCallers() {
+	if !l.loopless.Load() {
+		l.tellWorker(KindPing, 0, nil)
+	}
+}

@@ -155,6 +155,7 @@ func (l *Link) booted(b booted) (Ready, error) {
 		l.condemn(err)
 		return Ready{}, err
 	}
+	l.loopless.Store(r.Loop == "")
 	return r, nil
 }
 

@@ -98,6 +98,8 @@ type Link struct {
 	calls   calls
 	states  states
 
+	loopless atomic.Bool // the worker has said that it has no event loop
+
 	behindHello func() // nil: nothing
 
 	boot     chan booted

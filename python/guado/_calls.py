@@ -70,7 +70,7 @@ class Calls:
         self.bytes = 0
         self.ended: OSError | None = None
         self.numbers = itertools.count(1)
-        self.expected: set[int] = set()  # that the loop's thread waits for; the GIL guards it
+        self.expected: set[int] = set()  # that threads wait for; the GIL guards it
         threading.Thread(target=self.receive, name=THREAD, daemon=True).start()
 
     def start(
@@ -87,7 +87,7 @@ class Calls:
         many are under way."""
         number = next(self.numbers) & 0xFFFFFFFF
         words = name.encode()
-        payload = _CALL.pack(what, len(words), milliseconds) + words + data
+        payload = b"".join((_CALL.pack(what, len(words), milliseconds), words, data))
         future._forget = lambda: self.forget(number)
         future._read = functools.partial(self.read, number)
         try:
@@ -138,7 +138,7 @@ class Calls:
         known = self.take(number)
         if known is not None:
             self.link.call_cancel(number)
-        self.wake_loop(number)
+        self.wake_asker(number)
         return known is not None
 
     def receive(self) -> None:
@@ -160,18 +160,17 @@ class Calls:
             status, length, _ = _REPLY.unpack_from(reply)
             code = reply[_REPLY.size : _REPLY.size + length].decode("utf-8", "replace")
             one.settle(one.future, status, code, reply[_REPLY.size + length :])
-        self.wake_loop(number)
+        self.wake_asker(number)
 
-    def wake_loop(self, number: int) -> None:
-        """The future may be settled: by who was faster than the loop's thread."""
+    def wake_asker(self, number: int) -> None:
+        """The future may be settled: by who was faster than the thread that waits."""
         if number in self.expected:
             self.link.expected_wake(number)
 
     def read(self, number: int, future: Future[Any], end: float | None) -> None:
-        """A callback of the event loop waits: its thread is the one that reads the link, and
-        nobody would bring the reply. So it reads until that has come, and settles it."""
-        if not self.link.loop_is_here():
-            return
+        """This thread waits for nothing else, so it reads the link, where nobody does, until the
+        reply has come, and settles it. A callback of the event loop has to: its thread is the
+        one that reads, and nobody would bring the reply."""
         # First what others look at, then whether they were faster: so no wake-up is missed.
         self.expected.add(number)
         try:
@@ -179,7 +178,7 @@ class Calls:
                 try:
                     self.read_until(number, future, end)
                 finally:
-                    self.link.expected_end()
+                    self.link.expected_end(number)
         except OSError:
             pass  # the link is closed: the thread that waits for all settles them all
         finally:
@@ -193,7 +192,7 @@ class Calls:
                     left = min(math.ceil((end - time.monotonic()) * 1000), _MOST_MS)
                     if left <= 0:
                         return
-                reply = self.link.expected(left)
+                reply = self.link.expected(number, left)
                 if reply is not None:
                     self.settle(number, reply)
 

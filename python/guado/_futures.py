@@ -46,6 +46,8 @@ class Future(concurrent.futures.Future[T]):
         end = None if timeout is None else time.monotonic() + timeout
         if self._read is not None:
             self._read(self, end)
+            if self.done():
+                return
         with _waits.woken_by(self._wake), self._condition:
             while not self.done():  # it may have been woken for another thread
                 left = None if end is None else end - time.monotonic()

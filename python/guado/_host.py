@@ -6,14 +6,13 @@ Not here: what the verbs mean (protocol/link.md, section 12).
 
 from __future__ import annotations
 
-import json
 import logging
 import time
 from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import guado
-from guado import _calls
+from guado import _calls, _json
 from guado._futures import Future
 from guado.errors import HostError, NoPage, PhaseError, of_code
 
@@ -157,7 +156,7 @@ def _settle(
         future.set_exception(error_of(code, text.decode("utf-8", "replace")))
         return
     try:
-        result = convert(json.loads(text))
+        result = convert(_json.decode(text))
     except Exception as error:
         future.set_exception(HostError(f"the host's answer cannot be read: {error!r}", "failed"))
         return

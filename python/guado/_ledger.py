@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, NamedTuple
 
-from guado import _native
+from guado import _native, _request
 from guado._locks import Locks
 from guado._native import ExchangeBase, LedgerBase, Mutex
 
@@ -62,7 +62,8 @@ class Taken(NamedTuple):
 
 
 class Exchange(ExchangeBase):
-    """Who reads and writes: a request, a turn, a message. The owner of locks.
+    """Who reads and writes: a request, a turn, a message. The owner of locks. Its name is told
+    to people; of a request it is the environ or scope.
 
     `generations`: of the users that are known at its entry. Of others it has what was
     current when it first touched a store of theirs. `over`: its code is gone; what some
@@ -71,7 +72,7 @@ class Exchange(ExchangeBase):
     __slots__ = ()
 
     def __repr__(self) -> str:
-        return self.name
+        return self.name if isinstance(self.name, str) else _request.title(self.name)
 
 
 class Owner:
@@ -145,6 +146,25 @@ class Ledger(LedgerBase):
         for store, path, held in list(exchange.pickles.values()):
             store._compare(path, held)
         taken = self._commit(exchange, seal, even)
+        self._behind(exchange, end)
+        return taken
+
+    def take_by(
+        self, exchange: Exchange, commit: Callable[[], bool], end: bool = False, even: bool = False
+    ) -> bool:
+        """The same where `commit` does both: it gathers and seals, and says whether there was
+        anything to commit."""
+        if not (even or exchange.touched or exchange.held or exchange.pickles):
+            return False
+        for store, path, held in list(exchange.pickles.values()):
+            store._compare(path, held)
+        taken = commit()
+        if end or exchange.closed:
+            self._behind(exchange, end)
+        return taken
+
+    def _behind(self, exchange: Exchange, end: bool) -> None:
+        """Unlocks what the commit ends."""
         over: Iterable[Store] = ()
         if exchange.closed or (end and exchange.open):
             with self.lock:
@@ -156,11 +176,10 @@ class Ledger(LedgerBase):
         if not end:
             for store in over:
                 store._lock.release(exchange)
-            return taken
+            return
         exchange.open.clear()
         exchange.pickles = {}
         self.locks.release_all(exchange)
-        return taken
 
 
 _native.store_setup(batch=Batch, taken=Taken)

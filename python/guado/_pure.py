@@ -42,7 +42,9 @@ class ExchangeBase:
         "touched",
     )
 
-    def __init__(self, name: str, generations: Mapping[str, int] | None = None) -> None:
+    def __init__(
+        self, name: str | dict[str, Any], generations: Mapping[str, int] | None = None
+    ) -> None:
         self.name = name
         self.generations: dict[str, int] = dict(generations or {})
         self.touched: set[Store] = set()

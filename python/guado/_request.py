@@ -15,10 +15,13 @@ from contextvars import ContextVar
 from typing import Any
 
 FIELDS = {
-    "guado-exchange": "exchange",
-    "guado-connection": "connection",
-    "guado-user": "user",
-    "guado-page": "page",
+    b"guado-exchange": "exchange",
+    b"guado-connection": "connection",
+    b"guado-user": "user",
+    b"guado-page": "page",
+}
+_OF_ENVIRON = {
+    name: "HTTP_" + field.decode().upper().replace("-", "_") for field, name in FIELDS.items()
 }
 
 
@@ -38,42 +41,48 @@ class Current:
         self.stores: Any = None  # _state.Running, once it has touched a store
 
     def __getattr__(self, name: str) -> Any:
-        if name not in FIELDS.values():
+        key = _OF_ENVIRON.get(name)
+        if key is None:
             raise AttributeError(name)
-        found = _of_scope(self.source) if "type" in self.source else _of_environ(self.source)
-        number = found.get("exchange", "")
-        self.exchange = int(number) if number.isdigit() else None
+        source = self.source
+        if "type" in source:
+            self._read_scope(source)
+            return getattr(self, name)
+        value = source.get(key)
+        if value is not None and not value.isascii():
+            value = value.encode("latin-1").decode("utf-8", "replace")
+        if name == "exchange":
+            value = _number(value)
+        setattr(self, name, value)
+        return value
+
+    def _read_scope(self, scope: dict[str, Any]) -> None:
+        """All at once: its fields are a list."""
+        found = {}
+        for field, value in scope.get("headers") or ():
+            name = FIELDS.get(field)
+            if name is not None:
+                found[name] = value.decode("utf-8", "replace")
+        self.exchange = _number(found.get("exchange"))
         self.connection = found.get("connection")
         self.user = found.get("user")
         self.page = found.get("page")
-        return getattr(self, name)
 
-    def title(self) -> str:
-        """The request, for people."""
-        if "type" in self.source:
-            return f"{self.source.get('method', 'WebSocket')} {self.source.get('path', '')}"
-        if "PATH_INFO" in self.source:
-            path = self.source.get("SCRIPT_NAME", "") + self.source["PATH_INFO"]
-            return f"{self.source.get('REQUEST_METHOD')} {path}"
-        return f"a turn of page {self.page}"
+    def name(self) -> dict[str, Any] | str:
+        """What `title` makes the name of, when people want it."""
+        return self.source
 
 
-def _of_environ(environ: dict[str, Any]) -> dict[str, str]:
-    found = {}
-    for field, name in FIELDS.items():
-        value = environ.get("HTTP_" + field.upper().replace("-", "_"))
-        if value is not None:
-            found[name] = value.encode("latin-1").decode("utf-8", "replace")
-    return found
+def _number(text: str | None) -> int | None:
+    return int(text) if text is not None and text.isdigit() else None
 
 
-def _of_scope(scope: dict[str, Any]) -> dict[str, str]:
-    found = {}
-    for field, value in scope.get("headers") or ():
-        name = FIELDS.get(field.decode("latin-1"))
-        if name is not None:
-            found[name] = value.decode("utf-8", "replace")
-    return found
+def title(source: dict[str, Any]) -> str:
+    """A request, for people."""
+    if "type" in source:
+        return f"{source.get('method', 'WebSocket')} {source.get('path', '')}"
+    path = source.get("SCRIPT_NAME", "") + source.get("PATH_INFO", "")
+    return f"{source.get('REQUEST_METHOD')} {path}"
 
 
 class Turn(Current):
@@ -91,6 +100,9 @@ class Turn(Current):
         self.user = user
         self.connection = connection
         self.alone = True
+
+    def name(self) -> str:
+        return f"a turn of page {self.page}"
 
 
 _NOTHING: dict[str, Any] = {}

@@ -19,11 +19,13 @@ from typing import TYPE_CHECKING, Any, cast
 
 import guado
 from guado import _host, _json, _ledger, _remote, _request
-from guado._ledger import Exchange, Ledger, Owner, Taken
+from guado._ledger import Exchange, Ledger, Owner
 from guado.errors import HostError, NoPage, PhaseError
 from guado.store import CONNECTION, PAGE, USER, Store, StoreError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from guado import _core
 
 _log = logging.getLogger("guado")
@@ -68,39 +70,52 @@ class State:
 class Running:
     """A request, turn or message that has touched a store, until it is over."""
 
-    __slots__ = ("effects", "exchange", "handle", "headed", "link", "over", "state", "turns")
+    __slots__ = (
+        "effects",
+        "exchange",
+        "handle",
+        "headed",
+        "left",
+        "link",
+        "over",
+        "state",
+        "turns",
+    )
 
-    def __init__(self, state: WorkerState, handle: Any, name: str) -> None:
+    def __init__(self, state: WorkerState, handle: Any, name: str | dict[str, Any]) -> None:
         self.state, self.link, self.handle = state, state.link, handle
         self.exchange = Exchange(name)
         self.over = False
         self.effects: list[tuple[int, bytes]] = []  # calls that go with the next commit
         self.headed = False  # its head has left
+        self.left = True  # nothing that it has sealed may still wait for somebody to send it
         self.turns: dict[str, int] = {}  # of pages that it has, and how often
 
     def __call__(self, what: int) -> None:
         """The hook of its answer."""
+        exchange = self.exchange
         if what in (HEAD, ACCEPT):
-            self._take(self._seal)
+            self._commit(self._with_head)
             self.headed = what == HEAD
-            self.exchange.read_only = self.headed and not self.turns
+            exchange.read_only = self.headed and not self.turns
         elif what == MESSAGE:
-            self._take(self._alone)
+            self._commit(self._alone)
         else:
             self.over = True
-            self.exchange.over = True
-            self._take(self._alone, end=True)
-            self.link.push()
-
-    def _take(self, seal: Callable[[Taken], None], end: bool = False) -> None:
-        """Commits what there is. Calls that wait for it go with it, also where no store was
-        touched: they are done with the answer, or not at all."""
-        self.state.ledger.take(self.exchange, seal, end, even=bool(self.effects))
+            exchange.over = True
+            self._commit(self._alone, end=True)
+            if not self.left:
+                self.link.push()
 
     def flush(self) -> None:
         """Commits now, and waits until that has left."""
-        self._take(self._alone)
+        self._commit(self._alone)
         self.link.push(True)
+
+    def _commit(self, commit: Callable[[], bool], end: bool = False) -> None:
+        """Commits what there is. Calls that wait for it go with it, also where no store was
+        touched: they are done with the answer, or not at all."""
+        self.state.ledger.take_by(self.exchange, commit, end, even=bool(self.effects))
 
     def later(self, number: int, payload: bytes) -> None:
         """A call of a turn waits for its commit."""
@@ -109,31 +124,36 @@ class Running:
         else:
             self.effects.append((number, payload))
 
-    def _encode(self, taken: Taken) -> bytes:
-        calls = []
-        while self.effects:
-            number, payload = self.effects.pop(0)
-            calls.append(_EFFECT.pack(number, len(payload)) + payload)
-        return b"".join([taken.encode(), len(calls).to_bytes(4, "little"), *calls])
+    def _with_head(self) -> bool:
+        return self._seal(True)
 
-    def _seal(self, taken: Taken) -> None:
-        from guado import _core
+    def _alone(self) -> bool:
+        self.left = False
+        return self._seal(False)
 
-        state = self._encode(taken)
-        if not _core.seal(self.handle, state):
-            self.link.seal(state, _core.stream(self.handle))
-
-    def _alone(self, taken: Taken) -> None:
-        from guado import _core
-
-        number = 0 if self.handle is None else _core.stream(self.handle)
-        self.link.seal(self._encode(taken), number)
+    def _seal(self, head: bool) -> bool:
+        """With the head that is about to leave, or alone."""
+        state, effects = self.state, self.effects
+        more = _NO_EFFECTS
+        if even := bool(effects):
+            calls = []
+            while effects:
+                number, payload = effects.pop(0)
+                calls.append(_EFFECT.pack(number, len(payload)) + payload)
+            more = b"".join([len(calls).to_bytes(4, "little"), *calls])
+        taken: bool = state.core.commit(
+            state.ledger, self.exchange, self.handle, head, self.link, more, even
+        )
+        return taken
 
 
 class WorkerState(State):
     """Of a worker: the host sends stores ahead of the requests that may want them."""
 
     def __init__(self, link: _core.Link, limit: int = 1 << 30) -> None:
+        from guado import _core
+
+        self.core = _core
         self.link = link
         self.ledger = Ledger(limit, loose=self._write_loose, enter=self.exchange)
         self._lock = threading.Lock()  # guards the dicts
@@ -152,20 +172,19 @@ class WorkerState(State):
         current = _request.current()
         if current is None or current.handle is None:
             return self.ledger.outside
-        running = self.running(current)
-        if running is None:
+        running = current.stores or self._begin(current)
+        if running is None or running.over:
             return self.ledger.outside
-        _ledger.enter(running.exchange)
-        return running.exchange
+        exchange: Exchange = running.exchange
+        _ledger.enter(exchange)
+        return exchange
 
     def _begin(self, current: _request.Current) -> Running | None:
-        from guado import _core
-
         with self._begin_lock:
             if current.stores is None:
-                running = Running(self, current.handle, current.title())
+                running = Running(self, current.handle, current.name())
                 try:
-                    attached = _core.attach(current.handle, running)
+                    attached = self.core.attach(current.handle, running)
                 except TypeError:  # no request of ours: lifespan
                     attached = 0
                 if not attached:

@@ -7,26 +7,30 @@ Not here: waits in C, which the link wakes.
 
 from __future__ import annotations
 
-import contextlib
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 _wakers: dict[int, Callable[[], None]] = {}  # by thread; the GIL guards it
 
 
-@contextlib.contextmanager
-def woken_by(waker: Callable[[], None]) -> Iterator[None]:
+class woken_by:
     """Around a wait of this thread; `waker` makes it return too early."""
-    here = threading.get_ident()
-    before = _wakers.get(here)
-    _wakers[here] = waker
-    try:
-        yield
-    finally:
-        if before is None:
-            del _wakers[here]
+
+    __slots__ = ("before", "here", "waker")
+
+    def __init__(self, waker: Callable[[], None]) -> None:
+        self.waker = waker
+
+    def __enter__(self) -> None:
+        self.here = threading.get_ident()
+        self.before = _wakers.get(self.here)
+        _wakers[self.here] = self.waker
+
+    def __exit__(self, *_: object) -> None:
+        if self.before is None:
+            del _wakers[self.here]
         else:
-            _wakers[here] = before
+            _wakers[self.here] = self.before
 
 
 def wake(thread: int) -> None:

@@ -15,6 +15,8 @@ from guado import _dbevents, _host, _json, _request, events
 from guado.errors import NoPage, NoRequest
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from guado._turns import PageTurn
     from guado.store import Store
 
@@ -61,6 +63,18 @@ def _text(value: object, what: str) -> str:
     if not isinstance(value, str) or not value:
         raise TypeError(f"{what} is text, not {value!r}")
     return value
+
+
+_page_store: Callable[[str], Store] | None = None
+
+
+def _stores() -> Callable[[str], Store]:
+    """Stores are imported where there are any."""
+    global _page_store
+    from guado import _state
+
+    _page_store = _state.page_store
+    return _page_store
 
 
 class PageHandle:
@@ -127,9 +141,7 @@ class PageHandle:
     @property
     def store(self) -> Store:
         """What the application keeps of the page; it survives the worker. From phase 4 on."""
-        from guado import _state
-
-        return _state.page_store(self.id)
+        return (_page_store or _stores())(self.id)
 
     @property
     def user(self) -> str | None:

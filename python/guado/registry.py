@@ -136,6 +136,7 @@ class Registry:
 
     def __init__(self, kind: str) -> None:
         self.kind: Final = kind
+        self._name = kind.encode()
 
     def __repr__(self) -> str:
         return f"guado.registry.{self.kind}s"
@@ -150,11 +151,11 @@ class Registry:
 
     def get(self, id: str) -> Reply[Item | None]:
         """The item; None: there is none."""
-        return self._ask("get", _found, {"id": id})
+        return self._look("get", _found, id)
 
     def exists(self, id: str) -> Reply[bool]:
         """Whether there is one with this id."""
-        return self._ask("get", bool, {"id": id})
+        return self._look("get", bool, id)
 
     def list(self, limit: int = 0, /, **filter: Any) -> Reply[Items]:
         """The items for which all conditions are true, those that began first first.
@@ -184,7 +185,7 @@ class Registry:
 
         A request that names its page (``page.from``) does so by itself.
         """
-        return self._ask("touch", _there, {"id": id})
+        return self._look("touch", _there, id)
 
     def drop(self, id: str, cascade: bool = False) -> Reply[int]:
         """Ends an item and what belongs to it: the pages of a connection, the connections of
@@ -192,6 +193,13 @@ class Registry:
         of a page, the user of a connection. Tells how many have ended; 0: there was none.
         """
         return self._ask("drop", _ended, {"id": id, "cascade": cascade})
+
+    def _look(self, verb: str, convert: Callable[[Any], T], id: str) -> Reply[T]:
+        """At one item: the short way."""
+        reply: Reply[T] = Reply()
+        data = b'{"kind":"%s","id":%s}' % (self._name, _json.encode(id))
+        _host.ask(f"registry.{verb}", data, reply, convert)
+        return reply
 
     def _ask(self, verb: str, convert: Callable[[Any], T], data: dict[str, Any]) -> Reply[T]:
         reply: Reply[T] = Reply()

@@ -19,6 +19,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
 import guado
+from guado import _host
 
 if os.environ.get("TEST_LOOP") == "uvloop":
     import uvloop
@@ -84,6 +85,21 @@ def leads() -> Any:
     pages = guado.page("P1").push("x").result(60).pages
     looks.join()
     return [*seen, pages]
+
+
+def alone() -> Any:
+    """Asks until a reply was settled by the thread that waited for it; the one that waits for
+    all may be faster."""
+    here, settled = threading.get_ident(), []
+    for _ in range(200):
+        reply: _host.Reply[None] = _host.Reply()
+        _host.ask(
+            "publish", b'{"topic":"t"}', reply, lambda _: settled.append(threading.get_ident())
+        )
+        reply.result(60)
+        if here in settled:
+            return True
+    return False
 
 
 def late() -> Any:
@@ -162,6 +178,7 @@ ROUTES: dict[str, Callable[[], Any]] = {
     "end": lambda: guado.page("P1").end().result(),
     "date": lambda: guado.broadcast({"at": [datetime.date(2026, 1, 1)]}),
     "leads": leads,
+    "alone": alone,
     "late": late,
     "many": many,
     "crowd": crowd,

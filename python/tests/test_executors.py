@@ -97,7 +97,7 @@ class FakeLink:
     def call(self, number: int, data: bytes) -> None:
         self.called.append((number, data))
 
-    def loop_is_here(self) -> bool:
+    def expect(self, number: int) -> bool:
         return False
 
     def call_cancel(self, number: int) -> None:

@@ -193,6 +193,13 @@ def test_the_loop_reads_the_reply_that_it_waits_for(worker: PushWorker) -> None:
     assert worker.run("/leads") == [True, 7]
 
 
+def test_a_thread_that_waits_for_a_reply_is_woken_by_no_other_one(worker: PushWorker) -> None:
+    assert worker.run("/alone") is True
+    beside = worker.run("/thread/alone")
+    # Beside a loop only its own thread may read.
+    assert beside is (worker.kind == "wsgi")
+
+
 def test_a_wait_that_took_too_long_can_go_on(worker: PushWorker) -> None:
     replied_when_published(worker)
     assert worker.run("/late") == 7

@@ -1,7 +1,8 @@
 /* Calls to the host and its replies: what a worker asks of others. The thread that reads
  * files a reply, and one thread of the process waits for them all. That one never reads
- * the wire itself: it would keep the claim from those that serve requests. The event
- * loop's thread, when a callback waits for a reply, waits for that one and reads.
+ * the wire itself: it would keep the claim from those that serve requests. A thread that
+ * waits for one reply and for nothing else asks for that one: it reads meanwhile, where
+ * nobody does, and is not woken by way of another thread.
  * Before: guado/_calls.py calls; after: send.c. Not here: what a call means.
  */
 #include <stdlib.h>
@@ -16,14 +17,19 @@ typedef struct reply {
     uint8_t data[];
 } reply;
 
+/* A thread that waits for one reply. */
+typedef struct asker {
+    struct asker *next;
+    uint32_t id;
+    bool woken, asleep;
+    reply *came;
+    gd_waiter waiter;
+} asker;
+
 struct gd_calls { /* [mu], but `partial`: [claim] */
     pthread_cond_t news;
     reply *head, *tail;
-    /* What the loop's thread waits for. */
-    bool expecting, woken, asleep;
-    uint32_t expected;
-    reply *came;
-    gd_waiter loop;
+    asker *askers;
     reply *partial; /* under reassembly: fragments of stream 0 are not interleaved */
 };
 
@@ -57,12 +63,19 @@ static reply *room(reply *r, uint32_t id, size_t n) {
     return grown;
 }
 
-/* [mu] The loop's thread, if it sleeps, looks at what it waits for. */
-static void rouse(gd_link *l, struct gd_calls *c) {
-    if (!c->asleep || c->loop.signalled)
+static asker *asker_of(struct gd_calls *c, uint32_t id) { /* [mu] */
+    asker *a = c ? c->askers : NULL;
+    while (a && a->id != id)
+        a = a->next;
+    return a;
+}
+
+/* [mu] The thread, if it sleeps, looks at what it waits for. */
+static void rouse(gd_link *l, asker *a) {
+    if (!a->asleep || a->waiter.signalled)
         return;
-    if (!c->loop.leader)
-        gd_signal(&l->needy, &c->loop);
+    if (!a->waiter.leader)
+        gd_signal(&l->needy, &a->waiter);
     else if (!pthread_equal(l->leader_thread, pthread_self()))
         l->todo |= GD_TODO_KICK;
 }
@@ -86,9 +99,10 @@ int gd_reply_file(gd_link *l, const gd_frame_head *h) {
         return GD_OK;
     gd_lock(l);
     r->next = NULL;
-    if (c->expecting && c->expected == r->id && !c->came) {
-        c->came = r;
-        rouse(l, c);
+    asker *a = asker_of(c, r->id);
+    if (a && !a->came) {
+        a->came = r;
+        rouse(l, a);
     } else {
         if (c->tail)
             c->tail->next = r;
@@ -101,14 +115,7 @@ int gd_reply_file(gd_link *l, const gd_frame_head *h) {
     return GD_OK;
 }
 
-/* ---- the loop's thread waits --------------------------------------------------- */
-
-bool gd_loop_is_here(gd_link *l) {
-    gd_lock(l);
-    bool here = l->loop_known && pthread_equal(l->loop_thread, pthread_self());
-    gd_unlock(l);
-    return here;
-}
+/* ---- a thread waits for one ------------------------------------------------------ */
 
 bool gd_loop_leads(gd_link *l) {
     gd_lock(l);
@@ -132,75 +139,90 @@ static reply *fetch(struct gd_calls *c, uint32_t id) {
 }
 
 int gd_expect(gd_link *l, uint32_t id) {
+    asker *a = calloc(1, sizeof *a);
+    if (!a)
+        return GD_NOMEM;
+    a->id = id;
     gd_lock(l);
     struct gd_calls *c = calls_of(l);
     int rc = c ? l->closed : GD_NOMEM;
-    if (rc == GD_OK && c->expecting)
-        rc = GD_AGAIN; /* a signal handler waits inside of a wait: as other threads do */
+    bool beside = l->mode == GD_MODE_LOOP &&
+                  !(l->loop_known && pthread_equal(l->loop_thread, pthread_self()));
+    if (rc == GD_OK && (beside || asker_of(c, id)))
+        rc = GD_AGAIN; /* this thread may not read, or another one waits for it already */
     if (rc == GD_OK) {
-        c->expecting = true;
-        c->woken = false;
-        c->expected = id;
-        c->came = fetch(c, id);
-        gd_wait_begin(&c->loop, &l->zero);
+        a->came = fetch(c, id);
+        a->next = c->askers;
+        c->askers = a;
+        gd_wait_begin(&a->waiter, &l->zero);
     }
     gd_unlock(l);
+    if (rc != GD_OK)
+        free(a);
     return rc;
 }
 
-int gd_expected(gd_link *l, int timeout_ms, gd_reply *out) {
-    struct gd_calls *c = l->calls;
+int gd_expected(gd_link *l, uint32_t id, int timeout_ms, gd_reply *out) {
     int64_t end = timeout_ms < 0 ? -1 : gd_now_ms() + timeout_ms;
     gd_lock(l);
-    int rc = GD_OK;
-    while (!c->came && rc == GD_OK) {
+    asker *a = asker_of(l->calls, id);
+    int rc = a ? GD_OK : GD_AGAIN;
+    while (rc == GD_OK && !a->came) {
         int64_t left = end < 0 ? -1 : end - gd_now_ms();
         if (l->closed)
             rc = l->closed;
-        else if (c->woken)
+        else if (a->woken)
             rc = GD_AGAIN;
         else if (end >= 0 && left <= 0)
             rc = GD_TIMEOUT;
         if (rc != GD_OK)
             break;
-        c->asleep = true;
-        gd_wait_step(l, &c->loop, left);
-        c->asleep = false;
+        a->asleep = true;
+        gd_wait_step(l, &a->waiter, left);
+        a->asleep = false;
     }
-    c->woken = false;
-    if (c->came) {
-        reply *r = c->came;
-        *out = (gd_reply){.id = r->id, .data = r->data, .len = r->len, .memory = r};
-        c->came = NULL;
-        rc = GD_OK;
+    if (a) {
+        a->woken = false;
+        if (a->came) {
+            reply *r = a->came;
+            *out = (gd_reply){.id = r->id, .data = r->data, .len = r->len, .memory = r};
+            a->came = NULL;
+            rc = GD_OK;
+        }
     }
     gd_unlock(l);
     return rc;
 }
 
-void gd_expected_end(gd_link *l) {
+void gd_expected_end(gd_link *l, uint32_t id) {
     gd_lock(l);
     struct gd_calls *c = l->calls;
-    gd_wait_end(l, &c->loop);
-    c->expecting = false;
-    reply *r = c->came;
-    c->came = NULL;
-    if (r) { /* it came when nobody waited any more: it is settled as others are */
-        r->next = c->head;
-        c->head = r;
-        if (!c->tail)
-            c->tail = r;
-        pthread_cond_signal(&c->news);
+    asker **at = &c->askers;
+    while (*at && (*at)->id != id)
+        at = &(*at)->next;
+    asker *a = *at;
+    if (a) {
+        *at = a->next;
+        gd_wait_end(l, &a->waiter);
+        reply *r = a->came;
+        if (r) { /* it came when nobody waited any more: it is settled as others are */
+            r->next = c->head;
+            c->head = r;
+            if (!c->tail)
+                c->tail = r;
+            pthread_cond_signal(&c->news);
+        }
     }
     gd_unlock(l);
+    free(a);
 }
 
 void gd_expected_wake(gd_link *l, uint32_t id) {
     gd_lock(l);
-    struct gd_calls *c = l->calls;
-    if (c && c->expecting && c->expected == id) {
-        c->woken = true;
-        rouse(l, c);
+    asker *a = asker_of(l->calls, id);
+    if (a) {
+        a->woken = true;
+        rouse(l, a);
     }
     gd_unlock(l);
 }
@@ -246,8 +268,13 @@ void gd_calls_free(gd_link *l) {
         c->head = r->next;
         free(r);
     }
+    while (c->askers) {
+        asker *a = c->askers;
+        c->askers = a->next;
+        free(a->came);
+        free(a);
+    }
     free(c->partial);
-    free(c->came);
     pthread_cond_destroy(&c->news);
     free(c);
     l->calls = NULL;

@@ -307,15 +307,15 @@ int gd_link_call(gd_link *l, int kind, uint32_t id, const void *data, size_t len
 int gd_link_reply(gd_link *l, bool wait, gd_reply *out);
 void gd_reply_free(gd_reply *r);
 
-/* The event loop's thread waits for one reply inside a callback, and reads meanwhile. First
- * it says which, at the end that it has done with it; in between gd_expected waits: GD_OK,
- * GD_TIMEOUT, GD_AGAIN after gd_expected_wake, GD_CLOSED. Others must not call these. */
-bool gd_loop_is_here(gd_link *l);
+/* A thread waits for one reply, and reads meanwhile where nobody does: a pool thread, or the
+ * event loop's inside a callback; beside a loop no other one may (GD_AGAIN). First it says which
+ * reply, at the end that it has done with it; in between gd_expected waits: GD_OK, GD_TIMEOUT,
+ * GD_AGAIN after gd_expected_wake, GD_CLOSED. */
 int gd_expect(gd_link *l, uint32_t id);
-int gd_expected(gd_link *l, int timeout_ms, gd_reply *out); /* [nogil] */
-void gd_expected_end(gd_link *l);
+int gd_expected(gd_link *l, uint32_t id, int timeout_ms, gd_reply *out); /* [nogil] */
+void gd_expected_end(gd_link *l, uint32_t id);
 void gd_expected_wake(gd_link *l, uint32_t id); /* any thread */
-bool gd_loop_leads(gd_link *l);                 /* … it waits so now, and nobody else reads */
+bool gd_loop_leads(gd_link *l);                 /* the loop waits so now, and nobody else reads */
 
 /* ---- the global store (global.c) -------------------------------------------- */
 

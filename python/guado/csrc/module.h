@@ -30,11 +30,10 @@ extern PyObject *gd_request_timeout;
 PyObject *gd_py_call(PyObject *self, PyObject *args);
 PyObject *gd_py_call_cancel(PyObject *self, PyObject *args);
 PyObject *gd_py_replies(PyObject *self, PyObject *ignored);
-PyObject *gd_py_loop_is_here(PyObject *self, PyObject *ignored);
 PyObject *gd_py_loop_leads(PyObject *self, PyObject *ignored);
 PyObject *gd_py_expect(PyObject *self, PyObject *id);
 PyObject *gd_py_expected(PyObject *self, PyObject *args);
-PyObject *gd_py_expected_end(PyObject *self, PyObject *ignored);
+PyObject *gd_py_expected_end(PyObject *self, PyObject *id);
 PyObject *gd_py_expected_wake(PyObject *self, PyObject *id);
 /* … (module_global.c) */
 PyObject *gd_py_updates(PyObject *self, PyObject *into);
@@ -72,6 +71,10 @@ enum { GD_HOOK_HEAD, GD_HOOK_END, GD_HOOK_MESSAGE, GD_HOOK_ACCEPT };
  * 0: it has not. -1: an exception. Only where h->call is set. */
 int gd_hook_commit(gd_hook *h, gd_stream *s, const gd_pending *pending, int what, ssize_t *result);
 int gd_hook_call(gd_hook *h, int what); /* 0, or -1 with an exception */
+/* Seals the head that the request of `handle` is about to send. 1: it goes with this state;
+ * 0: none is about to leave; -1: an exception. */
+int gd_hook_seal(PyObject *handle, const void *state, size_t n);
+uint32_t gd_hook_number(PyObject *handle); /* of its stream; 0: it has ended, or is none */
 /* The last call, if there is a hook; keeps the exception that is set. */
 void gd_hook_end(gd_hook *h, PyObject *whose);
 

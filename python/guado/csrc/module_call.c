@@ -61,12 +61,7 @@ PyObject *gd_py_replies(PyObject *self, PyObject *Py_UNUSED(ignored)) {
     return all;
 }
 
-/* ---- the loop's thread waits for one reply ------------------------------------------- */
-
-PyObject *gd_py_loop_is_here(PyObject *self, PyObject *Py_UNUSED(ignored)) {
-    gd_link *l = gd_link_of(self);
-    return l ? PyBool_FromLong(gd_loop_is_here(l)) : NULL;
-}
+/* ---- a thread waits for one reply ------------------------------------------------------ */
 
 PyObject *gd_py_loop_leads(PyObject *self, PyObject *Py_UNUSED(ignored)) {
     gd_link *l = gd_link_of(self);
@@ -86,12 +81,13 @@ PyObject *gd_py_expect(PyObject *self, PyObject *id) {
 
 PyObject *gd_py_expected(PyObject *self, PyObject *args) {
     gd_link *l = gd_link_of(self);
+    unsigned id;
     int timeout_ms, rc;
     gd_reply r;
-    if (!l || !PyArg_ParseTuple(args, "i:expected", &timeout_ms))
+    if (!l || !PyArg_ParseTuple(args, "Ii:expected", &id, &timeout_ms))
         return NULL;
     Py_BEGIN_ALLOW_THREADS;
-    rc = gd_expected(l, timeout_ms, &r);
+    rc = gd_expected(l, id, timeout_ms, &r);
     Py_END_ALLOW_THREADS;
     if (rc == GD_AGAIN || rc == GD_TIMEOUT)
         Py_RETURN_NONE;
@@ -102,11 +98,12 @@ PyObject *gd_py_expected(PyObject *self, PyObject *args) {
     return data;
 }
 
-PyObject *gd_py_expected_end(PyObject *self, PyObject *Py_UNUSED(ignored)) {
+PyObject *gd_py_expected_end(PyObject *self, PyObject *id) {
     gd_link *l = gd_link_of(self);
-    if (!l)
+    unsigned long number = l ? PyLong_AsUnsignedLong(id) : 0;
+    if (!l || PyErr_Occurred())
         return NULL;
-    gd_expected_end(l);
+    gd_expected_end(l, (uint32_t)number);
     Py_RETURN_NONE;
 }
 

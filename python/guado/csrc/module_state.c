@@ -85,33 +85,30 @@ static PyObject *attach(PyObject *Py_UNUSED(module), PyObject *args) {
     return PyLong_FromLong(headed ? 2 : 1);
 }
 
-static PyObject *seal(PyObject *Py_UNUSED(module), PyObject *args) {
-    PyObject *handle;
-    const char *state;
-    Py_ssize_t n;
+int gd_hook_seal(PyObject *handle, const void *state, size_t n) {
     gd_stream *s;
     bool headed;
-    if (!PyArg_ParseTuple(args, "Oy#:seal", &handle, &state, &n))
-        return NULL;
     gd_hook *h = hook_of(handle, &s, &headed);
     if (h == NULL)
-        return NULL;
+        return -1;
     const gd_pending *p = h->pending;
     if (p == NULL || h->sealed)
-        Py_RETURN_FALSE;
-    h->result = gd_seal_commit(s, p->head, p->body, p->n, p->flags, state, (size_t)n);
+        return 0;
+    h->result = gd_seal_commit(s, p->head, p->body, p->n, p->flags, state, n);
+    if (h->result == GD_NOMEM) {
+        PyErr_NoMemory();
+        return -1;
+    }
     h->sealed = gd_has_sealed = true;
-    if (h->result == GD_NOMEM)
-        return PyErr_NoMemory();
-    Py_RETURN_TRUE;
+    return 1;
 }
 
-static PyObject *stream(PyObject *Py_UNUSED(module), PyObject *handle) {
+uint32_t gd_hook_number(PyObject *handle) {
     gd_stream *s = NULL;
     bool headed;
     if (hook_of(handle, &s, &headed) == NULL)
-        return NULL;
-    return PyLong_FromUnsignedLong(s != NULL ? gd_stream_number(s) : 0);
+        PyErr_Clear();
+    return s != NULL ? gd_stream_number(s) : 0;
 }
 
 /* ---- methods of guado._core.Link ------------------------------------------------------ */
@@ -183,10 +180,6 @@ static PyMethodDef functions[] = {
     {"attach", attach, METH_VARARGS,
      "attach(handle, hook): hook(what) is called before the head of this request leaves and at "
      "its end. 2: the head has left already; 0: the request has ended."},
-    {"seal", seal, METH_VARARGS,
-     "seal(handle, state): the head that is about to leave goes with this state. False: none "
-     "is."},
-    {"stream", stream, METH_O, "stream(handle): the number of a request; 0: it has ended."},
     {NULL, NULL, 0, NULL},
 };
 

@@ -171,13 +171,22 @@ PyObject *gd_owner_name(gd_store *s); /* a new reference */
 int gd_pending_room(gd_store *s, size_t more);
 void gd_pending_add(gd_store *s, const gd_plan *p, PyObject *owner, uint64_t token);
 
-/* What a commit of the exchange takes of a store: (token, records, bytes), or None. */
-PyObject *gd_pending_take(gd_store *s, PyObject *exchange);
-void gd_pending_drop(gd_store *s, PyObject *exchange); /* it is with the commit now */
+/* What a commit of the exchange takes of a store; false: nothing. */
+typedef struct {
+    unsigned long long token;
+    unsigned records;
+    const char *at; /* the store's, until its next change */
+    size_t len;
+} gd_waiting;
+
+bool gd_pending_look(const gd_store *s, PyObject *exchange, gd_waiting *out);
+PyObject *gd_pending_take(gd_store *s, PyObject *exchange); /* as a tuple, or None */
+void gd_pending_drop(gd_store *s, PyObject *exchange);      /* it is with the commit now */
 
 /* store_commit.c */
 PyObject *gd_py_commit(PyObject *ledger, PyObject *args);
 PyObject *gd_py_encode_state(PyObject *module, PyObject *args);
+PyObject *gd_py_commit_now(PyObject *module, PyObject *args);
 
 /* A named tuple; its fields (NULL: an error) are given away. */
 PyObject *gd_named(PyObject *type, PyObject *fields);

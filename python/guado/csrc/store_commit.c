@@ -65,6 +65,17 @@ static PyObject *taken_of(gd_ledger *l, gd_exchange *x, PyObject *stores) {
     return taken;
 }
 
+/* What was sealed is with the commit. Gives what the exchange had touched. */
+static PyObject *let_go(gd_ledger *l, gd_exchange *x, PyObject *stores, PyObject *untouched) {
+    PyObject *touched = x->touched;
+    for (Py_ssize_t i = 0; i < PyList_Size(stores); i++)
+        gd_pending_drop((gd_store *)PyList_GetItem(stores, i), (PyObject *)x);
+    x->touched = untouched;
+    if ((PyObject *)x == l->outside) /* of its next commit are those of then */
+        PyDict_Clear(x->generations);
+    return touched;
+}
+
 /* Seals, and then lets the records go that have been sealed: an interrupt comes before or
  * behind both, for no code of Python is between. The record lock is held. */
 static int seal_all(gd_ledger *l, gd_exchange *x, PyObject *seal) {
@@ -79,15 +90,8 @@ static int seal_all(gd_ledger *l, gd_exchange *x, PyObject *seal) {
         if (!sealed)
             l->sequence--;
     }
-    if (sealed) {
-        for (Py_ssize_t i = 0; i < PyList_Size(stores); i++)
-            gd_pending_drop((gd_store *)PyList_GetItem(stores, i), (PyObject *)x);
-        PyObject *touched = x->touched;
-        x->touched = untouched;
-        untouched = touched;
-        if ((PyObject *)x == l->outside) /* of its next commit are those of then */
-            PyDict_Clear(x->generations);
-    }
+    if (sealed)
+        untouched = let_go(l, x, stores, untouched);
     Py_XDECREF(untouched);
     Py_XDECREF(stores);
     Py_XDECREF(taken);
@@ -146,26 +150,27 @@ static int index_of(PyObject *generations, PyObject *name) {
     return -1;
 }
 
-static int add_batch(gd_out *o, PyObject *batch, PyObject *generations) {
-    PyObject *store;
-    unsigned long long token;
-    unsigned records;
-    const char *data;
-    Py_ssize_t n;
-    if (!PyArg_ParseTuple(batch, "O!KIy#", gd_known.store, &store, &token, &records, &data, &n))
-        return -1;
-    gd_store *s = (gd_store *)store;
+static int add_records(gd_out *o, gd_store *s, const gd_waiting *w, PyObject *generations) {
     PyObject *name = gd_owner_name(s);
     int user = name ? index_of(generations, name) : -1;
     Py_XDECREF(name);
     if (user < 0 || add_u(o, (unsigned)user, 2) < 0 || add_u(o, (unsigned char)s->kind, 1) < 0 ||
-        add_name(o, s->id) < 0 || add_u(o, token, 8) < 0 || add_u(o, records, 4) < 0)
+        add_name(o, s->id) < 0 || add_u(o, w->token, 8) < 0 || add_u(o, w->records, 4) < 0)
         return -1;
-    return add_u(o, (unsigned long long)n, 4) < 0 ? -1 : gd_out_add(o, data, (size_t)n);
+    return add_u(o, w->len, 4) < 0 ? -1 : gd_out_add(o, w->at, w->len);
 }
 
-static int add_state(gd_out *o, unsigned long long sequence, PyObject *generations,
-                     PyObject *batches) {
+static int add_batch(gd_out *o, PyObject *batch, PyObject *generations) {
+    PyObject *store;
+    gd_waiting w;
+    Py_ssize_t n;
+    if (!PyArg_ParseTuple(batch, "O!KIy#", gd_known.store, &store, &w.token, &w.records, &w.at, &n))
+        return -1;
+    w.len = (size_t)n;
+    return add_records(o, (gd_store *)store, &w, generations);
+}
+
+static int add_users(gd_out *o, unsigned long long sequence, PyObject *generations) {
     static const char version[8] = {1};
     PyObject *name, *generation;
     Py_ssize_t at = 0;
@@ -177,7 +182,13 @@ static int add_state(gd_out *o, unsigned long long sequence, PyObject *generatio
         if (PyErr_Occurred() || add_name(o, name) < 0 || add_u(o, n, 8) < 0)
             return -1;
     }
-    if (add_u(o, (unsigned long long)PyList_Size(batches), 4) < 0)
+    return 0;
+}
+
+static int add_state(gd_out *o, unsigned long long sequence, PyObject *generations,
+                     PyObject *batches) {
+    if (add_users(o, sequence, generations) < 0 ||
+        add_u(o, (unsigned long long)PyList_Size(batches), 4) < 0)
         return -1;
     for (Py_ssize_t i = 0; i < PyList_Size(batches); i++)
         if (add_batch(o, PyList_GetItem(batches, i), generations) < 0)
@@ -197,4 +208,78 @@ PyObject *gd_py_encode_state(PyObject *module, PyObject *args) {
         data = PyBytes_FromStringAndSize(o.at, (Py_ssize_t)o.len);
     gd_out_free(&o);
     return data;
+}
+
+/* ---- both at once, in a worker ----------------------------------------------------------------
+ */
+
+/* As add_state, of what waits. */
+static int add_waiting(gd_out *o, gd_ledger *l, gd_exchange *x, PyObject *stores,
+                       PyObject *generations) {
+    gd_waiting w;
+    unsigned batches = 0;
+    for (Py_ssize_t i = 0; i < PyList_Size(stores); i++) {
+        PyObject *s = PyList_GetItem(stores, i);
+        if (!PyObject_TypeCheck(s, gd_known.store)) {
+            PyErr_SetString(PyExc_TypeError, "what was touched is no store");
+            return -1;
+        }
+        if (add_generation(generations, x->generations, (gd_store *)s) < 0)
+            return -1;
+        batches += gd_pending_look((gd_store *)s, (PyObject *)x, &w);
+    }
+    if (add_users(o, l->sequence + 1, generations) < 0 || add_u(o, batches, 4) < 0)
+        return -1;
+    for (Py_ssize_t i = 0; i < PyList_Size(stores); i++) {
+        gd_store *s = (gd_store *)PyList_GetItem(stores, i);
+        if (gd_pending_look(s, (PyObject *)x, &w) && add_records(o, s, &w, generations) < 0)
+            return -1;
+    }
+    return 0;
+}
+
+/* With the head that the request of `handle` (or None) is about to send, or alone. */
+static int seal_out(PyObject *handle, bool head, gd_link *link, const gd_out *o) {
+    int rc = head ? gd_hook_seal(handle, o->at, o->len) : 0;
+    if (rc != 0)
+        return rc < 0 ? -1 : 0;
+    rc = gd_seal_alone(link, handle != Py_None ? gd_hook_number(handle) : 0, o->at, o->len);
+    if (rc < 0)
+        gd_raise(rc);
+    return rc < 0 ? -1 : 0;
+}
+
+PyObject *gd_py_commit_now(PyObject *module, PyObject *args) {
+    PyObject *ledger, *exchange, *handle, *link;
+    const char *more;
+    Py_ssize_t n;
+    int head, even;
+    if (!PyArg_ParseTuple(args, "O!O!OpOy#p:commit", gd_known.ledger, &ledger, gd_known.exchange,
+                          &exchange, &handle, &head, &link, &more, &n, &even))
+        return NULL;
+    gd_ledger *l = (gd_ledger *)ledger;
+    gd_exchange *x = (gd_exchange *)exchange;
+    gd_link *to = gd_link_of(link);
+    if (!to || gd_mutex_lock(l->lock) < 0)
+        return NULL;
+    if (!x->touched || (!even && PySet_Size(x->touched) <= 0)) {
+        gd_mutex_unlock(l->lock);
+        Py_RETURN_FALSE;
+    }
+    PyObject *stores = PySequence_List(x->touched), *untouched = PySet_New(NULL);
+    PyObject *generations = PyDict_New();
+    gd_out o;
+    gd_out_init(&o);
+    int rc = stores && untouched && generations ? add_waiting(&o, l, x, stores, generations) : -1;
+    if (rc == 0 && (rc = gd_out_add(&o, more, (size_t)n)) == 0 &&
+        (rc = seal_out(handle, head, to, &o)) == 0) {
+        l->sequence++;
+        untouched = let_go(l, x, stores, untouched);
+    }
+    gd_mutex_unlock(l->lock);
+    gd_out_free(&o);
+    Py_XDECREF(generations);
+    Py_XDECREF(untouched);
+    Py_XDECREF(stores);
+    return rc < 0 ? NULL : Py_NewRef(Py_True);
 }

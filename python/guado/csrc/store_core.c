@@ -139,17 +139,21 @@ static PyObject *store_append(PyObject *self, PyObject *args) {
     Py_RETURN_NONE;
 }
 
-PyObject *gd_pending_take(gd_store *s, PyObject *exchange) {
+bool gd_pending_look(const gd_store *s, PyObject *exchange, gd_waiting *out) {
     uint32_t n = reach(s, exchange);
-    unsigned long records = 0;
-    unsigned long long token = 0;
-    if (n == 0)
-        Py_RETURN_NONE;
+    *out = (gd_waiting){.at = s->pending, .len = n ? s->segments[n - 1].end : 0};
     for (uint32_t i = 0; i < n; i++) {
-        records += s->segments[i].records;
-        token = s->segments[i].token > token ? s->segments[i].token : token;
+        out->records += s->segments[i].records;
+        out->token = s->segments[i].token > out->token ? s->segments[i].token : out->token;
     }
-    return Py_BuildValue("Kky#", token, records, s->pending, (Py_ssize_t)s->segments[n - 1].end);
+    return n > 0;
+}
+
+PyObject *gd_pending_take(gd_store *s, PyObject *exchange) {
+    gd_waiting w;
+    if (!gd_pending_look(s, exchange, &w))
+        Py_RETURN_NONE;
+    return Py_BuildValue("KIy#", w.token, w.records, w.at, (Py_ssize_t)w.len);
 }
 
 static void drop(gd_store *s, uint32_t n) {

@@ -261,6 +261,9 @@ static PyMethodDef functions[] = {
      "store_setup(**known): what this half of stores has from the other one."},
     {"store_encode", gd_py_encode, METH_O, "store_encode(value): the bytes of a value."},
     {"store_read", gd_py_read, METH_O, "store_read(bytes): the records in them."},
+    {"commit", gd_py_commit_now, METH_VARARGS,
+     "commit(ledger, exchange, handle, head, link, more, even): _commit, sealed with the head that "
+     "the request of `handle` is about to send, or alone; `more` stands behind the state."},
     {"store_encode_state", gd_py_encode_state, METH_VARARGS,
      "store_encode_state(sequence, generations, batches): the state of a commit."},
     {NULL, NULL, 0, NULL},
