@@ -45,7 +45,8 @@ func (l *Log) roll() error {
 	if err != nil {
 		return err
 	}
-	if _, err = f.Write(headOf(version)); err == nil {
+	// Else with the next fsync: behind a crash there is much that it would wait for.
+	if _, err = f.Write(headOf(version)); err == nil && l.o.Always {
 		err = syncFolder(l.o.Dir)
 	}
 	if err != nil {
@@ -59,6 +60,7 @@ func (l *Log) roll() error {
 	if old != nil {
 		l.retired = append(l.retired, old)
 	}
+	l.begun = true
 	l.base = l.written
 	return nil
 }

@@ -81,6 +81,7 @@ type Log struct {
 	touched []*entry // whose version the index does not have yet
 	down    error    // nil: it works
 	retired []*os.File
+	begun   bool  // another segment, since the last fsync
 	written int64 // bytes since the log was written anew
 	base    int64 // bytes that this took
 	count   Status

@@ -168,12 +168,12 @@ func (l *Log) sync() {
 	file := l.file
 	l.turn.Unlock()
 	l.mu.Lock()
-	retired := l.retired
-	l.retired = nil
-	synced := l.count.Writes == l.count.Synced && len(retired) == 0
+	retired, begun := l.retired, l.begun
+	l.retired, l.begun = nil, false
+	synced := l.count.Writes == l.count.Synced && !begun
 	l.count.Synced = l.count.Writes
 	l.mu.Unlock()
-	if synced || l.o.Always && len(retired) == 0 {
+	if synced || l.o.Always && !begun {
 		return
 	}
 	var err error
@@ -188,6 +188,9 @@ func (l *Log) sync() {
 	}
 	if err == nil {
 		err = l.index.sync()
+	}
+	if err == nil && begun {
+		err = syncFolder(l.o.Dir)
 	}
 	if err != nil {
 		l.fail(err)
