@@ -187,11 +187,14 @@ func (h *host) keepKinds() {
 }
 
 // journal has the log told of what changes in stores.
-func journal(log *durable.Log) func([]mirror.Changed) {
+func journal(log *durable.Log) func([]mirror.Changed, any) {
 	ops := [...]durable.Op{mirror.Whole: durable.Put, mirror.More: durable.Add, mirror.Ended: durable.Drop}
 	var room []durable.Change // the mirror's lock is held whenever it is used
-	return func(changed []mirror.Changed) {
+	return func(changed []mirror.Changed, also any) {
 		room = room[:0]
+		if with, is := also.([]durable.Change); is {
+			room = append(room, with...)
+		}
 		for _, c := range changed {
 			room = append(room, durable.Change{Key: storeKey(c.Ref), Op: ops[c.What], Data: c.Records})
 		}

@@ -18,9 +18,9 @@ type Changed struct {
 }
 
 // Journal sets who is told of every change of stores: of all that one commit has changed at
-// once, in their order, and under the mirror's lock, so it must not wait. Call it before anybody
-// commits.
-func (m *Mirror) Journal(tell func([]Changed)) {
+// once, in their order, with [Source.Also], and under the mirror's lock, so it must not wait. Call
+// it before anybody commits.
+func (m *Mirror) Journal(tell func(changed []Changed, also any)) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.journal = tell
@@ -44,12 +44,12 @@ func (m *Mirror) Issue(above uint64) {
 
 func (m *Mirror) tellLocked(c Changed) {
 	if m.journal != nil {
-		m.journal([]Changed{c})
+		m.journal([]Changed{c}, nil)
 	}
 }
 
 // tellCommitLocked tells of a commit that was applied.
-func (m *Mirror) tellCommitLocked(c *commit) {
+func (m *Mirror) tellCommitLocked(c *commit, also any) {
 	if m.journal == nil {
 		return
 	}
@@ -60,7 +60,7 @@ func (m *Mirror) tellCommitLocked(c *commit) {
 			m.changed = append(m.changed, Changed{ref, More, b.records})
 		}
 	}
-	if len(m.changed) > 0 {
-		m.journal(m.changed)
+	if len(m.changed) > 0 || also != nil {
+		m.journal(m.changed, also)
 	}
 }

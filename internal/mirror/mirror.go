@@ -55,8 +55,8 @@ type Mirror struct {
 	gone   departed
 	count  Status
 
-	journal func([]Changed) // nil: nobody keeps one
-	changed []Changed       // memory for it
+	journal func([]Changed, any) // nil: nobody keeps one
+	changed []Changed            // memory for it
 }
 
 type user struct {
@@ -92,6 +92,9 @@ func New(issued uint64, limits Limits) *Mirror {
 // Source is the link of one worker. It belongs to who reads the link.
 type Source struct {
 	last uint64
+
+	// Also is told to the journal with the next commit: what is kept with it, or not at all.
+	Also any
 
 	// Of the commit that is being read; their memory is used again.
 	commit commit
@@ -314,7 +317,7 @@ func (m *Mirror) apply(from *Source) error {
 	} else {
 		from.last++
 		m.count.Commits++
-		m.tellCommitLocked(c)
+		m.tellCommitLocked(c, from.Also)
 	}
 	from.done.reset()
 	return err

@@ -16,17 +16,17 @@ import (
 
 // browser is one connection, with tabs.
 type browser struct {
-	url  string
-	http *http.Client
-	done atomic.Int64 // operations of its tabs, which all use one key for a while
+	world *world
+	http  *http.Client
+	done  atomic.Int64 // operations of its tabs, which all use one key for a while
 }
 
-func newBrowser(url string) *browser {
+func newBrowser(w *world) *browser {
 	jar, err := cookiejar.New(nil)
 	if err != nil {
 		panic(err) // it has no options that could be wrong
 	}
-	return &browser{url: url, http: &http.Client{Jar: jar, Timeout: patience, Transport: &http.Transport{MaxIdleConnsPerHost: 8}}}
+	return &browser{world: w, http: &http.Client{Jar: jar, Timeout: patience, Transport: &http.Transport{MaxIdleConnsPerHost: 8}}}
 }
 
 // patience bounds every wait for one event.
@@ -40,7 +40,8 @@ func (b *browser) post(path, page string, body any, into any) error {
 	if err != nil {
 		return err
 	}
-	r, err := http.NewRequestWithContext(context.Background(), http.MethodPost, b.url+path, bytes.NewReader(text))
+	url, host := b.world.where()
+	r, err := http.NewRequestWithContext(context.Background(), http.MethodPost, url+path, bytes.NewReader(text))
 	if err != nil {
 		return err
 	}
@@ -50,13 +51,13 @@ func (b *browser) post(path, page string, body any, into any) error {
 	r.Header.Set("Content-Type", "application/json")
 	answer, err := b.http.Do(r)
 	if err != nil {
-		return err // the host does not die here: its connections do not break
+		return b.world.broken(host, err)
 	}
 	found, err := io.ReadAll(answer.Body)
 	_ = answer.Body.Close() // read to its end
 	switch {
 	case err != nil:
-		return err
+		return b.world.broken(host, err)
 	case answer.StatusCode == http.StatusOK:
 		return json.Unmarshal(found, into)
 	case answer.StatusCode == http.StatusBadGateway || answer.StatusCode == http.StatusServiceUnavailable:
@@ -73,7 +74,8 @@ func (b *browser) open() (page string, err error) {
 }
 
 func (b *browser) cookies(path string) string {
-	r, err := http.NewRequestWithContext(context.Background(), http.MethodGet, b.url+path, http.NoBody)
+	url, _ := b.world.where()
+	r, err := http.NewRequestWithContext(context.Background(), http.MethodGet, url+path, http.NoBody)
 	if err != nil {
 		panic(err) // the URL is the server's own
 	}

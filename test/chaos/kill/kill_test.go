@@ -26,7 +26,11 @@ const (
 // world is one server, and who uses it.
 type world struct {
 	t       *testing.T
+	setting setting
+	start   func() *harness.Server
+	hosts   sync.RWMutex // guards server and number; held while the host is started again
 	server  *harness.Server
+	number  int // of the host that serves now
 	seed    uint64
 	rand    *rand.Rand
 	tabs    []*tab
@@ -121,6 +125,8 @@ func seed(t *testing.T) uint64 {
 type setting struct {
 	kind, transport string
 	binary          string // another than bin/guado
+	state           string // more of [state]
+	hosts           bool   // the host is killed, too
 	host, worker    string // guarantees that are switched off
 }
 
@@ -134,15 +140,17 @@ func duration() time.Duration {
 func newWorld(t *testing.T, o setting, seed uint64) *world {
 	t.Helper()
 	dir := t.TempDir()
-	w := &world{t: t, seed: seed, rand: rand.New(rand.NewPCG(seed, 1)), history: newHistory(), enough: make(chan struct{})}
-	w.server = harness.Start(t, harness.Options{Transport: o.transport, Binary: o.binary, Env: []string{"GUADO_FAULT=" + o.host}, Config: fmt.Sprintf(`
+	w := &world{t: t, setting: o, seed: seed, rand: rand.New(rand.NewPCG(seed, 1)), history: newHistory(), enough: make(chan struct{})}
+	config := fmt.Sprintf(`
 [server]
 listen = ["127.0.0.1:0"]
 phase = 4
 state_dir = %q
+[state]
+%[6]s
 [[app]]
 name = "kill"
-kind = %q
+kind = %[2]q
 target = "kill_app:app"
 dir = %q
 python = %q
@@ -150,7 +158,11 @@ threads = 8
 env = { TEST_KIND = %[2]q, TEST_BUG = %[5]q }
 [[mount]]
 app = "kill"
-`, filepath.Join(dir, "state"), o.kind, harness.Apps(), harness.Python(t, "newest"), o.worker)})
+`, filepath.Join(dir, "state"), o.kind, harness.Apps(), harness.Python(t, "newest"), o.worker, o.state)
+	w.start = func() *harness.Server {
+		return harness.Start(t, harness.Options{Transport: o.transport, Binary: o.binary, Env: []string{"GUADO_FAULT=" + o.host}, Config: config})
+	}
+	w.server = w.start()
 	return w
 }
 
@@ -159,7 +171,7 @@ func (w *world) run(how time.Duration) {
 	w.t.Helper()
 	const browsers, tabs = 6, 2
 	for range browsers {
-		b := newBrowser(w.server.URL)
+		b := newBrowser(w)
 		for range tabs {
 			w.open(b)
 		}
@@ -201,30 +213,32 @@ func (w *world) open(b *browser) {
 		w.t.Fatal(err)
 	}
 	one := &tab{number: len(w.tabs), page: page, browser: b, world: w}
-	socket, err := b.connect(page)
-	if err != nil {
+	if one.socket, err = b.connect(page, nil); err != nil {
 		w.t.Fatal(err)
 	}
-	w.t.Cleanup(socket.close)
-	one.socket = socket
+	w.t.Cleanup(func() { one.socket.close() })
 	one.ask = func(d do, into any) error { return b.post("/", page, d, into) }
 	if len(w.tabs)%2 == 1 {
-		one.ask = socket.ask
+		one.ask = one.converse
 	}
 	w.tabs = append(w.tabs, one)
 }
 
 // kill ends the worker and measures until somebody is told something again.
 func (w *world) kill() {
-	pids := w.server.Workers()
-	if len(pids) == 0 {
-		return // it is still starting
-	}
 	before := w.told.Load()
 	at := time.Now()
-	for _, pid := range pids {
-		if err := syscall.Kill(pid, syscall.SIGKILL); err == nil {
-			w.kills++
+	if w.setting.hosts && w.rand.IntN(2) == 0 {
+		w.killHost()
+	} else {
+		pids := w.server.Workers()
+		if len(pids) == 0 {
+			return // it is still starting
+		}
+		for _, pid := range pids {
+			if err := syscall.Kill(pid, syscall.SIGKILL); err == nil {
+				w.kills++
+			}
 		}
 	}
 	for w.told.Load() <= before+int64(len(w.tabs)) && time.Since(at) < patience {

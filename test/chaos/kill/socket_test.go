@@ -3,6 +3,7 @@ package kill
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net"
 	"slices"
@@ -17,6 +18,7 @@ import (
 // socket is a page's session over one WebSocket that must outlive all workers.
 type socket struct {
 	conn net.Conn
+	host int // number of the one that it is of
 	done chan struct{}
 
 	writing sync.Mutex // guards sent, and the order on the wire
@@ -25,34 +27,52 @@ type socket struct {
 	mu      sync.Mutex // guards the rest
 	waiting map[uint64]chan frame
 	pushed  []int
+	epoch   string
 	last    uint64 // number of the last frame
 	err     error
 }
 
 // frame is one of the host's: protocol/push.md.
 type frame struct {
-	T       string
-	Resumed bool
-	N, R    uint64
-	M       *struct{ Pushed int }
-	D       json.RawMessage
-	E       *struct{ Code, Message string }
+	T, Epoch string
+	Resumed  bool
+	N, R     uint64
+	At, Got  uint64
+	M        *struct{ Pushed int }
+	D        json.RawMessage
+	E        *struct{ Code, Message string }
 }
 
-// connect opens the session of a page that was just made.
-func (b *browser) connect(page string) (*socket, error) {
+// connect opens the session of a page, or goes on where it was before.
+func (b *browser) connect(page string, before *socket) (*socket, error) {
 	d := ws.Dialer{Header: ws.HandshakeHeaderHTTP{"Cookie": {b.cookies("/")}}, Timeout: patience}
-	conn, early, _, err := d.Dial(context.Background(), strings.Replace(b.url, "http", "ws", 1)+"/_guado/push")
+	url, host := b.world.where()
+	conn, early, _, err := d.Dial(context.Background(), strings.Replace(url, "http", "ws", 1)+"/_guado/push")
 	if err != nil {
 		return nil, err
 	}
 	if early != nil {
 		return nil, fmt.Errorf("the host spoke first")
 	}
-	s := &socket{conn: conn, done: make(chan struct{}), waiting: map[uint64]chan frame{}}
-	if err := wsutil.WriteClientText(conn, fmt.Appendf(nil, `{"t":"hello","v":1,"page":%q,"client":%q}`, page, page)); err != nil {
+	s := &socket{conn: conn, host: host, done: make(chan struct{}), waiting: map[uint64]chan frame{}}
+	position := ""
+	if before != nil {
+		s.pushed, s.epoch, s.last = before.pushes(), before.epoch, before.last
+		position = fmt.Sprintf(`,"epoch":%q,"at":%d`, s.epoch, s.last)
+	}
+	if err := wsutil.WriteClientText(conn, fmt.Appendf(nil, `{"t":"hello","v":1,"page":%q,"client":%q%s}`, page, page, position)); err != nil {
 		return nil, err
 	}
+	text, err := wsutil.ReadServerText(conn)
+	if err != nil {
+		return nil, fmt.Errorf("no hello: %w", err)
+	}
+	var hello frame
+	if err := json.Unmarshal(text, &hello); err != nil || hello.T != "hello" {
+		return nil, fmt.Errorf("%q is no hello: %w", text, err)
+	}
+	// What left before and was not answered is given up, not sent again.
+	s.epoch, s.last, s.sent = hello.Epoch, hello.At, hello.Got
 	go s.read()
 	return s, nil
 }
@@ -84,7 +104,7 @@ func (s *socket) take(f frame) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if f.N > 0 {
-		if s.last > 0 && f.N != s.last+1 {
+		if f.N != s.last+1 {
 			return fmt.Errorf("frame %d came after %d", f.N, s.last)
 		}
 		s.last = f.N
@@ -92,8 +112,8 @@ func (s *socket) take(f frame) error {
 	if f.M != nil && f.M.Pushed > 0 {
 		s.pushed = append(s.pushed, f.M.Pushed)
 	}
-	if f.R > 0 {
-		s.waiting[f.R] <- f
+	if reply := s.waiting[f.R]; reply != nil {
+		reply <- f
 		delete(s.waiting, f.R)
 	}
 	if f.N == 0 && f.T == "" {
@@ -127,25 +147,28 @@ func (s *socket) ask(d do, into any) error {
 		s.mu.Unlock()
 		return fmt.Appendf(nil, `{"c":%d,"q":%s}`, s.sent, data)
 	}); err != nil {
-		return err
+		return fmt.Errorf("%w: %w", errSession, err)
 	}
 	select {
 	case f := <-reply:
 		switch {
 		case f.E == nil:
 			return json.Unmarshal(f.D, into)
-		case f.E.Code == "lost":
+		case f.E.Code == "lost", f.E.Code == "unknown":
 			return errUnknown
 		}
 		return fmt.Errorf("refused: %s %s", f.E.Code, f.E.Message)
 	case <-s.done:
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		return fmt.Errorf("the session ended though only its worker was killed: %w", s.err)
+		return fmt.Errorf("%w: %w", errSession, s.err)
 	case <-time.After(patience):
 		return fmt.Errorf("no reply")
 	}
 }
+
+// errSession says that a session's connection broke.
+var errSession = errors.New("the connection of the session ended")
 
 func (s *socket) pushes() []int {
 	s.mu.Lock()
