@@ -118,6 +118,11 @@ func (h *host) facts() *phase.Facts {
 	}
 	if s := h.storesStatus(); s != nil {
 		f.Commits, f.Stale, f.Bytes, f.Limit = s.Commits, s.Stale, s.Bytes, h.config.State.Total.Bytes()
+		f.Compared, f.Differences = s.Compared, s.Differences
+		if n := len(s.Differing); n > 0 {
+			d := &s.Differing[n-1]
+			f.First = fmt.Sprintf("%s %s: %s", d.Kind, d.ID, d.Path)
+		}
 	}
 	return f
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -29,6 +30,7 @@ type stores struct {
 	owners  map[string]*keeper // whose worker has a user's stores
 	moves   uint64
 	writes  writes // of other groups
+	differ  differing
 }
 
 // keeper is the stores of one worker: it applies what the worker commits.
@@ -47,6 +49,8 @@ type keeper struct {
 type StoresStatus struct {
 	mirror.Status
 	Moves uint64 `json:"moves"` // of users to another worker
+	// Differing are the last differences between a worker's stores and the host's copy.
+	Differing []Difference `json:"differing,omitempty"`
 }
 
 func (h *host) storesStatus() *StoresStatus {
@@ -56,7 +60,7 @@ func (h *host) storesStatus() *StoresStatus {
 	s := h.stores
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return &StoresStatus{s.mirror.Status(), s.moves}
+	return &StoresStatus{s.mirror.Status(), s.moves, slices.Clone(s.differ.last)}
 }
 
 // openStores begins to keep stores, where the phase wants it.
@@ -108,6 +112,7 @@ func (k *keeper) State(_ uint32, state []byte) (effects []byte, err error) {
 		return k.applyLate(state), nil
 	}
 	effects, err = k.stores.mirror.ApplyFront(&k.source, state)
+	k.tellDifferences()
 	switch {
 	case err == nil:
 		k.stores.grown()

@@ -24,6 +24,7 @@ const (
 	opReplace
 	opChange
 	opDrain
+	opVerify
 )
 
 // commit is one as it lies in its frame: nothing of it is copied.
@@ -51,7 +52,7 @@ type batch struct {
 type record struct {
 	op      op
 	path    [][]byte
-	items   [][]byte // of SET and CHANGE: one
+	items   [][]byte // of SET, CHANGE and VERIFY: one
 	number  uint64   // of DRAIN
 	at      int
 	removed int
@@ -63,6 +64,8 @@ type reader struct {
 	err   error
 	keys  [mostKeys][]byte
 	items [][]byte
+
+	verify []byte // how its worker has the store behind these records; nil: it did not say
 }
 
 // mostItems is how much memory for the items of a record is kept for the next one.
@@ -70,7 +73,7 @@ const mostItems = 256
 
 // begin makes it read other bytes.
 func (r *reader) begin(data []byte) *reader {
-	r.data, r.err = data, nil
+	r.data, r.err, r.verify = data, nil, nil
 	if cap(r.items) > mostItems {
 		r.items = nil
 	}
@@ -178,7 +181,7 @@ func (r *reader) record() record {
 		r.fail("record %d with a path of %d keys", rec.op, len(rec.path))
 	}
 	switch rec.op {
-	case opSet, opChange:
+	case opSet, opChange, opVerify:
 		r.items = append(r.items[:0], r.bytes())
 		rec.items = r.items
 	case opClear, opDelete:

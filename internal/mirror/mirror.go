@@ -100,6 +100,8 @@ type Source struct {
 	commit commit
 	reader reader
 	done   undo
+
+	found []Difference
 }
 
 // Issued is the highest generation ever given.
@@ -124,6 +126,9 @@ type Status struct {
 	Commits uint64 `json:"commits"` // that were applied
 	Stale   uint64 `json:"stale"`   // that were refused: their user had moved
 	Late    uint64 `json:"late"`    // parts that came for stores which had ended, and were skipped
+	// Compared are stores that were compared with those of the worker, from phase 6 on.
+	Compared    uint64 `json:"compared"`
+	Differences uint64 `json:"differences"`
 }
 
 // Status tells how the copy is.
@@ -311,7 +316,7 @@ func (m *Mirror) apply(from *Source) error {
 			return fmt.Errorf("%w: user %q, generation %d", ErrStale, u.name, u.generation)
 		}
 	}
-	err := m.applyLocked(c, &from.reader, &from.done)
+	err := m.applyLocked(from, c, &from.reader, &from.done)
 	if err != nil {
 		from.done.run(m)
 	} else {
@@ -323,8 +328,8 @@ func (m *Mirror) apply(from *Source) error {
 	return err
 }
 
-func (m *Mirror) applyLocked(c *commit, r *reader, done *undo) error {
-	for _, b := range c.batches {
+func (m *Mirror) applyLocked(from *Source, c *commit, r *reader, done *undo) error {
+	for i, b := range c.batches {
 		s := m.stores[Ref{b.kind, string(b.id)}]
 		switch {
 		case s == nil: // it has ended, and its worker did not know it yet
@@ -342,6 +347,10 @@ func (m *Mirror) applyLocked(c *commit, r *reader, done *undo) error {
 		s.token = max(s.token, b.token)
 		if err == nil && s.bytes > before {
 			err = m.boundLocked(b.id, s)
+		}
+		if err == nil && r.verify != nil {
+			c.batches[i].records = b.records[:len(b.records)-verifyHead-len(r.verify)] // nothing to be kept
+			err = m.verifyLocked(from, &b, s, r.verify)
 		}
 		if err != nil {
 			return err

@@ -59,6 +59,13 @@ func (s *store) apply(count int, r *reader, done *undo) error {
 		if r.err != nil {
 			return r.err
 		}
+		switch {
+		case r.verify != nil:
+			return fmt.Errorf("%w: record %d comes behind the one that says how the store is", ErrCorrupt, n)
+		case rec.op == opVerify:
+			r.verify = rec.items[0]
+			continue
+		}
 		if err := s.do(rec, done); err != nil {
 			return fmt.Errorf("%w: record %d at %q: %w", ErrCorrupt, n, rec.path, err)
 		}

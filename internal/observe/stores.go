@@ -8,6 +8,7 @@ type Stores struct {
 	Users, Stores        int
 	Commits, Stale, Late uint64
 	Moves                uint64
+	Compared, Different  uint64 // from phase 6 on
 }
 
 // Global is the store that all workers share.
@@ -23,6 +24,8 @@ var (
 	commitsDesc = desc("state_commits_total", "Commits of stores: applied; stale, which were refused, for their user had moved; late, parts for items that had ended.", "result")
 	movesDesc   = desc("state_moves_total", "Users whose stores went to another worker.")
 
+	comparedDesc = desc("state_compared_total", "Stores of workers that were compared with the host's copy, from phase 6 on.", "result")
+
 	globalLeavesDesc   = desc("global_leaves", "Values of the global store; ending: those that end by themselves.", "which")
 	globalBytesDesc    = desc("global_bytes", "What the global store costs in the account.")
 	globalLimitDesc    = desc("global_limit_bytes", "And what it may cost.")
@@ -33,7 +36,7 @@ var (
 
 func describeStores(to chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
-		storesDesc, ownersDesc, commitsDesc, movesDesc,
+		storesDesc, ownersDesc, commitsDesc, movesDesc, comparedDesc,
 		globalLeavesDesc, globalBytesDesc, globalLimitDesc, globalUpdatesDesc, globalExpiredDesc, globalReplicasDesc,
 	} {
 		to <- d
@@ -51,6 +54,8 @@ func (s *Stores) collect(to chan<- prometheus.Metric) {
 	to <- counter(commitsDesc, s.Stale, "stale")
 	to <- counter(commitsDesc, s.Late, "late")
 	to <- counter(movesDesc, s.Moves)
+	to <- counter(comparedDesc, s.Compared-min(s.Compared, s.Different), "same")
+	to <- counter(comparedDesc, s.Different, "different")
 }
 
 // collect gives nothing below phase 4.

@@ -72,7 +72,7 @@ type Facts struct {
 
 	Compared    uint64 // stores, with the host's copy
 	Differences uint64
-	First       string // path of one
+	First       string // where one is
 }
 
 // Handed is what became of the items that went from one register into the other.

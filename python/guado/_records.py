@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from guado import _native
 
-SET, CLEAR, DELETE, LIST, APPEND, REPLACE, CHANGE, DRAIN = range(1, 9)
+SET, CLEAR, DELETE, LIST, APPEND, REPLACE, CHANGE, DRAIN, VERIFY = range(1, 10)
 
 MOST_KEYS = 32
 MOST_KEY = 512
@@ -93,6 +93,11 @@ def change(data: bytes) -> bytes:
 
 def drain(number: int) -> bytes:
     return b"\x08\x00" + _U64.pack(number)
+
+
+def verify(snapshot: bytes) -> bytes:
+    """How the store is behind the records of this commit: for the host to compare."""
+    return b"\x09\x00" + _U32.pack(len(snapshot)) + snapshot
 
 
 def _items(items: Sequence[bytes]) -> bytes:

@@ -236,6 +236,11 @@ class WorkerState(State):
                 store = self._stores[key] = self._make(kind, id, payload)
             return store
 
+    def opened(self) -> list[Store]:
+        """Those that somebody has asked for."""
+        with self._lock:
+            return list(self._stores.values())
+
     def _absorb(self) -> None:
         """Takes what the host has sent. The lock is held."""
         for frame, payload in self.link.restores():

@@ -129,6 +129,10 @@ def serve(link: _core.Link) -> None:
         _replica.start(link)
         _state.current()  # for what others write, though nobody here uses a store
         _seam.install()
+        if hello.phase >= 6:
+            from guado import _verify
+
+            _verify.start()
     elif os.environ.get("GUADO_GENROPY") == "shadow":
         from guado.adapters.genropy import _beside
 
