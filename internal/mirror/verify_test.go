@@ -42,7 +42,7 @@ func TestADifferenceIsFoundByItsPathAtTheSameCommit(t *testing.T) {
 		m := open(t)
 		var from Source
 		var kept []byte
-		m.Journal(func(all []Changed) {
+		m.Journal(func(all []Changed, _ any) {
 			for _, one := range all {
 				kept = append(kept, one.Records...)
 			}
