@@ -394,6 +394,53 @@ func TestCodeOutsideOfRequestsWritesStoresToo(t *testing.T) {
 	})
 }
 
+// At its deadline a request is interrupted wherever it is: in the middle of a write, with a
+// lock. What it had written is kept, as of any request that fails, and no write is half.
+func TestARequestThatIsInterruptedLeavesNoWriteHalf(t *testing.T) {
+	for i, kind := range []string{"wsgi", "asgi"} {
+		t.Run(kind, func(t *testing.T) {
+			s := storeSite(t, t.TempDir(), fmt.Sprintf("env = {TEST_KIND = %q}\nrequest_timeout = \"1s\"\n", kind))
+			tab := s.browser().tab(`{"path":"/"}`)
+			for range 2 - i {
+				ask := func(what string) string { // of the next worker, when it is there
+					var text string
+					s.eventually("an answer", func() bool {
+						status, got := tab.tryPost(t.Context(), what)
+						text = got
+						return status == 200
+					})
+					return text
+				}
+				ask(`{"set":{"x":1}}`)
+				if status, text := tab.tryPost(t.Context(), `{"spin":1}`); status != 504 {
+					t.Fatalf("a request past its deadline: %d %s", status, text)
+				}
+				var pair struct {
+					A, C int
+					B    []int
+					D    struct{ E int }
+				}
+				if err := json.Unmarshal([]byte(ask(`{"get":"pair"}`)), &pair); err != nil {
+					t.Fatal(err)
+				}
+				if n := pair.A; n == 0 || len(pair.B) != 20 || pair.B[0] != n || pair.B[19] != n || pair.C != pair.D.E || pair.C != 0 && pair.C != n {
+					t.Errorf("half of a write: %+v", pair)
+				}
+				var list []any
+				if err := json.Unmarshal([]byte(ask(`{"get":"list"}`)), &list); err != nil || len(list)%3 != 0 || len(list)/3 > pair.A {
+					t.Errorf("half of a write: %d items behind number %d (%v)", len(list), pair.A, err)
+				}
+				if got := ask(`{"turn":{"set":{"y":2},"get":"y"}}`); got != "2" {
+					t.Errorf("behind it: %s", got)
+				}
+			}
+			if strings.Contains(s.log.String(), "broke") {
+				t.Error("a commit was taken for a broken one")
+			}
+		})
+	}
+}
+
 // A request that does not come to its end while its user waits for the next worker.
 func TestWhatTheWorkerOfBeforeStillWritesIsRefused(t *testing.T) {
 	s := storeSite(t, t.TempDir(), "")

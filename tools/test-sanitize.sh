@@ -12,7 +12,7 @@ cp pytest.ini "$copy"
 export LD_PRELOAD="$(cc -print-file-name=libasan.so):$(cc -print-file-name=libubsan.so)"
 export ASAN_OPTIONS=detect_leaks=0:abort_on_error=1 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 PYTHONMALLOC=malloc
 cd "$copy" && "../venv-$version/bin/python" -m pytest -q -p no:cacheprovider \
-  -k "not csrc and not memory and not fork and not adapters" "${@:-python/tests}"
+  -k "not csrc and not memory and not fork and not adapters and not store_interrupt" "${@:-python/tests}"
 # Adapters are Python alone, and frameworks are slow here. Freed memory stays in ASan's
 # quarantine, and a forked child may wait for a lock of ASan's allocator that another thread
 # of its parent held.

@@ -46,7 +46,8 @@ class Locks(LocksBase):
             return
         with self.changed:
             for lock in exchange.held:
-                lock.forget()
+                if lock.owner is exchange:  # else it was interrupted in giving it back
+                    lock.forget()
             exchange.held = set()
             self.tell()
 
@@ -86,14 +87,21 @@ class Lock(LockBase):
                 return
             try:
                 self._wait_for(exchange, loop, ticket)
-                while not self._enter(exchange, loop, ticket):
+                while True:  # a loop with a condition goes back outside of this try (3.13)
+                    if self._enter(exchange, loop, ticket):
+                        return
                     self._check(exchange, loop)
                     left = end - time.monotonic()
                     if left <= 0:
                         raise self._late(timeout)
                     locks.changed.wait(left)
             finally:
-                self._leave(exchange, loop, ticket)
+                try:  # nobody would ever be let in behind a ticket that is left
+                    self._leave(exchange, loop, ticket)
+                except BaseException:  # interrupted: once more
+                    self._leave(exchange, loop, ticket)
+                    locks.tell()
+                    raise
 
     async def acquire_async(self, exchange: Exchange, timeout: float) -> None:
         """Waits in this task, and lets the others of the loop go on."""
@@ -137,8 +145,8 @@ class Lock(LockBase):
                 return
             self.depth -= 1
             if self.depth == 0:
+                self.forget()  # first: what is interrupted here is told of by release_all
                 exchange.held.discard(self)
-                self.forget()
                 self.locks.tell()
 
     # Below, `changed` is held.

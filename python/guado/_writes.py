@@ -217,12 +217,19 @@ class Writes(StoreBase):
         """All of the pairs or none. False: `missing`, and there is one."""
         path = node._path()
         new = [(key, value, *self._build(node, (*path, key), value)) for key, value in pairs]
-        before: list[Any] = []
+        before: dict[Any, Any] = {}
         done = not new
 
         def do() -> None:
             for key, _, built, _, _ in new:
                 dict.__setitem__(node, key, built)
+
+        def undo() -> None:
+            for key, *_ in new:
+                if key in before:
+                    dict.__setitem__(node, key, before[key])
+                else:
+                    dict.pop(node, key, None)
 
         def plan() -> _Planned | None:
             nonlocal done
@@ -232,16 +239,17 @@ class Writes(StoreBase):
                 if dict.__contains__(node, key):
                     if missing:
                         return None
-                    before.append(dict.__getitem__(node, key))
-                    cost -= weigh(key, before[-1])
+                    before[key] = dict.__getitem__(node, key)
+                    cost -= weigh(key, before[key])
             done = True
-            return _Planned([r for *_, records, _ in new for r in records], cost, do, path)
+            records = [r for *_, records, _ in new for r in records]
+            return _Planned(records, cost, do, path, undo if len(new) > 1 else None)
 
         if new and not self._write(node, plan):
             for key, value, *_ in new:
                 dict.__setitem__(node, key, value)
             return True
-        for value in before:
+        for value in before.values():
             leave(value)
         if done and tell:
             for key, *_ in new:
@@ -414,16 +422,25 @@ class Writes(StoreBase):
                 if late := not _same(kind, before, _content(kind, container)):
                     return None
                 old = len(encode(slot.value))
-                try:
-                    _fill(kind, container, after)
-                    adopt_new(container, slot)
-                    data = encode(slot.value)
-                    self._admit(len(data) - old)
+                try:  # in its place, to know how all of the slot is encoded then
+                    try:
+                        _fill(kind, container, after)
+                        adopt_new(container, slot)
+                        adopted = _content(kind, container)
+                        data = encode(slot.value)
+                        path, record = self._of_slot(slot, data)
+                    finally:
+                        _fill(kind, container, before)
                 except BaseException:
-                    _fill(kind, container, before)
+                    _fill(kind, container, before)  # what gives it back may be interrupted, too
                     raise
-                path, record = self._of_slot(slot, data)
-                return _Planned([record], len(data) - old, lambda: None, path)
+                return _Planned(
+                    [record],
+                    len(data) - old,
+                    lambda: _fill(kind, container, adopted),
+                    path,
+                    lambda: _fill(kind, container, before),
+                )
 
             if not self._write(container, plan):  # it has left its store meanwhile
                 _fill(kind, container, after)

@@ -2,6 +2,7 @@
 as a WSGI and as an ASGI application."""
 
 import asyncio
+import itertools
 import json
 import os
 import signal
@@ -32,6 +33,16 @@ def wait(path: str) -> None:
     end = time.monotonic() + 60
     while not os.path.exists(path) and time.monotonic() < end:
         time.sleep(0.01)
+
+
+def spin(of: Any) -> None:
+    """Writes until it is interrupted: what is one operation must be whole in the end."""
+    of["list"] = []
+    for n in itertools.count(1):
+        with of.transaction():
+            of["pair"] = {"a": n, "b": [n] * 20}
+            of["list"].extend([n, {"n": n}, n])
+            of["pair"].update({"c": n, "d": {"e": n}})
 
 
 def act(do: dict[str, Any]) -> Any:
@@ -70,6 +81,8 @@ def act(do: dict[str, Any]) -> Any:
                 for key, value in what.items():
                     cart = store(do.get("of", "page")).root["cart"]
                     dict.__setitem__(cart, key, value)
+            case "spin":
+                spin(store(do.get("of", "page")))
             case "raise":
                 raise RuntimeError(what)
             case "die":
@@ -154,6 +167,8 @@ async def asgi(
         if not message.get("more_body"):
             break
     do = json.loads(body or b"{}")
+    if "spin" in do:
+        act(do)  # in the thread of the loop, where it is interrupted
     start = {
         "type": "http.response.start",
         "status": 200,
