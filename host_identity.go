@@ -56,6 +56,11 @@ func (h *host) openIdentity() (err error) {
 			}
 		},
 		Clock: h.clock, Touched: h.touchedItem(),
+		Unasked: func(user string) {
+			if _, there := h.identity.FindUser(user); !there && h.stores != nil && !h.identity.Asked(user) {
+				h.stores.forget(ownerOf(user, ""))
+			}
+		},
 	}
 	o.UserHeader, o.UserCookie = c.Identity.UserSource()
 	if h.identity, err = identity.New(o); err != nil {
@@ -136,6 +141,7 @@ type whose struct {
 type told struct {
 	Connection string `json:"connection"`
 	User       string `json:"user"`
+	Waits      bool   `json:"waits,omitempty"` // for the commit of the exchange
 }
 
 // visit finds the exchange that a call is about.
@@ -162,16 +168,22 @@ func (h *host) callTouch(_ context.Context, _ calls.Caller, data []byte) (any, e
 		// answer must not have a cookie.
 		c, err = identity.Connection{ID: identity.NewID()}, nil
 	}
-	return told{c.ID, c.User}, identityError(err)
+	return told{c.ID, c.User, false}, identityError(err)
 }
 
-func (h *host) callLogin(_ context.Context, _ calls.Caller, data []byte) (any, error) {
+// callLogin logs in with the commit of the request, where there is one: what the request pushes
+// behind its login waits for it, too, so that nobody else gets it who had the connection.
+func (h *host) callLogin(_ context.Context, caller calls.Caller, data []byte) (any, error) {
 	v, ask, err := h.visit(data)
 	if err != nil {
 		return nil, err
 	}
+	if h.stores.keeps(caller.Link) {
+		c, err := v.Ask(ask.User, ask.Flag)
+		return told{c.ID, c.User, true}, identityError(err)
+	}
 	c, err := v.Login(ask.User, ask.Flag)
-	return told{c.ID, c.User}, identityError(err)
+	return told{c.ID, c.User, false}, identityError(err)
 }
 
 func (h *host) callLogout(_ context.Context, _ calls.Caller, data []byte) (any, error) {

@@ -87,6 +87,16 @@ func (s *stores) keep(l *link.Link, next link.Callee) link.Callee {
 	return &keptCallee{next, k}
 }
 
+// keeps reports whether a link is that of a worker whose commits are applied here.
+func (s *stores) keeps(l *link.Link) bool {
+	if s == nil || l == nil {
+		return false
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.keepers[l] != nil
+}
+
 type keptCallee struct {
 	link.Callee
 	keeper *keeper
@@ -426,7 +436,7 @@ func (h *host) knowsUser(owner string) bool {
 	}
 	if kind, name := owner[:2], owner[2:]; kind == "u:" {
 		_, there := h.identity.FindUser(name)
-		return there
+		return there || h.identity.Asked(name)
 	} else if kind == "g:" {
 		c, ok := h.identity.Find(name)
 		return ok && c.User == ""

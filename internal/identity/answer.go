@@ -50,6 +50,12 @@ func (v *visit) head(fields []exchange.Field, cached bool) []exchange.Field {
 			says = true
 		}
 	}
+	v.mu.Lock()
+	did := v.doLocked() // where nobody has told of a commit: what answers is no worker
+	v.mu.Unlock()
+	if did {
+		v.server.registry.changes.tellAll()
+	}
 	cookie := v.leave()
 	// An answer to one whom we know may be for nobody else.
 	private := cached && !says && (v.who.Connection != "" || cookie.Name != nil)

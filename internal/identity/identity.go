@@ -61,6 +61,8 @@ type Options struct {
 	// keeps them asks [Server.Describe]. It is called under a lock and must not wait; nil: nobody
 	// wants to know.
 	Touched func(kind item.Kind, id string)
+	// Unasked is told of a login that was asked for and did not come: its request failed.
+	Unasked func(user string)
 }
 
 // Cookie is that of a connection.
@@ -76,6 +78,7 @@ type Server struct {
 	keys     *keyring
 	registry registry
 	visits   visits
+	asked    askedFor
 	unlock   func()
 }
 
@@ -115,6 +118,9 @@ func New(o Options) (*Server, error) {
 	}
 	if o.Touched == nil {
 		o.Touched = func(item.Kind, string) {}
+	}
+	if o.Unasked == nil {
+		o.Unasked = func(string) {}
 	}
 	if o.Clock == nil {
 		o.Clock = clock.New()

@@ -27,6 +27,7 @@ type visit struct {
 	conn found
 	sent bool // the head has left
 	give bool // the answer sets the cookie
+	ask  *login
 
 	fields []byte           // memory of the fields that were added to the request
 	room   []exchange.Field // and of those of the answer
@@ -95,12 +96,16 @@ func (s *Server) end(v *visit) {
 	v.mu.Lock()
 	v.key, v.x = 0, nil
 	v.conn, v.sent, v.give, v.policy = found{}, false, false, nil
+	unasked := v.takeLocked()
 	v.who = exchange.Who{}
 	v.Answer, v.up = nil, upgrade{}
 	clear(v.room[:cap(v.room)]) // they point into memory of the steps behind
 	v.room, v.fields = v.room[:0], v.fields[:0]
 	v.mu.Unlock()
 	pool.Put(v)
+	if unasked != nil {
+		s.opts.Unasked(unasked.user)
+	}
 }
 
 // Visit is an exchange under way, seen from elsewhere: its methods may be called from any
@@ -149,6 +154,9 @@ func (v *visit) touchLocked() (Connection, error) {
 	}
 	if v.conn.id != "" {
 		if c, there, err := v.server.registry.seenBy(v.conn); there {
+			if v.ask != nil {
+				c.User = v.ask.user
+			}
 			return c, err
 		}
 		v.conn = found{}
@@ -175,6 +183,7 @@ func (v *visit) createLocked(user, flag string) (Connection, error) {
 // another cookie: that of before is no longer good.
 func (h *Visit) Login(user, flag string) (c Connection, err error) {
 	err = h.with(func(v *visit) error {
+		v.takeLocked()
 		c, err = v.loginLocked(user, flag)
 		return err
 	})
@@ -182,15 +191,33 @@ func (h *Visit) Login(user, flag string) (c Connection, err error) {
 	return c, err
 }
 
+// Ask has [Visit.Login] come with the commit of the exchange, see [Server.Committed], or not
+// at all.
+func (h *Visit) Ask(user, flag string) (c Connection, err error) {
+	err = h.with(func(v *visit) error {
+		c, err = v.askLocked(user, flag)
+		return err
+	})
+	h.server.registry.changes.tellAll() // another connection may have made room
+	return c, err
+}
+
+// mayLocked says why nobody of that name can be logged in.
+func (v *visit) mayLocked(user, flag string) error {
+	switch {
+	case !isUser(user):
+		return fmt.Errorf("%w, not %.300q", ErrUser, user)
+	case flag != "" && !isUser(flag):
+		return fmt.Errorf("%w, and so must a flag, not %.300q", ErrUser, flag)
+	case v.sent:
+		return ErrHeadSent
+	}
+	return nil
+}
+
 func (v *visit) loginLocked(user, flag string) (Connection, error) {
-	if !isUser(user) {
-		return Connection{}, fmt.Errorf("%w, not %.300q", ErrUser, user)
-	}
-	if flag != "" && !isUser(flag) {
-		return Connection{}, fmt.Errorf("%w, and so must a flag, not %.300q", ErrUser, flag)
-	}
-	if v.sent {
-		return Connection{}, ErrHeadSent
+	if err := v.mayLocked(user, flag); err != nil {
+		return Connection{}, err
 	}
 	r := &v.server.registry
 	if v.conn.id != "" {
@@ -221,6 +248,7 @@ func (h *Visit) Logout() error {
 }
 
 func (v *visit) logoutLocked() error {
+	v.takeLocked()
 	if v.conn.user == "" {
 		return nil
 	}

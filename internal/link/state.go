@@ -22,9 +22,10 @@ type Keeper interface {
 const maxState = 64 << 20
 
 // states reassembles STATE, and holds what goes with a COMMIT until that is here. All of
-// it is the reader's, but keeper.
+// it is the reader's, but keeper and tell.
 type states struct {
 	keeper  atomic.Pointer[Keeper]
+	tell    atomic.Pointer[func(key uint64)]
 	partial []byte
 	stream  uint32
 	flags   Flags
@@ -61,7 +62,7 @@ func (l *Link) state(h header, p shared) error {
 		g.held = true
 		return nil
 	}
-	if err := l.applyState(l.onceOf(h.stream), exchange.Once.Committed); err != nil && !isRefused(err) {
+	if err := l.applyState(exchange.Once.Committed); err != nil && !isRefused(err) {
 		return err
 	}
 	return nil // of one that stands alone no answer hears
@@ -69,12 +70,12 @@ func (l *Link) state(h header, p shared) error {
 
 // applyState applies the STATE that is here, and then tells who wants to know, before
 // anybody sees its effects.
-func (l *Link) applyState(once exchange.Once, tell func(exchange.Once)) error {
+func (l *Link) applyState(tell func(exchange.Once)) error {
 	g := &l.states
 	effects, err := (*g.keeper.Load()).State(g.stream, g.partial)
 	g.held = false
-	if err == nil && once != nil {
-		tell(once)
+	if err == nil {
+		l.committed(g.stream, tell)
 	}
 	if err == nil || isRefused(err) {
 		if wrong := l.effects(effects, err != nil); wrong != nil {
@@ -128,6 +129,9 @@ const keepState = 64 << 10
 // withState applies what was sent ahead of this COMMIT, and tells that it is here; refused:
 // it must not be delivered.
 func (l *Link) withState(h header, p shared) (refused bool, err error) {
+	if h.kind == KindAbort {
+		l.committed(h.stream, nil)
+	}
 	if h.kind != KindCommit {
 		return false, nil
 	}
@@ -138,35 +142,44 @@ func (l *Link) withState(h header, p shared) (refused bool, err error) {
 	if h.flags&More != 0 {
 		return false, nil
 	}
-	once := l.onceOf(h.stream)
 	answered := func(o exchange.Once) { o.Answered(l.whole(h, p)) }
-	switch {
-	case g.held:
-		err = l.applyState(once, answered)
-	case once != nil:
-		answered(once)
+	if !g.held {
+		l.committed(h.stream, answered)
+		return false, nil
 	}
-	if err == nil || isRefused(err) {
+	if err = l.applyState(answered); err == nil || isRefused(err) {
 		return err != nil, nil
 	}
 	return false, err
 }
 
-// onceOf is who wants to know what becomes real of a stream's exchange; nil: nobody.
-func (l *Link) onceOf(stream uint32) exchange.Once {
+// Commits has somebody told, by the number of [exchange.Who], of each exchange of which
+// something is real: its state was applied, its answer came, or the application failed, which
+// commits, too. Before any effect and answer is seen; it must not wait. Call it before the
+// worker runs.
+func (l *Link) Commits(tell func(key uint64)) { l.states.tell.Store(&tell) }
+
+// committed tells of an exchange who wants to know; told: what its own one hears.
+func (l *Link) committed(stream uint32, told func(exchange.Once)) {
 	if stream == 0 {
-		return nil
+		return
 	}
 	s, err := l.table.find(stream)
 	if s == nil || err != nil {
-		return nil
+		return
 	}
 	s.mu.Lock()
-	defer s.mu.Unlock()
+	once, key := s.once, s.key
 	if s.id.Load() != stream {
-		return nil
+		once, key = nil, 0
 	}
-	return s.once
+	s.mu.Unlock()
+	if tell := l.states.tell.Load(); tell != nil && key != 0 {
+		(*tell)(key)
+	}
+	if once != nil && told != nil {
+		told(once)
+	}
 }
 
 // whole is a copy of the answer, where this COMMIT is all of it; nil: it is not.
@@ -183,10 +196,11 @@ func (l *Link) whole(h header, p shared) []byte {
 	return bytes.Clone(p.b)
 }
 
-// Once has somebody told what becomes real of the exchange. Call it before Request.
-func (s *Stream) Once(o exchange.Once) {
+// Of says of which exchange the stream is, and who is told what becomes real of it; nil:
+// nobody. Call it before Request.
+func (s *Stream) Of(key uint64, once exchange.Once) {
 	s.mu.Lock()
-	s.once = o
+	s.key, s.once = key, once
 	s.mu.Unlock()
 }
 

@@ -65,6 +65,7 @@ type Stream struct {
 	ended      bool      // END was taken
 	excess     string    // why the answer must be cut, until that is done
 	partial    []byte    // COMMIT under reassembly; not nil: one has begun
+	key        uint64    // of the exchange
 	once       exchange.Once
 	litter     []*os.File // to close once mu is left
 }
@@ -342,7 +343,8 @@ func (s *Stream) release(id uint32) {
 	}
 	s.id.Store(0)
 	freed := s.freed
-	s.freed, s.bell, s.partial, s.once = nil, nil, nil, nil
+	s.freed, s.bell, s.partial = nil, nil, nil
+	s.key, s.once = 0, nil
 	s.in.clear(s)
 	s.out.clear(s)
 	s.in.mem.reset()
@@ -375,7 +377,7 @@ func (s *Stream) begin(id uint32, b Bell) {
 	s.files.reset(s.l.o.FileCredit)
 	s.requested, s.sentEnd, s.cancelled, s.socket = false, false, 0, false
 	s.dropping, s.abandoned, s.revoked, s.ended = false, false, false, false
-	s.excess, s.once = "", nil
+	s.excess, s.key, s.once = "", 0, nil
 	s.started.Store(false)
 	s.fate.Store(uint32(fateOpen))
 	s.id.Store(id)

@@ -412,8 +412,10 @@ func (f *flight) send(s *link.Stream, x *exchange.Exchange) error {
 	if f.socket {
 		s.BeSocket()
 	}
-	if x.Once != nil {
-		s.Once(x.Once)
+	if x.Who != nil {
+		s.Of(x.Who.Key, x.Once)
+	} else if x.Once != nil {
+		s.Of(0, x.Once)
 	}
 	if x.Turn != nil {
 		f.request = link.AppendTurn(f.request[:0], x.Turn, f.app.index)

@@ -28,7 +28,7 @@ _OF_ENVIRON = {
 class Current:
     """A request. `source` is its environ or scope, which is read when somebody asks."""
 
-    __slots__ = ("connection", "exchange", "handle", "page", "source", "stores", "user")
+    __slots__ = ("connection", "exchange", "handle", "page", "source", "stores", "user", "waits")
 
     exchange: int | None
     connection: str | None
@@ -39,6 +39,7 @@ class Current:
         self.source = source
         self.handle = handle  # start_response or receive, by which guado._core knows it
         self.stores: Any = None  # _state.Running, once it has touched a store
+        self.waits = False  # it has logged in, and what it pushes waits for its commit
 
     def __getattr__(self, name: str) -> Any:
         key = _OF_ENVIRON.get(name)
@@ -100,6 +101,7 @@ class Turn(Current):
         self.user = user
         self.connection = connection
         self.alone = True
+        self.waits = True
 
     def name(self) -> str:
         return f"a turn of page {self.page}"

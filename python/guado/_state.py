@@ -71,6 +71,7 @@ class Running:
     """A request, turn or message that has touched a store, until it is over."""
 
     __slots__ = (
+        "answered",
         "effects",
         "exchange",
         "handle",
@@ -87,7 +88,8 @@ class Running:
         self.exchange = Exchange(name)
         self.over = False
         self.effects: list[tuple[int, bytes]] = []  # calls that go with the next commit
-        self.headed = False  # its head has left
+        self.answered = False  # its head has been committed
+        self.headed = False  # and nothing can be written without a turn
         self.left = True  # nothing that it has sealed may still wait for somebody to send it
         self.turns: dict[str, int] = {}  # of pages that it has, and how often
 
@@ -96,6 +98,7 @@ class Running:
         exchange = self.exchange
         if what in (HEAD, ACCEPT):
             self._commit(self._with_head)
+            self.answered = True
             self.headed = what == HEAD
             exchange.read_only = self.headed and not self.turns
         elif what == MESSAGE:
@@ -189,7 +192,7 @@ class WorkerState(State):
                     attached = 0
                 if not attached:
                     return None
-                running.headed = running.exchange.read_only = attached == 2
+                running.headed = running.answered = running.exchange.read_only = attached == 2
                 current.stores = running
             made: Running = current.stores
             return made
@@ -351,12 +354,14 @@ def _made(worker: guado._Worker) -> State:
 
 
 def turn() -> Running | None:
-    """The turn of a page that runs here: its effects wait for its commit."""
+    """The turn of a page that runs here, or the request behind its login: what they push and
+    publish waits for their commit."""
     here = _request.current()
-    if here is None or here.source or here.handle is None:
+    if here is None or not here.waits or here.handle is None:
         return None
     state = current()
-    return state.running(here) if isinstance(state, WorkerState) else None
+    running = state.running(here) if isinstance(state, WorkerState) else None
+    return None if running is None or (here.source and running.answered) else running
 
 
 # What push and pages give their stores by.

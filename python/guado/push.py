@@ -294,7 +294,9 @@ class Connection:
         more = b',"user":' + _json.encode(_text(user, "a user's name"))
         if flag is not None:
             more += b',"flag":' + _json.encode(_text(flag, "a flag"))
-        self._keep(self._ask("login", more))
+        answer = self._ask("login", more)
+        self._keep(answer)
+        self._current.waits = bool(answer.get("waits"))
         return _done()
 
     def logout(self) -> _host.Reply[None]:

@@ -75,6 +75,8 @@ def act(do: dict[str, Any]) -> Any:
                 guado.connection().login(what)
             case "held":  # how many stores this worker has in its memory
                 answer = len(_state.current()._stores)  # type: ignore[attr-defined]
+            case "who":
+                answer = guado.connection().user
             case "wait":
                 wait(what)
             case "damage":  # behind the back of the store, which records nothing
