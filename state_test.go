@@ -280,6 +280,24 @@ func TestWhatAHandlerPushesLeavesWithWhatItWrote(t *testing.T) {
 	})
 }
 
+func TestWhatAHandlerPushesLeavesWithItsAnswerAlsoWithoutAStore(t *testing.T) {
+	everyStore(t, func(t *testing.T, s *site) {
+		tab := s.browser().tab(`{"path":"/","class":"Cart"}`)
+		before := s.Status().Stores.Commits
+		reply, pushed := tab.asks(`{"push":"lost","die":1}`)
+		if reply != "lost" || len(pushed) > 0 {
+			t.Errorf("killed: %v, %v", reply, pushed)
+		}
+		// What came before its end came with it: there is nothing in between.
+		if reply, pushed = tab.asks(`{"push":"told"}`); reply == "lost" || strings.Join(pushed, " ") != `"told"` {
+			t.Errorf("%v, %v", reply, pushed)
+		}
+		if st := s.Status().Stores; st.Commits != before+1 {
+			t.Errorf("%d commits, and before %d", st.Commits, before)
+		}
+	})
+}
+
 // worker is the process that serves new requests.
 func (s *site) worker() int {
 	for _, g := range s.Status().Groups {

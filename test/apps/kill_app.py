@@ -1,6 +1,7 @@
 """What test/chaos/kill loads while its worker is killed: registers and logs in stores, over
 plain requests and in turns of a page; as a WSGI and as an ASGI application."""
 
+import asyncio
 import json
 import os
 import random
@@ -30,6 +31,11 @@ def act(stores: Callable[[str], Any], do: dict[str, Any]) -> Any:
         store["register", key] = do["write"]
         hold()
         return do["write"]
+    if "alone" in do:
+        with store.transaction():  # what others commit does not take it along
+            store.setdefault(("log", key), []).append(do["append"])
+            hold()
+            return 1
     if "append" in do:
         log = store.setdefault(("log", key), [])
         log.append(do["append"])
@@ -61,7 +67,7 @@ class Kill(guado.Page):
             return self.store if of == "page" else of_request(of)
 
         answer = act(of_page, data)
-        if "append" in data:
+        if "append" in data and "alone" not in data:
             self.push({"pushed": data["append"]})
         return answer
 
@@ -86,7 +92,10 @@ async def asgi(
         body += message.get("body", b"")
         if not message.get("more_body"):
             break
-    answer = json.dumps(act(of_request, json.loads(body))).encode()
+    do = json.loads(body)
+    # Who waits for a transaction must not keep the loop from ending another one.
+    found = await asyncio.to_thread(act, of_request, do) if "alone" in do else act(of_request, do)
+    answer = json.dumps(found).encode()
     fields = [(b"content-type", b"application/json")]
     await send({"type": "http.response.start", "status": 200, "headers": fields})
     await send({"type": "http.response.body", "body": answer})

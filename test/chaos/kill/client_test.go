@@ -35,15 +35,25 @@ const patience = 60 * time.Second
 // errUnknown is the outcome of a request of which nobody can say whether it was done.
 var errUnknown = errors.New("no answer")
 
+// errRunning is told of a request whose first try is under way.
+var errRunning = errors.New("it is under way")
+
 func (b *browser) post(path, page string, body any, into any) error {
+	return b.request(context.Background(), path, page, "", body, into)
+}
+
+func (b *browser) request(ctx context.Context, path, page, key string, body any, into any) error {
 	text, err := json.Marshal(body)
 	if err != nil {
 		return err
 	}
 	url, host := b.world.where()
-	r, err := http.NewRequestWithContext(context.Background(), http.MethodPost, url+path, bytes.NewReader(text))
+	r, err := http.NewRequestWithContext(ctx, http.MethodPost, url+path, bytes.NewReader(text))
 	if err != nil {
 		return err
+	}
+	if key != "" {
+		r.Header.Set("Idempotency-Key", key)
 	}
 	if page != "" {
 		r.Header.Set("Guado-Page", page)
@@ -62,6 +72,8 @@ func (b *browser) post(path, page string, body any, into any) error {
 		return json.Unmarshal(found, into)
 	case answer.StatusCode == http.StatusBadGateway || answer.StatusCode == http.StatusServiceUnavailable:
 		return errUnknown
+	case answer.StatusCode == http.StatusConflict && bytes.Contains(found, []byte("idempotency_running")):
+		return errRunning
 	}
 	return fmt.Errorf("%s %s: %s", path, answer.Status, found)
 }
@@ -93,6 +105,7 @@ type do struct {
 	Write  int    `json:"write,omitempty"`
 	Append int    `json:"append,omitempty"`
 	All    bool   `json:"all,omitempty"`
+	Alone  bool   `json:"alone,omitempty"` // in a transaction
 }
 
 // asker carries an operation to the application: as a request, or over the page's session.
@@ -107,6 +120,7 @@ type tab struct {
 	ask     asker
 	log     journal
 	socket  *socket
+	wrote   []int // once
 }
 
 // values are used once, over all clients.
@@ -129,6 +143,9 @@ func (t *tab) live() error {
 func (t *tab) step(i int) error {
 	if i%4 == 0 {
 		return t.append()
+	}
+	if i%8 == 7 {
+		return t.once()
 	}
 	const of = "connection" // of all tabs of the browser
 	key := fmt.Sprintf("%s %p %d", of, t.browser, t.browser.done.Add(1)/(mostOperations-20))
@@ -182,5 +199,5 @@ func (t *tab) check() error {
 	if err := t.log.check(found); err != nil {
 		return fmt.Errorf("the log of client %d (page %s): %w", t.number, t.page, err)
 	}
-	return nil
+	return t.checkOnce()
 }

@@ -87,6 +87,7 @@ func TestSoakTheKillTestFindsABrokenGuarantee(t *testing.T) {
 		"a commit is taken whatever its number":          {host: "sequence", worker: "sequence"},
 		"a commit leaves out what was only read":         {worker: "reads"},
 		"the host takes a commit over behind its answer": {host: "late"},
+		"a request that comes again is done again":       {host: "again"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			found := 0
@@ -158,7 +159,8 @@ threads = 8
 env = { TEST_KIND = %[2]q, TEST_BUG = %[5]q }
 [[mount]]
 app = "kill"
-`, filepath.Join(dir, "state"), o.kind, harness.Apps(), harness.Python(t, "newest"), o.worker, o.state)
+idempotency = %[7]v
+`, filepath.Join(dir, "state"), o.kind, harness.Apps(), harness.Python(t, "newest"), o.worker, o.state, o.host != "again")
 	w.start = func() *harness.Server {
 		return harness.Start(t, harness.Options{Transport: o.transport, Binary: o.binary, Env: []string{"GUADO_FAULT=" + o.host}, Config: config})
 	}

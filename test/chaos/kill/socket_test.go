@@ -112,7 +112,7 @@ func (s *socket) take(f frame) error {
 	if f.M != nil && f.M.Pushed > 0 {
 		s.pushed = append(s.pushed, f.M.Pushed)
 	}
-	if reply := s.waiting[f.R]; reply != nil {
+	if reply := s.waiting[f.R]; reply != nil { // it was not answered before
 		reply <- f
 		delete(s.waiting, f.R)
 	}
@@ -134,20 +134,29 @@ func (s *socket) write(text func() []byte) error {
 }
 
 // ask carries an operation as a request of the page.
-func (s *socket) ask(d do, into any) error {
+func (s *socket) ask(d do, into any) error { return s.asks(d, into, 1) }
+
+// asks sends it so many times, with one number.
+func (s *socket) asks(d do, into any, times int) error {
 	data, err := json.Marshal(d)
 	if err != nil {
 		return err
 	}
 	reply := make(chan frame, 1)
-	if err := s.write(func() []byte {
-		s.sent++
-		s.mu.Lock()
-		s.waiting[s.sent] = reply
-		s.mu.Unlock()
-		return fmt.Appendf(nil, `{"c":%d,"q":%s}`, s.sent, data)
-	}); err != nil {
-		return fmt.Errorf("%w: %w", errSession, err)
+	number := uint64(0)
+	for range times {
+		if err := s.write(func() []byte {
+			if number == 0 {
+				s.sent++
+				number = s.sent
+				s.mu.Lock()
+				s.waiting[number] = reply
+				s.mu.Unlock()
+			}
+			return fmt.Appendf(nil, `{"c":%d,"q":%s}`, number, data)
+		}); err != nil {
+			return fmt.Errorf("%w: %w", errSession, err)
+		}
 	}
 	select {
 	case f := <-reply:
