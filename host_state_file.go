@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/guado-server/guado/internal/item"
 	"github.com/guado-server/guado/internal/mirror"
 )
 
@@ -19,8 +20,8 @@ func (h *host) saveStoresAndPages() error {
 	return h.savePages()
 }
 
-// restoreStores takes back what a graceful stop has saved. Where it cannot be had whole, the
-// pages of before end, and their clients open new ones.
+// restoreStores takes back what a graceful stop has saved. Pages that rest on a store which
+// cannot be had whole end, and their clients open new ones.
 func (h *host) restoreStores() {
 	switch {
 	case h.stores == nil:
@@ -29,19 +30,24 @@ func (h *host) restoreStores() {
 		h.recoverStores()
 		return
 	}
-	all, err := h.stores.mirror.Load(h.config.Server.StateDir)
+	found, err := h.stores.mirror.Load(h.config.Server.StateDir)
 	if err != nil {
-		h.log.Error("stores of before; their pages end, and clients open new ones", "error", err)
+		h.log.Error("stores of before; pages that rest on one that is gone end, and their clients open new ones", "error", err)
+	}
+	for i := range found.Stores {
+		h.restoreStore(&found.Stores[i])
+	}
+	for _, ref := range found.Lost {
+		h.endRestingOn(ref)
+	}
+	if err != nil && !found.All {
+		// Any page may have had more than is here.
 		for _, p := range h.pages.List() {
-			h.pages.End(p.Page)
+			h.pages.EndFor(p.Page, item.Failed)
 		}
-		return
 	}
-	for i := range all {
-		h.restoreStore(&all[i])
-	}
-	if len(all) > 0 {
-		h.log.Info("stores of before are there again", "stores", len(all), "bytes", h.stores.mirror.Bytes())
+	if n := len(found.Stores); n > 0 {
+		h.log.Info("stores of before are there again", "stores", n, "bytes", h.stores.mirror.Bytes())
 	}
 }
 
@@ -58,7 +64,5 @@ func (h *host) restoreStore(one *mirror.Saved) {
 		return
 	}
 	h.log.Warn("a store of before is given up", "kind", one.Kind, "id", one.ID, "error", err)
-	if one.Kind == mirror.Page {
-		h.pages.End(one.ID)
-	}
+	h.endRestingOn(one.Ref())
 }

@@ -1,6 +1,7 @@
 package guado_test
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -101,12 +102,14 @@ func TestStoresSurviveAGracefulStopAndAStart(t *testing.T) {
 	tab.wantDone(`{"set":{"x":3},"get":"x"}`, "3")
 }
 
-func TestWhereTheFileOfStoresIsDamagedPagesBeginAnewAndAreNeverHalf(t *testing.T) {
+func TestWhereTheFileOfStoresIsDamagedOnlyThatPageBeginsAnewAndNoneIsHalf(t *testing.T) {
 	dir := t.TempDir()
 	s := storeSite(t, dir, "")
-	tab := s.browser().tab(`{"path":"/"}`)
-	tab.wantDone(`{"set":{"x":"whole"},"get":"x"}`, `"whole"`)
+	tab, other := s.browser().tab(`{"path":"/"}`), s.browser().tab(`{"path":"/"}`)
+	tab.wantDone(`{"set":{"x":"damaged"},"get":"x"}`, `"damaged"`)
+	other.wantDone(`{"set":{"x":"whole"},"get":"x"}`, `"whole"`)
 	_ = tab.conn.Close() // as above
+	_ = other.conn.Close()
 	if err := s.end(); err != nil {
 		t.Fatal(err)
 	}
@@ -115,15 +118,21 @@ func TestWhereTheFileOfStoresIsDamagedPagesBeginAnewAndAreNeverHalf(t *testing.T
 	if err != nil {
 		t.Fatal(err)
 	}
-	data[len(data)/2] ^= 1
+	at := bytes.Index(data, []byte(`"id":"`+tab.page+`","records"`))
+	data[at+len(tab.page)+20] ^= 1
 	if err := os.WriteFile(path, data, 0o600); err != nil {
 		t.Fatal(err)
 	}
 	again := storeSite(t, dir, "")
 	tab.goTo(again)
+	other.goTo(again)
 	if h := tab.dial(); h["t"] == "hello" {
 		t.Errorf("a page without its store goes on: %v", h)
 	}
+	if h := other.dial(); h["t"] != "hello" {
+		t.Errorf("a page whose store is whole has ended: %v", h)
+	}
+	other.wantDone(`{"get":"x"}`, `"whole"`)
 	if _, err := os.Stat(path + ".damaged"); err != nil {
 		t.Errorf("the damaged file is not kept: %v", err)
 	}

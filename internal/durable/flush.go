@@ -23,17 +23,25 @@ func (l *Log) flush() error {
 
 // push writes what there is, whether or not that makes it kept. The turn is held.
 func (l *Log) push() (position uint64, err error) {
-	l.mu.Lock()
-	position = l.appended.Load()
-	dirty := l.dirty
-	l.dirty = nil
-	for _, k := range dirty {
-		l.items[k].dirty = false
+	// What was touched before something was appended must not come behind it.
+	for round := 0; ; round++ {
+		l.mu.Lock()
+		dirty := l.dirty
+		if len(dirty) == 0 {
+			position = l.appended.Load()
+			break
+		}
+		if round == mostRounds {
+			break // they never end: some are left to the next write
+		}
+		position = l.appended.Load()
+		l.dirty = nil
+		for _, k := range dirty {
+			l.items[k].dirty = false
+		}
+		l.mu.Unlock()
+		l.describe(dirty)
 	}
-	l.mu.Unlock()
-	l.describe(dirty)
-
-	l.mu.Lock()
 	if len(l.buf) > 0 {
 		l.recordLocked(&statefile.Record{Op: opEnd})
 	}
@@ -55,6 +63,9 @@ func (l *Log) push() (position uint64, err error) {
 	}
 	return position, err
 }
+
+// mostRounds is how often it is asked again what was touched meanwhile.
+const mostRounds = 8
 
 // keepBuffer is the most memory that is kept for the next write.
 const keepBuffer = 1 << 20

@@ -60,8 +60,8 @@ func (s *slot) append(out []byte) []byte {
 }
 
 // readIndex reads what an index knows; slots that are damaged are told of, and left out.
-func readIndex(path string) (slots []slot, next int32, damaged int, err error) {
-	data, err := os.ReadFile(path)
+func readIndex(from disk, path string) (slots []slot, next int32, damaged int, err error) {
+	data, err := from.read(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, 0, 0, nil
 	}

@@ -60,7 +60,7 @@ type state struct {
 type reading struct {
 	dir   string
 	log   *slog.Logger
-	cut   func(path string, size int64) error
+	disk  disk
 	items map[Key]*state
 	known map[uint64]*slot
 	lost  int64
@@ -69,10 +69,16 @@ type reading struct {
 // Recover reads the log in a folder; nil: there is none. What was being written when the host
 // ended is cut off.
 func Recover(dir string, log *slog.Logger) (*Recovered, error) {
-	return recoverFrom(dir, log, os.Truncate)
+	return recoverFrom(dir, log, disk{os.ReadFile, os.Truncate})
 }
 
-func recoverFrom(dir string, log *slog.Logger, cut func(path string, size int64) error) (*Recovered, error) {
+// disk is where segments and the index are.
+type disk struct {
+	read func(path string) ([]byte, error)
+	cut  func(path string, size int64) error
+}
+
+func recoverFrom(dir string, log *slog.Logger, from disk) (*Recovered, error) {
 	all, err := segments(dir)
 	if err != nil {
 		return nil, fmt.Errorf("read the log of state: %w", err)
@@ -80,14 +86,14 @@ func recoverFrom(dir string, log *slog.Logger, cut func(path string, size int64)
 	if len(all) == 0 {
 		return nil, nil //nolint:nilnil // there is no log
 	}
-	slots, next, damaged, err := readIndex(filepath.Join(dir, indexName))
+	slots, next, damaged, err := readIndex(from, filepath.Join(dir, indexName))
 	if err != nil {
 		return nil, fmt.Errorf("read the index of the log of state: %w", err)
 	}
 	if damaged > 0 {
 		log.Warn("parts of the index of the log of state are damaged", "slots", damaged)
 	}
-	rd := &reading{dir: dir, log: log, cut: cut, items: map[Key]*state{}, known: make(map[uint64]*slot, len(slots))}
+	rd := &reading{dir: dir, log: log, disk: from, items: map[Key]*state{}, known: make(map[uint64]*slot, len(slots))}
 	for i := range slots {
 		rd.known[slots[i].hash] = &slots[i]
 	}
@@ -104,7 +110,7 @@ func recoverFrom(dir string, log *slog.Logger, cut func(path string, size int64)
 // segment reads one, and cuts off what was not written to its end.
 func (rd *reading) segment(n uint64, last bool) error {
 	path := filepath.Join(rd.dir, segmentName(n)+suffixLog)
-	data, err := os.ReadFile(path)
+	data, err := rd.disk.read(path)
 	if err != nil {
 		return fmt.Errorf("read the log of state: %w", err)
 	}
@@ -136,7 +142,7 @@ func (rd *reading) segment(n uint64, last bool) error {
 	}
 	if good < len(data) && last {
 		rd.log.Info("what was being written when the server ended is cut off: nobody was told of it", "bytes", len(data)-good)
-		if err := rd.cut(path, int64(good)); err != nil {
+		if err := rd.disk.cut(path, int64(good)); err != nil {
 			return fmt.Errorf("cut off the end of the log of state: %w", err)
 		}
 	}

@@ -11,7 +11,7 @@ import (
 )
 
 // fileKind is what a graceful stop leaves. A value may be as large as a call.
-var fileKind = statefile.Kind{Name: "guado-global", Version: 1, Line: 128 << 20}
+var fileKind = statefile.Kind{Name: "guado-global", Version: 1}
 
 // saved is one line: the number of the last update, then each leaf, dict that is empty, and
 // dict with an end.
@@ -72,11 +72,14 @@ func (s *Store) Restore(dir string) (leaves int, err error) {
 		return next.load(&line)
 	})
 	if err != nil {
-		return 0, fmt.Errorf("the global store: %w", err)
+		err = fmt.Errorf("the global store: %w", err)
+	}
+	if !statefile.Lossy(err) {
+		return 0, err
 	}
 	s.root, s.bytes, s.leaves, s.number, s.serial, s.ends = next.root, next.bytes, next.leaves, next.number, next.serial, next.ends
 	s.armLocked()
-	return s.leaves, nil
+	return s.leaves, err
 }
 
 func (s *Store) load(line *saved) error {

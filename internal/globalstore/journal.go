@@ -1,6 +1,7 @@
 package globalstore
 
 import (
+	"bytes"
 	"encoding/binary"
 	"encoding/json"
 	"errors"
@@ -73,11 +74,14 @@ func (s *Store) Describe(id string) (data []byte, ok bool) {
 			v.TTL = max(1, (n.end.at - s.o.Clock.Now()).Milliseconds())
 		}
 	}
-	data, err := json.Marshal(&v)
-	if err != nil {
+	var text bytes.Buffer
+	e := json.NewEncoder(&text)
+	e.SetEscapeHTML(false) // a value is kept byte for byte
+	if err := e.Encode(&v); err != nil {
 		s.o.Log.Error("a value of the global store cannot be written", "path", p, "error", err)
+		return nil, false
 	}
-	return data, err == nil
+	return text.Bytes(), true
 }
 
 // Load takes back what Describe gave, before anybody has joined or written, and tells how many

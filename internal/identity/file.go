@@ -2,7 +2,6 @@ package identity
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
 	"net/netip"
 	"path/filepath"
@@ -13,7 +12,7 @@ import (
 )
 
 // file is the file of connections. Its first record says when it was written.
-var file = statefile.Kind{Name: "guado-connections", Version: 1, Line: item.MostFields + 4<<10}
+var file = statefile.Kind{Name: "guado-connections", Version: 1}
 
 type savedAt struct {
 	Saved time.Time `json:"saved"`
@@ -68,25 +67,28 @@ func (s *Server) Save() error {
 
 // Restore takes the connections that Save has written and removes the file: read again
 // after a crash it would bring back who has logged out meanwhile. No file is no error. One
-// that cannot be used is put aside.
+// that is damaged is put aside; connections of which it is whole are there all the same.
 func (s *Server) Restore() error {
 	var at savedAt
 	var list []saved
 	err := file.Take(filepath.Join(s.opts.Dir, connectionsFile), func(line []byte) error {
-		if at.Saved.IsZero() {
-			if err := json.Unmarshal(line, &at); err != nil || at.Saved.IsZero() {
-				return errors.Join(errors.New("the first record does not say when it was written"), err)
-			}
+		var when savedAt
+		if json.Unmarshal(line, &when) == nil && !when.Saved.IsZero() {
+			at = when
 			return nil
 		}
 		c, err := readConnection(line)
-		list = append(list, c)
+		if err == nil {
+			list = append(list, c)
+		}
 		return err
 	})
-	if err != nil {
-		return fmt.Errorf("restore connections: %w; users must log in again", err)
+	if statefile.Lossy(err) {
+		s.load(list, at.Saved)
 	}
-	s.load(list, at.Saved)
+	if err != nil {
+		return fmt.Errorf("restore connections: %w; users whose connection is gone must log in again", err)
+	}
 	return nil
 }
 

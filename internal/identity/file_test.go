@@ -2,12 +2,11 @@ package identity
 
 import (
 	"bytes"
-	"crypto/sha256"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -137,10 +136,10 @@ func TestADamagedFileOfConnectionsIsPutAside(t *testing.T) {
 		t.Errorf("%v %v", info.Mode(), err)
 	}
 	for name, text := range map[string][]byte{
-		"empty": nil, "cut": good[:len(good)/2],
-		"another user": bytes.Replace(good, []byte(`"ann"`), []byte(`"bob"`), 1),
-		"no user":      resum(bytes.Replace(good, []byte(`"ann"`), []byte(`"a\nn"`), 1)),
-		"no time":      resum(bytes.Replace(good, []byte(`"saved"`), []byte(`"written"`), 1)),
+		"empty":        nil,
+		"cut":          good[:len(good)/2],
+		"another user": bytes.Replace(good, []byte(`"ann"`), []byte(`"bob"`), -1),
+		"no user":      unread(t, good),
 	} {
 		if err := os.WriteFile(path, text, 0o600); err != nil {
 			t.Fatal(err)
@@ -162,10 +161,56 @@ func TestADamagedFileOfConnectionsIsPutAside(t *testing.T) {
 	}
 }
 
-// resum gives a changed file its right sum.
-func resum(text []byte) []byte {
-	end := bytes.LastIndex(text, []byte("sha256 "))
-	return fmt.Appendf(bytes.Clone(text[:end]), "sha256 %x\n", sha256.Sum256(text[:end]))
+// unread is such a file with a connection and a user that cannot be.
+func unread(t *testing.T, good []byte) []byte {
+	t.Helper()
+	var all []any
+	if err := file.Decode(good, func(data []byte) error {
+		all = append(all, json.RawMessage(bytes.ReplaceAll(data, []byte(`"ann"`), []byte(`"a\nn"`))))
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(t.TempDir(), "connections")
+	if err := file.Write(path, len(all), slices.Values(all)); err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return text
+}
+
+func TestADamagedRecordCostsOneConnection(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, Options{Dir: dir})
+	ann, bob := newBrowser(t, s), newBrowser(t, s)
+	ann.logsIn("ann")
+	bob.logsIn("bob")
+	if err := s.Save(); err != nil {
+		t.Fatal(err)
+	}
+	s.Close()
+	path := filepath.Join(dir, "connections")
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, bytes.ReplaceAll(text, []byte(`"ann"`), []byte(`"eve"`)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s = open(t, Options{Dir: dir})
+	if err := s.Restore(); err == nil || !strings.Contains(err.Error(), "2 records are gone") {
+		t.Errorf("%v", err)
+	}
+	ann.server, bob.server = s, s
+	if who := ann.is(); who.User != "" {
+		t.Errorf("%+v", who)
+	}
+	if who := bob.is(); who.User != "bob" {
+		t.Errorf("%+v", who)
+	}
 }
 
 func TestTheKeysAreMadeOnceAndUsedAgain(t *testing.T) {

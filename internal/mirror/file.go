@@ -4,20 +4,31 @@ import (
 	"encoding/json"
 	"fmt"
 	"path/filepath"
+	"slices"
 
 	"github.com/guado-server/guado/internal/statefile"
 )
 
-// file is that of stores in server.state_dir. A store of 1 MiB may have many times that in
-// records, for each names its whole path.
-var file = statefile.Kind{Name: "guado-mirror", Version: 1, Line: 256 << 20}
+// file is that of stores in server.state_dir.
+var file = statefile.Kind{Name: "guado-mirror", Version: 2}
 
 const fileName = "mirror"
 
-// savedHead is the first line.
+// savedHead is the first record.
 type savedHead struct {
 	Issued uint64 `json:"issued"` // the highest generation
 }
+
+// savedNames is which stores there are, some of them in each record. All are in the file twice,
+// at its begin and at its end: what of it is damaged is missed.
+type savedNames struct {
+	Part  int   `json:"part"`
+	Parts int   `json:"parts"`
+	Names []Ref `json:"names"`
+}
+
+// perPart is how many names are in a record.
+const perPart = 256
 
 // Saved is one store, as it is kept from a graceful stop to the next start.
 type Saved struct {
@@ -30,12 +41,42 @@ type Saved struct {
 // Ref names the store.
 func (s *Saved) Ref() Ref { return Ref{s.Kind, s.ID} }
 
+// line is any record.
+type line struct {
+	savedHead
+	savedNames
+	Saved
+}
+
+// Loaded is what a file has of stores.
+type Loaded struct {
+	Stores []Saved
+	Lost   []Ref // of which it is damaged
+	All    bool  // Lost is all that is not there; false: nobody knows what was
+}
+
 // Save writes all stores into a file of a folder, once nobody commits any more.
 func (m *Mirror) Save(dir string) error {
 	all, issued := m.all()
+	var names []savedNames
+	for part := range slices.Chunk(all, perPart) {
+		n := savedNames{Part: len(names), Parts: (len(all) + perPart - 1) / perPart}
+		for i := range part {
+			n.Names = append(n.Names, part[i].Ref())
+		}
+		names = append(names, n)
+	}
 	path := filepath.Join(dir, fileName)
-	err := file.Write(path, 1+len(all), func(yield func(any) bool) {
-		if !yield(savedHead{issued}) {
+	err := file.Write(path, 2+2*len(names)+len(all), func(yield func(any) bool) {
+		list := func() bool {
+			for i := range names {
+				if !yield(&names[i]) {
+					return false
+				}
+			}
+			return yield(savedHead{issued})
+		}
+		if !list() {
 			return
 		}
 		for i := range all {
@@ -43,6 +84,7 @@ func (m *Mirror) Save(dir string) error {
 				return
 			}
 		}
+		list()
 	})
 	if err != nil {
 		return fmt.Errorf("save stores to %s: %w", path, err)
@@ -50,31 +92,55 @@ func (m *Mirror) Save(dir string) error {
 	return nil
 }
 
-// Load reads the file and removes it. What it gives is whole, and in the mirror with
+// Load reads the file and removes it. Each store that it gives is whole, and in the mirror with
 // [Mirror.Restore] only; generations are higher from now on than they ever were.
-func (m *Mirror) Load(dir string) (all []Saved, err error) {
-	var head *savedHead
-	err = file.Take(filepath.Join(dir, fileName), func(line []byte) error {
-		if head == nil {
-			head = &savedHead{}
-			return json.Unmarshal(line, head)
-		}
-		var one Saved
-		if err := json.Unmarshal(line, &one); err != nil {
+func (m *Mirror) Load(dir string) (Loaded, error) {
+	return m.load(func(record func([]byte) error) error { return file.Take(filepath.Join(dir, fileName), record) })
+}
+
+func (m *Mirror) load(take func(record func([]byte) error) error) (Loaded, error) {
+	var out Loaded
+	var issued uint64
+	known := map[Ref]bool{} // false: it is missing
+	parts := map[int]savedNames{}
+	err := take(func(data []byte) error {
+		var one line
+		if err := json.Unmarshal(data, &one); err != nil {
 			return err
 		}
-		all = append(all, one)
+		switch {
+		case one.Saved.ID != "":
+			out.Stores = append(out.Stores, one.Saved)
+		case one.Parts > 0:
+			parts[one.Part] = one.savedNames
+		default:
+			issued = max(issued, one.Issued)
+		}
 		return nil
 	})
 	if err != nil {
-		return nil, fmt.Errorf("restore stores: %w", err)
+		err = fmt.Errorf("restore stores: %w", err)
 	}
-	if head != nil {
-		m.mu.Lock()
-		m.issued = max(m.issued, head.Issued)
-		m.mu.Unlock()
+	if !statefile.Lossy(err) {
+		return Loaded{}, err
 	}
-	return all, nil
+	m.Issue(issued)
+	out.All = err == nil
+	for _, n := range parts {
+		out.All = out.All || len(parts) == n.Parts
+		for _, ref := range n.Names {
+			known[ref] = false
+		}
+	}
+	for i := range out.Stores {
+		known[out.Stores[i].Ref()] = true
+	}
+	for ref, there := range known {
+		if !there {
+			out.Lost = append(out.Lost, ref)
+		}
+	}
+	return out, err
 }
 
 func (m *Mirror) all() (all []Saved, issued uint64) {

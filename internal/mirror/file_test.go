@@ -2,12 +2,11 @@ package mirror
 
 import (
 	"bytes"
-	"errors"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
-
-	"github.com/guado-server/guado/internal/statefile"
 )
 
 // kept is a mirror with some stores, and its file.
@@ -35,25 +34,21 @@ func kept(t *testing.T) (m *Mirror, data []byte) {
 }
 
 // load reads a file with these bytes.
-func load(t *testing.T, data []byte) (*Mirror, []Saved, error) {
+func load(t *testing.T, data []byte) (*Mirror, Loaded, error) {
 	t.Helper()
-	dir := t.TempDir()
-	if err := os.WriteFile(filepath.Join(dir, fileName), data, 0o600); err != nil {
-		t.Fatal(err)
-	}
 	m := New(0, Limits{})
-	all, err := m.Load(dir)
+	all, err := m.load(func(record func([]byte) error) error { return file.Decode(data, record) })
 	return m, all, err
 }
 
 func TestStoresAreTheSameBehindAStopAndAStart(t *testing.T) {
 	before, data := kept(t)
 	m, all, err := load(t, data)
-	if err != nil || len(all) != 2 {
-		t.Fatalf("%d stores, %v", len(all), err)
+	if err != nil || len(all.Stores) != 2 || !all.All || len(all.Lost) > 0 {
+		t.Fatalf("%+v, %v", all, err)
 	}
-	for i := range all {
-		if err := m.Restore(all[i].Owner, all[i].Ref(), all[i].Records); err != nil {
+	for _, one := range all.Stores {
+		if err := m.Restore(one.Owner, one.Ref(), one.Records); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -65,14 +60,39 @@ func TestStoresAreTheSameBehindAStopAndAStart(t *testing.T) {
 	}
 }
 
-func TestAFileOfStoresIsTakenWholeOrNotAtAllWhateverByteIsDamaged(t *testing.T) {
-	_, data := kept(t)
-	for at := range data {
-		for _, damaged := range [][]byte{flipped(data, at), data[:at]} {
-			m, all, err := load(t, damaged)
-			var other *statefile.VersionError
-			if !errors.Is(err, statefile.ErrDamaged) && !errors.As(err, &other) || len(all) > 0 || m.Issued() > 0 {
-				t.Fatalf("byte %d: %d stores, %v", at, len(all), err)
+// TestWhateverOfAFileIsDamagedAStoreIsWholeOrKnownToBeLost damages every range of bytes.
+func TestWhateverOfAFileIsDamagedAStoreIsWholeOrKnownToBeLost(t *testing.T) {
+	before, data := kept(t)
+	want := map[Ref]string{}
+	all, _ := before.all()
+	for _, one := range all {
+		want[one.Ref()] = string(one.Records)
+	}
+	for size := 1; size <= len(data); size *= 3 {
+		for at := 0; at < len(data); at += max(1, size/2) {
+			end := min(at+size, len(data))
+			zeros := slices.Concat(data[:at], make([]byte, end-at), data[end:])
+			for _, damaged := range [][]byte{flipped(data, at), zeros, slices.Concat(data[:at], data[end:]), data[:at]} {
+				if bytes.Equal(damaged, data) {
+					continue
+				}
+				_, got, err := load(t, damaged)
+				missing := maps.Clone(want)
+				for _, one := range got.Stores {
+					if want[one.Ref()] != string(one.Records) {
+						t.Fatalf("%d bytes at %d: a store is another", size, at)
+					}
+					delete(missing, one.Ref())
+				}
+				for _, ref := range got.Lost {
+					delete(missing, ref)
+				}
+				if err == nil && len(got.Lost)+len(missing) > 0 {
+					t.Fatalf("%d bytes at %d: nothing is said", size, at)
+				}
+				if got.All && len(missing) > 0 {
+					t.Fatalf("%d bytes at %d: %v are lost, and nobody is told (%v)", size, at, missing, err)
+				}
 			}
 		}
 	}

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"net/netip"
 	"path/filepath"
-	"slices"
 	"time"
 
 	"github.com/guado-server/guado/internal/exchange"
@@ -42,7 +41,7 @@ type waiting struct {
 }
 
 // file is the file of pages; a line has the messages that wait.
-var file = statefile.Kind{Name: "guado-pages", Version: 1, Line: 512 << 20}
+var file = statefile.Kind{Name: "guado-pages", Version: 1}
 
 // Stop lets what runs come to its end until ctx ends. What waits then is begun no more: it
 // is saved. Sessions must have been detached.
@@ -176,8 +175,7 @@ func (pg *page) save() saved {
 		if l == nil {
 			continue
 		}
-		// After a crash what was running comes again: nobody knows how far it was.
-		for _, j := range slices.Concat(l.under, l.waiting) {
+		for _, j := range l.waiting {
 			// Requests are answered as lost, and what the host itself wants done it will
 			// want again.
 			if j.ref.ID != 0 && !j.reply {
@@ -241,11 +239,16 @@ func take(path string) (map[string]saved, error) {
 	err := file.Take(path, func(line []byte) error {
 		var v saved
 		err := json.Unmarshal(line, &v)
-		all[v.Page] = v
+		if err == nil {
+			all[v.Page] = v
+		}
 		return err
 	})
 	if err != nil {
-		return nil, fmt.Errorf("restore pages: %w; those that were open before begin anew", err)
+		err = fmt.Errorf("restore pages: %w; those that are gone begin anew", err)
 	}
-	return all, nil
+	if !statefile.Lossy(err) {
+		return nil, err
+	}
+	return all, err
 }

@@ -81,8 +81,8 @@ func (pg *page) placeLocked(at **line, width int, j *job) (begins, ok bool) {
 		l.waiting = append(l.waiting, j)
 	}
 	pg.hold(j.size())
-	if bounded && !j.reply {
-		pg.touched()
+	if !begins {
+		j.touched()
 	}
 	return begins, true
 }
@@ -123,9 +123,6 @@ func (j *job) run() {
 			l.waiting = slices.Insert(l.waiting, 0, j)
 		} else {
 			pg.hold(-j.size())
-			if j.ref.ID != 0 && !j.reply {
-				pg.touched()
-			}
 		}
 		if len(l.waiting) == 0 || pg.pages.stopping() {
 			l.running--
@@ -139,7 +136,15 @@ func (j *job) run() {
 		l.waiting[0] = nil
 		l.waiting = l.waiting[1:]
 		l.under = append(l.under, j)
+		j.touched()
 		pg.mu.Unlock()
+	}
+}
+
+// touched says that it waits, or does not any more: a message that waits is kept.
+func (j *job) touched() {
+	if j.ref.ID != 0 && !j.reply {
+		j.page.touched()
 	}
 }
 

@@ -1,6 +1,10 @@
 package push
 
-import "fmt"
+import (
+	"fmt"
+
+	"github.com/guado-server/guado/internal/statefile"
+)
 
 // Save writes all sessions into a file, at once and whole or not at all. It is the last
 // thing before the end: clients are let go, and nothing is pushed any more.
@@ -23,26 +27,31 @@ func (h *Hub) Save(path string) error {
 // Restore takes the sessions of a file and removes it, before any of them is used: a
 // file that was read once is older than what clients are told from then on, and read
 // again after a crash it would give the same numbers to other frames. No file is no
-// error. One that cannot be used is put aside.
+// error. One that is damaged is put aside; sessions of which it is whole are given all the same.
 func (h *Hub) Restore(path string) ([]*Session, error) {
 	var saved []*savedSession
 	err := stateFile.Take(path, func(line []byte) error {
 		v, err := readSession(line)
-		saved = append(saved, v)
+		if err == nil {
+			saved = append(saved, v)
+		}
 		return err
 	})
 	if err != nil {
-		return nil, fmt.Errorf("restore push sessions: %w; pages that were open before begin anew", err)
+		err = fmt.Errorf("restore push sessions: %w; pages whose session is gone begin anew", err)
+	}
+	if !statefile.Lossy(err) {
+		return nil, err
 	}
 	all := make([]*Session, 0, len(saved))
 	for _, v := range saved {
-		s, err := h.revive(v)
-		if err != nil {
-			return all, err
+		s, failed := h.revive(v)
+		if failed != nil {
+			return all, failed
 		}
 		all = append(all, s)
 	}
-	return all, nil
+	return all, err
 }
 
 // Load takes a session back that [Session.Describe] gave. Its stream goes on only when the hub

@@ -40,7 +40,7 @@ type savedReply struct {
 
 // stateFile is the file of sessions; a line is a tail, its newest frame, and the replies,
 // all of which the configuration bounds.
-var stateFile = statefile.Kind{Name: "guado-push", Version: 1, Line: 512 << 20}
+var stateFile = statefile.Kind{Name: "guado-push", Version: 1}
 
 // Freeze ends all changes of the sessions there are and takes no new ones: from then on
 // [Session.Describe] gives all of them.

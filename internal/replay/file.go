@@ -3,6 +3,7 @@ package replay
 import (
 	"crypto/sha256"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"path/filepath"
 	"time"
@@ -11,7 +12,7 @@ import (
 )
 
 // file is that of answers in server.state_dir; a line is an answer.
-var file = statefile.Kind{Name: "guado-answers", Version: 1, Line: 1 << 30}
+var file = statefile.Kind{Name: "guado-answers", Version: 1}
 
 const fileName = "answers"
 
@@ -98,10 +99,10 @@ func (s *Store) Load(dir string) error {
 		return nil
 	})
 	for i := range all {
-		if err != nil {
+		if !statefile.Lossy(err) {
 			break
 		}
-		err = s.Restore(all[i])
+		err = errors.Join(err, s.Restore(all[i]))
 	}
 	if err != nil {
 		return fmt.Errorf("restore answers: %w; requests that come again are done again", err)

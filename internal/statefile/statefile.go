@@ -1,40 +1,63 @@
-// Package statefile keeps what a graceful stop leaves for the next start: lines of JSON
-// between a head and a checksum, written whole or not at all, and read once.
+// Package statefile keeps what a graceful stop leaves for the next start: records with checksums
+// of their own, written whole or not at all, and read once. The log of internal/durable is made
+// of the same records.
 // Before it: whoever has something that must survive (identity, pages, push). After it: a
 // file in server.state_dir.
-// Not here: what the lines mean.
+// Not here: what the records mean.
 package statefile
 
 import (
 	"bufio"
-	"crypto/sha256"
-	"encoding/hex"
+	"bytes"
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"hash"
 	"io"
 	"io/fs"
 	"iter"
 	"os"
 	"path/filepath"
 	"strconv"
-	"strings"
 )
 
-// Kind is a file of one kind:
-//
-//	NAME VERSION COUNT
-//	{…}                    COUNT lines, each a JSON object
-//	sha256 HEX             of all before
+// Kind is a file of one kind: a record that names it, so many with a JSON object each, and one
+// that says again how many they are. All have the file's version.
 type Kind struct {
 	Name    string // "guado-push"
 	Version int
-	Line    int // bytes of the longest line
 }
+
+// What a record of such a file is.
+const (
+	opFirst = 1 // its id is the name of the kind, its data the count
+	opOne   = 2
+	opLast  = 3 // likewise
+)
 
 // ErrDamaged: the file is not what was written.
 var ErrDamaged = errors.New("the file is damaged")
+
+// LossError says that some of the records are gone; the others were given.
+type LossError struct {
+	Lost int // -1: nobody knows how many
+}
+
+func (e *LossError) Error() string {
+	if e.Lost < 0 {
+		return "the file is damaged: an unknown number of records is gone"
+	}
+	return fmt.Sprintf("the file is damaged: %d records are gone", e.Lost)
+}
+
+// Is makes it an ErrDamaged.
+func (e *LossError) Is(target error) bool { return target == ErrDamaged }
+
+// Lossy reports whether err says no more than that some records are gone, or is nil.
+func Lossy(err error) bool {
+	var loss *LossError
+	return err == nil || errors.As(err, &loss)
+}
 
 // VersionError says that the file is one of another Guado.
 type VersionError struct {
@@ -52,47 +75,61 @@ func (k Kind) Write(path string, count int, records iter.Seq[any]) error {
 }
 
 func (k Kind) encode(w io.Writer, count int, records iter.Seq[any]) error {
-	sum := sha256.New()
-	out := bufio.NewWriter(io.MultiWriter(w, sum))
-	if _, err := fmt.Fprintf(out, "%s %d %d\n", k.Name, k.Version, count); err != nil {
+	out := bufio.NewWriter(w)
+	number := uint64(0)
+	var room []byte
+	put := func(op byte, data []byte) error {
+		number++
+		room = AppendRecord(room[:0], &Record{Number: number, Version: uint32(k.Version), Op: op, ID: k.Name, Data: data})
+		_, err := out.Write(room)
 		return err
 	}
-	lines := json.NewEncoder(out)
+	size := binary.LittleEndian.AppendUint64(nil, uint64(count))
+	if err := put(opFirst, size); err != nil {
+		return err
+	}
+	var text bytes.Buffer
+	lines := json.NewEncoder(&text)
 	lines.SetEscapeHTML(false)
 	for r := range records {
+		text.Reset()
 		if err := lines.Encode(r); err != nil {
 			return err
 		}
+		if err := put(opOne, bytes.TrimSuffix(text.Bytes(), []byte("\n"))); err != nil {
+			return err
+		}
 	}
-	if err := out.Flush(); err != nil {
+	if err := put(opLast, size); err != nil {
 		return err
 	}
-	_, err := fmt.Fprintf(w, "sha256 %s\n", hex.EncodeToString(sum.Sum(nil)))
-	return err
+	return out.Flush()
 }
 
 // Take reads the file and removes it: it is older than all that happens from then on, and
 // read once more after a crash it would bring back what is no more. No file is no error.
-// record gets each line; what it makes of them counts only when Take returns nil, for the
-// checksum comes last. A file that cannot be used is put aside, as PATH.damaged or
-// PATH.version-N.
-func (k Kind) Take(path string, record func(line []byte) error) error {
-	f, err := os.Open(path)
+// record gets each record that is whole; one that it refuses counts as damaged. A file that
+// is not whole, or of another version, is put aside, as PATH.damaged or PATH.version-N; of the
+// former what record got is good where the error is a [LossError].
+func (k Kind) Take(path string, record func(data []byte) error) error {
+	data, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
 	if err != nil {
 		return err
 	}
-	err = errors.Join(k.Decode(f, record), f.Close())
+	err = k.Decode(data, record)
 	var other *VersionError
 	switch {
-	case errors.Is(err, ErrDamaged):
-		return errors.Join(fmt.Errorf("%s is put aside: %w", path, err), os.Rename(path, path+".damaged"))
 	case errors.As(err, &other):
 		return errors.Join(fmt.Errorf("%s is put aside: %w", path, err), os.Rename(path, path+".version-"+other.Found))
 	case err != nil:
-		return fmt.Errorf("read %s: %w", path, err)
+		if failed := errors.Join(os.Rename(path, path+".damaged"), syncFolder(filepath.Dir(path))); failed != nil {
+			// It would be read again: nothing of it may be used.
+			return fmt.Errorf("%s cannot be put aside: %w (%w: %s)", path, failed, ErrDamaged, err.Error())
+		}
+		return fmt.Errorf("%s is put aside: %w", path, err)
 	}
 	if err := errors.Join(os.Remove(path), syncFolder(filepath.Dir(path))); err != nil {
 		return fmt.Errorf("the file must be removed before it is used: %w", err)
@@ -101,78 +138,30 @@ func (k Kind) Take(path string, record func(line []byte) error) error {
 }
 
 // Decode reads a file of this kind; see [Kind.Take].
-func (k Kind) Decode(r io.Reader, record func(line []byte) error) error {
-	in := &reader{bufio.NewReaderSize(r, 64<<10), sha256.New(), k.Line}
-	head, err := in.line()
-	if err != nil {
-		return err
-	}
-	count, err := k.head(string(head))
-	if err != nil {
-		return err
-	}
-	in.sum.Write(head)
-	for range count {
-		text, err := in.line()
-		if err != nil {
-			return err
-		}
-		in.sum.Write(text)
-		if err := record(text[:len(text)-1]); err != nil {
-			return fmt.Errorf("%w: %w", ErrDamaged, err)
-		}
-	}
-	want := "sha256 " + hex.EncodeToString(in.sum.Sum(nil)) + "\n"
-	if last, err := in.line(); err != nil {
-		return err
-	} else if string(last) != want {
-		return fmt.Errorf("%w: its checksum is wrong", ErrDamaged)
-	}
-	if _, err := in.ReadByte(); !errors.Is(err, io.EOF) {
-		return fmt.Errorf("%w: something follows its end", ErrDamaged)
-	}
-	return nil
-}
-
-func (k Kind) head(text string) (count int, err error) {
-	words := strings.Fields(text)
-	if len(words) != 3 || words[0] != k.Name {
-		return 0, fmt.Errorf("%w: it does not begin with %q", ErrDamaged, k.Name)
-	}
-	version, err := strconv.ParseUint(words[1], 10, 16)
-	if err != nil {
-		return 0, fmt.Errorf("%w: version %q", ErrDamaged, words[1])
-	}
-	if int(version) != k.Version {
-		return 0, &VersionError{k.Name, words[1], strconv.Itoa(k.Version)}
-	}
-	if count, err = strconv.Atoi(words[2]); err != nil || count < 0 {
-		return 0, fmt.Errorf("%w: %q records", ErrDamaged, words[2])
-	}
-	return count, nil
-}
-
-type reader struct {
-	*bufio.Reader
-	sum  hash.Hash
-	most int
-}
-
-// line reads a line with its end.
-func (r *reader) line() ([]byte, error) {
-	var whole []byte
+func (k Kind) Decode(data []byte, record func(data []byte) error) error {
+	scan := NewScanner(data)
+	good, count := 0, -1
 	for {
-		part, err := r.ReadSlice('\n')
-		whole = append(whole, part...)
+		r, whole, ok := scan.Next()
 		switch {
-		case err == nil:
-			return whole, nil
-		case errors.Is(err, io.EOF):
-			return nil, fmt.Errorf("%w: it ends early", ErrDamaged)
-		case !errors.Is(err, bufio.ErrBufferFull):
-			return nil, err
-		case len(whole) > r.most:
-			return nil, fmt.Errorf("%w: a line is longer than %d bytes", ErrDamaged, r.most)
+		case !ok && scan.Skipped == 0 && count == good:
+			return nil
+		case !ok && count < 0 && good == 0:
+			return fmt.Errorf("%w: it is none of %s", ErrDamaged, k.Name)
+		case !ok && count < 0:
+			return &LossError{-1}
+		case !ok:
+			return &LossError{max(count-good, 0)}
+		case r.ID != k.Name:
+			return fmt.Errorf("%w: it is one of %q", ErrDamaged, r.ID)
+		case r.Version != uint32(k.Version):
+			return &VersionError{k.Name, strconv.FormatUint(uint64(r.Version), 10), strconv.Itoa(k.Version)}
+		case r.Op == opOne && whole:
+			if err := record(r.Data); err == nil {
+				good++
+			}
+		case whole && len(r.Data) == 8:
+			count = int(binary.LittleEndian.Uint64(r.Data))
 		}
 	}
 }

@@ -2,6 +2,7 @@ package statefile
 
 import (
 	"bytes"
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"io"
@@ -13,7 +14,7 @@ import (
 	"testing"
 )
 
-var kind = Kind{Name: "guado-test", Version: 3, Line: 1 << 20}
+var kind = Kind{Name: "guado-test", Version: 3}
 
 // long does not fit into one read.
 var long = strings.Repeat("é<&\n", 40_000)
@@ -37,7 +38,9 @@ func take(path string) (got []string, err error) {
 	err = kind.Take(path, func(line []byte) error {
 		var s string
 		err := json.Unmarshal(line, &s)
-		got = append(got, s)
+		if err == nil {
+			got = append(got, s)
+		}
 		return err
 	})
 	return got, err
@@ -78,29 +81,42 @@ func TestWhatWasWrittenIsTakenOnce(t *testing.T) {
 	}
 }
 
-func TestADamagedFileIsPutAside(t *testing.T) {
+func TestADamagedFileIsPutAsideAndGivesWhatIsWhole(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "state")
-	whole := write(t, path, "one", "two")
-	end := bytes.LastIndexByte(whole[:len(whole)-1], '\n') + 1
-	for name, text := range map[string][]byte{
-		"empty":             {},
-		"half":              whole[:len(whole)/2],
-		"without its end":   whole[:len(whole)-1],
-		"without checksum":  whole[:end],
-		"more behind it":    append(bytes.Clone(whole), 'x'),
-		"another file":      []byte("hello\n"),
-		"a record too many": bytes.Replace(whole, []byte(" 2\n"), []byte(" 3\n"), 1),
-		"a record too few":  bytes.Replace(whole, []byte(" 2\n"), []byte(" 1\n"), 1),
-		"minus one record":  bytes.Replace(whole, []byte(" 2\n"), []byte(" -1\n"), 1),
-		"no record":         bytes.Replace(whole, []byte(`"one"`), []byte(`{"a":`), 1),
-		"too long a line":   append([]byte("guado-test 3 1\n"), bytes.Repeat([]byte("a"), 2<<20)...),
+	whole := write(t, path, "one", "two", "three")
+	at := func(text string) int { return bytes.Index(whole, []byte(text)) }
+	second := bytes.LastIndex(whole[:at("two")], []byte(recordMagic))
+	third := bytes.LastIndex(whole[:at("three")], []byte(recordMagic))
+	for name, c := range map[string]struct {
+		text []byte
+		got  []string
+		lost int // of a LossError; 99: it is none
+	}{
+		"empty":             {nil, nil, 99},
+		"another file":      {[]byte("hello\n"), nil, 99},
+		"a record gone":     {slices.Concat(whole[:second], whole[third:]), []string{"one", "three"}, 1},
+		"data of a record":  {flipped(whole, at("two")), []string{"one", "three"}, 1},
+		"head of a record":  {flipped(whole, second+9), []string{"one", "three"}, 1},
+		"no JSON":           {resum(t, bytes.Replace(whole, []byte(`"two"`), []byte(`{two}`), 1)), []string{"one", "three"}, 1},
+		"half":              {whole[:third], []string{"one", "two"}, 1},
+		"without its begin": {whole[second:], []string{"two", "three"}, 1},
+		"without both ends": {whole[second:third], []string{"two"}, -1},
+		"more behind it":    {append(bytes.Clone(whole), 'x'), []string{"one", "two", "three"}, 0},
 	} {
-		if err := os.WriteFile(path, text, 0o600); err != nil {
+		if err := os.WriteFile(path, c.text, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := take(path); !errors.Is(err, ErrDamaged) || !strings.Contains(err.Error(), path) {
+		got, err := take(path)
+		if !errors.Is(err, ErrDamaged) || !strings.Contains(err.Error(), path) {
 			t.Errorf("%s: %v", name, err)
+		}
+		var loss *LossError
+		if is := errors.As(err, &loss); is != (c.lost != 99) || is && loss.Lost != c.lost || is != Lossy(err) {
+			t.Errorf("%s: %v", name, err)
+		}
+		if !slices.Equal(got, c.got) {
+			t.Errorf("%s: %q", name, got)
 		}
 		if names := left(t, dir); !slices.Equal(names, []string{"state.damaged"}) {
 			t.Errorf("%s: %q", name, names)
@@ -108,14 +124,44 @@ func TestADamagedFileIsPutAside(t *testing.T) {
 	}
 }
 
+func flipped(text []byte, at int) []byte {
+	out := bytes.Clone(text)
+	out[at] ^= 1
+	return out
+}
+
+// resum gives changed records their right sums.
+func resum(t *testing.T, text []byte) (out []byte) {
+	t.Helper()
+	for len(text) > 0 {
+		var r Record
+		head, ok := readHead(text, &r)
+		if !ok {
+			t.Fatalf("%q", text)
+		}
+		n := head + int(binary.LittleEndian.Uint32(text[4:]))
+		r.Data = text[head:n]
+		out, text = AppendRecord(out, &r), text[n:]
+	}
+	return out
+}
+
 func TestNoByteCanChangeUnseen(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "state")
 	whole := write(t, path, "one", "two")
 	for i := range whole {
-		text := bytes.Clone(whole)
-		text[i] ^= 1
-		if kind.Decode(bytes.NewReader(text), func([]byte) error { return nil }) == nil {
+		good := []string{}
+		err := kind.Decode(flipped(whole, i), func(data []byte) error {
+			good = append(good, string(data))
+			return nil
+		})
+		if err == nil {
 			t.Errorf("byte %d of %q", i, whole)
+		}
+		for _, text := range good {
+			if text != `"one"` && text != `"two"` {
+				t.Errorf("byte %d: %q was never written", i, text)
+			}
 		}
 	}
 }
@@ -123,8 +169,8 @@ func TestNoByteCanChangeUnseen(t *testing.T) {
 func TestAFileOfAnotherVersionIsPutAsideAndNamed(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "state")
-	text := bytes.Replace(write(t, path, "one"), []byte(" 3 "), []byte(" 12 "), 1)
-	if err := os.WriteFile(path, text, 0o600); err != nil {
+	n, all := records("one")
+	if err := (Kind{kind.Name, 12}).Write(path, n, all); err != nil {
 		t.Fatal(err)
 	}
 	var other *VersionError
@@ -159,15 +205,12 @@ func TestAWriteThatFailsLeavesWhatWasThere(t *testing.T) {
 func FuzzDecode(f *testing.F) {
 	f.Add(write(f, filepath.Join(f.TempDir(), "state"), "one", "two"))
 	f.Fuzz(func(t *testing.T, text []byte) {
-		var got []any
-		if kind.Decode(bytes.NewReader(text), func(line []byte) error {
-			got = append(got, json.RawMessage(line))
-			return nil
-		}) != nil {
+		n := 0
+		if kind.Decode(text, func([]byte) error { n++; return nil }) != nil {
 			return
 		}
-		if !bytes.HasPrefix(text, []byte(kind.Name)) || bytes.Count(text, []byte("\n")) != len(got)+2 {
-			t.Errorf("%d records of %q", len(got), text)
+		if bytes.Count(text, []byte(recordMagic)) < n+2 {
+			t.Errorf("%d records of %q", n, text)
 		}
 	})
 }
