@@ -71,6 +71,7 @@ def enter() -> str:
     if not _ask("phase.enter", b"{}").get("take"):
         return ""
     done, error = _all(lambda step: step.take())
+    _flush()
     if _steps:
         _ask("phase.entered", done.encode(error))
     if not error and done.differences:

@@ -62,12 +62,17 @@ func TestASiteGoesFromItsDaemonToOurRegisterAndBack(t *testing.T) {
 	browsers[2].open()
 	killWorker(t, s)
 	alive(t, "after kill -9", browsers)
-	tell := exec.Command(harness.Binary(t), "publish", "genropy.give_back", "--config", filepath.Join(dir, "phase4.toml")) //nolint:gosec,noctx // the test's own
-	tell.Dir = dir
-	if out, err := tell.CombinedOutput(); err != nil {
-		t.Fatalf("%v: %s", err, out)
+	for _, step := range [][]string{{"rollback"}, {"advance", "--force"}, {"rollback"}} {
+		tell := exec.Command(harness.Binary(t), append(append([]string{"migrate"}, step...), "--config", filepath.Join(dir, "phase4.toml"))...) //nolint:gosec,noctx // the test's own
+		tell.Dir = dir
+		if out, err := tell.CombinedOutput(); err != nil {
+			t.Fatalf("%v: %v: %s", step, err, out)
+		}
+		alive(t, "after "+step[0], browsers)
 	}
-	server.WaitLog("items to the daemon", patience)
+	if log := server.Log(); strings.Count(log, "items to the daemon") != 2 || strings.Contains(log, "both registers differ") {
+		t.Errorf("the log of the steps: %s", log)
+	}
 	stopSite(t, server)
 
 	_, s = serveSite(t, dir, "shadow.toml", &browsers)

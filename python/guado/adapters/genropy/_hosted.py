@@ -257,9 +257,17 @@ def give_back(domain: str, theirs: Port) -> _transfer.Done:
     ours = register(domain)
     with ours.held():
         done = _transfer.transfer(ours, theirs)
-        for difference in _transfer.compare(theirs, ours):
-            done.refused.append((difference.path, ValueError(str(difference))))
     _say(domain, "to", done)
+    return done
+
+
+def take_over(domain: str, theirs: Port) -> _transfer.Done:
+    """Copies all items out of the register that was in charge until now, in the place of
+    what ours has: it may have begun with them a while ago."""
+    ours = register(domain)
+    with ours.held():
+        done = _transfer.transfer(theirs, ours)
+    _say(domain, "from", done)
     return done
 
 
@@ -267,3 +275,5 @@ def _say(domain: str, way: str, done: _transfer.Done) -> None:
     print(f"the register of {domain}: {done.copied} items {way} the daemon", file=sys.stderr)
     for item, error in done.refused:
         _log.error("%s was not taken %s the daemon: %s", item, way, error)
+    for difference in done.differences:
+        _log.error("the register of %s and the daemon's differ: %s", domain, difference)

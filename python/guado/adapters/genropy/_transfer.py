@@ -36,6 +36,7 @@ class Done(NamedTuple):
 
     copied: int
     refused: list[tuple[str, Exception]]  # items that the other register did not take
+    differences: list[Difference]  # of items that it did take
 
 
 def items(source: Port) -> Iterator[Copy]:
@@ -64,7 +65,8 @@ def transfer(source: Port, target: Port) -> Done:
             copied += 1
         except Exception as error:
             refused.append((str(item), error))
-    return Done(copied, refused)
+    there = [item for item in read if str(item) not in dict(refused)]
+    return Done(copied, refused, list(differences_of(there, list(items(target)))))
 
 
 def _empty(target: Port) -> None:
