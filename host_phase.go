@@ -87,7 +87,7 @@ func (c *crossing) stop(ctx context.Context) error {
 	case !errors.Is(err, gate.ErrPaused):
 		return err
 	}
-	s := &h.config.Server
+	s := &c.to.config.Server
 	patience, cancel := context.WithTimeoutCause(ctx, min(s.GracefulTimeout.Std(), s.Pause.Wait.Std()/2), errStillBusy)
 	defer cancel()
 	if h.gate.Idle(patience) != nil {

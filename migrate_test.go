@@ -33,7 +33,12 @@ func movingSite(t *testing.T, phase int, more string) *moving {
 
 func (m *moving) configure(t *testing.T, phase int, more string) {
 	t.Helper()
-	write(t, m.dir, "guado.toml", fmt.Sprintf("[server]\nlisten = [\"127.0.0.1:0\"]\nphase = %d\ncache_dir = \"cache\"\n"+
+	m.configureServer(t, phase, "", more)
+}
+
+func (m *moving) configureServer(t *testing.T, phase int, server, more string) {
+	t.Helper()
+	write(t, m.dir, "guado.toml", fmt.Sprintf("[server]\nlisten = [\"127.0.0.1:0\"]\nphase = %d\ncache_dir = \"cache\"\n"+server+
 		"[[app]]\nname = \"shop\"\ntarget = \"register_app:app\"\nthreads = 4\ndir = %q\npython = %q\nenv = {TEST_REGISTER = %q}\n%s",
 		phase, harness.Apps(), harness.Python(t, "newest"), m.file, more))
 }
@@ -106,6 +111,12 @@ func TestAStepForthAndBackUnderLoadFailsNoRequestAndLosesNoWrite(t *testing.T) {
 		if got := m.get("/"); !strings.Contains(got, fmt.Sprintf(`"phase": %d`, phase)) {
 			t.Errorf("in phase %d the application sees %s", phase, got)
 		}
+		if st := m.Status().Stores; phase == 6 {
+			m.eventually("stores are compared", func() bool { st = m.Status().Stores; return st.Compared > 64 })
+			if st.Differences > 0 {
+				t.Errorf("%+v", st)
+			}
+		}
 		before := l.visits.Load()
 		m.eventually("visits go on", func() bool { return t.Failed() || l.visits.Load() > before+50 })
 	}
@@ -119,5 +130,109 @@ func TestAStepForthAndBackUnderLoadFailsNoRequestAndLosesNoWrite(t *testing.T) {
 	}
 	if _, err := os.Stat(filepath.Join(m.dir, ".guado", "register")); !os.IsNotExist(err) {
 		t.Errorf("the mark of items that are here: %v", err)
+	}
+}
+
+func TestAStepThatCannotBeTakenLeavesAllAsItWas(t *testing.T) {
+	m := movingSite(t, 3, oldRegister)
+	if got := m.get("/fill?users=2&connections=4&pages=20"); got != `"filled"` {
+		t.Fatal(got)
+	}
+	touch := func(name string) { write(t, m.dir, "register.db."+name, "") }
+	remove := func(name string) {
+		if err := os.Remove(m.file + "." + name); err != nil {
+			t.Fatal(err)
+		}
+	}
+	refused := func(phase int, want string) {
+		t.Helper()
+		before := m.get("/")
+		err := m.step(t, phase, oldRegister)
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("to phase %d: %v, wanted %q", phase, err, want)
+		}
+		if now := m.get("/"); now != before && phase > 3 || m.Gate().Paused {
+			t.Errorf("before %s, now %s; %+v", before, now, m.Gate())
+		}
+	}
+	visits := 0
+	visit := func() {
+		t.Helper()
+		if visits++; m.visit(t, 7) != strconv.Itoa(visits) {
+			t.Errorf("visit %d is counted otherwise", visits)
+		}
+	}
+	visit()
+	touch("broken")
+	refused(4, "the old register is broken")
+	visit()
+	remove("broken")
+	if err := m.step(t, 4, oldRegister); err != nil {
+		t.Fatal(err)
+	}
+	visit()
+	touch("forgetful")
+	refused(3, "data.count: 0 only here")
+	if st := m.Status().Stores; st == nil || st.Stores < 26 {
+		t.Errorf("the stores: %+v", st)
+	}
+	visit()
+	remove("forgetful")
+	if err := m.step(t, 3, oldRegister); err != nil {
+		t.Fatal(err)
+	}
+	visit()
+}
+
+func TestAStepIsNotTakenWhileARequestRunsForTooLong(t *testing.T) {
+	m := movingSite(t, 3, oldRegister)
+	m.get("/fill?users=1&connections=1&pages=1")
+	long := make(chan string)
+	go func() { long <- m.get("/wait") }()
+	m.awaitFile(m.file+".waits", "")
+	m.configureServer(t, 4, "graceful_timeout = \"200ms\"\n", oldRegister)
+	if _, err := m.Reload(t.Context()); err == nil || !strings.Contains(err.Error(), "still under way") {
+		t.Errorf("the step was taken: %v", err)
+	}
+	write(t, m.dir, "register.db.go", "")
+	if got := <-long; got != `"waited"` {
+		t.Errorf("the request that ran: %s", got)
+	}
+	if err := m.step(t, 4, oldRegister); err != nil {
+		t.Fatal(err)
+	}
+	if got := m.visit(t, 0); got != "1" {
+		t.Error(got)
+	}
+}
+
+func TestAServerThatStartsInPhase4TakesTheRegisterOverOnce(t *testing.T) {
+	m := movingSite(t, 0, oldRegister)
+	m.get("/fill?users=1&connections=2&pages=3")
+	m.visit(t, 1)
+	again := func() {
+		t.Helper()
+		if err := m.end(); err != nil {
+			t.Fatal(err)
+		}
+		m.configure(t, 4, oldRegister)
+		m.site = siteOf(t, m.dir)
+	}
+	again()
+	if got := m.visit(t, 1); got != "2" {
+		t.Errorf("a page of before is visited for the second time: %s", got)
+	}
+	again()
+	if got := m.visit(t, 1); got != "3" {
+		t.Errorf("and for the third time: %s", got)
+	}
+	if log := m.log.String(); strings.Contains(log, "items of the register of before are here") {
+		t.Errorf("the register of before was taken over twice:\n%s", log)
+	}
+	if err := m.step(t, 0, oldRegister); err != nil { // two steps at once
+		t.Fatal(err)
+	}
+	if got := m.visit(t, 1); got != "4" {
+		t.Errorf("and for the fourth time: %s", got)
 	}
 }

@@ -68,7 +68,11 @@ def add(step: Step) -> None:
 
 def enter() -> str:
     """Comes into the phase, when the host lets it. Gives why it cannot."""
-    if not _ask("phase.enter", b"{}").get("take"):
+    try:
+        take = _ask("phase.enter", b"{}").get("take")
+    except HostError as error:
+        return str(error)
+    if not take:
         return ""
     done, error = _all(lambda step: step.take())
     _flush()
