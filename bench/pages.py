@@ -28,6 +28,7 @@ from typing import Any
 import run
 
 CONNECTIONS, PAGES, THREADS = 16, 64, 8
+DURABLE = 'guado, durability = "host"'
 
 GUADO = """
 [server]
@@ -198,12 +199,18 @@ def calls(around: Beside, rounds: int) -> Figures:
 
 def workload(around: Beside, rounds: int, seconds: int) -> dict[str, Figures]:
     """The page workload on each server."""
-    kinds = {"guado": "guado", "gunicorn, dict": "dict", "gunicorn, Pyro4": "pyro"}
+    durable = {"state": 'durability = "host"\n'}
+    kinds: dict[str, tuple[str, dict[str, str]]] = {
+        "guado": ("guado", {}),
+        DURABLE: ("guado", durable),
+        "gunicorn, dict": ("dict", {}),
+        "gunicorn, Pyro4": ("pyro", {}),
+    }
     found: dict[str, list[Figures]] = {name: [] for name in kinds}
     with contextlib.ExitStack() as stack:
         servers = []
-        for name, kind in kinds.items():
-            servers.append(server := Server(name, around, kind))
+        for name, (kind, settings) in kinds.items():
+            servers.append(server := Server(name, around, kind, **settings))
             stack.callback(server.stop)
             server.open()
             server.fill()
@@ -264,6 +271,8 @@ def report_workload(found: dict[str, Figures]) -> None:
     for name, least in (("gunicorn, Pyro4", 30), ("gunicorn, dict", 3)):
         ratio = ours["rate"] / found[name]["rate"]
         print(f"guado has {ratio:.1f} × the requests of {name} {verdict(ratio, inf, least)}")
+    ratio = found[DURABLE]["rate"] / ours["rate"]
+    print(f'with durability = "host" it has {ratio:.2f} × of its own {verdict(ratio, inf, 0.7)}')
     ratio = ours["p99"] / found["gunicorn, Pyro4"]["p99"]
     print(f"its p99 is {ratio:.3f} of Pyro's {verdict(ratio, 0.1)}")
 

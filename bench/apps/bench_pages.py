@@ -24,12 +24,12 @@ def values(number: int = 0) -> dict[str, Any]:
         "title": f"Invoice {number}",
         "filter.from": "2026-01-01",
         "filter.to": "2026-02-01",
-        "filter.text": "x" * 480,
-        "cart.note": "n" * 480,
+        "filter.text": f"{number:08d}" + "x" * 472,
+        "cart.note": f"{number:08d}" + "n" * 472,
         "cart.total": 1234.5,
         "cart.count": 0,
-        "form.name": "y" * 480,
-        "form.address": "z" * 470,
+        "form.name": f"{number:08d}" + "y" * 472,
+        "form.address": f"{number:08d}" + "z" * 462,
         "form.dirty": True,
     }
 
@@ -118,6 +118,10 @@ def answer(path: str, page: str, query: dict[str, list[str]]) -> Any:
         import bench_calls
 
         return bench_calls.measure(store_of(page), page, int(query["rounds"][0]))
+    if path == "/pages":
+        import bench_many
+
+        return bench_many.act(query)
     return trim() if path == "/trim" else 0
 
 
@@ -125,7 +129,7 @@ def app(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable
     query = environ["QUERY_STRING"]
     page = query[8:] if query.startswith("page_id=") else ""
     path = environ["PATH_INFO"]
-    asked = parse_qs(query) if path == "/calls" else {}
+    asked = parse_qs(query) if path in ("/calls", "/pages") else {}
     body = json.dumps(answer(path, page or asked.get("page_id", [""])[0], asked)).encode()
     fields = [("Content-Type", "application/json"), ("Content-Length", str(len(body)))]
     start_response("200 OK", fields)
