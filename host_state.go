@@ -287,6 +287,9 @@ func (k *keeper) restore(owner string, ref mirror.Ref, make bool) error {
 		return nil
 	}
 	m := k.stores.mirror
+	if !make && !m.Has(ref) { // as a rule, of connections and users
+		return nil
+	}
 	records, generation, err := m.Hand(ref)
 	if errors.Is(err, mirror.ErrNoStore) {
 		if !make {

@@ -18,6 +18,13 @@ func (m *Mirror) Hand(ref Ref) (records []byte, generation uint64, err error) {
 	return m.Snapshot(ref)
 }
 
+// Has reports whether there is a store. Each request asks for those of its connection and user.
+func (m *Mirror) Has(ref Ref) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.stores[ref] != nil
+}
+
 // Value is what is at a path of a store, as one value in JSON; false: there is nothing. The
 // empty path is the whole store.
 func (m *Mirror) Value(ref Ref, path []string) (value []byte, ok bool, err error) {

@@ -14,6 +14,7 @@ from guado._pure import LedgerBase as LedgerBase
 from guado._pure import ListBase as ListBase
 from guado._pure import LockBase as LockBase
 from guado._pure import LocksBase as LocksBase
+from guado._pure import RunningBase as RunningBase
 from guado._pure import Slot as Slot
 from guado._pure import StoreBase as StoreBase
 from guado._records import Record

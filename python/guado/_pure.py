@@ -57,6 +57,35 @@ class ExchangeBase:
         self.extra: Any = None
 
 
+class RunningBase:
+    state: Any
+    ledger: Ledger
+    link: Any
+    handle: Any
+    exchange: Exchange
+    effects: list[tuple[int, bytes]]
+    turns: dict[str, int]
+    over: bool
+    answered: bool
+    headed: bool
+    left: bool
+
+    def __init__(
+        self, state: Any, ledger: Ledger, link: Any, handle: Any, exchange: Exchange
+    ) -> None:
+        self.state, self.ledger, self.link = state, ledger, link
+        self.handle, self.exchange = handle, exchange
+        self.effects, self.turns = [], {}
+        self.over = self.answered = self.headed = False
+        self.left = True
+
+    def __call__(self, what: int) -> None:
+        self._hook(what)
+
+    def _hook(self, what: int) -> None:
+        raise NotImplementedError
+
+
 class LedgerBase:
     lock: Any
     outside: Exchange

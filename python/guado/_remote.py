@@ -213,7 +213,7 @@ class Applier:
     def apply(self, one: dict[str, Any]) -> None:
         from guado import _state
 
-        running = _state.Running(self.state, None, "a write of another group")
+        running = self.state.run(None, "a write of another group")
         _ledger.enter(running.exchange)
         answer = b'"number":%d,' % one["number"] + self._done(one)
         reply: _host.Reply[None] = _host.Reply()

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, cast
 import guado
 from guado import _host, _json, _ledger, _remote, _request
 from guado._ledger import Exchange, Ledger, Owner
+from guado._native import RunningBase
 from guado.errors import HostError, NoPage, PhaseError
 from guado.store import CONNECTION, PAGE, USER, Store, StoreError
 
@@ -67,34 +68,18 @@ class State:
         raise NotImplementedError
 
 
-class Running:
-    """A request, turn or message that has touched a store, until it is over."""
+class Running(RunningBase):
+    """A request, turn or message that has touched a store, until it is over. It is the hook of
+    its answer: called before the head leaves and at the end.
 
-    __slots__ = (
-        "answered",
-        "effects",
-        "exchange",
-        "handle",
-        "headed",
-        "left",
-        "link",
-        "over",
-        "state",
-        "turns",
-    )
+    `effects`: calls that go with the next commit. `answered`: its head has been committed;
+    `headed`: and nothing can be written without a turn. `left`: nothing that it has sealed may
+    still wait for somebody to send it. `turns`: of pages that it has, and how often."""
 
-    def __init__(self, state: WorkerState, handle: Any, name: str | dict[str, Any]) -> None:
-        self.state, self.link, self.handle = state, state.link, handle
-        self.exchange = Exchange(name)
-        self.over = False
-        self.effects: list[tuple[int, bytes]] = []  # calls that go with the next commit
-        self.answered = False  # its head has been committed
-        self.headed = False  # and nothing can be written without a turn
-        self.left = True  # nothing that it has sealed may still wait for somebody to send it
-        self.turns: dict[str, int] = {}  # of pages that it has, and how often
+    __slots__ = ()
 
-    def __call__(self, what: int) -> None:
-        """The hook of its answer."""
+    def _hook(self, what: int) -> None:
+        """The hook, where there is more to do than csrc/store_run.c does."""
         exchange = self.exchange
         if what in (HEAD, ACCEPT):
             self._commit(self._with_head)
@@ -118,7 +103,7 @@ class Running:
     def _commit(self, commit: Callable[[], bool], end: bool = False) -> None:
         """Commits what there is. Calls that wait for it go with it, also where no store was
         touched: they are done with the answer, or not at all."""
-        self.state.ledger.take_by(self.exchange, commit, end, even=bool(self.effects))
+        self.ledger.take_by(self.exchange, commit, end, even=bool(self.effects))
 
     def later(self, number: int, payload: bytes) -> None:
         """A call of a turn waits for its commit."""
@@ -136,7 +121,7 @@ class Running:
 
     def _seal(self, head: bool) -> bool:
         """With the head that is about to leave, or alone."""
-        state, effects = self.state, self.effects
+        effects = self.effects
         more = _NO_EFFECTS
         if even := bool(effects):
             calls = []
@@ -144,8 +129,8 @@ class Running:
                 number, payload = effects.pop(0)
                 calls.append(_EFFECT.pack(number, len(payload)) + payload)
             more = b"".join([len(calls).to_bytes(4, "little"), *calls])
-        taken: bool = state.core.commit(
-            state.ledger, self.exchange, self.handle, head, self.link, more, even
+        taken: bool = self.state.core.commit(
+            self.ledger, self.exchange, self.handle, head, self.link, more, even
         )
         return taken
 
@@ -185,7 +170,7 @@ class WorkerState(State):
     def _begin(self, current: _request.Current) -> Running | None:
         with self._begin_lock:
             if current.stores is None:
-                running = Running(self, current.handle, current.name())
+                running = self.run(current.handle, current.name())
                 try:
                     attached = self.core.attach(current.handle, running)
                 except TypeError:  # no request of ours: lifespan
@@ -196,6 +181,9 @@ class WorkerState(State):
                 current.stores = running
             made: Running = current.stores
             return made
+
+    def run(self, handle: Any, name: str | dict[str, Any]) -> Running:
+        return Running(self, self.ledger, self.link, handle, Exchange(name))
 
     def commit(self) -> None:
         current = _request.current()

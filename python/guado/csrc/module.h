@@ -82,6 +82,10 @@ void gd_hook_end(gd_hook *h, PyObject *whose);
  * interrupt of the application may have made the code fail that was about to say so. */
 extern _Thread_local bool gd_has_sealed;
 
+/* The usual hook (store_run.c). */
+bool gd_is_running(PyObject *o);
+int gd_running_hook(PyObject *running, int what);
+
 /* Each adds its functions and types to the module; 0, or -1 with an exception. */
 int gd_wsgi_init(PyObject *module);
 int gd_interrupt_init(PyObject *module);

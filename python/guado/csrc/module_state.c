@@ -29,8 +29,14 @@ static gd_hook *hook_of(PyObject *handle, gd_stream **stream, bool *headed) {
 /* ---- what requests do -------------------------------------------------------------- */
 
 int gd_hook_call(gd_hook *h, int what) {
-    PyObject *hook = h->call, *code = PyLong_FromLong(what);
+    PyObject *hook = h->call;
     Py_INCREF(hook); /* it may be taken off meanwhile */
+    if (gd_is_running(hook)) {
+        int rc = gd_running_hook(hook, what);
+        Py_DECREF(hook);
+        return rc;
+    }
+    PyObject *code = PyLong_FromLong(what);
     PyObject *done = code != NULL ? PyObject_CallFunctionObjArgs(hook, code, NULL) : NULL;
     Py_XDECREF(code);
     Py_DECREF(hook);

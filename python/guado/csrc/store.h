@@ -187,6 +187,10 @@ void gd_pending_drop(gd_store *s, PyObject *exchange);      /* it is with the co
 PyObject *gd_py_commit(PyObject *ledger, PyObject *args);
 PyObject *gd_py_encode_state(PyObject *module, PyObject *args);
 PyObject *gd_py_commit_now(PyObject *module, PyObject *args);
+/* Gathers what the exchange has touched (with `even` also nothing), and seals it with the head
+ * that the request of `handle` (or None) is about to send, or alone. 0: there was nothing. */
+int gd_commit_now(gd_ledger *l, gd_exchange *x, PyObject *handle, bool head, PyObject *link,
+                  const char *more, size_t n, bool even);
 
 /* A named tuple; its fields (NULL: an error) are given away. */
 PyObject *gd_named(PyObject *type, PyObject *fields);
@@ -222,6 +226,7 @@ int gd_put_inside(gd_store *s, PyObject *dict, PyObject *key, PyObject *value);
 PyTypeObject *gd_store_type(PyObject *module, const char *name, size_t size, PyType_Slot *slots,
                             unsigned long flags);
 int gd_store_locks_init(PyObject *module);
+int gd_store_run_init(PyObject *module);
 int gd_store_tracked_init(PyObject *module);
 int gd_store_store_init(PyObject *module);
 

@@ -249,29 +249,21 @@ static int seal_out(PyObject *handle, bool head, gd_link *link, const gd_out *o)
     return rc < 0 ? -1 : 0;
 }
 
-PyObject *gd_py_commit_now(PyObject *module, PyObject *args) {
-    PyObject *ledger, *exchange, *handle, *link;
-    const char *more;
-    Py_ssize_t n;
-    int head, even;
-    if (!PyArg_ParseTuple(args, "O!O!OpOy#p:commit", gd_known.ledger, &ledger, gd_known.exchange,
-                          &exchange, &handle, &head, &link, &more, &n, &even))
-        return NULL;
-    gd_ledger *l = (gd_ledger *)ledger;
-    gd_exchange *x = (gd_exchange *)exchange;
+int gd_commit_now(gd_ledger *l, gd_exchange *x, PyObject *handle, bool head, PyObject *link,
+                  const char *more, size_t n, bool even) {
     gd_link *to = gd_link_of(link);
     if (!to || gd_mutex_lock(l->lock) < 0)
-        return NULL;
+        return -1;
     if (!x->touched || (!even && PySet_Size(x->touched) <= 0)) {
         gd_mutex_unlock(l->lock);
-        Py_RETURN_FALSE;
+        return 0;
     }
     PyObject *stores = PySequence_List(x->touched), *untouched = PySet_New(NULL);
     PyObject *generations = PyDict_New();
     gd_out o;
     gd_out_init(&o);
     int rc = stores && untouched && generations ? add_waiting(&o, l, x, stores, generations) : -1;
-    if (rc == 0 && (rc = gd_out_add(&o, more, (size_t)n)) == 0 &&
+    if (rc == 0 && (rc = gd_out_add(&o, more, n)) == 0 &&
         (rc = seal_out(handle, head, to, &o)) == 0) {
         l->sequence++;
         untouched = let_go(l, x, stores, untouched);
@@ -281,5 +273,18 @@ PyObject *gd_py_commit_now(PyObject *module, PyObject *args) {
     Py_XDECREF(generations);
     Py_XDECREF(untouched);
     Py_XDECREF(stores);
-    return rc < 0 ? NULL : Py_NewRef(Py_True);
+    return rc < 0 ? -1 : 1;
+}
+
+PyObject *gd_py_commit_now(PyObject *module, PyObject *args) {
+    PyObject *ledger, *exchange, *handle, *link;
+    const char *more;
+    Py_ssize_t n;
+    int head, even;
+    if (!PyArg_ParseTuple(args, "O!O!OpOy#p:commit", gd_known.ledger, &ledger, gd_known.exchange,
+                          &exchange, &handle, &head, &link, &more, &n, &even))
+        return NULL;
+    int rc = gd_commit_now((gd_ledger *)ledger, (gd_exchange *)exchange, handle, head, link, more,
+                           (size_t)n, even);
+    return rc < 0 ? NULL : PyBool_FromLong(rc);
 }

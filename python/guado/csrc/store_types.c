@@ -282,7 +282,7 @@ int gd_store_init(PyObject *module) {
         !gd_known.ledger || PyModule_AddFunctions(module, functions) < 0)
         return -1;
     return gd_store_tracked_init(module) < 0 || gd_store_locks_init(module) < 0 ||
-                   gd_store_store_init(module) < 0
+                   gd_store_run_init(module) < 0 || gd_store_store_init(module) < 0
                ? -1
                : 0;
 }
