@@ -303,11 +303,16 @@ func (h *host) gateEffects() {
 	for _, verb := range []string{"push", "push.wait", "publish", "dbevent", "page.end"} {
 		h.calls.Handle(verb, func(context.Context, calls.Caller, []byte) (any, error) {
 			if err := h.kept.wait(); err != nil {
-				return nil, calls.Errorf(http.StatusServiceUnavailable, "durability_unavailable", "%v", err)
+				return nil, unkept(err)
 			}
 			return nil, nil //nolint:nilnil // whoever answers the verb comes behind
 		})
 	}
+}
+
+// unkept is what callers are told whose call rests on what cannot be kept.
+func unkept(err error) error {
+	return calls.Errorf(http.StatusServiceUnavailable, "durability_unavailable", "%v", err)
 }
 
 // gateAnswers gives what holds up the answers of workers likewise; nil: nothing does.

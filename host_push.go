@@ -120,7 +120,7 @@ func (h *host) site(next exchange.Handler) (exchange.Handler, error) {
 	h.origins = step
 	return pages.NewSite(pages.Site{
 		Push: step, Client: js.Client, Next: next,
-		Open: &pages.Opener{Pages: h.pages, Origin: step.Allows, Touch: h.touch, App: h.pageApp},
+		Open: &pages.Opener{Pages: h.pages, Origin: step.Allows, Touch: h.touch, App: h.pageApp, Kept: h.gateAnswers()},
 		Page: h.resident(step),
 		Beacon: &pages.Beacon{Pages: h.pages, Origin: step.Allows, Known: func(x *exchange.Exchange) string {
 			connection, _, _ := h.identity.Known(x)

@@ -186,6 +186,9 @@ func (h *host) say(ctx context.Context, verb string, caller calls.Caller, data [
 		verb = verbWait
 	}
 	answer, err := h.calls.Do(ctx, caller, verb, data)
+	if failed := h.kept.wait(); err == nil && failed != nil {
+		err = unkept(failed)
+	}
 	var known *calls.Error
 	switch {
 	case errors.As(err, &known):

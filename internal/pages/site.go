@@ -99,6 +99,8 @@ type Opener struct {
 	// false: there is none whose pages the host keeps, and the application is that of the
 	// path, if that has one.
 	App func(x *exchange.Exchange, path, class string) (app string, ok bool)
+	// Kept returns when what was opened is kept, or why it cannot be; nil: nobody keeps it.
+	Kept func() error
 
 	unknown unknown
 }
@@ -161,6 +163,13 @@ func (o *Opener) Serve(x *exchange.Exchange) {
 	case err != nil:
 		x.Fail(&exchange.Problem{Status: 503, Code: "stopping", RetryAfter: 1, Err: err})
 		return
+	}
+	if o.Kept != nil {
+		if err := o.Kept(); err != nil {
+			o.Pages.End(id) // nobody knows of it
+			x.Fail(&exchange.Problem{Status: 503, Code: "durability_unavailable", RetryAfter: 1, Err: err})
+			return
+		}
 	}
 	text := []byte(`{"page":"` + id + `"}`)
 	head := exchange.Head{Status: 200, Length: int64(len(text)), Fields: []exchange.Field{
