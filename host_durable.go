@@ -16,6 +16,7 @@ import (
 	"github.com/guado-server/guado/internal/durable"
 	"github.com/guado-server/guado/internal/item"
 	"github.com/guado-server/guado/internal/mirror"
+	"github.com/guado-server/guado/internal/replay"
 )
 
 // Kinds of items in the log of state. Numbers are never used again for something else.
@@ -25,6 +26,7 @@ const (
 	kindUser       = 3
 	kindPage       = 4 // with its session
 	kindGlobal     = 5 // a leaf of the global store, or a dict that no leaf below stands for
+	kindReplay     = 6 // a request that was done, with its answer
 	kindStore      = 16
 )
 
@@ -172,6 +174,10 @@ func (h *host) keepKinds() {
 		kindUser:       {Describe: func(id string) ([]byte, bool) { return h.identity.Describe(item.User, id) }},
 		kindPage:       {Describe: func(id string) ([]byte, bool) { return h.pages.Describe(id, h.topics.of) }},
 	}
+	kinds[kindReplay] = durable.Kind{Rewrite: h.replay.Rewrite}
+	if h.kept.found == nil {
+		h.replay.Journal(journalReplay(log))
+	}
 	if h.global != nil {
 		kinds[kindGlobal] = durable.Kind{Describe: h.global.Describe}
 	}
@@ -192,8 +198,8 @@ func journal(log *durable.Log) func([]mirror.Changed, any) {
 	var room []durable.Change // the mirror's lock is held whenever it is used
 	return func(changed []mirror.Changed, also any) {
 		room = room[:0]
-		if with, is := also.([]durable.Change); is {
-			room = append(room, with...)
+		if answer, is := also.(replay.Kept); is {
+			room = append(room, durable.Change{Key: durable.Key{Kind: kindReplay, ID: answer.ID}, Op: durable.Put, Data: answer.Data})
 		}
 		for _, c := range changed {
 			room = append(room, durable.Change{Key: storeKey(c.Ref), Op: ops[c.What], Data: c.Records})
@@ -215,6 +221,7 @@ func (h *host) beginKept() error {
 		}
 		return nil
 	}
+	h.replay.Journal(journalReplay(log))
 	if h.stores != nil {
 		h.stores.mirror.Issue(k.about.Issued)
 		h.stores.mirror.Journal(journal(log))
@@ -234,7 +241,7 @@ func (h *host) dropFiles(found *durable.Recovered) {
 	if found == nil {
 		return
 	}
-	for _, name := range []string{"connections", "pages", "push", "mirror", "global"} {
+	for _, name := range []string{"connections", "pages", "push", "mirror", "global", "answers"} {
 		err := os.Remove(filepath.Join(h.config.Server.StateDir, name))
 		if err != nil && !errors.Is(err, os.ErrNotExist) {
 			h.log.Error("a file of before the log cannot be removed; it is older than the log", "error", err)

@@ -2,6 +2,7 @@ package guado
 
 import (
 	"github.com/guado-server/guado/internal/config"
+	"github.com/guado-server/guado/internal/durable"
 	"github.com/guado-server/guado/internal/exchange"
 	"github.com/guado-server/guado/internal/link"
 	"github.com/guado-server/guado/internal/observe"
@@ -16,10 +17,14 @@ func (h *host) openReplay() {
 	c := &h.config.Idempotency
 	h.replay = replay.New(replay.Options{
 		TTL: c.TTL.Std(), Count: c.Answers, Bytes: c.Bytes.Bytes(), Answer: c.Answer.Bytes(),
-		Clock: h.clock, Log: h.log, Decode: link.DecodeHead,
+		Clock: h.clock, Log: h.log, Decode: link.DecodeHead, Wait: h.kept.wait,
 	})
 	if h.config.Server.Phase == 0 {
 		return // nothing of one server alone survives
+	}
+	if h.kept.found != nil {
+		h.recoverReplay()
+		return
 	}
 	if err := h.replay.Load(h.config.Server.StateDir); err != nil {
 		h.log.Error("answers of before the stop", "error", err)
@@ -36,7 +41,7 @@ func (h *host) once(m *config.Mount, next exchange.Handler) exchange.Handler {
 
 // closeReplay keeps the answers for the next start.
 func (h *host) closeReplay() error {
-	if h.config.Server.Phase == 0 {
+	if h.config.Server.Phase == 0 || h.kept.keeps() {
 		return nil
 	}
 	return h.replay.Save(h.config.Server.StateDir)
@@ -65,5 +70,33 @@ func (h *host) idempotencyFigures() *observe.Idempotency {
 			"answered": st.Answered, "replayed": st.Replayed, "running": st.Busy, "mismatch": st.Other, "bad_key": st.Bad,
 			"without_answer": st.Without, "not_kept": st.NotKept, "lost": st.Lost, "released": st.Released,
 		},
+	}
+}
+
+// journalReplay has the log told of answers that no commit has brought there.
+func journalReplay(log *durable.Log) func(replay.Kept) {
+	return func(k replay.Kept) {
+		change := durable.Change{Key: durable.Key{Kind: kindReplay, ID: k.ID}, Op: durable.Put, Data: k.Data}
+		if k.Data == nil {
+			change.Op = durable.Drop
+		}
+		log.Append(change)
+	}
+}
+
+// recoverReplay takes the answers back that the log has.
+func (h *host) recoverReplay() {
+	for _, i := range h.kept.found.Items {
+		if i.Kind != kindReplay {
+			continue
+		}
+		if err := h.replay.Recover(i.Base); err != nil {
+			h.giveUp(i.Key, err)
+		}
+	}
+	for _, k := range h.kept.found.Damaged {
+		if k.Kind == kindReplay {
+			h.log.Error("an answer of before is damaged: a request that comes again is done again", "key", k.ID)
+		}
 	}
 }

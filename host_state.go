@@ -117,11 +117,13 @@ func (c *keptCallee) End() {
 }
 
 // State applies a commit of the worker.
-func (k *keeper) State(_ uint32, state []byte) (effects []byte, err error) {
+func (k *keeper) State(_ uint32, state []byte, also any) (effects []byte, err error) {
 	if mirrorLate {
 		return k.applyLate(state), nil
 	}
+	k.source.Also = also
 	effects, err = k.stores.mirror.ApplyFront(&k.source, state)
+	k.source.Also = nil
 	k.tellDifferences()
 	switch {
 	case err == nil:

@@ -4,6 +4,9 @@ package exchange
 // is passed on: a step that sees to it that a request is done once asks for it in
 // [Exchange.Once]. It must not wait, and may be told after the exchange is over.
 type Once interface {
+	// Keeps gives what must be kept together with the state that is about to be applied, or not
+	// at all: Committed, or Answered with this payload, follows where it was. nil: nothing.
+	Keeps(payload []byte) any
 	// Committed says that some of what the application has changed is kept, whatever comes
 	// behind it.
 	Committed()

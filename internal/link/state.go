@@ -14,8 +14,9 @@ import (
 type Keeper interface {
 	// State applies the state of a commit; stream: of the exchange that made it, or 0.
 	// [ErrRefused]: the exchange is answered "moved", and the worker goes on. Any other
-	// error ends the worker. What it gives is the rest of the frame: the effects.
-	State(stream uint32, state []byte) (effects []byte, err error)
+	// error ends the worker. What it gives is the rest of the frame: the effects. also is to
+	// be kept with the state, or not at all: see [exchange.Once]; nil: nothing.
+	State(stream uint32, state []byte, also any) (effects []byte, err error)
 }
 
 // maxState bounds a STATE after reassembly.
@@ -62,7 +63,7 @@ func (l *Link) state(h header, p shared) error {
 		g.held = true
 		return nil
 	}
-	if err := l.applyState(exchange.Once.Committed); err != nil && !isRefused(err) {
+	if err := l.applyState(l.about(h.stream), nil, false); err != nil && !isRefused(err) {
 		return err
 	}
 	return nil // of one that stands alone no answer hears
@@ -70,12 +71,16 @@ func (l *Link) state(h header, p shared) error {
 
 // applyState applies the STATE that is here, and then tells who wants to know, before
 // anybody sees its effects.
-func (l *Link) applyState(tell func(exchange.Once)) error {
+func (l *Link) applyState(a about, payload []byte, answered bool) error {
 	g := &l.states
-	effects, err := (*g.keeper.Load()).State(g.stream, g.partial)
+	var also any
+	if a.once != nil {
+		also = a.once.Keeps(payload)
+	}
+	effects, err := (*g.keeper.Load()).State(g.stream, g.partial, also)
 	g.held = false
 	if err == nil {
-		l.committed(g.stream, tell)
+		l.committed(a, payload, answered)
 	}
 	if err == nil || isRefused(err) {
 		if wrong := l.effects(effects, err != nil); wrong != nil {
@@ -129,8 +134,8 @@ const keepState = 64 << 10
 // withState applies what was sent ahead of this COMMIT, and tells that it is here; refused:
 // it must not be delivered.
 func (l *Link) withState(h header, p shared) (refused bool, err error) {
-	if h.kind == KindAbort {
-		l.committed(h.stream, nil)
+	if h.kind == KindAbort { // what was committed for it came alone
+		l.committed(about{key: l.about(h.stream).key}, nil, false)
 	}
 	if h.kind != KindCommit {
 		return false, nil
@@ -142,12 +147,16 @@ func (l *Link) withState(h header, p shared) (refused bool, err error) {
 	if h.flags&More != 0 {
 		return false, nil
 	}
-	answered := func(o exchange.Once) { o.Answered(l.whole(h, p)) }
+	a := l.about(h.stream)
+	var payload []byte
+	if a.once != nil {
+		payload = l.whole(h, p)
+	}
 	if !g.held {
-		l.committed(h.stream, answered)
+		l.committed(a, payload, true)
 		return false, nil
 	}
-	if err = l.applyState(answered); err == nil || isRefused(err) {
+	if err = l.applyState(a, payload, true); err == nil || isRefused(err) {
 		return err != nil, nil
 	}
 	return false, err
@@ -159,26 +168,39 @@ func (l *Link) withState(h header, p shared) (refused bool, err error) {
 // worker runs.
 func (l *Link) Commits(tell func(key uint64)) { l.states.tell.Store(&tell) }
 
-// committed tells of an exchange who wants to know; told: what its own one hears.
-func (l *Link) committed(stream uint32, told func(exchange.Once)) {
+// about is the exchange of a stream: its number, and who is told what becomes real of it.
+type about struct {
+	key  uint64
+	once exchange.Once
+}
+
+func (l *Link) about(stream uint32) (a about) {
 	if stream == 0 {
-		return
+		return a
 	}
 	s, err := l.table.find(stream)
 	if s == nil || err != nil {
-		return
+		return a
 	}
 	s.mu.Lock()
-	once, key := s.once, s.key
-	if s.id.Load() != stream {
-		once, key = nil, 0
+	defer s.mu.Unlock()
+	if s.id.Load() == stream {
+		a = s.about
 	}
-	s.mu.Unlock()
-	if tell := l.states.tell.Load(); tell != nil && key != 0 {
-		(*tell)(key)
+	return a
+}
+
+// committed tells of an exchange who wants to know.
+func (l *Link) committed(a about, payload []byte, answered bool) {
+	if tell := l.states.tell.Load(); tell != nil && a.key != 0 {
+		(*tell)(a.key)
 	}
-	if once != nil && told != nil {
-		told(once)
+	switch {
+	case a.once == nil:
+	case answered:
+		a.once.Answered(payload)
+	default:
+		a.once.Committed()
 	}
 }
 
@@ -200,7 +222,7 @@ func (l *Link) whole(h header, p shared) []byte {
 // nobody. Call it before Request.
 func (s *Stream) Of(key uint64, once exchange.Once) {
 	s.mu.Lock()
-	s.key, s.once = key, once
+	s.about = about{key, once}
 	s.mu.Unlock()
 }
 

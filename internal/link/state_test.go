@@ -20,7 +20,7 @@ type keeper struct {
 	err error
 }
 
-func (k *keeper) State(stream uint32, state []byte) ([]byte, error) {
+func (k *keeper) State(stream uint32, state []byte, _ any) ([]byte, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	text, effects, _ := bytes.Cut(state, []byte("|"))

@@ -4,8 +4,6 @@ import (
 	"os"
 	"sync"
 	"sync/atomic"
-
-	"github.com/guado-server/guado/internal/exchange"
 )
 
 // Bell is rung when a stream has news: frames to take, credit, the link's end. It
@@ -65,8 +63,7 @@ type Stream struct {
 	ended      bool      // END was taken
 	excess     string    // why the answer must be cut, until that is done
 	partial    []byte    // COMMIT under reassembly; not nil: one has begun
-	key        uint64    // of the exchange
-	once       exchange.Once
+	about      about
 	litter     []*os.File // to close once mu is left
 }
 
@@ -344,7 +341,7 @@ func (s *Stream) release(id uint32) {
 	s.id.Store(0)
 	freed := s.freed
 	s.freed, s.bell, s.partial = nil, nil, nil
-	s.key, s.once = 0, nil
+	s.about = about{}
 	s.in.clear(s)
 	s.out.clear(s)
 	s.in.mem.reset()
@@ -377,7 +374,7 @@ func (s *Stream) begin(id uint32, b Bell) {
 	s.files.reset(s.l.o.FileCredit)
 	s.requested, s.sentEnd, s.cancelled, s.socket = false, false, 0, false
 	s.dropping, s.abandoned, s.revoked, s.ended = false, false, false, false
-	s.excess, s.key, s.once = "", 0, nil
+	s.excess, s.about = "", about{}
 	s.started.Store(false)
 	s.fate.Store(uint32(fateOpen))
 	s.id.Store(id)

@@ -122,21 +122,37 @@ type first struct {
 // Committed see [exchange.Once].
 func (r *first) Committed() { r.store.commit(r.entry) }
 
+// Keeps see [exchange.Once].
+func (r *first) Keeps(payload []byte) any {
+	if a := r.decode(payload); a != nil {
+		return r.store.seal(r.entry, r.body.finger(), a, "")
+	}
+	return r.store.seal(r.entry, r.body.finger(), nil, whyLost)
+}
+
 // Answered see [exchange.Once].
 func (r *first) Answered(payload []byte) {
 	r.store.commit(r.entry)
+	if a := r.decode(payload); a != nil {
+		r.store.keep(r.entry, r.body.finger(), a, "")
+	}
+}
+
+// decode reads a whole answer that is to be kept; nil: it is none.
+func (r *first) decode(payload []byte) *Answer {
 	if payload == nil {
-		return
+		return nil
 	}
 	h, body, err := r.store.opts.Decode(payload, nil)
 	if err != nil || streams(h) || h.Status == 101 {
-		return // the exchange itself will see it
+		return nil // the exchange itself will see it
 	}
 	a := ownAnswer(h)
 	a.Body = append([]byte(nil), body...)
-	if a.size() <= r.store.opts.Answer {
-		r.store.keep(r.entry, r.body.finger(), a, "")
+	if a.size() > r.store.opts.Answer {
+		return nil
 	}
+	return a
 }
 
 // Informational passes it on, if anybody is there.

@@ -62,6 +62,7 @@ func (s *Store) Restore(one Saved) error {
 	s.entries[e.id] = e
 	e.at = s.done.PushBack(e)
 	s.bytes += e.bytes
+	s.tellLocked(e)
 	s.boundLocked()
 	return nil
 }

@@ -25,6 +25,8 @@ type Options struct {
 	Clock  *clock.Clock
 	Log    *slog.Logger
 
+	// Wait returns when all that was done so far is kept; nil: nobody keeps it beyond the host.
+	Wait func() error
 	// Decode reads the payload of an answer, as [exchange.Once] has it.
 	Decode func(payload []byte, fields []exchange.Field) (exchange.Head, []byte, error)
 }
@@ -39,6 +41,7 @@ type Store struct {
 	done    *list.List // of *entry, those first that were answered first
 	bytes   int64
 	count   Status
+	journal func(Kept) // nil: nobody keeps one
 }
 
 // id is a key and all that it is bound to.
@@ -54,6 +57,8 @@ type entry struct {
 	answer    *Answer // nil: it is not kept, for
 	why       string  // this reason
 	bytes     int64
+	sealed    *Saved // it goes to the log with the commit that is being applied
+	logged    bool   // the log has it as it is
 }
 
 // Why there is no answer.
@@ -152,6 +157,10 @@ func (s *Store) keep(e *entry, f finger, a *Answer, why string) {
 	s.bytes -= e.bytes
 	e.finger, e.answer, e.why, e.bytes = f, a, why, a.size()
 	s.bytes += e.bytes
+	if e.logged = e.logged && e.sealed != nil && e.sealed.Answer.size() == e.bytes && e.sealed.Why == why; !e.logged {
+		s.tellLocked(e)
+	}
+	e.sealed = nil
 	switch why {
 	case whyLong:
 		s.count.NotKept++
@@ -166,6 +175,9 @@ func (s *Store) release(e *entry) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.entries[e.id] == e && e.at == nil {
+		if e.logged {
+			s.untellLocked(e)
+		}
 		delete(s.entries, e.id)
 		s.count.Released++
 	}
@@ -196,6 +208,7 @@ func (s *Store) forgetLocked(e *entry) {
 	s.done.Remove(e.at)
 	s.bytes -= e.bytes
 	delete(s.entries, e.id)
+	s.untellLocked(e)
 }
 
 // boundLocked makes room. An answer goes before its key does: who has the key of a request
@@ -213,5 +226,6 @@ func (s *Store) boundLocked() {
 		s.bytes -= e.bytes
 		e.answer, e.why, e.bytes = nil, whyLong, 0
 		s.count.Dropped++
+		s.tellLocked(e)
 	}
 }

@@ -31,6 +31,7 @@ var (
 	errUpgrade  = errors.New("a WebSocket has no answer that could be kept under an Idempotency-Key")
 	errRunning  = errors.New("the first request with this Idempotency-Key is under way")
 	errOther    = errors.New("the first request with this Idempotency-Key was another one")
+	errNotKept  = errors.New("the answer to the first request with this Idempotency-Key cannot be kept now, and is not told")
 	errNoAnswer = errors.New("the first request with this Idempotency-Key was done, or some of it, and there is no answer to give again")
 )
 
@@ -175,6 +176,8 @@ func (t *step) again(x *exchange.Exchange, e *entry) {
 	case told.answer == nil:
 		s.counted(func(st *Status) { st.Without++ })
 		problem = &exchange.Problem{Status: 409, Code: "idempotency_lost", Err: errNoAnswer}
+	case s.opts.Wait != nil && s.opts.Wait() != nil:
+		problem = &exchange.Problem{Status: 503, Code: "durability_unavailable", RetryAfter: 1, Err: errNotKept}
 	default:
 		s.counted(func(st *Status) { st.Replayed++ })
 		told.answer.give(x)
