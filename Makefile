@@ -74,10 +74,11 @@ bench: build
 	.cache/bench/bin/python bench/overhead.py
 	GUADO_BENCH=1 $(GO) test -count=1 -v -run GenroPy ./test/genropy
 
-# Stores beside a dict, Redis and Pyro4, and the page workload (docs/benchmarks.md).
+# Stores beside a dict, Redis and Pyro4, the page workload, and memory (docs/benchmarks.md).
 bench-state: build
 	tools/setup.sh bench
 	.cache/bench/bin/python bench/state.py
+	.cache/bench/bin/python bench/memory.py --check
 
 bench-ws: build
 	tools/setup.sh bench
