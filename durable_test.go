@@ -156,4 +156,7 @@ func TestOfADamagedLogOnlyThatPageBeginsAnew(t *testing.T) {
 		t.Errorf("a page whose store is whole has ended: %v", h)
 	}
 	other.wantDone(`{"get":"x"}`, `"whole"`)
+	if st := again.Status().Kept; st == nil || st.Damaged != 1 || st.Recovered == 0 || st.Error != "" {
+		t.Errorf("%+v", st)
+	}
 }

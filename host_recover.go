@@ -56,7 +56,7 @@ func (h *host) recoverPages() {
 	}
 	for _, k := range found.Damaged {
 		if k.Kind == kindPage {
-			h.giveUp(k, durableDamaged)
+			h.giveUp(k, errNotWhole)
 		}
 	}
 	if n > 0 {
@@ -64,7 +64,7 @@ func (h *host) recoverPages() {
 	}
 }
 
-var durableDamaged = errors.New("the log does not have it whole")
+var errNotWhole = errors.New("the log does not have it whole")
 
 func (h *host) knowsConnection(id string) bool {
 	_, is := h.identity.Find(id)
@@ -102,7 +102,7 @@ func (h *host) recoverStores() {
 	}
 	for _, k := range found.Damaged {
 		if k.Kind > kindStore {
-			h.giveUp(k, durableDamaged)
+			h.giveUp(k, errNotWhole)
 			h.endRestingOn(mirror.Ref{Kind: mirror.Kind(k.Kind - kindStore), ID: k.ID})
 		}
 	}
@@ -137,7 +137,7 @@ func (h *host) endLost(found *durable.Recovered) {
 	look := func(kind mirror.Kind, id string) {
 		ref := mirror.Ref{Kind: kind, ID: id}
 		if key := storeKey(ref); found.Lost(key) {
-			h.giveUp(key, durableDamaged)
+			h.giveUp(key, errNotWhole)
 			h.endRestingOn(ref)
 		}
 	}

@@ -36,6 +36,7 @@ type Status struct {
 	Registry    *RegistryStatus    `json:"registry,omitempty"`    // from phase 3 on
 	Global      *GlobalStatus      `json:"global,omitempty"`      // from phase 4 on
 	Stores      *StoresStatus      `json:"stores,omitempty"`      // likewise
+	Kept        *KeptStatus        `json:"kept,omitempty"`        // with state.durability = "host"
 	Idempotency *IdempotencyStatus `json:"idempotency,omitempty"` // where a mount keeps answers
 	WSX         *WSXStatus         `json:"wsx,omitempty"`         // where a mount speaks it
 	Gate        GateStatus         `json:"gate"`
@@ -87,7 +88,7 @@ func (h *host) status() Status {
 	}
 	st.Programs, st.Executors = h.programs.Status(0), h.executors.Status()
 	st.Events, st.WSX, st.Global = h.eventStatus(), h.wsxStatus(), h.globalStatus()
-	st.Stores, st.Idempotency = h.storesStatus(), h.idempotencyStatus()
+	st.Stores, st.Idempotency, st.Kept = h.storesStatus(), h.idempotencyStatus(), h.kept.status()
 	st.Identity, st.Push, st.Registry = h.identityStatus(), h.pushStatus(), h.registryStatus()
 	st.Reloads = h.reloads.status()
 	return st

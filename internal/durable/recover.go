@@ -29,7 +29,6 @@ type Recovered struct {
 	known   map[uint64]*slot
 	last    uint64 // segment
 	next    int32  // slot
-	clean   bool
 }
 
 // Lost reports whether there was an item that the log should have and does not.
@@ -266,7 +265,7 @@ func Open(o Options, r *Recovered) (*Log, error) {
 // Begin keeps all that there is by now, and then what changes.
 func (l *Log) Begin() error {
 	l.turn.Lock()
-	err := error(nil)
+	var err error
 	if l.broken.Load() {
 		var position uint64
 		if position, err = l.whole(); err == nil {

@@ -138,7 +138,7 @@ func TestADamagedFileOfConnectionsIsPutAside(t *testing.T) {
 	for name, text := range map[string][]byte{
 		"empty":        nil,
 		"cut":          good[:len(good)/2],
-		"another user": bytes.Replace(good, []byte(`"ann"`), []byte(`"bob"`), -1),
+		"another user": bytes.ReplaceAll(good, []byte(`"ann"`), []byte(`"bob"`)),
 		"no user":      unread(t, good),
 	} {
 		if err := os.WriteFile(path, text, 0o600); err != nil {

@@ -109,7 +109,7 @@ func (m *Mirror) load(take func(record func([]byte) error) error) (Loaded, error
 			return err
 		}
 		switch {
-		case one.Saved.ID != "":
+		case one.ID != "":
 			out.Stores = append(out.Stores, one.Saved)
 		case one.Parts > 0:
 			parts[one.Part] = one.savedNames
