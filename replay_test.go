@@ -145,6 +145,46 @@ func TestAnswersAreKeptOverAStop(t *testing.T) {
 	tab.wantDone(`{"get":"x"}`, "1")
 }
 
+func TestARequestIsDoneOnceAlsoWhenTheServerWasKilled(t *testing.T) {
+	dir := t.TempDir()
+	s := hostSite(t, dir, onceMount)
+	tab := s.browser().tab(`{"path":"/"}`)
+	tab.wantOnce("a", `{"add":"x"}`, 200, "1", false)
+	tab.wantOnce("b", `{"long":3}`, 200, "xxx", false) // no store was touched
+	path := filepath.Join(t.TempDir(), "go")
+	half := fmt.Sprintf(`{"add":"y","flush":1,"wait":%q}`, path)
+	done := make(chan error, 1)
+	go func() {
+		_, _, err := tab.once(t.Context(), "c", half)
+		done <- err
+	}()
+	awaitFile(t, path+".begun")
+	tab.wantDone(`{"get":"x"}`, "1") // what is told rests on all that was committed before
+	image := crashed(t, dir)
+	write(t, filepath.Dir(path), "go", "")
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	again := hostSite(t, image, onceMount)
+	_ = tab.conn.Close() // the stop would wait for its goodbye
+	tab.goTo(again)
+	for range 2 {
+		tab.wantOnce("a", `{"add":"x"}`, 200, "1", true)
+		tab.wantOnce("b", `{"long":3}`, 200, "xxx", true)
+		tab.wantOnce("c", half, 409, "idempotency_lost", false)
+	}
+	tab.wantDone(`{"get":"x"}`, "1")
+	tab.wantDone(`{"get":"y"}`, "1")
+	if err := again.end(); err != nil {
+		t.Fatal(err)
+	}
+	// A graceful stop leaves it in the log as well.
+	last := hostSite(t, image, onceMount)
+	tab.goTo(last)
+	tab.wantOnce("a", `{"add":"x"}`, 200, "1", true)
+	tab.wantOnce("c", half, 409, "idempotency_lost", false)
+}
+
 // awaitFile waits until the application has written a file.
 func awaitFile(t *testing.T, path string) {
 	t.Helper()

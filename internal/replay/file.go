@@ -46,7 +46,7 @@ func (s *Store) Snapshot() []Saved {
 
 // Restore takes one of them back.
 func (s *Store) Restore(one Saved) error {
-	if len(one.Key) != sha256.Size || one.Answer == nil && one.Why != whyLong && one.Why != whyLost || one.Left > s.opts.TTL {
+	if len(one.Key) != sha256.Size || one.Answer == nil && one.Why != whyLong && one.Why != whyLost || one.Left > s.opts.TTL || one.Left < 0 {
 		return fmt.Errorf("an answer of before, under the key %.8x, is none", one.Key)
 	}
 	s.mu.Lock()
