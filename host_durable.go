@@ -45,13 +45,21 @@ type kept struct {
 	live  atomic.Bool                 // changes are told to the log
 	begun atomic.Bool                 // and it keeps them: nothing is in files
 	ended sync.Once
-	about about
+	about atomic.Pointer[about] // nil: nothing is known
 }
 
 // about is what the log knows of itself.
 type about struct {
 	Issued  uint64    `json:"issued"`           // no generation is higher, in this start
 	Stopped time.Time `json:"stopped,omitzero"` // the server was told to stop then, and has
+}
+
+// known is what the log knew of itself.
+func (k *kept) known() *about {
+	if a := k.about.Load(); a != nil {
+		return a
+	}
+	return &about{}
 }
 
 // keeps reports whether the log has all, so that a stop need not write files.
@@ -132,7 +140,8 @@ func (h *host) openKept() error {
 	h.kept.found = found
 	h.kept.live.Store(found == nil)
 	if found != nil {
-		h.kept.about = keptAbout(found)
+		a := keptAbout(found)
+		h.kept.about.Store(&a)
 	}
 	s := &h.config.State
 	if s.Durability != "host" {
@@ -167,7 +176,7 @@ func (h *host) keepKinds() {
 	}
 	kinds := map[byte]durable.Kind{
 		kindMeta: {Describe: func(string) ([]byte, bool) {
-			data, err := json.Marshal(&h.kept.about)
+			data, err := json.Marshal(h.kept.known())
 			return data, err == nil
 		}},
 		kindConnection: {Describe: func(id string) ([]byte, bool) { return h.identity.Describe(item.Connection, id) }},
@@ -185,6 +194,7 @@ func (h *host) keepKinds() {
 		for _, kind := range []mirror.Kind{mirror.Page, mirror.Connection, mirror.User} {
 			kinds[kindStore+byte(kind)] = durable.Kind{Rewrite: func(id string) { h.stores.mirror.Rewrite(mirror.Ref{Kind: kind, ID: id}) }}
 		}
+		h.stores.mirror.Issue(h.kept.known().Issued)
 		if h.kept.found == nil { // what is restored from a log is in it
 			h.stores.mirror.Journal(journal(log))
 		}
@@ -223,10 +233,9 @@ func (h *host) beginKept() error {
 	}
 	h.replay.Journal(journalReplay(log))
 	if h.stores != nil {
-		h.stores.mirror.Issue(k.about.Issued)
 		h.stores.mirror.Journal(journal(log))
 	}
-	k.about = about{Issued: k.about.Issued + 1<<32}
+	k.about.Store(&about{Issued: k.known().Issued + 1<<32})
 	k.live.Store(true)
 	log.Touch(kindMeta, "about")
 	if err := log.Begin(); err != nil {
@@ -265,7 +274,7 @@ func (h *host) keepAll() error {
 	if h.global != nil {
 		log.Touch(kindGlobal, "") // the number of its last update
 	}
-	h.kept.about.Stopped = time.Now().UTC()
+	h.kept.about.Store(&about{h.kept.known().Issued, time.Now().UTC()})
 	log.Touch(kindMeta, "about")
 	if err := log.Wait(); err != nil {
 		return fmt.Errorf("keep state: %w", err)

@@ -26,7 +26,7 @@ func (h *host) restoreIdentity() {
 			all = append(all, i.Base)
 		}
 	}
-	h.identity.Load(all, h.kept.about.Stopped)
+	h.identity.Load(all, h.kept.known().Stopped)
 	for _, k := range h.kept.found.Damaged {
 		if k.Kind == kindConnection {
 			h.log.Error("a connection of before is damaged: its browser must log in again", "connection", k.ID)
@@ -41,7 +41,7 @@ func (h *host) recoverPages() {
 		if i.Kind != kindPage {
 			continue
 		}
-		err := h.pages.Load(i.Base, !h.kept.about.Stopped.IsZero(), h.topics.subscribe)
+		err := h.pages.Load(i.Base, !h.kept.known().Stopped.IsZero(), h.topics.subscribe)
 		if err == nil {
 			if owner, ok := h.pages.Owner(i.ID); !ok || !h.knowsConnection(owner) {
 				h.pages.EndFor(i.ID, item.Above)
@@ -60,7 +60,7 @@ func (h *host) recoverPages() {
 		}
 	}
 	if n > 0 {
-		h.log.Info("pages of before are open again", "pages", n, "stopped", !h.kept.about.Stopped.IsZero())
+		h.log.Info("pages of before are open again", "pages", n, "stopped", !h.kept.known().Stopped.IsZero())
 	}
 }
 

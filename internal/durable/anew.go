@@ -46,7 +46,7 @@ func (l *Log) roll() error {
 		return err
 	}
 	// Else with the next fsync: behind a crash there is much that it would wait for.
-	if _, err = f.Write(headOf(version)); err == nil && l.o.Always {
+	if _, err = f.Write(headOf(version, &l.o)); err == nil && l.o.Always {
 		err = syncFolder(l.o.Dir)
 	}
 	if err != nil {
@@ -103,12 +103,18 @@ func (l *Log) compactInto(first uint64, kinds map[byte]Kind) error {
 		}
 		all = all[n:]
 	}
-	l.sync()
-	if l.broken.Load() {
-		return l.why()
+	l.turn.Lock()
+	file, index := l.file, l.index
+	l.turn.Unlock()
+	// Not sync: another one may be at it, and not through.
+	if err := l.syncAll(file, index); err != nil {
+		return err
 	}
 	l.turn.Lock()
 	defer l.turn.Unlock()
+	if l.broken.Load() || l.file != file {
+		return l.why()
+	}
 	if err := l.dropBefore(first); err != nil {
 		return err
 	}
@@ -201,7 +207,7 @@ func (l *Log) whole() (position uint64, err error) {
 		err = x.file.Truncate(0)
 	}
 	if err == nil {
-		_, err = file.Write(headOf(version))
+		_, err = file.Write(headOf(version, &l.o))
 	}
 	if err != nil {
 		return 0, errors.Join(err, file.Close(), x.close())

@@ -54,6 +54,7 @@ const (
 	opDrop  = 3 // it is no more
 	opEnd   = 4 // all before it, back to the last such record, was written at once
 	opBegin = 5 // of a segment: its version is that of the log
+	opClose = 6 // all before it was brought to the disk
 )
 
 // Log is the log of a host. Its methods may be called from any goroutine.
@@ -263,6 +264,9 @@ func (l *Log) Close() error {
 	retired := l.retired
 	l.retired = nil
 	l.mu.Unlock()
+	if err == nil && l.file != nil && !l.broken.Load() {
+		_, err = l.file.Write(statefile.AppendRecord(nil, &statefile.Record{Op: opClose}))
+	}
 	for _, f := range append(retired, l.file) {
 		if f != nil {
 			err = errors.Join(err, f.Sync(), f.Close())

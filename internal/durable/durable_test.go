@@ -12,6 +12,8 @@ import (
 	"strings"
 	"sync"
 	"testing"
+
+	"github.com/guado-server/guado/internal/statefile"
 )
 
 // Kinds of the tests: a notebook is written whole when it is touched, a ledger line by line.
@@ -381,10 +383,71 @@ func TestALogOfAnotherVersionIsNotRead(t *testing.T) {
 	s.busy(1)
 	s.close()
 	all, _ := segments(s.dir)
-	write(t, filepath.Join(s.dir, segmentName(all[0])+suffixLog), headOf(version+1))
+	write(t, filepath.Join(s.dir, segmentName(all[0])+suffixLog), headOf(version+1, &Options{}))
 	_, err := Recover(s.dir, slog.New(slog.DiscardHandler))
 	var other *VersionError
 	if !errors.As(err, &other) || other.Found != version+1 {
 		t.Fatal(err)
 	}
+}
+
+// What a crash of the machine costs of a log that is synced now and then is its end, and not all
+// of the items that had changed then: the index may have come to the disk, and the log not.
+func TestAnIndexThatIsAheadOfTheLogOfAnEarlierStartOfTheMachineCostsNothing(t *testing.T) {
+	s, _ := openShop(t, t.TempDir(), Options{})
+	s.add("old;", "a")
+	s.wait()
+	all, _ := segments(s.dir)
+	path := filepath.Join(s.dir, segmentName(all[0])+suffixLog)
+	short, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.add("new;", "a")
+	s.wait()
+	s.close()
+	index, err := os.ReadFile(filepath.Join(s.dir, indexName))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, c := range map[string]struct {
+		boot string
+		want map[Key]string
+	}{
+		"the same start": {boot(), map[Key]string{}},
+		"another start":  {strings.Repeat("x", len(boot())), map[Key]string{{ledger, "a"}: "old;"}},
+	} {
+		head, ok := firstOf(short)
+		if !ok {
+			t.Fatal("there is no head")
+		}
+		n := len(statefile.AppendRecord(nil, &head))
+		head.Data = []byte("interval " + c.boot)
+		write(t, path, append(statefile.AppendRecord(nil, &head), short[n:]...))
+		found, err := Recover(s.dir, slog.New(slog.DiscardHandler))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := read(found); !maps.Equal(got, c.want) {
+			t.Errorf("%s: %v, damaged %v", name, got, found.Damaged)
+		}
+		if len(c.want) > 0 { // and it goes on
+			dir := filepath.Join(t.TempDir(), "log")
+			if err := os.CopyFS(dir, os.DirFS(s.dir)); err != nil {
+				t.Fatal(err)
+			}
+			next, _ := openShop(t, dir, Options{})
+			next.add("more;", "a")
+			next.wait()
+			next.want(next.crash())
+			next.close()
+			next.want(next.dir)
+		}
+		write(t, filepath.Join(s.dir, indexName), index)
+	}
+}
+
+func firstOf(data []byte) (statefile.Record, bool) {
+	r, whole, ok := statefile.NewScanner(data).Next()
+	return r, whole && ok
 }

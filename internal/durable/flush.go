@@ -1,7 +1,9 @@
 package durable
 
 import (
+	"errors"
 	"fmt"
+	"os"
 	"time"
 
 	"github.com/guado-server/guado/internal/statefile"
@@ -73,10 +75,11 @@ const keepBuffer = 1 << 20
 // describe appends those that were touched as they are now.
 func (l *Log) describe(dirty []Key) {
 	for _, k := range dirty {
-		data, ok := l.o.Kinds[k.Kind].Describe(k.ID)
-		c := Change{k, Put, data}
-		if !ok {
-			c.Op = Drop
+		c := Change{Key: k, Op: Drop}
+		if describe := l.o.Kinds[k.Kind].Describe; describe != nil { // else nobody keeps such items now
+			if data, ok := describe(k.ID); ok {
+				c.Op, c.Data = Put, data
+			}
 		}
 		l.mu.Lock()
 		l.appendLocked(&c)
@@ -85,7 +88,7 @@ func (l *Log) describe(dirty []Key) {
 }
 
 func (l *Log) write(buf []byte, slots []slot) error {
-	if len(buf) == 0 {
+	if len(buf)+len(slots) == 0 {
 		return nil
 	}
 	if err := faultWrite(); err != nil {
@@ -176,7 +179,7 @@ func (l *Log) Kick() {
 // sync brings all to the disk that was written.
 func (l *Log) sync() {
 	l.turn.Lock()
-	file := l.file
+	file, index := l.file, l.index
 	l.turn.Unlock()
 	l.mu.Lock()
 	retired, begun := l.retired, l.begun
@@ -189,25 +192,19 @@ func (l *Log) sync() {
 	}
 	var err error
 	for _, f := range retired {
-		if failed := f.Sync(); failed != nil && err == nil {
-			err = fmt.Errorf("fsync: %w", failed)
-		}
-		_ = f.Close() // it was synced, or that is what is told
+		err = errors.Join(err, f.Sync(), f.Close())
 	}
-	if failed := file.Sync(); failed != nil && err == nil {
-		err = fmt.Errorf("fsync: %w", failed)
-	}
-	if err == nil {
-		err = l.index.sync()
-	}
-	if err == nil && begun {
-		err = syncFolder(l.o.Dir)
-	}
-	if err != nil {
-		l.fail(err)
+	err = errors.Join(err, l.syncAll(file, index))
+	if err != nil && !errors.Is(err, os.ErrClosed) { // closed: others have begun anew meanwhile
+		l.fail(fmt.Errorf("fsync: %w", err))
 		return
 	}
 	l.mu.Lock()
 	l.count.Syncs++
 	l.mu.Unlock()
+}
+
+// syncAll brings a segment, the index and their names to the disk.
+func (l *Log) syncAll(file *os.File, index *index) error {
+	return errors.Join(file.Sync(), index.sync(), syncFolder(l.o.Dir))
 }

@@ -1,12 +1,14 @@
 package durable
 
 import (
-	"encoding/binary"
+	"bytes"
 	"errors"
 	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
+	"sync"
 	"time"
 
 	"github.com/guado-server/guado/internal/statefile"
@@ -29,6 +31,7 @@ type Recovered struct {
 	known   map[uint64]*slot
 	last    uint64 // segment
 	next    int32  // slot
+	behind  bool   // the index is not to be used again
 }
 
 // Lost reports whether there was an item that the log should have and does not.
@@ -63,6 +66,8 @@ type reading struct {
 	items map[Key]*state
 	known map[uint64]*slot
 	lost  int64
+
+	behind bool // the index may know more than ever was on the disk
 }
 
 // Recover reads the log in a folder; nil: there is none. What was being written when the host
@@ -125,6 +130,11 @@ func (rd *reading) segment(n uint64, last bool) error {
 			return &VersionError{r.Version}
 		}
 		if r.Op == opBegin {
+			rd.behind = whole && behind(r.Data)
+			continue
+		}
+		if r.Op == opClose {
+			rd.behind, good = false, scan.Offset()
 			continue
 		}
 		if r.Op != opEnd {
@@ -157,6 +167,9 @@ type found struct {
 // told reports whether the index knows that these records were written to their end, though
 // the end cannot be read.
 func (rd *reading) told(group []found) bool {
+	if rd.behind {
+		return false
+	}
 	for i := range group {
 		r := &group[i]
 		if s := rd.known[hashOf(Key{r.Kind, r.ID})]; s != nil && s.version >= r.Version {
@@ -204,7 +217,10 @@ func (rd *reading) record(r *found) {
 
 // result holds what was read against the index.
 func (rd *reading) result() *Recovered {
-	out := &Recovered{Items: map[Key]*Item{}, Skipped: rd.lost, entries: map[Key]*entry{}, known: rd.known}
+	if rd.behind {
+		clear(rd.known)
+	}
+	out := &Recovered{behind: rd.behind, Items: map[Key]*Item{}, Skipped: rd.lost, entries: map[Key]*entry{}, known: rd.known}
 	for key, s := range rd.items {
 		e := &entry{key: key, version: s.version, slot: -1, dead: s.dead}
 		if k := rd.known[hashOf(key)]; k != nil {
@@ -253,6 +269,11 @@ func Open(o Options, r *Recovered) (*Log, error) {
 	if l.index, err = openIndex(l.path(indexName), r.next); err != nil {
 		return nil, fmt.Errorf("server.state_dir: %w", err)
 	}
+	if r.behind {
+		if err := l.reindex(); err != nil {
+			return nil, errors.Join(fmt.Errorf("server.state_dir: %w", err), l.index.close())
+		}
+	}
 	for _, k := range r.Damaged {
 		l.Append(Change{Key: k, Op: Drop})
 	}
@@ -260,6 +281,19 @@ func Open(o Options, r *Recovered) (*Log, error) {
 		return nil, errors.Join(fmt.Errorf("server.state_dir: %w", err), l.index.close())
 	}
 	return l, nil
+}
+
+// reindex empties the index; the next write puts every item into it.
+func (l *Log) reindex() error {
+	if err := l.index.file.Truncate(0); err != nil {
+		return err
+	}
+	l.index.next = 0
+	for _, e := range l.items {
+		e.slot, e.pending = -1, true
+		l.touched = append(l.touched, e)
+	}
+	return nil
 }
 
 // Begin keeps all that there is by now, and then what changes.
@@ -286,8 +320,28 @@ func (l *Log) Begin() error {
 	return nil
 }
 
-// headOf is the first record of a segment.
-func headOf(version uint32) []byte {
-	data := binary.LittleEndian.AppendUint64(nil, uint64(time.Now().Unix()))
+// headOf is the first record of a segment. It says in which start of the machine it was written:
+// of the log of an earlier one, the index may know more than had come to the disk.
+func headOf(version uint32, o *Options) []byte {
+	data := []byte("interval " + boot())
+	if o.Always {
+		data = []byte("always " + boot())
+	}
 	return statefile.AppendRecord(nil, &statefile.Record{Op: opBegin, Version: version, ID: "guado-log", Data: data})
+}
+
+// boot names this start of the machine; empty: it has no name.
+var boot = sync.OnceValue(func() string {
+	text, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if err != nil {
+		return ""
+	}
+	return strings.TrimSpace(string(text))
+})
+
+// behind reports whether the index may be ahead of a segment though nothing is damaged: the
+// machine has ended, before the last of it came to the disk.
+func behind(head []byte) bool {
+	when, is := bytes.CutPrefix(head, []byte("interval "))
+	return is && string(when) != boot()
 }
