@@ -69,7 +69,7 @@ func TestSoakKilledWorkersLoseNothingThatAClientWasTold(t *testing.T) {
 
 // TestSoakTheKillTestFindsABrokenGuarantee switches one off, in a build of the server that
 // can do without it or in the worker. In `make soak` each of twenty seeds must find it; here
-// one of three, for in so short a time luck has a part.
+// one of ten, for in so short a time luck has a part.
 func TestSoakTheKillTestFindsABrokenGuarantee(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes half a minute")
@@ -78,7 +78,7 @@ func TestSoakTheKillTestFindsABrokenGuarantee(t *testing.T) {
 	if out, err := exec.Command("go", "build", "-tags", "guado_faults", "-o", binary, "../soakhost").CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
-	seeds, must, how := 3, 1, shortRun
+	seeds, must, how := 10, 1, shortRun
 	if os.Getenv("GUADO_SOAK") != "" {
 		seeds, must, how = 20, 20, 4*shortRun
 	}
