@@ -152,6 +152,31 @@ func TestAPageThatChangesItsUserHasItsReplyAlsoOverAnotherConnection(t *testing.
 	}
 }
 
+// From phase 4 on a login takes place with the commit of its request.
+func TestAPageWithStoresThatChangesItsUserHasItsReplyAndTheCookie(t *testing.T) {
+	s := pagesSite(t, t.TempDir(), changingPages+"# as stores_app has it\n")
+	b, watcher := s.browser(), s.browser()
+	for _, to := range []string{"ada", "bob", "guest", "ada"} {
+		tab := b.tab(`{"path":"/who"}`)
+		guest := tab.ask("{}", "") == "guest"
+		if got := tab.ask(fmt.Sprintf(`{"user":%q}`, strings.TrimPrefix(to, "guest")), "/as"); got != to {
+			t.Errorf("to %s: the reply is %v", to, got)
+		}
+		b.wantUser(to)
+		if guest { // its page is the user's now
+			if got := tab.ask("{}", ""); got != to {
+				t.Errorf("to %s: then the page is of %v", to, got)
+			}
+			watcher.wantTold(to, "[1,1,null]")
+		} else if f := tab.numbered(); f["close"] != 3504.0 {
+			t.Errorf("to %s: at the end %v", to, f)
+		}
+		if status, text := b.post("/_guado/push", fmt.Sprintf(`{"t":"bye","page":%q,"client":%q}`, tab.page, tab.client)); guest && status != 204 {
+			t.Errorf("bye: %d %s", status, text)
+		}
+	}
+}
+
 // Over server-sent events the client's POSTs come with the cookie of before meanwhile.
 func TestAPageThatChangesItsUserOverServerSentEventsIsNotCutMeanwhile(t *testing.T) {
 	s := pagesSite(t, t.TempDir(), changingPages)
