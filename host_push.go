@@ -221,7 +221,7 @@ func (h *host) userChanged(c identity.Change) {
 		return
 	}
 	stores.end(mirror.Ref{Kind: mirror.Connection, ID: c.Connection})
-	h.pages.LoggedOut(c.Connection, c.Page)
+	h.pages.LoggedOut(c.Connection, c.After, c.Page)
 }
 
 // restorePages takes back what a graceful stop has saved, before anybody can ask for it.

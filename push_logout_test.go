@@ -67,6 +67,8 @@ func TestAPageThatChangesItsUserHasItsReplyAndTheCookie(t *testing.T) {
 		}
 		tab, other := b.tab(`{"path":"/who"}`), b.tab(`{"path":"/who"}`)
 		thief := s.browser()
+		stranger := *other
+		stranger.browser = thief
 		thief.client.Jar.SetCookies(mustParse(t, s.url), b.client.Jar.Cookies(mustParse(t, s.url)))
 		thief.wantUser("ada")
 		watcher.wantTold("ada", "[2,2,null]")
@@ -75,8 +77,15 @@ func TestAPageThatChangesItsUserHasItsReplyAndTheCookie(t *testing.T) {
 
 		goOn := tab.become(to)
 		changes := tab.sent
-		if f := other.numbered(); f["close"] != 3504.0 {
+		closed := 3504.0
+		if to != "" { // it comes back to hear of it
+			closed = 3008.0
+		}
+		if f := other.numbered(); f["close"] != closed {
 			t.Errorf("to %s: the other tab %v", name, f)
+		}
+		if f := other.dial(); f["close"] != 3008.0 {
+			t.Errorf("to %s: the other tab with the cookie of before: %v", name, f)
 		}
 		// From here on nothing of the user of before reaches it, and it does nothing as that.
 		watcher.wantTold("ada", "[0,0,null]")
@@ -108,6 +117,16 @@ func TestAPageThatChangesItsUserHasItsReplyAndTheCookie(t *testing.T) {
 		}
 		if again := tab.dial(); again["close"] != 3502.0 {
 			t.Errorf("to %s: the old page %v", name, again)
+		}
+		want := 3502.0
+		if to != "" {
+			want = 3504.0
+		}
+		if f := other.dial(); f["close"] != want {
+			t.Errorf("to %s: the other tab with the new cookie: %v", name, f)
+		}
+		if f := stranger.dial(); f["close"] == 3504.0 {
+			t.Errorf("to %s: a stranger hears of the other tab's end", name)
 		}
 		thief.wantUser("guest")
 	}

@@ -278,16 +278,25 @@ func (p *Pages) LoggedIn(connection, user, by string) {
 }
 
 // LoggedOut ends the pages of a connection: they are another's. But to a page whose own
-// request that was its client listens until it has the reply, and the cookie of it.
-func (p *Pages) LoggedOut(connection, by string) {
+// request that was its client listens until it has the reply, and the cookie of it. Where
+// another user has come at once, the clients of other pages come back to hear of the end:
+// with the new cookie, or their documents, loaded anew, would be a guest's.
+func (p *Pages) LoggedOut(connection, user, by string) {
+	now := push.CodeIdentity
+	if user != "" {
+		now = push.CodeLogin
+	}
 	for _, s := range p.hub.Connection(connection) {
 		if s.Page() == by {
 			s.Leave(push.CodeIdentity, mostFetch)
 		} else {
-			s.End(push.CodeIdentity)
+			s.EndAway(now, push.CodeIdentity, mostAway)
 		}
 	}
 }
+
+// mostAway is how long it is known why a page has ended whose client was not told.
+const mostAway = time.Minute
 
 // mostFetch is how long the client whose request has changed its user may come with the
 // cookie of before; identity does not remember that for longer.

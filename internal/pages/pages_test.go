@@ -361,7 +361,7 @@ func TestALoginKeepsTheSessionAndALogoutEndsIt(t *testing.T) {
 		t.Errorf("%+v %v", sent, err)
 	}
 	c.numbered()
-	r.pages.LoggedOut("a", "")
+	r.pages.LoggedOut("a", "", "")
 	if f := c.next(); f["close"] != float64(push.CodeIdentity) {
 		t.Errorf("after a logout: %v", f)
 	}

@@ -394,7 +394,7 @@ func (h *Hub) find(page, connection string) (*Session, *Refusal) {
 	switch {
 	case h.closed:
 		return nil, refuse(CodeRestart, "the host is stopping")
-	case s == nil && h.leaving[page] != nil:
+	case s == nil && h.leaving[page] != nil && h.leaving[page].owner.Connection == connection:
 		return nil, refuse(CodeIdentity, "the page has ended: its user logged in or out")
 	case s == nil:
 		return nil, refuse(CodeGone, "there is no such page")

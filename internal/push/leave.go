@@ -8,6 +8,7 @@ import "time"
 type leaving struct {
 	code  Code
 	until tick
+	away  bool // nothing is to come: it is only known what its client will be told
 }
 
 // moment is for a client that has just fetched what its reply set, to give the reply away.
@@ -39,7 +40,7 @@ func (s *Session) Leave(code Code, within time.Duration) {
 	waits := s.attached != nil && s.calls != nil && len(s.calls.running) > 0
 	if waits {
 		s.awaits = s.hub.wheel.clock() + ticks(within)
-		s.leaving = &leaving{code, s.awaits}
+		s.leaving = &leaving{code: code, until: s.awaits}
 		s.overLocked(code, code.Name())
 	} else {
 		s.endLocked(code, code.Name())
@@ -47,6 +48,32 @@ func (s *Session) Leave(code Code, within time.Duration) {
 	s.mu.Unlock()
 	s.hub.forget(s)
 	if waits {
+		s.hub.keepLeaving(s)
+		s.mu.Lock()
+		s.planLeavingLocked()
+		s.mu.Unlock()
+	}
+	s.tell()
+}
+
+// EndAway ends the page, and lets its client know the code when it comes back with the cookie
+// of now: a connected one is told to do so, unless now is that code already. For a while:
+// then there is no such page.
+func (s *Session) EndAway(now, code Code, within time.Duration) {
+	s.mu.Lock()
+	if s.ended || s.frozen {
+		s.mu.Unlock()
+		return
+	}
+	knows := !s.claimedLocked() || s.attached != nil && now == code
+	s.detachLocked(now)
+	s.endLocked(code, code.Name())
+	if !knows {
+		s.leaving = &leaving{code: code, until: s.hub.wheel.clock() + ticks(within), away: true}
+	}
+	s.mu.Unlock()
+	s.hub.forget(s)
+	if !knows {
 		s.hub.keepLeaving(s)
 		s.mu.Lock()
 		s.planLeavingLocked()
@@ -79,7 +106,7 @@ func (s *Session) planLeavingLocked() {
 		return
 	}
 	due := s.leaving.until
-	if s.fetching == 0 && (s.calls == nil || len(s.calls.running) == 0) {
+	if !s.leaving.away && s.fetching == 0 && (s.calls == nil || len(s.calls.running) == 0) {
 		due = min(due, s.hub.wheel.clock()+moment)
 	}
 	s.leaving.until = due

@@ -142,6 +142,46 @@ func TestOnlyTheClientWhoseRequestItWasComesBackWithTheCookieOfBefore(t *testing
 	})
 }
 
+func TestAClientThatWasNotToldOfTheEndHearsOfItWhenItComesBack(t *testing.T) {
+	inBubble(t, Options{}, func(t *testing.T, h *Hub, _ *told) {
+		s := opened(t, h, "p", Owner{Connection: "k"})
+		a, refusal := h.Attach(visitor, "k", &wire{})
+		if refusal != nil {
+			t.Fatal(refusal)
+		}
+		s.EndAway(CodeLogin, CodeIdentity, time.Minute)
+		if w := a.transport.(*wire); !slices.Equal(w.closed(), []Code{CodeLogin}) {
+			t.Errorf("closed with %v", w.closed())
+		}
+		pass(50 * time.Second)
+		for _, c := range []struct {
+			connection string
+			code       Code
+		}{{"k", CodeIdentity}, {"another", CodeGone}} {
+			if _, refusal := h.Attach(visitor, c.connection, &wire{}); refusal == nil || refusal.Code != c.code {
+				t.Errorf("connection %s: %v", c.connection, refusal)
+			}
+		}
+		if _, refusal := h.AttachAwaited(visitor, &wire{}); refusal != ErrStale {
+			t.Errorf("with the cookie of before: %v", refusal)
+		}
+		pass(11 * time.Second)
+		if _, refusal := h.Attach(visitor, "k", &wire{}); refusal == nil || refusal.Code != CodeGone {
+			t.Errorf("later: %v", refusal)
+		}
+		told := opened(t, h, "told", Owner{Connection: "k"})
+		if _, refusal := h.Attach(Hello{Page: "told", Client: "c"}, "k", &wire{}); refusal != nil {
+			t.Fatal(refusal)
+		}
+		told.EndAway(CodeIdentity, CodeIdentity, time.Minute)
+		never := opened(t, h, "never", Owner{Connection: "k"})
+		never.EndAway(CodeIdentity, CodeIdentity, time.Minute)
+		if told.Leaving() || never.Leaving() {
+			t.Error("what nobody asks for is kept")
+		}
+	})
+}
+
 // closed gives the codes with which the host has ended the connection.
 func (w *wire) closed() []Code {
 	w.mu.Lock()

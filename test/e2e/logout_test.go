@@ -11,10 +11,9 @@ import (
 	"github.com/guado-server/guado/test/harness"
 )
 
-// A page of a real browser logs out, and changes the user, by a request over its session,
-// and loads its document anew as soon as it has the reply.
-func TestABrowserIsWhoItsPageSaysByARequestOverEachTransport(t *testing.T) {
-	dir := t.TempDir()
+// startChanging starts a server whose pages change the user of their browser.
+func startChanging(t *testing.T) *harness.Server {
+	t.Helper()
 	s := harness.Start(t, harness.Options{Config: fmt.Sprintf(`
 [server]
 listen = ["127.0.0.1:0"]
@@ -25,8 +24,40 @@ name = "changing"
 target = "changing:app"
 dir = %q
 python = %q
-`, filepath.Join(dir, "state"), harness.Apps(), harness.Python(t, "newest"))})
+`, filepath.Join(t.TempDir(), "state"), harness.Apps(), harness.Python(t, "newest"))})
 	s.WaitLog("worker is ready", time.Minute)
+	return s
+}
+
+// Another user comes while two tabs are open, both of which load their documents anew as soon
+// as they hear of their end.
+func TestTabsThatLoadAnewAtTheirEndAreOfTheNewUser(t *testing.T) {
+	tabs := openTabs(t, startChanging(t).URL+"/", 2)
+	as := func(user string) {
+		tabs[0].run(`page.request({ user: "` + user + `" }, { to: "/as" }), true`)
+	}
+	who := func(b *tab, want string) {
+		t.Helper()
+		b.becomes(isOpen)
+		b.run(`page.request({}, { to: "/who" }).then((said) => replies.push(said), (e) => replies.push(e.code)), true`)
+		b.becomes(fmt.Sprintf(`replies.at(-1) === %q`, want))
+	}
+	as("ada")
+	for _, b := range tabs {
+		b.becomes(`replies.at(-1) === "ada" || (page.state.status === "open" && page.request({}, { to: "/who" }).then((said) => replies.push(said), () => {}), false)`)
+		b.run(`page.onState((s) => s.status === "ended" && location.reload()), true`)
+	}
+	as("bob")
+	for _, b := range tabs {
+		b.becomes(`window.user === "bob"`)
+		who(b, "bob")
+	}
+}
+
+// A page of a real browser logs out, and changes the user, by a request over its session,
+// and loads its document anew as soon as it has the reply.
+func TestABrowserIsWhoItsPageSaysByARequestOverEachTransport(t *testing.T) {
+	s := startChanging(t)
 	for i, transport := range []string{"websocket", "sse"} {
 		// A browser each: its user is another.
 		tabs := newTabs(t, s.URL+"/", i+1)
