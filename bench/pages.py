@@ -256,8 +256,8 @@ def report_calls(found: Figures) -> None:
 
 
 def verdict(value: float, most: float, least: float = 0) -> str:
-    bound = f"≥ {least:g}" if least else f"≤ {most:g}"
-    return f"({bound}: {'yes' if least <= value <= most else 'NO'})"
+    kept = value >= least if least else value <= most
+    return f"({f'≥ {least:g}' if least else f'≤ {most:g}'}: {'yes' if kept else 'NO'})"
 
 
 def report_workload(found: dict[str, Figures]) -> None:

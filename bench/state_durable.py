@@ -146,7 +146,9 @@ def fill(server: pages.Server) -> tuple[str, str]:
 def report_start(found: dict[str, Any], count: int) -> None:
     more = found["full"] - found["empty"]
     print(f"\nstart with an empty folder: {found['empty']:.2f} s to the first answer")
-    print(f"behind kill -9 with {count} pages ({found['bytes'] / 1e6:.0f} MB): {found['full']:.2f} s")
+    print(
+        f"behind kill -9 with {count} pages ({found['bytes'] / 1e6:.0f} MB): {found['full']:.2f} s"
+    )
     print(f"{more:.2f} s more than an empty one {pages.verdict(more, MOST)}")
 
 

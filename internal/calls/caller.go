@@ -59,7 +59,7 @@ func (w *caller) Call(id uint32, c link.Call) {
 	one := &call{id: id, verb: v, data: c.Data, ms: c.TimeoutMS}
 	if v.quick && w.first(id) {
 		result, err := v.run(w.ctx, w.name, c.Data)
-		w.tell(w.ctx, id, result, err, w.to.Reply)
+		w.tell(w.ctx, id, result, err, w.to.ReplyNow)
 		return
 	}
 	ctx := w.ctx

@@ -145,11 +145,24 @@ func (l *Link) Reply(id uint32, status uint16, code string, data []byte) error {
 // ReplyFirst answers the first ones of several calls; behind the last comes
 // [Link.WakeCallers].
 func (l *Link) ReplyFirst(id uint32, status uint16, code string, data []byte) error {
+	return l.sent(l.out.send(&l.line, KindReply, 0, id, replyOf(status, code, data)))
+}
+
+// ReplyNow is Reply of what took no time: who waits for it is woken before anything else is
+// done.
+func (l *Link) ReplyNow(id uint32, status uint16, code string, data []byte) error {
+	err := l.sent(l.out.sendNow(&l.line, KindReply, id, replyOf(status, code, data)))
+	if err == nil {
+		l.WakeCallers()
+	}
+	return err
+}
+
+func replyOf(status uint16, code string, data []byte) []byte {
 	p := make([]byte, callHead, callHead+len(code)+len(data))
 	binary.LittleEndian.PutUint16(p, status)
 	binary.LittleEndian.PutUint16(p[2:], uint16(len(code)))
-	p = append(append(p, code...), data...)
-	return l.sent(l.out.send(&l.line, KindReply, 0, id, p))
+	return append(append(p, code...), data...)
 }
 
 // WakeCallers sends PING behind a reply. A loop that waits for it in a synchronous call

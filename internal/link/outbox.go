@@ -19,6 +19,7 @@ type outbox struct {
 	own         *line       // of the link itself
 	closed      bool
 	roomy       []*Stream // whose bells ring for room once mu is left
+	urgent      bool      // what is being sent is waited for, so its reader is woken at once
 }
 
 // line holds the frames of one stream that wait for room. Guarded by outbox.mu.
@@ -44,6 +45,18 @@ func (o *outbox) send(n *line, kind Kind, id, arg uint32, p []byte) error {
 		return ErrClosed
 	}
 	return o.finish(n, kind, 0, id, arg, p)
+}
+
+// sendNow sends a message that a thread of the worker waits for: it is woken at once, and not
+// behind the goroutines that are ready.
+func (o *outbox) sendNow(n *line, kind Kind, arg uint32, p []byte) error {
+	o.mu.Lock()
+	if o.closed {
+		o.mu.Unlock()
+		return ErrClosed
+	}
+	o.urgent = true
+	return o.finish(n, kind, 0, 0, arg, p)
 }
 
 // mostAhead is what may wait on the link's own line when more comes that everything later
@@ -136,6 +149,10 @@ func (o *outbox) leave() error {
 	w, err := o.t.publish(), o.t.fault()
 	roomy := o.roomy
 	o.roomy = nil
+	if w != 0 && o.urgent {
+		w |= wakeNow
+	}
+	o.urgent = false
 	o.mu.Unlock()
 	if w != 0 {
 		o.t.wake(w)

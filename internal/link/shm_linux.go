@@ -234,10 +234,10 @@ func (t *shm) publish() (w wakes) {
 
 func (t *shm) wake(w wakes) {
 	if w&wakeReader != 0 {
-		t.reader.wake()
+		t.reader.wake(w&wakeNow != 0)
 	}
 	if w&wakeWatch != 0 {
-		t.watch.wake()
+		t.watch.wake(w&wakeNow != 0)
 	}
 }
 
@@ -351,7 +351,7 @@ func (t *shm) releaseUp() {
 	t.upDone = t.upTail
 	t.pubUpTail.Store(t.upTail)
 	if t.workerWants.Load() == 1 && t.workerWants.CompareAndSwap(1, 0) {
-		t.reader.wake()
+		t.reader.wake(false)
 	}
 }
 

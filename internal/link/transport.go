@@ -38,6 +38,7 @@ type wakes uint8
 const (
 	wakeReader wakes = 1 << iota // a reader, or who waits for room
 	wakeWatch                    // the watch thread
+	wakeNow                      // before the goroutines that are ready
 )
 
 // fate says what became of a request.

@@ -40,13 +40,16 @@ var eventOne = [8]byte{1}
 //
 // The goroutines that are ready run first: they are requests that arrived with this
 // one, and a worker that wakes for the first of them takes the processor from the
-// others, finds one frame, and sleeps again.
-func (w *waker) wake() {
+// others, finds one frame, and sleeps again. Not so where now is true: what a thread waits for
+// must not wait for them, nor for a processor that is called to help with them.
+func (w *waker) wake(now bool) {
 	for {
 		switch s := w.state.Load(); s {
 		case wakerIdle:
 			if w.state.CompareAndSwap(wakerIdle, wakerPending) {
-				runtime.Gosched()
+				if !now {
+					runtime.Gosched()
+				}
 				w.state.Store(wakerWriting)
 				w.write()
 				return
@@ -195,7 +198,7 @@ func (g *guard) free(w *waker) {
 		g.report(corrupt("worker filled its wake-up counter and made it block"))
 	case err == nil:
 		if !w.state.CompareAndSwap(wakerWriting, wakerAgain) && w.state.Load() == wakerIdle {
-			w.wake()
+			w.wake(false)
 		}
 	case errors.Is(err, unix.EAGAIN): // empty: the write is about to return
 	default:

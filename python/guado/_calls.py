@@ -65,6 +65,7 @@ class Calls:
         self.link = link
         self.lock = threading.Lock()  # guards all below
         self.room = threading.Condition(self.lock)
+        self.crowd = 0  # threads that wait for room
         self.open: dict[int, _Open] = {}
         self.counted = 0
         self.bytes = 0
@@ -103,8 +104,12 @@ class Calls:
                 self.add(number, one)
                 return
         with _waits.woken_by(self.wake), self.lock:
-            while not self.fits(one.cost):
-                self.room.wait()
+            self.crowd += 1
+            try:
+                while not self.fits(one.cost):
+                    self.room.wait()
+            finally:
+                self.crowd -= 1
             self.add(number, one)
 
     def add(self, number: int, one: _Open) -> None:
@@ -131,7 +136,8 @@ class Calls:
             if one is not None and one.cost is not None:
                 self.counted -= 1
                 self.bytes -= one.cost
-                self.room.notify()
+                if self.crowd:
+                    self.room.notify()
         return one
 
     def forget(self, number: int) -> bool:

@@ -16,6 +16,8 @@ from guado import _waits
 
 T = TypeVar("T")
 
+_OVER = ("FINISHED", "CANCELLED", "CANCELLED_AND_NOTIFIED")  # states of concurrent.futures
+
 
 class Future(concurrent.futures.Future[T]):
     """A Future of concurrent.futures that can be awaited, too."""
@@ -26,6 +28,10 @@ class Future(concurrent.futures.Future[T]):
     # Waits for it in the event loop's thread, which reads the link meanwhile, until the end
     # of the time or a wake-up; does nothing in other threads.
     _read: Callable[[Future[Any], float | None], None] | None = None
+
+    def done(self) -> bool:
+        """As in concurrent.futures. The GIL is lock enough for one look."""
+        return self._state in _OVER
 
     def __await__(self) -> Generator[Any, None, T]:
         return asyncio.wrap_future(self).__await__()

@@ -5,6 +5,9 @@
 
 enum { KIND_CALL = 0x4f, KIND_CALL_CANCEL = 0x50 };
 
+/* To copy this much costs less than a turn of the GIL. */
+enum { KEEP_GIL = 32768 };
+
 PyObject *gd_py_call(PyObject *self, PyObject *args) {
     gd_link *l = gd_link_of(self);
     unsigned id;
@@ -13,9 +16,13 @@ PyObject *gd_py_call(PyObject *self, PyObject *args) {
     int rc;
     if (!l || !PyArg_ParseTuple(args, "Iy#:call", &id, &data, &n))
         return NULL;
-    Py_BEGIN_ALLOW_THREADS;
-    rc = gd_link_call(l, KIND_CALL, id, data, (size_t)n);
-    Py_END_ALLOW_THREADS;
+    if (n <= KEEP_GIL) {
+        rc = gd_link_call(l, KIND_CALL, id, data, (size_t)n);
+    } else {
+        Py_BEGIN_ALLOW_THREADS;
+        rc = gd_link_call(l, KIND_CALL, id, data, (size_t)n);
+        Py_END_ALLOW_THREADS;
+    }
     if (rc < 0)
         return gd_raise(rc);
     Py_RETURN_NONE;
