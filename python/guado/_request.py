@@ -120,7 +120,11 @@ def around(kind: str, app: Callable[..., Any]) -> Callable[..., Any]:
     """The application, so that its code finds the request that it serves."""
 
     def wsgi(environ: dict[str, Any], start_response: Any) -> Any:
-        enter(Current(environ, start_response))
+        here = Current(environ, start_response)
+        page = environ.get("HTTP_GUADO_PAGE")
+        if page is None or page.isascii():
+            here.page = page  # whoever asks for anything asks for this
+        enter(here)
         return app(environ, start_response)
 
     def asgi(scope: dict[str, Any], receive: Any, send: Any) -> Any:

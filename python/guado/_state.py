@@ -203,7 +203,9 @@ class WorkerState(State):
     def store(self, kind: int, id: str) -> Store:
         if self._elsewhere:
             return cast("Store", _remote.RemoteStore(kind, id, _name(kind, id)))
-        self.exchange()
+        entered = _ledger.current()
+        if entered is None or entered.over:
+            self.exchange()
         store = self._find(kind, id)
         if store is None:
             try:
@@ -221,7 +223,8 @@ class WorkerState(State):
     def _find(self, kind: int, id: str) -> Store | None:
         key = (kind, id)
         with self._lock:
-            self._absorb()
+            if come := self.link.restores():
+                self._absorb(come)
             store = self._stores.get(key)
             if store is None and (payload := self._restored.pop(key, None)) is not None:
                 store = self._stores[key] = self._make(kind, id, payload)
@@ -232,9 +235,9 @@ class WorkerState(State):
         with self._lock:
             return list(self._stores.values())
 
-    def _absorb(self) -> None:
+    def _absorb(self, come: list[tuple[int, bytes]]) -> None:
         """Takes what the host has sent. The lock is held."""
-        for frame, payload in self.link.restores():
+        for frame, payload in come:
             if frame == RESTORE:
                 _, _, kind, _, owner, id, _ = _RESTORE.unpack_from(payload)
                 at = _RESTORE.size + owner
@@ -287,7 +290,7 @@ class WorkerState(State):
             while True:
                 self.link.restore_wait()
                 with self._lock:
-                    self._absorb()
+                    self._absorb(self.link.restores())
                 if self._loose:
                     self._loose = False
                     self.flush_outside()
@@ -359,7 +362,7 @@ def page_store(id: str) -> Store:
     base = id.partition("|")[0]
     if not base:
         raise NoPage("a page without an id has no store", "no_page")
-    return current().store(PAGE, base)
+    return (_current or current()).store(PAGE, base)
 
 
 def connection_store(id: str) -> Store:
