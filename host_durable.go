@@ -84,9 +84,10 @@ func (k *kept) has(position uint64) bool {
 	return log == nil || log.Keeps(position)
 }
 
-// wait returns when all that was done so far is kept.
+// wait returns when all that was done so far is kept. Until the log has begun, in a step from a
+// phase without one, nothing is.
 func (k *kept) wait() error {
-	if log := k.log.Load(); log != nil {
+	if log := k.log.Load(); log != nil && k.begun.Load() {
 		return log.Wait()
 	}
 	return nil

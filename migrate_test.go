@@ -99,13 +99,14 @@ func (m *moving) visit(t *testing.T, page int) string {
 }
 
 func TestAStepForthAndBackUnderLoadFailsNoRequestAndLosesNoWrite(t *testing.T) {
-	m := movingSite(t, 0, oldRegister)
+	const more = oldRegister + "[state]\ndurability = \"host\"\n"
+	m := movingSite(t, 0, more)
 	if got := m.get("/fill?users=20&connections=80&pages=900"); got != `"filled"` {
 		t.Fatal(got)
 	}
 	l := m.load(t, 4, 900)
 	for _, phase := range []int{3, 4, 5, 6, 5, 4, 3, 0} {
-		if err := m.step(t, phase, oldRegister); err != nil {
+		if err := m.step(t, phase, more); err != nil {
 			t.Fatalf("to phase %d: %v\n%s", phase, err, m.log.String())
 		}
 		if got := m.get("/"); !strings.Contains(got, fmt.Sprintf(`"phase": %d`, phase)) {
