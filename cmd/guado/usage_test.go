@@ -180,7 +180,7 @@ func TestShellsAreToldWhatMayFollow(t *testing.T) {
 		}
 	}
 	for line, want := range map[string][]string{
-		"":                   {"adopt", "check", "completion", "config", "connections", "dev", "doctor", "exec", "global", "help", "logs", "maintenance", "pages", "password", "pause", "program", "ps", "publish", "push", "reload", "resume", "serve", "service", "status", "stop", "users", "version", "workers"},
+		"":                   {"adopt", "check", "completion", "config", "connections", "dev", "doctor", "exec", "global", "help", "logs", "maintenance", "migrate", "pages", "password", "pause", "program", "ps", "publish", "push", "reload", "resume", "serve", "service", "status", "stop", "users", "version", "workers"},
 		"serve --kind ":      {"auto", "wsgi", "asgi"},
 		"serve --log-level ": {"debug", "info", "warn", "error"},
 		"serve --thr":        {"--threads"},
@@ -231,7 +231,7 @@ func TestEveryVerbIsExplained(t *testing.T) {
 // acting are the verbs that do something, or print what never changes; all others read,
 // and have a form for programs.
 var acting = strings.Fields(`serve dev check exec adopt config help completion bash zsh fish powershell default doc schema
-	end restart drain kill scale cordon uncordon stack start stop pause resume maintenance service doctor password`)
+	advance rollback end restart drain kill scale cordon uncordon stack start stop pause resume maintenance service doctor password`)
 
 func TestEveryVerbThatReadsHasAFormForPrograms(t *testing.T) {
 	reading := 0

@@ -107,7 +107,7 @@ class ATransfer(unittest.TestCase):
         ours.new_user("one of before", user_tags="x")
         for source, target in ((first, ours), (ours, legacy(clock))):
             done = _transfer.transfer(source, target)
-            self.assertEqual(done, (len(before), []))
+            self.assertEqual(done, (len(before), [], []))
             self.assertEqual([str(d) for d in _transfer.compare(source, target)][:5], [])
             # What is known beside the items goes on, too.
             again = Shadow(source, target, lambda f: self.fail(str(f)), VOLATILE)
