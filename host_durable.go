@@ -16,6 +16,7 @@ import (
 	"github.com/guado-server/guado/internal/durable"
 	"github.com/guado-server/guado/internal/item"
 	"github.com/guado-server/guado/internal/mirror"
+	"github.com/guado-server/guado/internal/observe"
 	"github.com/guado-server/guado/internal/replay"
 )
 
@@ -68,7 +69,6 @@ func (k *kept) keeps() bool { return k.begun.Load() }
 func (k *kept) touch(kind byte, id string) {
 	if log := k.log.Load(); log != nil && k.live.Load() {
 		log.Touch(kind, id)
-		log.Kick()
 	}
 }
 
@@ -100,6 +100,18 @@ func (k *kept) status() *KeptStatus {
 	}
 	st := log.Status()
 	return &st
+}
+
+// figures are those of the metrics; nil: there is no log.
+func (k *kept) figures() *observe.Kept {
+	st := k.status()
+	if st == nil {
+		return nil
+	}
+	return &observe.Kept{
+		Bytes: st.Bytes, Changes: st.Changes, Kept: st.Kept, Writes: st.Writes, Syncs: st.Syncs, Anew: st.Anew,
+		Fails: st.Failed, Damaged: st.Damaged, Works: st.Error == "",
+	}
 }
 
 func (k *kept) close() (err error) {

@@ -212,7 +212,7 @@ func (h *host) figures() observe.State {
 	}
 	st.Events, st.Identity = h.eventFigures(), h.identityFigures()
 	st.Push, st.Registry = h.pushFigures(), h.registryFigures()
-	st.Idempotency = h.idempotencyFigures()
+	st.Idempotency, st.Kept = h.idempotencyFigures(), h.kept.figures()
 	st.Stores, st.Global = h.storesFigures(), h.globalFigures()
 	for _, g := range h.groups {
 		st.Groups = append(st.Groups, groupFigures(g.config, g.pool.Status(), g.workers.Status()))

@@ -88,7 +88,6 @@ type Log struct {
 	count   Status
 
 	compacting atomic.Bool
-	kick       chan struct{}
 	quit       chan struct{}
 	done       sync.WaitGroup
 }

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/guado-server/guado/internal/statefile"
 )
@@ -367,7 +368,7 @@ func TestADiskThatFailsWithholdsUntilAllIsWrittenAnew(t *testing.T) {
 	kept := &shop{t: t, items: told}
 	kept.want(image)
 	for s.log.Wait() != nil { // it tries again by itself
-		s.log.Kick()
+		time.Sleep(time.Millisecond)
 	}
 	s.want(s.crash())
 	if st := s.log.Status(); st.Failed != 1 || st.Anew != 2 || st.Error != "" {
@@ -450,4 +451,37 @@ func TestAnIndexThatIsAheadOfTheLogOfAnEarlierStartOfTheMachineCostsNothing(t *t
 func firstOf(data []byte) (statefile.Record, bool) {
 	r, whole, ok := statefile.NewScanner(data).Next()
 	return r, whole && ok
+}
+
+// FuzzRecover wants that whatever is in the files, reading them ends, and what comes of it can be
+// kept again.
+func FuzzRecover(f *testing.F) {
+	s, _ := openShop(f, f.TempDir(), Options{})
+	s.busy(3)
+	s.close()
+	all, _ := segments(s.dir)
+	segment, err := os.ReadFile(filepath.Join(s.dir, segmentName(all[0])+suffixLog))
+	if err != nil {
+		f.Fatal(err)
+	}
+	index, err := os.ReadFile(filepath.Join(s.dir, indexName))
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(segment, index)
+	f.Add(segment[:len(segment)/2], index)
+	f.Add(segment, index[:len(index)/2])
+	f.Fuzz(func(t *testing.T, segment, index []byte) {
+		dir := t.TempDir()
+		write(t, filepath.Join(dir, segmentName(1)+suffixLog), segment)
+		write(t, filepath.Join(dir, indexName), index)
+		if _, err := Recover(dir, slog.New(slog.DiscardHandler)); err != nil {
+			return
+		}
+		next, _ := openShop(t, dir, Options{})
+		next.add("more;", "a")
+		next.wait()
+		next.close()
+		next.want(dir)
+	})
 }

@@ -151,7 +151,6 @@ func (l *Log) run() {
 		case <-l.quit:
 			return
 		case <-idle.C:
-		case <-l.kick:
 		}
 		if l.broken.Load() {
 			l.revive()
@@ -167,14 +166,6 @@ func (l *Log) run() {
 
 // idleFlush is how long a change may wait that nobody waits for.
 const idleFlush = 50 * time.Millisecond
-
-// Kick has changes kept soon for which nobody waits.
-func (l *Log) Kick() {
-	select {
-	case l.kick <- struct{}{}:
-	default:
-	}
-}
 
 // sync brings all to the disk that was written.
 func (l *Log) sync() {

@@ -254,7 +254,7 @@ func Open(o Options, r *Recovered) (*Log, error) {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	l := &Log{o: o, items: map[Key]*entry{}, kick: make(chan struct{}, 1), quit: make(chan struct{})}
+	l := &Log{o: o, items: map[Key]*entry{}, quit: make(chan struct{})}
 	if err := os.MkdirAll(o.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("server.state_dir: %w", err)
 	}

@@ -23,6 +23,7 @@ type State struct {
 	Identity    *Identity    // nil: phase 0
 	Push        *Push        // nil: there are no pages
 	Registry    *Registry    // nil likewise
+	Kept        *Kept        // nil: state does not survive the host
 	Idempotency *Idempotency // nil: no mount keeps answers
 	Stores      *Stores      // nil: below phase 4
 	Global      *Global      // nil likewise
@@ -148,6 +149,7 @@ func (c *stateCollector) Describe(to chan<- *prometheus.Desc) {
 	describeEvents(to)
 	describeIdentity(to)
 	describeRegistry(to)
+	describeKept(to)
 	describeIdempotency(to)
 	describeStores(to)
 	for _, d := range pushDescriptions {
@@ -169,6 +171,7 @@ func (c *stateCollector) Collect(to chan<- prometheus.Metric) {
 	st.Identity.collect(to)
 	st.Push.collect(to)
 	st.Registry.collect(to)
+	st.Kept.collect(to)
 	st.Idempotency.collect(to)
 	st.Stores.collect(to)
 	st.Global.collect(to)
