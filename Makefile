@@ -78,6 +78,7 @@ bench: build
 bench-state: build
 	tools/setup.sh bench
 	.cache/bench/bin/python bench/state.py
+	.cache/bench/bin/python bench/state_durable.py
 	.cache/bench/bin/python bench/memory.py --check
 
 bench-ws: build

@@ -75,6 +75,8 @@ def report_requests(found: dict[str, Any]) -> None:
 class Again(pages.Server):
     """A server that is started again with the folder and the port of before."""
 
+    folder: Path
+
     def begin(self) -> float:
         """Starts it; how long until it answers with a page's values (any answer, without one)."""
         path = self.folder / "guado.toml"

@@ -5,7 +5,7 @@ package config
 type State struct {
 	Durability string   `toml:"durability" default:"worker" enum:"worker,host" doc:"What state survives at any moment. worker: the end of its worker; a graceful stop of the server keeps it, too. host: also the end of the server itself (kill -9, out of memory): all that a client may be told is written to a log in server.state_dir first; while that cannot be written, answers are 503 durability_unavailable."`
 	Fsync      string   `toml:"fsync" default:"interval" enum:"always,interval" doc:"With durability = \"host\": when the log is brought to the disk, so that it survives the end of the machine, too. interval: every fsync_interval; always: before an answer leaves, many answers at once."`
-	Interval   Duration `toml:"fsync_interval" default:"1s" min:"10ms" doc:"How much of the log the end of the machine (not of the server) may cost."`
+	Interval   Duration `toml:"fsync_interval" default:"1s" min:"50ms" doc:"How much of the log the end of the machine (not of the server) may cost."`
 	Page       Size     `toml:"page" default:"1MiB" min:"16KiB" doc:"Largest store of a page; a write that would take it above is refused."`
 	Connection Size     `toml:"connection" default:"4MiB" min:"16KiB" doc:"Largest store of a connection."`
 	User       Size     `toml:"user" default:"16MiB" min:"16KiB" doc:"Largest store of a user."`

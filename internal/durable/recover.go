@@ -248,6 +248,7 @@ func Open(o Options, r *Recovered) (*Log, error) {
 	if o.Interval <= 0 {
 		o.Interval = time.Second
 	}
+	o.Interval = max(o.Interval, idleFlush)
 	if o.Segment <= 0 {
 		o.Segment = 64 << 20
 	}
