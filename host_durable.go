@@ -17,6 +17,7 @@ import (
 	"github.com/guado-server/guado/internal/item"
 	"github.com/guado-server/guado/internal/mirror"
 	"github.com/guado-server/guado/internal/observe"
+	"github.com/guado-server/guado/internal/pages"
 	"github.com/guado-server/guado/internal/replay"
 )
 
@@ -28,6 +29,7 @@ const (
 	kindPage       = 4 // with its session
 	kindGlobal     = 5 // a leaf of the global store, or a dict that no leaf below stands for
 	kindReplay     = 6 // a request that was done, with its answer
+	kindReply      = 7 // what is kept of a page's messages with what they have changed
 	kindStore      = 16
 )
 
@@ -196,6 +198,13 @@ func (h *host) keepKinds() {
 		kindUser:       {Describe: func(id string) ([]byte, bool) { return h.identity.Describe(item.User, id) }},
 		kindPage:       {Describe: func(id string) ([]byte, bool) { return h.pages.Describe(id, h.topics.of) }},
 	}
+	kinds[kindReply] = durable.Kind{Rewrite: func(page string) {
+		change := durable.Change{Key: durable.Key{Kind: kindReply, ID: page}, Op: durable.Put, Data: h.pages.Settled(page)}
+		if change.Data == nil {
+			change.Op = durable.Drop
+		}
+		log.Append(change)
+	}}
 	kinds[kindReplay] = durable.Kind{Rewrite: h.replay.Rewrite}
 	if h.kept.found == nil {
 		h.replay.Journal(journalReplay(log))
@@ -221,8 +230,11 @@ func journal(log *durable.Log) func([]mirror.Changed, any) {
 	var room []durable.Change // the mirror's lock is held whenever it is used
 	return func(changed []mirror.Changed, also any) {
 		room = room[:0]
-		if answer, is := also.(replay.Kept); is {
-			room = append(room, durable.Change{Key: durable.Key{Kind: kindReplay, ID: answer.ID}, Op: durable.Put, Data: answer.Data})
+		switch with := also.(type) {
+		case replay.Kept:
+			room = append(room, durable.Change{Key: durable.Key{Kind: kindReplay, ID: with.ID}, Op: durable.Put, Data: with.Data})
+		case pages.Kept:
+			room = append(room, durable.Change{Key: durable.Key{Kind: kindReply, ID: with.Page}, Op: durable.Put, Data: with.Data})
 		}
 		for _, c := range changed {
 			room = append(room, durable.Change{Key: storeKey(c.Ref), Op: ops[c.What], Data: c.Records})

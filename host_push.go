@@ -59,11 +59,13 @@ func (h *host) openPages() {
 		Begin: func(x *exchange.Exchange) { h.edge.BeginMessage(x) },
 		End:   func(x *exchange.Exchange, o exchange.Outcome) { h.edge.EndMessage(x, o) },
 		Ended: func(page string) {
+			h.endReplies(page)
 			if h.topics.ended != nil {
 				h.topics.ended(page)
 			}
 		},
-		Over: h.ended,
+		Over:   h.ended,
+		Decode: h.decodeKept(),
 		Known: func(connection string) bool {
 			_, is := h.identity.Find(connection)
 			return is
@@ -231,6 +233,7 @@ func (h *host) restorePages() {
 	}
 	if h.kept.found != nil {
 		h.recoverPages()
+		h.recoverReplies()
 		return
 	}
 	n, err := h.pages.Restore(h.config.Server.StateDir, h.topics.subscribe)

@@ -4,6 +4,7 @@ import (
 	"github.com/guado-server/guado/internal/config"
 	"github.com/guado-server/guado/internal/durable"
 	"github.com/guado-server/guado/internal/exchange"
+	"github.com/guado-server/guado/internal/item"
 	"github.com/guado-server/guado/internal/link"
 	"github.com/guado-server/guado/internal/observe"
 	"github.com/guado-server/guado/internal/replay"
@@ -98,5 +99,38 @@ func (h *host) recoverReplay() {
 		if k.Kind == kindReplay {
 			h.log.Error("an answer of before is damaged: a request that comes again is done again", "key", k.ID)
 		}
+	}
+}
+
+// decodeKept reads answers to messages of pages, where they are kept with what they have changed.
+func (h *host) decodeKept() func([]byte, []exchange.Field) (exchange.Head, []byte, error) {
+	if h.config.State.Durability != "host" {
+		return nil
+	}
+	return link.DecodeHead
+}
+
+// recoverReplies takes back what is kept of the messages of pages.
+func (h *host) recoverReplies() {
+	for _, i := range h.kept.found.Items {
+		if i.Kind != kindReply {
+			continue
+		}
+		if err := h.pages.Resettle(i.ID, i.Base); err != nil {
+			h.giveUp(i.Key, err)
+		}
+	}
+	for _, k := range h.kept.found.Damaged {
+		if k.Kind == kindReply { // a message might be done again
+			h.giveUp(k, errNotWhole)
+			h.pages.EndFor(k.ID, item.Failed)
+		}
+	}
+}
+
+// endReplies forgets what was kept of a page's messages.
+func (h *host) endReplies(page string) {
+	if log := h.kept.log.Load(); log != nil && h.kept.live.Load() {
+		log.Append(durable.Change{Key: durable.Key{Kind: kindReply, ID: page}, Op: durable.Drop})
 	}
 }

@@ -2,6 +2,7 @@ package guado_test
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
@@ -9,6 +10,9 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
+
+	"github.com/gobwas/ws/wsutil"
 )
 
 // onceMount keeps answers of the application with stores.
@@ -183,6 +187,85 @@ func TestARequestIsDoneOnceAlsoWhenTheServerWasKilled(t *testing.T) {
 	tab.goTo(last)
 	tab.wantOnce("a", `{"add":"x"}`, 200, "1", true)
 	tab.wantOnce("c", half, 409, "idempotency_lost", false)
+}
+
+func TestAMessageIsDoneOnceAlsoWhenTheServerWasKilled(t *testing.T) {
+	dir := t.TempDir()
+	s := hostSite(t, dir, "")
+	tab := s.browser().tab(`{"path":"/","class":"Cart"}`)
+	// The reply is on its way, or is not, or the client has not said that it has it.
+	tab.sent++
+	first := tab.sent
+	tab.write(fmt.Sprintf(`{"c":%d,"q":{"count":1}}`, first))
+	if f := tab.unacknowledged(); f["r"] != float64(first) || f["d"] != 1.0 {
+		t.Fatalf("%v", f)
+	}
+	// This one has only committed, and runs on.
+	path := filepath.Join(t.TempDir(), "go")
+	tab.sent++
+	tab.write(fmt.Sprintf(`{"c":%d,"q":{"add":"half","flush":1,"wait":%q}}`, tab.sent, path))
+	awaitFile(t, path+".begun")
+	tab.wantDone(`{"get":"count"}`, "1") // what is told rests on all that was committed before
+	image := crashed(t, dir)
+	write(t, filepath.Dir(path), "go", "")
+	tab.reply()
+	_ = tab.conn.Close() // the stop would wait for its goodbye
+	again := hostSite(t, image, "")
+	tab.goTo(again)
+	tab.at = 0
+	h := tab.dial()
+	if h["t"] != "hello" || h["resumed"] != false || h["kept"] != true || h["got"] != float64(tab.sent) {
+		t.Fatalf("%v", h)
+	}
+	for n, want := range map[uint64]string{first: `{"d":1}`, tab.sent: `{"e":"lost"}`} { // in any order
+		tab.write(fmt.Sprintf(`{"c":%d,"q":{}}`, n))
+		for {
+			f := tab.numbered()
+			if f["close"] != nil {
+				t.Fatal(f)
+			}
+			if f["r"] != float64(n) {
+				continue
+			}
+			got := fmt.Sprintf(`{"d":%v}`, f["d"])
+			if e, is := f["e"].(map[string]any); is {
+				got = fmt.Sprintf(`{"e":%q}`, e["code"])
+			}
+			if got != want {
+				t.Errorf("message %d: %s, want %s", n, got, want)
+			}
+			break
+		}
+	}
+	tab.wantDone(`{"get":"count"}`, "1")
+	tab.wantDone(`{"get":"half"}`, "1")
+	if got := tab.ask(`{"count":1}`, ""); got != 2.0 {
+		t.Errorf("the next message: %v", got)
+	}
+}
+
+// unacknowledged gives the next reply, of which the host is not told that it came.
+func (t *tab) unacknowledged() map[string]any {
+	t.s.t.Helper()
+	for {
+		if err := t.conn.SetReadDeadline(time.Now().Add(patience)); err != nil {
+			t.s.t.Fatal(err)
+		}
+		data, err := wsutil.ReadServerText(t.conn)
+		if err != nil {
+			t.s.t.Fatal(err)
+		}
+		var f map[string]any
+		if err := json.Unmarshal(data, &f); err != nil {
+			t.s.t.Fatal(err)
+		}
+		if n, ok := f["n"].(float64); ok {
+			t.at = uint64(n)
+		}
+		if f["r"] != nil {
+			return f
+		}
+	}
 }
 
 // awaitFile waits until the application has written a file.

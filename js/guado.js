@@ -413,7 +413,7 @@ export class Page {
     }
     this.#window = f.window;
     this.#max = f.max;
-    if (f.epoch !== this.#epoch) {
+    if (f.epoch !== this.#epoch && !f.kept) {
       this.#forsake();
       this.#sequence = f.got;
     } else if (!f.resumed) {

@@ -42,6 +42,9 @@ type Options struct {
 	Landed func()
 	// Settle returns when what the worker of a slot has pushed so far has been pushed.
 	Settle func(slot string)
+	// Decode reads the payload of an answer, as [exchange.Once] has it; nil: nothing of a
+	// message is kept with what it has changed.
+	Decode func(payload []byte, fields []exchange.Field) (exchange.Head, []byte, error)
 	// Road answers the requests that clients send as messages.
 	Road func() exchange.Handler
 	// Target takes a request target apart, as it was done with every other request.

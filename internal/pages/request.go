@@ -134,6 +134,7 @@ func (pg *page) send(j *job) answered {
 	}
 	a := &exchange.Collected{Limit: int64(p.hub.Options().Message)}
 	x.Answer = a
+	pg.settles(j, x, ofRequest)
 	if !pg.begin(j, x) {
 		return answered{outcome: outcome{err: errCancelled}}
 	}

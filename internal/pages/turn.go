@@ -265,6 +265,7 @@ func (pg *page) asked(j *job, owner push.Owner) (*exchange.Exchange, *call) {
 	}
 	c.who = exchange.Who{Connection: owner.Connection, User: owner.User, Page: pg.id}
 	x.Turn, x.Who = &c.turn, &c.who
+	pg.settles(j, x, ofTurn)
 	x.Answer, x.App = c, pg.app
 	return x, c
 }

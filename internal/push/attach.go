@@ -63,7 +63,7 @@ func (s *Session) attachLocked(hello Hello, t Transport) (*Attachment, *Refusal)
 		at = hello.At
 	}
 	s.transmitLocked(greeting{
-		ID: a.id, Epoch: epochText(s.epoch), At: at, Resumed: o.Resumed, Why: o.Why, Got: s.got,
+		ID: a.id, Epoch: epochText(s.epoch), At: at, Resumed: o.Resumed, Why: o.Why, Kept: o.Kept, Got: s.got,
 		Beat: opts.Beat.Milliseconds(), Window: s.hub.window(), Max: opts.Message,
 	}.frame(), now)
 	b := buffers.Get().(*[]byte)
@@ -101,6 +101,11 @@ func (s *Session) resumeLocked(h Hello) Opening {
 		return Opening{Resumed: true}
 	case h.Epoch == "":
 		return s.anewLocked(WhyTail)
+	case !known && s.known != nil && h.Epoch == epochText(s.before):
+		// The host was killed, and what the client's messages have done is known all the same.
+		o := s.anewLocked(WhyEpoch)
+		o.Kept = true
+		return o
 	case !known, h.At > s.last:
 		// It knew another stream, or has more than was ever sent: then this stream is an
 		// older copy of its own, and gets another name. What it asked before is lost.

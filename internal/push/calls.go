@@ -10,6 +10,7 @@ import (
 type calls struct {
 	running []uint64 // few: a list costs less than a map
 	kept    []kept   // oldest first
+	settled []kept   // of those that are running: they are kept already, and on their way
 	bytes   int
 }
 
@@ -40,6 +41,7 @@ func (c *calls) ends(id uint64) bool {
 		return false
 	}
 	c.running = slices.Delete(c.running, i, i+1)
+	c.settled = slices.DeleteFunc(c.settled, func(k kept) bool { return k.id == id })
 	return true
 }
 
@@ -165,6 +167,10 @@ func (s *Session) againLocked(id uint64) {
 			}
 			return
 		}
+	}
+	if s.known.lost(id) {
+		s.sendLocked(errorPayload(id, &ReplyError{Code: ReplyLost, Message: "the host was killed meanwhile"}))
+		return
 	}
 	s.sendLocked(errorPayload(id, &ReplyError{Code: ReplyUnknown, Message: "the reply is no longer kept"}))
 }

@@ -2,6 +2,7 @@ package push
 
 import (
 	"fmt"
+	"strconv"
 
 	"github.com/guado-server/guado/internal/statefile"
 )
@@ -61,10 +62,19 @@ func (h *Hub) Load(data []byte, frozen bool) (*Session, error) {
 	if err != nil {
 		return nil, err
 	}
-	if !frozen {
-		v.Epoch = epochText(h.newEpoch())
+	if frozen {
+		return h.revive(v)
 	}
-	return h.revive(v)
+	before := v.Epoch
+	v.Epoch = epochText(h.newEpoch())
+	s, err := h.revive(v)
+	if err == nil {
+		s.mu.Lock()
+		s.before, _ = strconv.ParseUint(before, 16, 64) // check has seen it
+		s.known = &settled{}
+		s.mu.Unlock()
+	}
+	return s, err
 }
 
 func (h *Hub) revive(v *savedSession) (*Session, error) {

@@ -113,6 +113,7 @@ type greeting struct {
 	At      uint64 `json:"at"`
 	Resumed bool   `json:"resumed"`
 	Why     Why    `json:"why,omitempty"`
+	Kept    bool   `json:"kept,omitempty"`
 	Got     uint64 `json:"got"`
 	Beat    int64  `json:"beat"`
 	Window  int64  `json:"window"`

@@ -127,6 +127,7 @@ type Opening struct {
 	First   bool // the page's client was never there before
 	Resumed bool // it has missed nothing
 	Why     Why  // what else
+	Kept    bool // what became of its messages is known, though the stream is another one
 }
 
 // Why says why a client could not resume.

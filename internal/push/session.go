@@ -39,14 +39,17 @@ type Session struct {
 	ended    bool
 	frozen   bool // it was saved: nothing may change
 
-	last  uint64 // number of the last frame
-	base  uint64 // the tail holds base+1 to last
-	acked uint64 // the client has all up to here
-	tail  tail
-	got   uint64 // the client's messages up to here are taken
-	told  uint64 // and it knows so up to here
-	keeps uint64 // they are kept once all up to this position is
-	calls *calls // nil: no request is open, no reply kept
+	last    uint64 // number of the last frame
+	base    uint64 // the tail holds base+1 to last
+	acked   uint64 // the client has all up to here
+	tail    tail
+	got     uint64   // the client's messages up to here are taken
+	settled uint64   // and what those up to here have changed is real, of some at least
+	known   *settled // of before a crash; nil: there was none
+	before  uint64   // the epoch of before that crash
+	told    uint64   // and it knows so up to here
+	keeps   uint64   // they are kept once all up to this position is
+	calls   *calls   // nil: no request is open, no reply kept
 
 	waiters []waiter
 	events  []event // for the handler

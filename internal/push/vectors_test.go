@@ -320,7 +320,7 @@ func (p *player) application(what string, value json.RawMessage) {
 		}
 		p.same(string(m.Data), v.Data)
 	case "opened":
-		if e, ok := p.handler.next().(openedEvent); !ok || e.Opening != (Opening{v.First, v.Resumed, v.Why}) {
+		if e, ok := p.handler.next().(openedEvent); !ok || e.Opening != (Opening{v.First, v.Resumed, v.Why, false}) {
 			p.fail("the handler was told %+v", e)
 		}
 	case "cancelled":

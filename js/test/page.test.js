@@ -200,6 +200,20 @@ describe("coming back", () => {
     assert.equal((await open(page, { at: 1 })).hello.at, 1);
   });
 
+  it("asks again what became of its requests when the host was killed and knows", async () => {
+    const page = tab();
+    const socket = await open(page);
+    const asked = page.request("pay");
+    assert.deepEqual(JSON.parse(socket.sent.at(-1)).q, "pay");
+    socket.end(1006);
+    browser.fire(browser.window, "online");
+    const next = await open(page, { id: 2, epoch: "e2", resumed: false, why: "epoch", kept: true, got: 1 });
+    const again = next.sent.map((text) => JSON.parse(text)).find((f) => f.c === 1);
+    assert.deepEqual(again && again.q, "pay");
+    next.host({ n: 1, r: 1, d: "paid" });
+    assert.equal(await asked, "paid");
+  });
+
   it("asks for another page when its own has ended, if it can", async () => {
     let n = 0;
     const page = tab({ page: () => `p${++n}` });

@@ -39,6 +39,7 @@ func (t *tab) once() error {
 		if !errors.Is(err, errUnknown) {
 			return err
 		}
+		t.world.unknown.Add(1)
 		time.Sleep(time.Millisecond) // as clients do that ask again
 	}
 	return fmt.Errorf("write %d was not told", n)
@@ -46,8 +47,8 @@ func (t *tab) once() error {
 
 func (t *tab) tell(key string, d do) error {
 	var length int
-	if t.number%2 == 1 && !t.world.setting.hosts { // of a message that a host took along nobody knows
-		return t.socket.asks(d, &length, 2)
+	if t.number%2 == 1 {
+		return t.message(d, &length)
 	}
 	ctx, leave := context.WithTimeout(context.Background(), patience)
 	if rand.IntN(3) == 0 {
@@ -55,6 +56,23 @@ func (t *tab) tell(key string, d do) error {
 	}
 	defer leave()
 	return t.browser.repeat(ctx, `"`+key+`"`, t.page, d, &length)
+}
+
+// message sends it over the page's session, and asks the next host what became of it where one
+// was killed.
+func (t *tab) message(d do, into any) error {
+	err := t.socket.asks(d, into, 0, 2)
+	for errors.Is(err, errSession) {
+		if err := t.world.broken(t.socket.host, err); !errors.Is(err, errUnknown) {
+			return err
+		}
+		number := t.socket.sent
+		if err := t.again(); !errors.Is(err, errUnknown) {
+			return err
+		}
+		err = t.socket.asks(d, into, number, 2)
+	}
+	return err
 }
 
 // checkOnce holds what is there against what the client wrote.

@@ -134,21 +134,23 @@ func (s *socket) write(text func() []byte) error {
 }
 
 // ask carries an operation as a request of the page.
-func (s *socket) ask(d do, into any) error { return s.asks(d, into, 1) }
+func (s *socket) ask(d do, into any) error { return s.asks(d, into, 0, 1) }
 
-// asks sends it so many times, with one number.
-func (s *socket) asks(d do, into any, times int) error {
+// asks sends it so many times, with one number: that of a message which a host of before has
+// taken, or the next one.
+func (s *socket) asks(d do, into any, number uint64, times int) error {
 	data, err := json.Marshal(d)
 	if err != nil {
 		return err
 	}
 	reply := make(chan frame, 1)
-	number := uint64(0)
-	for range times {
+	for i := range times {
 		if err := s.write(func() []byte {
-			if number == 0 {
+			if number == 0 || number > s.sent {
 				s.sent++
 				number = s.sent
+			}
+			if i == 0 {
 				s.mu.Lock()
 				s.waiting[number] = reply
 				s.mu.Unlock()
