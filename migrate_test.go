@@ -98,35 +98,56 @@ func (m *moving) visit(t *testing.T, page int) string {
 	return strings.TrimSpace(string(text))
 }
 
-func TestAStepForthAndBackUnderLoadFailsNoRequestAndLosesNoWrite(t *testing.T) {
+func TestStepsForthAndBackUnderLoadFailNoRequestAndLoseNoWrite(t *testing.T) {
+	stepForthAndBack(t, 900, 1)
+}
+
+func TestSoakStepsForthAndBackUnderLoadFailNoRequestAndLoseNoWrite(t *testing.T) {
+	if os.Getenv("GUADO_SOAK") == "" {
+		t.Skip("make soak runs it")
+	}
+	stepForthAndBack(t, 9_000, 5) // at most 200 pages of a user
+}
+
+// stepForthAndBack takes all steps and those back, while pages are visited.
+func stepForthAndBack(t *testing.T, pages, times int) {
+	t.Helper()
 	const more = oldRegister + "[state]\ndurability = \"host\"\n"
 	m := movingSite(t, 0, more)
-	if got := m.get("/fill?users=20&connections=80&pages=900"); got != `"filled"` {
+	if got := m.get(fmt.Sprintf("/fill?users=%d&connections=%d&pages=%d", pages/45, 4*pages/45, pages)); got != `"filled"` {
 		t.Fatal(got)
 	}
-	l := m.load(t, 4, 900)
-	for _, phase := range []int{3, 4, 5, 6, 5, 4, 3, 0} {
-		if err := m.step(t, phase, more); err != nil {
-			t.Fatalf("to phase %d: %v\n%s", phase, err, m.log.String())
-		}
-		if got := m.get("/"); !strings.Contains(got, fmt.Sprintf(`"phase": %d`, phase)) {
-			t.Errorf("in phase %d the application sees %s", phase, got)
-		}
-		if st := m.Status().Stores; phase == 6 {
-			m.eventually("stores are compared", func() bool { st = m.Status().Stores; return st.Compared > 64 })
-			if st.Differences > 0 {
-				t.Errorf("%+v", st)
+	l := m.load(t, 4, pages)
+	for range times {
+		for _, phase := range []int{3, 4, 5, 6, 5, 4, 3, 0} {
+			if err := m.step(t, phase, more); err != nil {
+				t.Fatalf("to phase %d: %v\n%s", phase, err, m.log.String())
 			}
+			if got := m.get("/"); !strings.Contains(got, fmt.Sprintf(`"phase": %d`, phase)) {
+				t.Errorf("in phase %d the application sees %s", phase, got)
+			}
+			if st := m.Status().Stores; phase == 6 {
+				m.eventually("stores are compared", func() bool { st = m.Status().Stores; return st.Compared > 64 })
+				if st.Differences > 0 {
+					t.Errorf("%+v", st)
+				}
+			}
+			before := l.visits.Load()
+			m.eventually("visits go on", func() bool { return t.Failed() || l.visits.Load() > before+50 })
 		}
-		before := l.visits.Load()
-		m.eventually("visits go on", func() bool { return t.Failed() || l.visits.Load() > before+50 })
 	}
 	close(l.stop)
 	l.done.Wait()
 	t.Logf("%d visits", l.visits.Load())
 	for _, want := range []string{"items of the register of before are here", "items were given to the register of before"} {
-		if log := m.log.String(); strings.Count(log, want) != 1 || !strings.Contains(log, "items=1000") {
-			t.Errorf("the log does not say %q once, with 1000 items:\n%s", want, log)
+		moved := 0
+		for line := range strings.Lines(m.log.String()) {
+			if strings.Contains(line, want) && strings.Contains(line, fmt.Sprintf("items=%d refused=0 differences=0", pages+5*(pages/45))) {
+				moved++
+			}
+		}
+		if moved != times {
+			t.Errorf("the log says %d times %q, of all items:\n%s", moved, want, m.log.String())
 		}
 	}
 	if _, err := os.Stat(filepath.Join(m.dir, ".guado", "register")); !os.IsNotExist(err) {

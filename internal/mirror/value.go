@@ -40,11 +40,11 @@ func (m *Mirror) Value(ref Ref, path []string) (value []byte, ok bool, err error
 			return nil, false, nil
 		}
 	}
-	return n.json(nil), true, nil
+	return n.json(), true, nil
 }
 
 // json is a node in the form of protocol/store.md, section 1.
-func (n *node) json(out []byte) []byte {
+func (n *node) json() (out []byte) {
 	switch {
 	case n.list != nil:
 		out = append(out, '[')
@@ -74,7 +74,7 @@ func (n *node) json(out []byte) []byte {
 		if i > 0 {
 			out = append(out, ',')
 		}
-		out = append(append(appendText(append(out, before...), key), mid...), n.dict[key].json(nil)...)
+		out = append(append(appendText(append(out, before...), key), mid...), n.dict[key].json()...)
 		out = append(out, behind...)
 	}
 	return append(out, last...)

@@ -105,10 +105,10 @@ func differValues(worker, host *node, at []string) (d Difference, is bool) {
 	}
 	var a, b []byte
 	if worker != nil {
-		a = worker.json(nil)
+		a = worker.json()
 	}
 	if host != nil {
-		b = host.json(nil)
+		b = host.json()
 	}
 	return Difference{Path: pathText(at), Worker: short(a), Host: short(b)}, !bytes.Equal(a, b)
 }

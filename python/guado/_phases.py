@@ -70,8 +70,8 @@ def enter() -> str:
     """Comes into the phase, when the host lets it. Gives why it cannot."""
     try:
         take = _ask("phase.enter", b"{}").get("take")
-    except HostError as error:
-        return str(error)
+    except HostError as refusal:
+        return str(refusal)
     if not take:
         return ""
     done, error = _all(lambda step: step.take())
@@ -154,16 +154,10 @@ def plain(name: str, of: Register) -> Step:
 def _take(of: Register) -> Done:
     items = sorted(of.items(), key=lambda item: list(_KINDS).index(item.kind))
     refused: list[str] = []
-    put = []
-    for item in items:
-        try:
-            _put(item)
-            put.append(item)
-        except Exception as error:
-            refused.append(f"{item}: {error}")
-        if len(put) % _TOGETHER == 0:
-            _flush()
-    _flush()
+    put: list[Item] = []
+    for start in range(0, len(items), _TOGETHER):
+        _put(items[start : start + _TOGETHER], put, refused)
+        _flush()
     kept = {(item.kind, item.id): item for item in _kept()}
     return Done(len(put), refused, list(_compare({(i.kind, i.id): i for i in put}, kept)))
 
@@ -185,24 +179,56 @@ def _flush() -> None:
         state.flush_outside()
 
 
-def _put(item: Item) -> None:
-    told: dict[str, Any] = {"fields": dict(item.fields)}
-    if item.kind == "connection":
-        told["user"] = item.user
-    elif item.kind == "page":
+def _put(items: list[Item], put: list[Item], refused: list[str]) -> None:
+    """Makes items and their stores. All is asked for before anything is waited for: the host
+    answers the calls of a worker in their order."""
+    made = []
+    for item in items:
+        try:
+            made.append((item, _create(item), _start("store.open", _ref(item))))
+        except Exception as error:
+            refused.append(f"{item}: {error}")
+    for item, created, opened in made:
+        try:
+            _settle(item, created)
+            opened.result()
+            store = _state.current().store(_KINDS[item.kind], _store_id(item.kind, item.id))
+            if len(store):
+                store.clear()
+            store.update(dict(item.data))
+            put.append(item)
+        except Exception as error:
+            refused.append(f"{item}: {error}")
+
+
+def _create(item: Item) -> _host.Reply[Any]:
+    told = _told(item)
+    if item.kind == "page":
         told["connection"] = item.connection
-    of = getattr(registry, f"{item.kind}s")
+    reply: _host.Reply[Any] = getattr(registry, f"{item.kind}s").create(item.id, **told)
+    return reply
+
+
+def _settle(item: Item, created: _host.Reply[Any]) -> None:
+    """There may be one of this name, of a client that came by itself."""
     try:
-        of.create(item.id, **told).result()
+        created.result()
     except HostError as error:
         if error.code != "exists":
             raise
-        told.pop("connection", None)
-        of.update(item.id, **told).result()
-    store = _state.current().store(_KINDS[item.kind], _store_id(item.kind, item.id))
-    if len(store):
-        store.clear()
-    store.update(dict(item.data))
+        getattr(registry, f"{item.kind}s").update(item.id, **_told(item)).result()
+
+
+def _told(item: Item) -> dict[str, Any]:
+    told: dict[str, Any] = {"fields": dict(item.fields)}
+    if item.kind == "connection":
+        told["user"] = item.user
+    return told
+
+
+def _ref(item: Item) -> bytes:
+    id = _store_id(item.kind, item.id)
+    return json.dumps({"kind": _KINDS[item.kind], "id": id}).encode()
 
 
 def _store_id(kind: str, id: str) -> str:
@@ -212,22 +238,36 @@ def _store_id(kind: str, id: str) -> str:
 def _kept() -> Iterator[Item]:
     """All items, as the host has them."""
     for kind, number in _KINDS.items():
-        for item in getattr(registry, f"{kind}s").list().result():
-            yield Item(
-                kind,
-                item.id,
-                item.user if kind == "connection" else None,
-                item.connection if kind == "page" else None,
-                item.fields,
-                _data(number, _store_id(kind, item.id)),
-            )
+        items = getattr(registry, f"{kind}s").list().result()
+        for start in range(0, len(items), _TOGETHER):
+            some = items[start : start + _TOGETHER]
+            data = [_read(number, _store_id(kind, item.id)) for item in some]
+            for item, read in zip(some, data, strict=True):
+                yield Item(
+                    kind,
+                    item.id,
+                    item.user if kind == "connection" else None,
+                    item.connection if kind == "page" else None,
+                    item.fields,
+                    _data(read),
+                )
 
 
-def _data(kind: int, id: str) -> dict[str, Any]:
+def _read(kind: int, id: str) -> _host.Reply[dict[str, Any]]:
+    reply: _host.Reply[dict[str, Any]] = _host.Reply()
+    body = _remote.RemoteStore(kind, id, id)._body(b'"path":[]')
+    _host.ask("store.read", body, reply, dict, error_of=_remote._error)
+    return reply
+
+
+def _data(read: _host.Reply[dict[str, Any]]) -> dict[str, Any]:
+    """What is in the host's copy of a store."""
     try:
-        return _remote.RemoteStore(kind, id, id).root
-    except (HostError, KeyError):
+        found = read.result()
+    except HostError:
         return {}  # nothing has ever been in it
+    data: dict[str, Any] = _remote._plain(found["value"]) if found["found"] else {}
+    return data
 
 
 def _compare(
