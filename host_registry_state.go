@@ -12,14 +12,14 @@ type weights struct{ *host }
 // objectCost is what the object of a page is held to cost in its worker: nobody can weigh it.
 const objectCost = 4 << 10
 
-// Bytes see [registry.Stores]. The worker is held to have all stores, and the objects of
-// pages beside them.
+// Bytes see [registry.Stores]. The worker is held to have all stores but those that it has let
+// go, and the objects of pages beside them.
 func (w weights) Bytes() (total, worker int64) {
 	if !w.keeps() {
 		return 0, 0
 	}
 	total = w.stores.mirror.Bytes()
-	return total, total + w.pages.Objects()*objectCost
+	return total, total - w.stores.rests.bytes.Load() + w.pages.Objects()*objectCost
 }
 
 // Of see [registry.Stores]. A guest's user store is the connection's.
@@ -39,10 +39,22 @@ func (w weights) Of(kind item.Kind, id string) int64 {
 
 // Rest see [registry.Stores].
 func (w weights) Rest(page string) (freed int64) {
-	if !w.pages.Rest(page) {
+	if !w.keeps() {
 		return 0
 	}
-	return objectCost
+	freed = w.stores.lets(page)
+	if w.pages.Resident(page) {
+		freed += objectCost
+	}
+	if freed == 0 {
+		return 0
+	}
+	answered := w.stores.asks(page, freed)
+	if !w.pages.Rest(page, answered) {
+		answered()
+		return 0
+	}
+	return freed
 }
 
 // weigh lets the index see to it that stores do not grow beyond their limits.

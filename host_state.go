@@ -15,6 +15,7 @@ import (
 	"github.com/guado-server/guado/internal/item"
 	"github.com/guado-server/guado/internal/link"
 	"github.com/guado-server/guado/internal/mirror"
+	"github.com/guado-server/guado/internal/pages"
 )
 
 // stores is what the host knows of the stores of applications: its copy of them, and which
@@ -30,6 +31,7 @@ type stores struct {
 	owners  map[string]*keeper // whose worker has a user's stores
 	moves   uint64
 	writes  writes // of other groups
+	rests   rests  // stores of pages that no worker has in its memory
 	differ  differing
 }
 
@@ -37,8 +39,9 @@ type stores struct {
 type keeper struct {
 	stores *stores
 	link   *link.Link
-	source mirror.Source           // of the link's reader
-	sent   map[mirror.Ref]struct{} // guarded by stores.mu, as all below
+	source mirror.Source         // of the link's reader
+	sent   map[mirror.Ref]uint64 // the number of the last RESTORE of it; guarded by stores.mu, as all below
+	last   uint64                // RESTORE
 
 	running map[string]int           // exchanges of a user that may still write
 	idle    map[string]chan struct{} // closed when there are none any more
@@ -74,12 +77,13 @@ func (h *host) openStores() {
 	}
 	h.calls.Handle("store.open", h.callStore)
 	h.openRemoteStores()
+	h.openRests()
 	h.heldVerbs()
 }
 
 // keep makes the keeper of a worker's stores, and of its calls one that says when it ends.
 func (s *stores) keep(l *link.Link, next link.Callee) link.Callee {
-	k := &keeper{stores: s, link: l, sent: map[mirror.Ref]struct{}{}, running: map[string]int{}, idle: map[string]chan struct{}{}}
+	k := &keeper{stores: s, link: l, sent: map[mirror.Ref]uint64{}, running: map[string]int{}, idle: map[string]chan struct{}{}}
 	s.mu.Lock()
 	s.keepers[l] = k
 	s.mu.Unlock()
@@ -162,12 +166,13 @@ const moveWait = 5 * time.Second
 // has them it waits until that one is through.
 func (s *stores) ahead(l *link.Link, x *exchange.Exchange) (owner string, err error) {
 	who := x.Who
-	if who == nil || who.Connection == "" {
+	if who == nil || who.Connection == "" || pages.Rests(x) {
 		return "", nil
 	}
 	owner = ownerOf(who.User, who.Connection)
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.rests.used(who.Page)
 	k := s.keepers[l]
 	if k == nil {
 		return "", nil // it has ended: the request will find that, too
@@ -308,7 +313,10 @@ func (k *keeper) restore(owner string, ref mirror.Ref, make bool) error {
 	if err := k.link.Restore(restorePayload(owner, generation, ref, uint64(k.stores.limit(ref.Kind)), records)); err != nil {
 		return err
 	}
-	k.sent[ref] = struct{}{}
+	k.last++
+	k.sent[ref] = k.last
+	s := k.stores
+	s.rests.wake(ref)
 	return nil
 }
 
@@ -374,6 +382,7 @@ func (s *stores) release(ref mirror.Ref) {
 	payload := append(binary.LittleEndian.AppendUint16([]byte{byte(ref.Kind), 0}, uint16(len(ref.ID))), ref.ID...)
 	var tell []*link.Link
 	s.mu.Lock()
+	s.rests.wake(ref)
 	for l, k := range s.keepers {
 		if _, there := k.sent[ref]; there {
 			delete(k.sent, ref)

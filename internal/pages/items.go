@@ -85,19 +85,36 @@ func (pg *page) touched() { pg.pages.hub.Options().Touched(pg.id) }
 // Objects is how many pages have an object in the worker.
 func (p *Pages) Objects() int64 { return p.objects.Load() }
 
-// Rest lets the worker forget the object of a page for which nothing is to be done now: its
-// next turn makes it anew. False: there is none, or it is in use.
-func (p *Pages) Rest(id string) bool {
+// Resident reports whether the worker has the object of a page.
+func (p *Pages) Resident(id string) bool {
 	pg := p.page(id)
 	if pg == nil {
 		return false
 	}
 	pg.mu.Lock()
 	defer pg.mu.Unlock()
-	if !pg.resident || pg.ended || pg.mailbox != nil || pg.beside != nil {
+	return pg.resident
+}
+
+// Rest lets the worker forget the object and the store of a page for which nothing is to be
+// done now: its next turn makes it anew. False: there is no such page, or it is in use; else
+// over is called when the worker has done so, or will not.
+func (p *Pages) Rest(id string, over func()) bool {
+	pg := p.page(id)
+	if pg == nil {
 		return false
 	}
-	return pg.addLocked(&pg.mailbox, 1, &job{do: &turn{do: exchange.TurnClose}})
+	pg.mu.Lock()
+	defer pg.mu.Unlock()
+	if pg.ended || pg.mailbox != nil || pg.beside != nil || pg.messages != nil {
+		return false
+	}
+	return pg.addLocked(&pg.mailbox, 1, &job{do: &turn{do: exchange.TurnClose}, done: func(outcome) { over() }})
+}
+
+// Rests reports whether an exchange is the turn by which the worker forgets a page.
+func Rests(x *exchange.Exchange) bool {
+	return x.Turn != nil && x.Turn.Do == exchange.TurnClose && x.Turn.Why == ""
 }
 
 // setResident notes whether the worker has the page's object.

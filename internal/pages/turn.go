@@ -69,7 +69,7 @@ func (pg *page) turn(j *job) {
 // attempt runs it, on_open before it where that has not succeeded yet; false: it was not
 // begun, and the host stops.
 func (pg *page) attempt(j *job) (out outcome, done bool) {
-	if !pg.hasOpened() && j.do.do != exchange.TurnOpen {
+	if !pg.hasOpened() && j.do.do != exchange.TurnOpen && !j.do.rests() {
 		if j.do.do == exchange.TurnClose {
 			return outcome{}, true // nothing was opened
 		}

@@ -94,7 +94,9 @@ func (r *Registry) makeRoom() {
 	var excess int64
 	if limit := s.limits.Worker; limit > 0 && worker > part(limit, shedFrom) {
 		excess = worker - part(limit, shedTo)
-		excess -= r.rest(excess)
+		if r.rest(excess) > 0 {
+			excess = 0 // the next write looks again: what is in use now may not be then
+		}
 	}
 	if limit := s.limits.Total; limit > 0 && total > part(limit, shedFrom) {
 		excess = max(excess, total-part(limit, shedTo))

@@ -231,10 +231,8 @@ class Applier:
 
     def _done(self, one: dict[str, Any]) -> bytes:
         """The results of the operations, or why there are none."""
-        store = self.state._find(one["kind"], one["id"])
         try:
-            if store is None:
-                raise StoreGone("the item has ended, and its store with it")
+            store = self._store(one["kind"], one["id"])
             with store.transaction(timeout=one["patience_ms"] / 1000):
                 results = _all_or_none(store, one["ops"])
             return b'"results":[%s]' % b",".join(results)
@@ -242,6 +240,14 @@ class Applier:
             code = next(code for kind, code in _CODES if isinstance(error, kind))
             text = str(error.args[0]) if type(error) is KeyError and error.args else str(error)
             return b'"code":%s,"text":%s' % (_json.encode(code), _json.encode(text))
+
+    def _store(self, kind: int, id: str) -> Store:
+        """The host has sent it ahead; this worker may have let it go again since."""
+        store = self.state._find(kind, id)
+        try:
+            return self.state.store(kind, id) if store is None else store
+        except (LookupError, HostError) as error:
+            raise StoreGone("the item has ended, and its store with it") from error
 
 
 def _ignore(future: Any, status: int, code: str, text: bytes) -> None:

@@ -18,7 +18,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, cast
 
 import guado
-from guado import _host, _json, _ledger, _remote, _request
+from guado import _host, _json, _ledger, _remote, _request, _unused
 from guado._ledger import Exchange, Ledger, Owner
 from guado._native import RunningBase
 from guado.errors import HostError, NoPage, PhaseError
@@ -147,6 +147,8 @@ class WorkerState(State):
         self._lock = threading.Lock()  # guards the dicts
         self._restored: dict[tuple[int, str], bytes] = {}  # that nobody has asked for
         self._stores: dict[tuple[int, str], Store] = {}
+        self._numbers: dict[tuple[int, str], int] = {}  # of the RESTORE that brought each
+        self._came = 0  # RESTORE frames
         self._owners: dict[str, Owner] = {}
         self._begin_lock = threading.Lock()
         self._loose = False
@@ -243,6 +245,8 @@ class WorkerState(State):
                 at = _RESTORE.size + owner
                 key = (kind, payload[at : at + id].decode())
                 self._restored[key] = payload
+                self._came += 1
+                self._numbers[key] = self._came
                 if (store := self._stores.get(key)) is not None:
                     self._renew(store, self._restored.pop(key))
             elif frame == APPLY:
@@ -253,8 +257,33 @@ class WorkerState(State):
                 kind, _, length = _RELEASE.unpack_from(payload)
                 key = (kind, payload[_RELEASE.size : _RELEASE.size + length].decode())
                 self._restored.pop(key, None)
+                self._numbers.pop(key, None)
                 if (store := self._stores.pop(key, None)) is not None:
                     store._end()
+
+    def rest(self, kind: int, id: str) -> None:
+        """Forgets a store that nobody here has in hand, and tells the host: it is sent anew
+        when it is wanted. What it had is with the host, or on the way there."""
+        key = (kind, id)
+        with self._lock:
+            self._absorb()
+            if self._restored.pop(key, None) is None:
+                store = self._stores.pop(key, None)
+                if store is None:
+                    return
+                holder = [store]
+                del store
+                if not _unused.unused(holder):
+                    self._stores[key] = holder[0]
+                    return
+                holder[0]._rest()
+            body = b'{"kind":%d,"id":%s,"number":%d}' % (
+                kind,
+                _json.encode(id),
+                self._numbers.pop(key),
+            )
+            # Under the lock: who wants the store now asks for it behind this.
+            _host.ask("store.rested", body, _host.Reply(), _host.nothing)
 
     def _parts(self, payload: bytes) -> tuple[Owner, int, bytes]:
         generation, limit, _, _, owner, id, _ = _RESTORE.unpack_from(payload)
@@ -353,6 +382,13 @@ def turn() -> Running | None:
     state = current()
     running = state.running(here) if isinstance(state, WorkerState) else None
     return None if running is None or (here.source and running.answered) else running
+
+
+def rest(page: str) -> None:
+    """Forgets the store of a page that is not used now."""
+    state = _current
+    if isinstance(state, WorkerState):
+        state.rest(PAGE, page.partition("|")[0])
 
 
 # What push and pages give their stores by.

@@ -253,6 +253,12 @@ class Store(Writes):
             self._count(-self.bytes)
             self._gate = ENDED
 
+    def _rest(self) -> None:
+        """Nobody has it in hand, and the host has all of it: its memory is free again."""
+        self._end()
+        with self._ledger.lock:
+            self._load([])
+
     def _load(self, records: list[_records.Record]) -> None:
         self._apply(_records.CLEAR, (), (), 0, 0)
         self.changes._reset()

@@ -23,7 +23,7 @@ from collections.abc import Callable, Generator
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any
 
-from guado import _declared, _host, _json, _request, events
+from guado import _declared, _host, _json, _request, _state, events
 from guado._futures import Future
 from guado.errors import HostError, PageError
 from guado.pages import Page, PageRequest, is_concurrent
@@ -172,6 +172,7 @@ def _steps(app: str, turn: _Turn) -> Generator[Step, Any, Any]:
     if turn.do == "close" and not turn.more()[3]:
         with _lock:
             _objects.pop(turn.page, None)
+        _state.rest(turn.page)
         return None
     here = _request.Turn(turn.page, turn.user, turn.connection, turn.handle)
     _request.enter(here)
