@@ -54,7 +54,7 @@ func start(t rapid.TB, dir string, o push.Options) *rig {
 			if c.Before == "" || c.Keep {
 				r.pages.LoggedIn(c.Connection, c.After, c.Page)
 			} else {
-				r.pages.LoggedOut(c.Connection, c.Page)
+				r.pages.LoggedOut(c.Connection, c.After, c.Page)
 			}
 		},
 	})
