@@ -51,7 +51,7 @@ func (h *host) registryVerbs() {
 	})
 	h.quickVerb("get", func(kind item.Kind, id string) any {
 		if i, ok := r.Get(kind, id); ok {
-			return i
+			return &i
 		}
 		return nil // an empty object
 	})

@@ -15,7 +15,7 @@ import guado
 
 # So many calls of each in a round: of what is done in memory, of what is asked of another
 # process.
-NEAR, FAR = 2000, 100
+NEAR, FAR, TURN = 2000, 100, 5
 
 
 def near(store: Any) -> dict[str, Callable[[], Any]]:
@@ -95,31 +95,22 @@ def pyro(page: str) -> dict[str, Callable[[], Any]]:
 
 
 def measure(store: Any, page: str, rounds: int) -> dict[str, float]:
-    """The median of what one call takes, in microseconds: of all calls where others are asked,
-    else over rounds."""
-    found: dict[str, list[float]] = {}
-    todo = [(do, together) for do in near(store).items()]
-    todo += [(do, singly) for do in far(page).items()]
-    for (_, do), _ in todo:
-        do()
+    """The median of what one call takes, in microseconds: over rounds; of what others are asked
+    over all calls, made by turns, for a processor that was idle is slow to wake."""
+    near_by, far_off = near(store), far(page)
+    found: dict[str, list[float]] = {name: [] for name in (near_by | far_off)}
     for _ in range(rounds):
-        for (name, do), took in todo:
-            found.setdefault(name, []).extend(took(do))
+        for name, do in near_by.items():
+            start = time.perf_counter_ns()
+            for _ in range(NEAR):
+                do()
+            found[name].append((time.perf_counter_ns() - start) / NEAR)
             guado.page().flush()
+        for _ in range(FAR // TURN):
+            for name, do in far_off.items():
+                do()
+                for _ in range(TURN):
+                    start = time.perf_counter_ns()
+                    do()
+                    found[name].append(time.perf_counter_ns() - start)
     return {name: statistics.median(all) / 1000 for name, all in found.items()}
-
-
-def together(do: Callable[[], Any]) -> list[float]:
-    start = time.perf_counter_ns()
-    for _ in range(NEAR):
-        do()
-    return [(time.perf_counter_ns() - start) / NEAR]
-
-
-def singly(do: Callable[[], Any]) -> list[float]:
-    took: list[float] = []
-    for _ in range(FAR):
-        start = time.perf_counter_ns()
-        do()
-        took.append(time.perf_counter_ns() - start)
-    return took

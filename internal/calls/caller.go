@@ -248,9 +248,15 @@ func (w *caller) tell(ctx context.Context, id uint32, result any, err error, to 
 	_ = to(id, 200, "", data)
 }
 
+// appender is a result that is written often.
+type appender interface{ AppendJSON(b []byte) []byte }
+
 func encode(result any) ([]byte, error) {
 	if result == nil {
 		return []byte("{}"), nil
+	}
+	if known, is := result.(appender); is {
+		return known.AppendJSON(nil), nil
 	}
 	var b bytes.Buffer
 	e := json.NewEncoder(&b)
