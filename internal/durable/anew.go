@@ -108,6 +108,9 @@ func (l *Log) compactInto(first uint64, kinds map[byte]Kind) error {
 	l.turn.Unlock()
 	// Not sync: another one may be at it, and not through.
 	if err := l.syncAll(file, index); err != nil {
+		if !errors.Is(err, os.ErrClosed) { // closed: others have begun anew meanwhile
+			l.fail(fmt.Errorf("fsync: %w", err)) // the kernel tells it once
+		}
 		return err
 	}
 	l.turn.Lock()
@@ -122,7 +125,7 @@ func (l *Log) compactInto(first uint64, kinds map[byte]Kind) error {
 	defer l.mu.Unlock()
 	for _, k := range dead {
 		if e := l.items[k]; e.dead && !e.pending {
-			delete(l.items, k)
+			l.forgetLocked(e)
 			if e.slot >= 0 {
 				l.index.spare = append(l.index.spare, e.slot)
 			}
@@ -216,10 +219,10 @@ func (l *Log) whole() (position uint64, err error) {
 	l.mu.Lock()
 	l.file, l.index, l.down = file, x, nil
 	l.buf, l.dirty, l.touched = nil, nil, nil
-	for k, e := range l.items {
+	for _, e := range l.items {
 		e.slot, e.pending, e.dirty = -1, false, false
 		if e.dead {
-			delete(l.items, k)
+			l.forgetLocked(e)
 		}
 	}
 	l.written, l.base = 0, 0

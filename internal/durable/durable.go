@@ -76,6 +76,7 @@ type Log struct {
 
 	mu      sync.Mutex // guards the rest: memory only. Taken under locks of those who change items
 	items   map[Key]*entry
+	above   uint32 // no item that was forgotten had a higher version
 	buf     []byte
 	number  uint64
 	dirty   []Key
@@ -100,6 +101,7 @@ type entry struct {
 	dirty   bool  // in Log.dirty
 	pending bool  // in Log.touched
 	dead    bool
+	fresh   bool // nothing was written of it
 }
 
 // Change is one of an item.
@@ -139,14 +141,14 @@ func (l *Log) Append(changes ...Change) {
 
 func (l *Log) appendLocked(c *Change) {
 	e := l.entryLocked(c.Key)
-	if c.Op == Drop && (e.dead || e.version == 0) {
-		if e.version == 0 && !e.dirty {
+	if c.Op == Drop && (e.dead || e.fresh) {
+		if e.fresh && !e.dirty {
 			delete(l.items, c.Key)
 		}
 		return
 	}
 	e.version++
-	e.dead = c.Op == Drop
+	e.dead, e.fresh = c.Op == Drop, false
 	if l.down != nil {
 		return // it is written whole when there is room again
 	}
@@ -160,10 +162,17 @@ func (l *Log) appendLocked(c *Change) {
 func (l *Log) entryLocked(k Key) *entry {
 	e := l.items[k]
 	if e == nil {
-		e = &entry{key: k, slot: -1}
+		e = &entry{key: k, version: l.above, slot: -1, fresh: true}
 		l.items[k] = e
 	}
 	return e
+}
+
+// forgetLocked forgets an item that has ended. The index may still know it: should it be there
+// again, its versions are higher.
+func (l *Log) forgetLocked(e *entry) {
+	l.above = max(l.above, e.version)
+	delete(l.items, e.key)
 }
 
 func (l *Log) recordLocked(r *statefile.Record) {
@@ -182,6 +191,7 @@ func (l *Log) Touch(kind byte, id string) {
 func (l *Log) touchLocked(k Key) {
 	l.appended.Add(1)
 	e := l.entryLocked(k)
+	e.dead = false // it may be there again; nobody has asked yet
 	if e.dirty || l.down != nil {
 		return
 	}

@@ -485,3 +485,95 @@ func FuzzRecover(f *testing.F) {
 		next.want(dir)
 	})
 }
+
+func TestWhatIsThereAgainBehindItsEndIsKeptHoweverOftenTheLogWasWrittenAnew(t *testing.T) {
+	s, _ := openShop(t, t.TempDir(), Options{Segment: 4 << 10})
+	const items = 8
+	anew := func() {
+		for before, i := s.log.Status().Anew, 0; s.log.Status().Anew == before; i++ {
+			s.add("0123456789", "other")
+			if i%100 == 99 {
+				s.drop(Key{ledger, "other"})
+			}
+			s.wait()
+			if i == 1_000_000 {
+				t.Fatal("it is not written anew")
+			}
+		}
+	}
+	for range 5 {
+		for i := range items {
+			for range i + 1 {
+				s.note(fmt.Sprint("n", i), "here")
+				s.wait()
+			}
+		}
+		s.want(s.crash())
+		for i := range items {
+			s.drop(Key{notebook, fmt.Sprint("n", i)})
+		}
+		s.wait()
+		anew()
+		anew() // that was begun behind their end
+		last := fmt.Sprint("n", items-1)
+		s.note(last, "here again") // and the others are not
+		s.wait()
+		s.want(s.crash())
+		s.drop(Key{notebook, last})
+	}
+	s.note("n1", "here again")
+	s.wait()
+	s.close()
+	next, _ := openShop(t, s.crash(), Options{})
+	next.drop(Key{notebook, "n1"})
+	next.wait()
+	next.note("n1", "once more")
+	next.wait()
+	next.want(next.crash())
+	next.close()
+}
+
+func TestWhatIsThereAgainWhileTheLogCannotBeWrittenIsKeptWhenItCan(t *testing.T) {
+	s, _ := openShop(t, t.TempDir(), Options{})
+	s.note("n", "here")
+	s.wait()
+	s.drop(Key{notebook, "n"})
+	s.wait()
+	s.log.fail(errors.New("no room"))
+	s.note("n", "here again")
+	eventually(t, "the log works again", func() bool { return !s.log.broken.Load() })
+	s.wait()
+	s.want(s.crash())
+	s.close()
+}
+
+func TestAnFsyncThatFailsBehindALogWrittenAnewIsAFailure(t *testing.T) {
+	s, _ := openShop(t, t.TempDir(), Options{})
+	r, w, err := os.Pipe() // nothing to be synced
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = r.Close() }()
+	s.log.turn.Lock()
+	old := s.log.index.file
+	s.log.index.file = w
+	s.log.turn.Unlock()
+	defer func() { _ = old.Close() }()
+	if err := s.log.compactInto(s.log.segment, s.log.o.Kinds); err == nil {
+		t.Error("it was written anew")
+	}
+	if s.log.Status().Failed != 1 {
+		t.Error("nobody was told")
+	}
+	eventually(t, "the log works again", func() bool { return !s.log.broken.Load() })
+	s.close()
+}
+
+func eventually(t *testing.T, what string, is func() bool) {
+	t.Helper()
+	for end := time.Now().Add(30 * time.Second); !is(); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal("never: " + what)
+		}
+	}
+}

@@ -99,7 +99,9 @@ func recoverFrom(dir string, log *slog.Logger, from disk) (*Recovered, error) {
 	}
 	rd := &reading{dir: dir, log: log, disk: from, items: map[Key]*state{}, known: make(map[uint64]*slot, len(slots))}
 	for i := range slots {
-		rd.known[slots[i].hash] = &slots[i]
+		if s := &slots[i]; rd.known[s.hash] == nil || rd.known[s.hash].version < s.version {
+			rd.known[s.hash] = s // an item may have been there before, in another slot
+		}
 	}
 	for i, n := range all {
 		if err := rd.segment(n, i == len(all)-1); err != nil {
@@ -265,6 +267,9 @@ func Open(o Options, r *Recovered) (*Log, error) {
 		return l, nil
 	}
 	l.items, l.segment = r.entries, r.last
+	for _, s := range r.known {
+		l.above = max(l.above, s.version)
+	}
 	l.count.Recovered, l.count.Damaged = len(r.Items), len(r.Damaged)
 	var err error
 	if l.index, err = openIndex(l.path(indexName), r.next); err != nil {

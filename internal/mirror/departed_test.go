@@ -55,3 +55,19 @@ func TestWhatAGuestWroteBeforeItsLoginIsKeptWhenTheGuestIsGone(t *testing.T) {
 		t.Errorf("behind a move of its heir: %v", err)
 	}
 }
+
+func TestTheJournalHearsThatTheStoreOfAGuestEndsWithItsLogin(t *testing.T) {
+	m := New(40, Limits{})
+	own := Ref{User, "guest"}
+	for _, ref := range []Ref{page, own} {
+		if err := m.Open("guest", ref); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var told []Changed
+	m.Journal(func(all []Changed, _ any) { told = append(told, all...) })
+	m.Relabel("guest", "anna", func(ref Ref) bool { return ref == page })
+	if len(told) != 1 || told[0].Ref != own || told[0].What != Ended {
+		t.Errorf("told %v", told)
+	}
+}

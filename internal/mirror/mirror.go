@@ -183,6 +183,7 @@ func (m *Mirror) Relabel(from, to string, take func(Ref) bool) (dropped []Ref) {
 		if !take(ref) {
 			m.bytes -= s.bytes
 			delete(m.stores, ref)
+			m.tellLocked(Changed{Ref: ref, What: Ended})
 			dropped = append(dropped, ref)
 			continue
 		}
