@@ -241,6 +241,10 @@ def one(rounds: int, in_go: bool) -> dict[str, Any]:
     mirror = host() if in_go else {}
     for name, value in mirror.items():
         print(f"mirror: {name}: {value:g}")
+    applied = mirror.get("ApplyTenWrites, ns/op")
+    if applied is not None:
+        cost = found["take and encode of ten writes"] + applied / 1000
+        print(f"the mirror of ten writes: {cost:.1f} µs {pages.verdict(cost, 15)}")
     return {"worker": found, "bytes": size, "host": mirror}
 
 
