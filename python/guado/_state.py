@@ -266,7 +266,7 @@ class WorkerState(State):
         when it is wanted. What it had is with the host, or on the way there."""
         key = (kind, id)
         with self._lock:
-            self._absorb()
+            self._absorb(self.link.restores())
             if self._restored.pop(key, None) is None:
                 store = self._stores.pop(key, None)
                 if store is None:
