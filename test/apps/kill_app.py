@@ -34,7 +34,7 @@ def act(stores: Callable[[str], Any], do: dict[str, Any]) -> Any:
     if "alone" in do:
         with store.transaction():  # what others commit does not take it along
             store.setdefault(("log", key), []).append(do["append"])
-            hold()
+            time.sleep(random.random() * 0.006)
             return 1
     if "append" in do:
         log = store.setdefault(("log", key), [])
