@@ -150,6 +150,9 @@ func newHost(ctx context.Context, s *Server) (h *host, err error) {
 			h.closeEvents()
 			h.closeGlobal()
 			h.dropPages()
+			if h.replay != nil {
+				_ = h.closeReplay() // they were taken out of their file
+			}
 			_ = h.kept.close()
 			_ = h.closeIdentity()
 			_ = closeAll(h.closers) // the first error is the one to tell

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -13,6 +14,8 @@ import (
 	"time"
 
 	"github.com/gobwas/ws/wsutil"
+
+	"github.com/guado-server/guado"
 )
 
 // onceMount keeps answers of the application with stores.
@@ -145,6 +148,35 @@ func TestAnswersAreKeptOverAStop(t *testing.T) {
 	tab := s.browser().tab(`{"path":"/"}`)
 	tab.wantOnce("a", `{"add":"x"}`, 200, "1", false)
 	tab.stopAndStart(dir, onceMount)
+	tab.wantOnce("a", `{"add":"x"}`, 200, "1", true)
+	tab.wantDone(`{"get":"x"}`, "1")
+}
+
+func TestAnswersAreKeptOverAStartThatFails(t *testing.T) {
+	dir := t.TempDir()
+	s := storeSite(t, dir, onceMount)
+	tab := s.browser().tab(`{"path":"/"}`)
+	tab.wantOnce("a", `{"add":"x"}`, 200, "1", false)
+	_ = tab.conn.Close() // the stop would wait for its goodbye
+	if err := s.end(); err != nil {
+		t.Fatal(err)
+	}
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = taken.Close() }()
+	c, err := guado.Load(filepath.Join(dir, "guado.toml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.Server.Listen = []string{taken.Addr().String()}
+	second := guado.NewResolved(c)
+	second.Log, second.Stdout, second.Stderr = s.Log, s.Stdout, s.Stderr
+	if err := second.Run(t.Context()); err == nil {
+		t.Fatal("two servers listen at one address")
+	}
+	tab.goTo(storeSite(t, dir, onceMount))
 	tab.wantOnce("a", `{"add":"x"}`, 200, "1", true)
 	tab.wantDone(`{"get":"x"}`, "1")
 }
