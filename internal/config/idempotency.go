@@ -16,7 +16,7 @@ func (r *resolver) checkIdempotency(m *Mount, path string) {
 	if m.IdempotencyRequired && !m.Idempotency {
 		r.wrong(path+".idempotency_required", path+".idempotency_required", true, "means nothing without idempotency = true")
 	}
-	if i := &r.Config.Idempotency; i.Answer > i.Bytes {
+	if i := &r.Idempotency; i.Answer > i.Bytes {
 		r.wrong("idempotency.answer", "idempotency.answer", i.Answer.String(), "must be at most idempotency.bytes (%s), which is for all answers", i.Bytes)
 	}
 }
