@@ -186,6 +186,7 @@ class _Worker:
         self.phase = phase
         self.state_bytes = state_bytes or 1 << 30  # what all its stores may cost
         self.pid = os.getpid()  # a forked child has not the link
+        self.serves = False  # its applications are imported, and requests may come
 
 
 _worker: _Worker | None = None  # set by a worker at its boot

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError
 from typing import Any, NamedTuple
 
+import guado
 from guado import _calls, _host, _remote, _state, _values, register, registry
 from guado.errors import HostError, of_code
 from guado.register import Item, Register
@@ -58,10 +59,19 @@ _asked: _host.Reply[dict[str, Any]] | None = None  # whether to give all back
 
 def add(step: Step) -> None:
     """From here on the items of a register are given back when the host says so."""
-    global _waiting
     with _lock:
         _steps.append(step)
-        first, _waiting = not _waiting, True
+    worker = guado._worker
+    if worker is not None and worker.serves:
+        begin()
+
+
+def begin() -> None:
+    """The worker serves from here on. A call that is open for as long as that, made before,
+    would keep it from beginning: who waits then reads the link."""
+    global _waiting
+    with _lock:
+        first, _waiting = bool(_steps) and not _waiting, _waiting or bool(_steps)
     if first:
         threading.Thread(target=_leave, name="guado-register", daemon=True).start()
 

@@ -180,10 +180,15 @@ def come_in(hello: Hello) -> None:
 
 def run(link: _core.Link, hello: Hello, ending: Ending) -> None:
     """Serves until the drain."""
+    import guado
     from guado.worker import interrupt, process
 
     kinds = bytes(_KINDS[app.kind] for app in hello.apps)
     link.serve(kinds, hello.request_credit, hello.response_credit, hello.file_credit)
+    if guado._worker is not None:
+        guado._worker.serves = True
+    if (phases := sys.modules.get("guado._phases")) is not None:
+        phases.begin()
     interrupt.start(link)
     if "wsgi" in {app.kind for app in hello.apps}:
         from guado.worker import wsgi
