@@ -141,6 +141,9 @@ func (h *host) askEnd(kind item.Kind, name string) func(context.Context, admin.C
 	return func(_ context.Context, c admin.Call) (any, error) {
 		if h.pushes() {
 			if n := h.registry.Drop(kind, c.Name(name), false); n > 0 {
+				if err := h.kept.wait(); err != nil {
+					return nil, &admin.Refusal{Status: http.StatusServiceUnavailable, Code: "durability_unavailable", Message: fmt.Sprintf("they have ended, and may be there again behind a crash: %v", err)}
+				}
 				return map[string]int{"ended": n}, nil
 			}
 		}
