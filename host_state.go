@@ -336,6 +336,10 @@ func (h *host) endStores(e item.Ended) {
 	switch e.Kind {
 	case item.Page:
 		h.stores.end(mirror.Ref{Kind: mirror.Page, ID: e.ID})
+		// Its last turn may have come behind the end of whose it was, and made it known again.
+		if owner := ownerOf(e.User, e.Connection); owner != "" && !h.knowsUser(owner) {
+			h.stores.forget(owner)
+		}
 	case item.Connection:
 		h.stores.end(mirror.Ref{Kind: mirror.Connection, ID: e.ID})
 		h.stores.forget(ownerOf("", e.ID))
