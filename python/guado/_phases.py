@@ -109,6 +109,9 @@ def _leave() -> None:
     try:
         while True:
             asked = _start("phase.leave", b"{}")
+            # It may be answered in days: a thread that waits so long must not be the link's
+            # reader, for whose end the worker waits before it serves.
+            asked._read = None
             with _lock:
                 _asked = asked
                 if _ending:

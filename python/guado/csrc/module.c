@@ -101,7 +101,12 @@ static PyObject *link_serve(PyObject *self, PyObject *args) {
     unsigned request, response, files;
     if (!l || !PyArg_ParseTuple(args, "y#III:serve", &kinds, &n, &request, &response, &files))
         return NULL;
-    int rc = gd_link_serve(l, (const uint8_t *)kinds, (size_t)n, request, response, files);
+    int rc;
+    /* It waits for the reader to let go, which may be a thread that has its reply and needs the
+     * GIL for that. */
+    Py_BEGIN_ALLOW_THREADS;
+    rc = gd_link_serve(l, (const uint8_t *)kinds, (size_t)n, request, response, files);
+    Py_END_ALLOW_THREADS;
     if (rc < 0)
         return gd_raise(rc);
     Py_RETURN_NONE;
