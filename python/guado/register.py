@@ -19,6 +19,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple, Protocol
 
 import guado
+from guado import _host
 
 __all__ = ["Item", "Register", "phase"]
 
@@ -48,6 +49,8 @@ class Register(Protocol):
 
 
 def phase() -> int:
-    """That of the server which runs this; 0 outside of one, too."""
+    """That of the server which runs this, or of the block of guado.testing; else 0."""
+    if _host.instead is not None:
+        return _host.instead.phase
     worker = guado._worker
     return 0 if worker is None else worker.phase

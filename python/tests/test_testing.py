@@ -16,7 +16,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import guado
-from guado import registry, testing
+from guado import register, registry, testing
 from guado.store import StoreError
 
 pytest_plugins = ["guado._pytest"]
@@ -475,3 +475,10 @@ def test_an_asgi_application_is_told_the_page(guado_worker: testing.Worker) -> N
     assert ask(f"page_id={page.id}", cookie) == ([], f"ada {page.id}")
     assert ask(f"page_id={foreign.id}", cookie) == ([], "ada none")
     assert ask(f"page_id={page.id}", (b"guado-user", b"ada")) == ([], "None none")
+
+
+def test_an_application_between_phases_is_told_the_phase_of_the_block() -> None:
+    for phase in (3, 6):
+        with testing.worker(phase=phase):
+            assert register.phase() == phase
+    assert register.phase() == 0
