@@ -1,6 +1,7 @@
 package guado
 
 import (
+	"encoding/hex"
 	"github.com/guado-server/guado/internal/config"
 	"github.com/guado-server/guado/internal/durable"
 	"github.com/guado-server/guado/internal/exchange"
@@ -96,9 +97,14 @@ func (h *host) recoverReplay() {
 		}
 	}
 	for _, k := range h.kept.found.Damaged {
-		if k.Kind == kindReplay {
-			h.log.Error("an answer of before is damaged: a request that comes again is done again", "key", k.ID)
+		if k.Kind != kindReplay {
+			continue
 		}
+		if err := h.replay.Lose(k.ID); err != nil {
+			h.giveUp(k, err)
+			continue
+		}
+		h.log.Error("an answer of before is damaged: a request that comes again under its key is refused with idempotency_lost", "key", hex.EncodeToString([]byte(k.ID)))
 	}
 }
 

@@ -42,6 +42,12 @@ func (s *Store) Recover(data []byte) error {
 	return s.Restore(one)
 }
 
+// Lose remembers that a request was done whose answer cannot be read any more: one that comes
+// again under its key, the ID of what the journal was told, is refused.
+func (s *Store) Lose(key string) error {
+	return s.Restore(Saved{Key: []byte(key), Left: s.opts.TTL, Why: whyLost})
+}
+
 // seal notes how a request is to be remembered from the commit on that is being applied, and
 // gives it for the log; nil: nobody keeps one.
 func (s *Store) seal(e *entry, f finger, a *Answer, why string) any {

@@ -483,6 +483,22 @@ func TestAnswersAreTakenBackFromAFileAndFromAJournal(t *testing.T) {
 	}
 }
 
+func TestARequestWhoseAnswerIsDamagedIsNotDoneAgain(t *testing.T) {
+	d := newDesk(t, replay.Options{}, replay.Policy{})
+	var key string
+	d.store.Journal(func(k replay.Kept) { key = k.ID })
+	d.want(request("a", "5 euros"), "200 1: 5 euros")
+	again := newDesk(t, replay.Options{}, replay.Policy{})
+	if err := again.store.Lose(key); err != nil {
+		t.Fatal(err)
+	}
+	again.want(request("a", "5 euros"), "409 idempotency_lost")
+	again.want(request("b", "5 euros"), "200 1: 5 euros")
+	if again.store.Lose("x") == nil {
+		t.Error("a key that is none was taken")
+	}
+}
+
 func TestWhatCannotBeKeptIsNotToldAgain(t *testing.T) {
 	full := errors.New("no room")
 	d := newDesk(t, replay.Options{Wait: func() error { return full }}, replay.Policy{})

@@ -165,9 +165,10 @@ func (t *step) again(x *exchange.Exchange, e *entry) {
 		return
 	}
 	same, problem := told.finger.same(x)
+	unknown := told.finger.Sum == nil // what it was is lost, too
 	switch {
 	case problem != nil:
-	case !same:
+	case !same && !unknown:
 		s.counted(func(st *Status) { st.Other++ })
 		problem = &exchange.Problem{Status: 422, Code: "idempotency_mismatch", Err: errOther}
 	case told.answer == nil && told.why == whyLong:
