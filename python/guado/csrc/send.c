@@ -449,12 +449,25 @@ static bool commit_left(gd_stream *s, gd_out *m) {
     return rc != GD_AGAIN;
 }
 
+/* The head has left: the rest of an answer that ends with ABORT may not follow that. */
+static void drop_rest(gd_stream *s) {
+    while (s->out_head) {
+        gd_out *m = s->out_head;
+        s->out_head = m->next;
+        out_done(m);
+    }
+    s->out_tail = NULL;
+    s->out_bytes = 0;
+}
+
 bool gd_out_commit(gd_stream *s, gd_out *m) {
     uint8_t behind = s->due & GD_DUE_ABORT; /* of an answer that was dropped but for its head */
     s->due &= (uint8_t)~behind;
     bool left = commit_left(s, m);
     s->due |= behind;
     if (left) {
+        if (behind)
+            drop_rest(s);
         gd_ready(s);
         gd_stream_recycle(s);
     }
