@@ -299,8 +299,8 @@ func (s *server) stress(seed uint64, n, visits, messages, kills int) {
 	s.come(seed+1, n, visits, messages, kills)
 	s.eventually(fmt.Sprintf("the server has %d goroutines and %d KiB again", routines, memory>>10), func() bool {
 		// Guests are remembered for half an hour, and idle goroutines of pages kept for the next
-		// messages: as many as there were at once, and 64 at most.
-		return s.figure("go_goroutines") <= routines+8+min(64, int64(n)/20) && s.figure("go_memstats_heap_alloc_bytes") <= memory+4<<20+int64(n)<<10
+		// messages: as many as were at work at once, so no more than there were pages, and 64 at most.
+		return s.figure("go_goroutines") <= routines+8+min(64, int64(n)) && s.figure("go_memstats_heap_alloc_bytes") <= memory+4<<20+int64(n)<<10
 	})
 	s.t.Logf("%d goroutines and %d KiB before, %d and %d after", routines, memory>>10, s.figure("go_goroutines"), s.figure("go_memstats_heap_alloc_bytes")>>10)
 }
