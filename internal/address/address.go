@@ -23,6 +23,9 @@ func (s *Set) Empty() bool { return len(s.Networks) == 0 && !s.Unix }
 
 // Has reports whether the client of x is in the set.
 func (s *Set) Has(x *exchange.Exchange) bool {
+	if s.Empty() {
+		return false
+	}
 	client, ok := Client(x)
 	if !ok {
 		return s.Unix
@@ -39,6 +42,9 @@ func (s *Set) Has(x *exchange.Exchange) bool {
 // it came over a Unix socket, and no trusted proxy has named it.
 func Client(x *exchange.Exchange) (netip.Addr, bool) {
 	client := x.Client.Addr()
+	if client.Is4() {
+		return client, true
+	}
 	return client.Unmap().WithZone(""), client.IsValid()
 }
 

@@ -84,6 +84,10 @@ func (h *Handler) location(x *exchange.Exchange, toHTTPS, toHost bool) []byte {
 // isOwn reports whether a name is the server's, or one of those that are kept. A request
 // without a name (HTTP/1.0) is nobody else's.
 func (h *Handler) isOwn(host []byte) bool {
+	// Nearly all come under the one name, written as it is here.
+	if n := len(h.opts.Host); len(host) >= n && string(host[:n]) == h.opts.Host && (len(host) == n || host[n] == ':') {
+		return true
+	}
 	name, _ := split(host)
 	if len(name) == 0 || exchange.EqualFold(name, h.opts.Host) {
 		return true

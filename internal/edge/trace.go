@@ -44,7 +44,7 @@ func (p *preparer) beginTrace(x *exchange.Exchange) {
 	flags := "-01"
 	switch {
 	case p.oneIn == 0:
-	case p.oneIn == 1 || rand.IntN(p.oneIn) == 0:
+	case binary.LittleEndian.Uint64(id[8:])%uint64(p.oneIn) == 0:
 		x.Trace = exchange.Trace{ID: id, Worker: span, Sampled: true}
 		random(x.Trace.Span[:])
 	default:

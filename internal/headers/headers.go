@@ -104,7 +104,15 @@ func (r *rule) apply(room, fields []exchange.Field) []exchange.Field {
 }
 
 func (r *rule) drops(f exchange.Field) bool {
-	return r.sizes&size(len(f.Name)) != 0 && slices.ContainsFunc(r.drop, f.Is)
+	if r.sizes&size(len(f.Name)) == 0 {
+		return false
+	}
+	for _, name := range r.drop {
+		if f.Is(name) {
+			return true
+		}
+	}
+	return false
 }
 
 // pageFields are those that an error page has already, and that describe it.

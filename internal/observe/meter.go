@@ -30,8 +30,8 @@ type Meter struct {
 }
 
 type shard struct {
-	mu       sync.Mutex // guards the rest
-	inFlight int64      // of all shards together: an exchange may end in another one
+	inFlight atomic.Int64 // of all shards together: an exchange may end in another one
+	mu       sync.Mutex   // guards the rest
 	classes  [len(classes)]uint64
 	in, out  uint64
 	took     histogram
@@ -49,23 +49,11 @@ func newMeter(name string) *Meter {
 	return m
 }
 
-// lock gives a shard, which is the caller's until unlock.
-func (m *Meter) lock() *shard {
-	s := m.mine.Get().(*shard)
-	s.mu.Lock()
-	return s
-}
-
-func (m *Meter) unlock(s *shard) {
-	s.mu.Unlock()
-	m.mine.Put(s)
-}
-
 // Begin counts an exchange as under way.
 func (m *Meter) Begin() {
-	s := m.lock()
-	s.inFlight++
-	m.unlock(s)
+	s := m.mine.Get().(*shard)
+	s.inFlight.Add(1)
+	m.mine.Put(s)
 }
 
 // End counts it as done. A step that has no worker (a folder, an upstream) has no queue
@@ -75,8 +63,9 @@ func (m *Meter) End(x *exchange.Exchange, o exchange.Outcome) {
 	if class < 0 || class >= len(classes) {
 		class = 0
 	}
-	s := m.lock()
-	s.inFlight--
+	s := m.mine.Get().(*shard)
+	s.inFlight.Add(-1)
+	s.mu.Lock()
 	s.classes[class]++
 	s.in += uint64(max(o.BytesIn, 0))
 	s.out += uint64(max(o.BytesOut, 0))
@@ -87,7 +76,8 @@ func (m *Meter) End(x *exchange.Exchange, o exchange.Outcome) {
 	if x.Worked > 0 {
 		s.worked.observe(x.Worked)
 	}
-	m.unlock(s)
+	s.mu.Unlock()
+	m.mine.Put(s)
 }
 
 // Requests tells how many exchanges have ended.
@@ -160,7 +150,7 @@ func (m *Meter) collect(to chan<- prometheus.Metric) {
 		for c, n := range s.classes {
 			byClass[c] += n
 		}
-		inFlight += s.inFlight
+		inFlight += s.inFlight.Load()
 		in, out = in+s.in, out+s.out
 		took.add(&s.took)
 		waited.add(&s.waited)

@@ -11,8 +11,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"golang.org/x/time/rate"
-
 	"github.com/guado-server/guado/internal/address"
 	"github.com/guado-server/guado/internal/exchange"
 )
@@ -33,8 +31,9 @@ type Options struct {
 type Handler struct {
 	next   exchange.Handler
 	exempt address.Set
-	rate   rate.Limit
-	burst  int
+	epoch  time.Time
+	token  time.Duration // until one comes back
+	burst  time.Duration // until all of them do
 	size   int
 
 	last atomic.Pointer[client] // who was here last is as a rule the next; changed under mu
@@ -44,9 +43,11 @@ type Handler struct {
 	recent  list.List // of *client, the last seen in front
 }
 
+// client has a bucket of tokens. What is in it follows from when it will be full again
+// (the generic cell rate algorithm, ITU-T I.371): one number, which needs no lock.
 type client struct {
-	home   netip.Addr
-	bucket *rate.Limiter
+	home netip.Addr
+	full atomic.Int64 // a time.Duration since the handler's epoch
 }
 
 // New puts the step in front of next.
@@ -54,8 +55,9 @@ func New(next exchange.Handler, o Options) *Handler {
 	if o.Burst == 0 {
 		o.Burst = o.Requests
 	}
+	token := max(o.Period/time.Duration(o.Requests), 1)
 	return &Handler{
-		next: next, exempt: o.Exempt, rate: rate.Limit(float64(o.Requests) / o.Period.Seconds()), burst: o.Burst,
+		next: next, exempt: o.Exempt, epoch: time.Now(), token: token, burst: token * time.Duration(o.Burst),
 		size: tableSize, clients: map[netip.Addr]*list.Element{},
 	}
 }
@@ -79,16 +81,17 @@ func (h *Handler) take(home netip.Addr, now time.Time) time.Duration {
 	if c == nil || c.home != home {
 		c = h.find(home)
 	}
-	bucket := c.bucket
-	if bucket.AllowN(now, 1) {
-		return 0
+	at := now.Sub(h.epoch)
+	for {
+		was := c.full.Load()
+		full := max(time.Duration(was), at) + h.token
+		if wait := full - at - h.burst; wait > 0 {
+			return wait
+		}
+		if c.full.CompareAndSwap(was, int64(full)) {
+			return 0
+		}
 	}
-	ticket := bucket.ReserveN(now, 1)
-	wait := ticket.DelayFrom(now)
-	if wait > 0 {
-		ticket.CancelAt(now)
-	}
-	return wait
 }
 
 // find finds or makes what is known of a client. One that is forgotten while a request of
@@ -105,7 +108,9 @@ func (h *Handler) find(home netip.Addr) *client {
 			delete(h.clients, oldest.Value.(*client).home)
 			h.recent.Remove(oldest)
 		}
-		e = h.recent.PushFront(&client{home, rate.NewLimiter(h.rate, h.burst)})
+		made := &client{home: home}
+		made.full.Store(math.MinInt64)
+		e = h.recent.PushFront(made)
 		h.clients[home] = e
 	}
 	c := e.Value.(*client)

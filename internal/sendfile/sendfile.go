@@ -101,7 +101,11 @@ var keptFields = []string{"content-type", "set-cookie", "content-disposition", "
 // to the step behind until it calls again: they are copied.
 func orderOf(h *exchange.Head) *order {
 	var o *order
-	for _, f := range h.Fields {
+	for i := range h.Fields {
+		f := &h.Fields[i]
+		if n := len(f.Name); n != len(accelRedirect) && n != len(xSendfile) {
+			continue
+		}
 		redirect := f.Is(accelRedirect)
 		if !redirect && !f.Is(xSendfile) {
 			continue
