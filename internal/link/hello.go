@@ -77,6 +77,7 @@ type Ready struct {
 	Apps       []ReadyApp `json:"apps"`
 	Loop       string     `json:"loop"` // uvloop, asyncio, empty
 	Threads    int        `json:"threads"`
+	ImportMS   int        `json:"import_ms"` // of the applications
 }
 
 // booted is READY or FAILED, reassembled.

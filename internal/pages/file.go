@@ -35,6 +35,10 @@ type saved struct {
 
 // waiting is a message that was taken and had not reached the application.
 type waiting struct {
+	// Of a request: somebody waits for the reply.
+	ID       uint64 `json:"id,omitempty"`
+	Instance uint32 `json:"instance,omitempty"`
+
 	To   string          `json:"to,omitempty"`
 	User string          `json:"user,omitempty"` // who sent it
 	Data json.RawMessage `json:"data"`
@@ -79,7 +83,7 @@ func (p *Pages) stopping() bool {
 // what did not end by itself has been cut, and nobody pushes.
 // topics gives what a page has subscribed to.
 func (p *Pages) Save(dir string, topics func(page string) []string) error {
-	p.work.wait.Wait()
+	p.Freeze() // what sessions say of requests that wait is what the pages say
 	var all []*page
 	for _, s := range p.hub.Sessions() {
 		if pg := pageOf(s); pg != nil {
@@ -163,10 +167,24 @@ func (p *Pages) Load(data []byte, frozen bool, subscribe func(page, topic string
 	return nil
 }
 
+// save describes it. Requests that wait are in it when the session is frozen, which then
+// does not answer them as lost.
 func (pg *page) save() saved {
+	v, requests := pg.described()
+	var ids []uint64
+	for _, w := range requests {
+		ids = append(ids, w.ID)
+	}
+	if len(ids) > 0 && pg.session.Waiting(ids) {
+		v.Waiting = append(v.Waiting, requests...)
+	}
+	return v
+}
+
+func (pg *page) described() (v saved, requests []waiting) {
 	pg.mu.Lock()
 	defer pg.mu.Unlock()
-	v := saved{
+	v = saved{
 		Page: pg.id, App: pg.app, Class: pg.class, Args: pg.args, Path: pg.path, From: pg.from,
 		Opened: pg.opened, Owed: pg.owed, Made: pg.made.UTC(),
 		Address: pg.meta.Address, Agent: pg.meta.Agent, Fields: pg.meta.Fields,
@@ -176,14 +194,16 @@ func (pg *page) save() saved {
 			continue
 		}
 		for _, j := range l.waiting {
-			// Requests are answered as lost, and what the host itself wants done it will
-			// want again.
-			if j.ref.ID != 0 && !j.reply {
-				v.Waiting = append(v.Waiting, waiting{j.to, j.user, j.data})
+			switch { // what the host itself wants done it will want again
+			case j.ref.ID == 0 || j.gone:
+			case j.reply:
+				requests = append(requests, waiting{j.ref.ID, j.ref.Instance, j.to, j.user, j.data})
+			default:
+				v.Waiting = append(v.Waiting, waiting{To: j.to, User: j.user, Data: j.data})
 			}
 		}
 	}
-	return v
+	return v, requests
 }
 
 // Restore takes sessions and pages back, and removes their files. A session without its
@@ -226,12 +246,16 @@ func (p *Pages) restore(s *push.Session, v *saved, subscribe func(page, topic st
 func (pg *page) again(i int, m waiting) {
 	// A number that no message has: nobody cancels or answers it.
 	j := &job{ref: push.Ref{ID: ^uint64(i)}, to: m.To, user: m.User, data: m.Data, restored: true}
-	if m.To == "" && pg.class != "" {
-		j.do = &turn{do: exchange.TurnMessage, data: m.Data}
-		pg.add(&pg.mailbox, 1, j)
-		return
+	do, at, width := exchange.TurnMessage, &pg.messages, 1
+	if m.ID != 0 {
+		j.ref, j.reply = push.Ref{Instance: m.Instance, ID: m.ID}, true
+		do, at, width = exchange.TurnRequest, &pg.beside, mostAtOnce
 	}
-	pg.add(&pg.messages, 1, j)
+	if m.To == "" && pg.class != "" {
+		j.do = &turn{do: do, data: m.Data}
+		at, width = &pg.mailbox, 1
+	}
+	pg.add(at, width, j)
 }
 
 func take(path string) (map[string]saved, error) {

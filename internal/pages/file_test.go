@@ -42,8 +42,8 @@ func TestAStopInTheMiddleLosesNoMessageThatWasTaken(t *testing.T) {
 	if h := c.dial("id=a"); h["resumed"] != true {
 		t.Errorf("hello after the start: %v", h)
 	}
-	if got := c.numbered(); !strings.Contains(got, `"code":"lost"`) {
-		t.Errorf("the request that was open: %s", got)
+	if got := c.numbered(); !strings.Contains(got, `"r":6`) || !strings.Contains(got, `"d":`) {
+		t.Errorf("the request that had not begun: %s", got)
 	}
 	var messages []string
 	for _, what := range r.did() {

@@ -9,6 +9,7 @@ import (
 // acknowledged: a client that asks again gets the same one.
 type calls struct {
 	running []uint64 // few: a list costs less than a map
+	waiting []uint64 // of those that are running: they begin after the start
 	kept    []kept   // oldest first
 	settled []kept   // of those that are running: they are kept already, and on their way
 	bytes   int

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -29,6 +30,7 @@ type savedSession struct {
 	Tail       []string     `json:"tail,omitempty"` // frames without their numbers, which end at Last
 	Replies    []savedReply `json:"replies,omitempty"`
 	Running    []uint64     `json:"running,omitempty"`
+	Waiting    []uint64     `json:"waiting,omitempty"` // the handler has kept them, and does them at the start
 }
 
 // savedReply is a reply that the client has not acknowledged.
@@ -66,7 +68,7 @@ func (s *Session) Describe() ([]byte, error) {
 				v.Got = min(v.Got, m.message.ID-1)
 			}
 		}
-		v.Acked, v.Tail, v.Replies, v.Running = v.Last, nil, nil, nil
+		v.Acked, v.Tail, v.Replies, v.Running, v.Waiting = v.Last, nil, nil, nil, nil
 	}
 	s.mu.Unlock()
 	return json.Marshal(v)
@@ -85,6 +87,18 @@ func (s *Session) freeze() *savedSession {
 	return out
 }
 
+// Waiting says which of the client's requests have not begun: the handler keeps them, and
+// answers them after the start. false: the session can still change, so that who asked asks again.
+func (s *Session) Waiting(ids []uint64) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.frozen || s.calls == nil {
+		return false
+	}
+	s.calls.waiting = ids
+	return true
+}
+
 func (s *Session) savedLocked(owner Owner) *savedSession {
 	out := &savedSession{
 		Page: s.page, User: owner.User, Connection: owner.Connection, Epoch: epochText(s.epoch),
@@ -94,7 +108,13 @@ func (s *Session) savedLocked(owner Owner) *savedSession {
 		out.Tail = append(out.Tail, string(s.tail.entries[i].body))
 	}
 	if c := s.calls; c != nil {
-		out.Running = append(out.Running, c.running...)
+		for _, id := range c.running {
+			if slices.Contains(c.waiting, id) {
+				out.Waiting = append(out.Waiting, id)
+			} else {
+				out.Running = append(out.Running, id)
+			}
+		}
 		for _, k := range c.kept {
 			r := savedReply{k.id, k.n, string(k.body)}
 			if k.n == never {
@@ -141,7 +161,7 @@ func (v *savedSession) check() error {
 			return err
 		}
 	}
-	for _, id := range v.Running {
+	for _, id := range slices.Concat(v.Running, v.Waiting) {
 		if id == 0 || id > v.Got {
 			return fmt.Errorf("request %d, and the last one is %d", id, v.Got)
 		}
@@ -175,6 +195,9 @@ func (h *Hub) session(v *savedSession) *Session {
 			n = never
 		}
 		s.callsLocked().keep(r.ID, n, Payload{[]byte(r.Body)}, math.MaxInt)
+	}
+	if len(v.Waiting) > 0 {
+		s.callsLocked().running = v.Waiting
 	}
 	// Whoever had them is gone with the old process.
 	for _, id := range v.Running {

@@ -175,7 +175,8 @@ func (w *worker) attach() {
 	w.move(Serving)
 	o.Crew.Attach(s.name, w.p.link, w.ready)
 	o.Log.Info("worker is ready", "slot", s.name, "group", o.Name, "pid", w.p.PID(),
-		"python", w.ready.Python, "boot_seconds", w.began.Sub(w.p.Started()).Round(time.Millisecond).Seconds())
+		"python", w.ready.Python, "boot_seconds", w.began.Sub(w.p.Started()).Round(time.Millisecond).Seconds(),
+		"import_seconds", float64(w.ready.ImportMS)/1000)
 	s.group.healed() // now that the crew knows what it serves
 }
 

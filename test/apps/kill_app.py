@@ -75,7 +75,8 @@ class Kill(guado.Page):
 def wsgi(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
     """A plain request."""
     body = json.dumps(act(of_request, json.loads(environ["wsgi.input"].read()))).encode()
-    start_response("200 OK", [("Content-Type", "application/json")])
+    fields = [("Content-Type", "application/json"), ("Worker", str(os.getpid()))]
+    start_response("200 OK", fields)
     return [body]
 
 
@@ -96,7 +97,7 @@ async def asgi(
     # Who waits for a transaction must not keep the loop from ending another one.
     found = await asyncio.to_thread(act, of_request, do) if "alone" in do else act(of_request, do)
     answer = json.dumps(found).encode()
-    fields = [(b"content-type", b"application/json")]
+    fields = [(b"content-type", b"application/json"), (b"worker", b"%d" % os.getpid())]
     await send({"type": "http.response.start", "status": 200, "headers": fields})
     await send({"type": "http.response.body", "body": answer})
 

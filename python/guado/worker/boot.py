@@ -115,6 +115,7 @@ def stamp(folder: str) -> str | None:
 def serve(link: _core.Link) -> None:
     """Everything between the handshake and the end of the last request."""
     import contextvars
+    import time
 
     import guado
     from guado.worker import handshake, loader, process
@@ -137,7 +138,9 @@ def serve(link: _core.Link) -> None:
         from guado.adapters.genropy import _beside
 
         _beside.install()
+    began = time.monotonic()
     loader.load(hello.apps)
+    hello.imported = time.monotonic() - began
     process.check_threading()
     process.after_import()
     if hello.phase >= 3:

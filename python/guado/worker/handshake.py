@@ -66,6 +66,7 @@ class Hello:
     state_bytes: int  # what all stores may cost; 0: the default
     entering: bool  # it asks the host before it is ready (_phases)
     executors: dict[str, bool]  # name: whether its tasks run in this process (bypass)
+    imported: float = 0.0  # seconds that the import of the applications took
     # The base of every request's context: boot copies it after import.
     context: contextvars.Context = field(default_factory=contextvars.copy_context)
 
@@ -81,6 +82,7 @@ class Hello:
             "apps": [{"name": app.name, "kind": app.kind} for app in self.apps],
             "loop": loop,
             "threads": self.threads if wsgi else 0,
+            "import_ms": round(self.imported * 1000),
         }
         self.link.ready(json.dumps(answer).encode())
 
