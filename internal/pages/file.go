@@ -171,7 +171,7 @@ func (p *Pages) Load(data []byte, frozen bool, subscribe func(page, topic string
 // does not answer them as lost.
 func (pg *page) save() saved {
 	v, requests := pg.described()
-	var ids []uint64
+	ids := make([]uint64, 0, len(requests))
 	for _, w := range requests {
 		ids = append(ids, w.ID)
 	}

@@ -25,7 +25,12 @@ def act(stores: Callable[[str], Any], do: dict[str, Any]) -> Any:
     """One operation on one key: `of` names the store, `key` its place.
 
     `write` sets a register and gives what it set; `append` adds to a log; `read` gives the
-    register, `all` the log."""
+    register, `all` the log. `login` makes the connection a user's, and `who` says whose it is."""
+    if "login" in do:
+        guado.connection().login(do["login"])
+        return do["login"]
+    if "who" in do:
+        return guado.connection().user
     store, key = stores(do["of"]), do["key"]
     if "write" in do:
         store["register", key] = do["write"]

@@ -18,7 +18,27 @@ import (
 type browser struct {
 	world *world
 	http  *http.Client
+	user  string       // who has logged in; empty: a guest
 	done  atomic.Int64 // operations of its tabs, which all use one key for a while
+}
+
+// login makes the browser a user's.
+func (b *browser) login(page, user string) error {
+	b.user = user
+	var who string
+	return b.post("/", page, do{Login: user}, &who)
+}
+
+// checkLogin sees that it still is.
+func (b *browser) checkLogin(page string) error {
+	if b.user == "" {
+		return nil
+	}
+	var who string
+	if err := b.post("/", page, do{Who: true}, &who); err != nil || who != b.user {
+		return fmt.Errorf("%s was logged in, and the browser is that of %q: %w", b.user, who, err)
+	}
+	return nil
 }
 
 func newBrowser(w *world) *browser {
@@ -69,6 +89,7 @@ func (b *browser) request(ctx context.Context, path, page, key string, body any,
 	case err != nil:
 		return b.world.broken(host, err)
 	case answer.StatusCode == http.StatusOK:
+		b.world.heard(answer.Header.Get("Worker"))
 		return json.Unmarshal(found, into)
 	case answer.StatusCode == http.StatusBadGateway || answer.StatusCode == http.StatusServiceUnavailable:
 		return errUnknown
@@ -105,6 +126,8 @@ type do struct {
 	Write  int    `json:"write,omitempty"`
 	Append int    `json:"append,omitempty"`
 	All    bool   `json:"all,omitempty"`
+	Login  string `json:"login,omitempty"`
+	Who    bool   `json:"who,omitempty"`
 	Alone  bool   `json:"alone,omitempty"` // in a transaction
 }
 
@@ -187,10 +210,23 @@ func (t *tab) append() error {
 	return nil
 }
 
+// listened takes what was pushed. The session of a page is never dropped by the end of a worker.
+func (t *tab) listened() error {
+	select {
+	case <-t.socket.done:
+		if !t.world.setting.hosts {
+			return fmt.Errorf("the session of client %d (page %s) was dropped: %w", t.number, t.page, t.socket.err)
+		}
+	default:
+	}
+	t.log.heard = t.socket.pushes()
+	return nil
+}
+
 // check reads the log to the end, in the quiet.
 func (t *tab) check() error {
-	if t.socket != nil {
-		t.log.heard = t.socket.pushes()
+	if err := t.listened(); err != nil {
+		return err
 	}
 	var found []int
 	if err := t.browser.post("/", t.page, do{Of: "page", Key: "log", All: true}, &found); err != nil {
@@ -199,5 +235,5 @@ func (t *tab) check() error {
 	if err := t.log.check(found); err != nil {
 		return fmt.Errorf("the log of client %d (page %s): %w", t.number, t.page, err)
 	}
-	return t.checkOnce()
+	return errors.Join(t.checkOnce(), t.browser.checkLogin(t.page))
 }

@@ -115,20 +115,31 @@ func settled(all []porcupine.Operation) []porcupine.Operation {
 }
 
 // check holds the histories of all keys against a register.
-func (h *history) check(limit time.Duration) (operations int, err error) {
+func (h *history) check(limit time.Duration) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for key, k := range h.keys {
-		operations += len(k.operations)
+		if len(k.operations) > mostOperations {
+			return fmt.Errorf("%d operations in the history of %s, the most are %d", len(k.operations), key, mostOperations)
+		}
 		if verdict := porcupine.CheckOperationsTimeout(register, settled(k.operations), limit); verdict != porcupine.Ok {
 			lines := ""
 			for _, o := range k.operations {
 				lines += fmt.Sprintf("\n  client %d, %d to %d µs: %s", o.ClientId, o.Call/1000, o.Return/1000, register.DescribeOperation(o.Input, o.Output))
 			}
-			return operations, fmt.Errorf("the history of %s is %s:%s", key, verdict, lines)
+			return fmt.Errorf("the history of %s is %s:%s", key, verdict, lines)
 		}
 	}
-	return operations, nil
+	return nil
+}
+
+func (h *history) size() (keys, operations int) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, k := range h.keys {
+		operations += len(k.operations)
+	}
+	return len(h.keys), operations
 }
 
 // journal is one client's log in a store: what it appended, in order, and what it was told.
@@ -159,6 +170,9 @@ func (j *journal) check(found []int) error {
 		if told && !slices.Contains(found, n) {
 			return fmt.Errorf("%d was told and is lost; there is %v", n, found)
 		}
+	}
+	if !slices.IsSorted(j.heard) || len(slices.Compact(slices.Clone(j.heard))) != len(j.heard) {
+		return fmt.Errorf("not each once and in order: %v was pushed", j.heard)
 	}
 	for _, n := range j.heard {
 		if !slices.Contains(found, n) {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"time"
 )
 
@@ -81,7 +82,7 @@ func (t *tab) checkOnce() error {
 	if err := t.browser.post("/", t.page, do{Of: ofOnce, Key: "once", All: true}, &found); err != nil {
 		return err
 	}
-	times := map[int]int{}
+	times, before := map[int]int{}, -1
 	for _, n := range found {
 		times[n]++
 	}
@@ -89,6 +90,11 @@ func (t *tab) checkOnce() error {
 		if times[n] != 1 {
 			return fmt.Errorf("client %d (page %s): write %d was done %d times", t.number, t.page, n, times[n])
 		}
+		at := slices.Index(found, n)
+		if at < before {
+			return fmt.Errorf("client %d (page %s): write %d stands before one that was told earlier", t.number, t.page, n)
+		}
+		before = at
 	}
 	return nil
 }
