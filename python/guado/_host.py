@@ -34,7 +34,9 @@ class Instead(Protocol):
 
     phase: int
 
-    def start(self, verb: str, data: bytes, future: Future[Any], settle: Settle) -> None:
+    def start(
+        self, verb: str, data: bytes, future: Future[Any], settle: Settle, milliseconds: int = 0
+    ) -> None:
         """Answers a verb by `settle`, now or later."""
 
 
@@ -120,7 +122,7 @@ def ask(
 
     if instead is not None:
         check()
-        instead.start(verb, data, reply, settle)
+        instead.start(verb, data, reply, settle, milliseconds)
         return
     worker = guado._worker
     if worker is None:

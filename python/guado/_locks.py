@@ -1,44 +1,29 @@
 """Locks of stores: owned by an exchange, and never waited for in vain.
 
-Before: store (lock, transaction). After: nothing. Not here: what a transaction keeps others
-from (store), the record lock (_ledger).
+Before: store (lock, transaction), _turns. After: _cycles, which knows who waits for what. Not
+here: what a transaction keeps others from (store), the record lock (_ledger).
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import threading
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from guado import _native, _waits
-from guado._native import LockBase, LocksBase, Mutex
+from guado._cycles import ON_LOOP, Deadlock, LockTimeout, Loop, Waits, patience
+from guado._native import LockBase
 
 if TYPE_CHECKING:
     from guado._ledger import Exchange
 
-Loop = asyncio.AbstractEventLoop
+__all__ = ["Deadlock", "Held", "Lock", "LockTimeout", "Locks"]
 
 
-class Deadlock(RuntimeError):
-    """Who waits here would never be let in, for the other one waits for it."""
-
-
-class LockTimeout(TimeoutError):
-    """The lock was not free in time."""
-
-
-class Locks(LocksBase):
+class Locks(Waits):
     """All locks of a worker. `changed` guards their owners, and is told of each release."""
-
-    def __init__(self) -> None:
-        self._mutex = Mutex()
-        self.changed = threading.Condition(self._mutex)
-        self.waiting: dict[Exchange, list[Lock]] = {}
-        self.blocked: dict[Loop, Lock] = {}  # loops whose thread waits
-        self.tasks: set[Callable[[], None]] = set()  # wakers of coroutines that wait
 
     def release_all(self, exchange: Exchange) -> None:
         """The exchange is over, and its code with it."""
@@ -50,11 +35,6 @@ class Locks(LocksBase):
                     lock.forget()
             exchange.held = set()
             self.tell()
-
-    def tell(self) -> None:
-        self.changed.notify_all()
-        for waker in self.tasks:
-            waker()
 
 
 class Lock(LockBase):
@@ -71,15 +51,19 @@ class Lock(LockBase):
         self.loop: Loop | None = None  # where its owner took it, if in one
         self.queue: list[object] | None = None  # who waits, the longest first
 
+    def __str__(self) -> str:
+        return f"the lock of {self.name}"
+
     def forget(self) -> None:
         self.owner, self.depth, self.loop = None, 0, None
 
     def acquire(self, exchange: Exchange, timeout: float) -> None:
-        """Waits in this thread."""
+        """Waits in this thread; in that of an event loop not for long."""
         if self._take(exchange):
             return
         loop = asyncio._get_running_loop()
         ticket = object()
+        timeout = patience(loop, timeout)
         end = time.monotonic() + timeout
         locks = self.locks
         with _waits.woken_by(self._wake), locks.changed:
@@ -90,10 +74,10 @@ class Lock(LockBase):
                 while True:  # a loop with a condition goes back outside of this try (3.13)
                     if self._enter(exchange, loop, ticket):
                         return
-                    self._check(exchange, loop)
+                    locks.check(self, exchange, loop)
                     left = end - time.monotonic()
                     if left <= 0:
-                        raise self._late(timeout)
+                        raise self._late(timeout, loop)
                     locks.changed.wait(left)
             finally:
                 try:  # nobody would ever be let in behind a ticket that is left
@@ -128,7 +112,7 @@ class Lock(LockBase):
                     with locks.changed:
                         if self._enter(exchange, loop, ticket):
                             return
-                        self._check(exchange, None)
+                        locks.check(self, exchange, None)
                     await came.wait()
         except TimeoutError:
             raise self._late(timeout) from None
@@ -168,49 +152,18 @@ class Lock(LockBase):
         if self.queue is None:
             self.queue = []
         self.queue.append(ticket)
-        self.locks.waiting.setdefault(exchange, []).append(self)
-        if loop is not None:
-            self.locks.blocked[loop] = self
+        self.locks.wait_for(self, exchange, loop)
 
     def _leave(self, exchange: Exchange, loop: Loop | None, ticket: object) -> None:
         if self.queue and ticket in self.queue:
             self.queue.remove(ticket)
             self.locks.tell()  # who is first now may go on
-        waiting = self.locks.waiting.get(exchange)
-        if waiting is not None and self in waiting:
-            waiting.remove(self)
-            if not waiting:
-                del self.locks.waiting[exchange]
-        if loop is not None:
-            self.locks.blocked.pop(loop, None)
+        self.locks.wait_over(self, exchange, loop)
 
-    def _check(self, exchange: Exchange, loop: Loop | None) -> None:
-        """Deadlock where who has this lock cannot go on before `exchange` does. While a
-        thread waits, nothing of its loop goes on."""
-        seen: set[Lock] = set()
-        look = [self]
-        while look:
-            lock = look.pop()
-            owner = lock.owner
-            if lock in seen or owner is None:
-                continue
-            seen.add(lock)
-            if owner is exchange:
-                raise self._cycle(exchange, "which waits for what this one has locked")
-            if loop is not None and lock.loop is loop:
-                raise self._cycle(
-                    exchange, "a task of the event loop whose thread would wait; use async with"
-                )
-            look += self.locks.waiting.get(owner, [])
-            if lock.loop is not None and lock.loop in self.locks.blocked:
-                look.append(self.locks.blocked[lock.loop])
-
-    def _cycle(self, exchange: Exchange, why: str) -> Deadlock:
-        return Deadlock(f"{exchange} waits for {self.name}, locked by {self.owner}, {why}")
-
-    def _late(self, timeout: float) -> LockTimeout:
+    def _late(self, timeout: float, loop: Loop | None = None) -> LockTimeout:
         holder = f"locked by {self.owner}" if self.owner else "free only now"
-        return LockTimeout(f"{self.name} was not to be had in {timeout:g} s: it is {holder}")
+        more = ON_LOOP if loop is not None else ""
+        return LockTimeout(f"{self.name} was not to be had in {timeout:g} s: it is {holder}{more}")
 
     def _wake(self) -> None:
         with self.locks.changed:

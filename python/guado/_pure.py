@@ -139,7 +139,7 @@ def _name(text: str) -> bytes:
 class LocksBase:
     token = 0
     _mutex: Any
-    waiting: dict[Exchange, list[Lock]]
+    waiting: dict[Exchange, list[Any]]
 
 
 class LockBase:

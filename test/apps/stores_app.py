@@ -35,6 +35,34 @@ def wait(path: str) -> None:
         time.sleep(0.01)
 
 
+def thing(what: list[str]) -> Any:
+    """The turn of a page, or the lock of its store."""
+    page = guado.page(what[1])
+    return page.turn() if what[0] == "turn" else getattr(page.store, what[0])()
+
+
+def across(do: dict[str, Any]) -> Any:
+    """Has one thing, and when somebody else has another one wants that."""
+    with thing(do["has"]):
+        wait(do["wait"])
+        try:
+            with thing(do["wants"]):
+                return "had both"
+        except guado.Deadlock as error:
+            return str(error)
+
+
+async def across_async(do: dict[str, Any]) -> Any:
+    """The same in a coroutine."""
+    async with thing(do["has"]):
+        await asyncio.to_thread(wait, do["wait"])
+        try:
+            async with thing(do["wants"]):
+                return "had both"
+        except guado.Deadlock as error:
+            return str(error)
+
+
 def spin(of: Any) -> None:
     """Writes until it is interrupted: what is one operation must be whole in the end."""
     of["list"] = []
@@ -93,6 +121,15 @@ def act(do: dict[str, Any]) -> Any:
                 if not os.path.exists(what):
                     open(what, "w").close()
                     os.kill(os.getpid(), signal.SIGKILL)
+            case "across":
+                answer = across(what)
+            case "wants":  # in the turn of a handler
+                wait(what["wait"])
+                try:
+                    with thing(what["wants"]):
+                        answer = "had both"
+                except guado.Deadlock as error:
+                    answer = str(error)
             case "long":
                 answer = "x" * what
     return answer
@@ -181,7 +218,8 @@ async def asgi(
             await send(start) if part == b"[1" else None
             await send({"type": "http.response.body", "body": part, "more_body": part != b"]"})
         return
-    body = json.dumps(await asyncio.to_thread(act, do)).encode()
+    what = await across_async(do["across"]) if "across" in do else await asyncio.to_thread(act, do)
+    body = json.dumps(what).encode()
     await send(start)
     await send({"type": "http.response.body", "body": body})
 

@@ -23,6 +23,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from guado import _host, _json, _request, _state, globalstore
+from guado.errors import PhaseError
 from guado.pages import Page
 from guado.testing import _requests
 from guado.testing._global import Store, Verbs
@@ -147,6 +148,23 @@ class OpenPage:
         """
         sent = _json.decode(_json.encode(data))
         return self._worker._turns.run(self._here(), "request", data=sent)
+
+    def fetch(self, path: str = "", data: Any = None, *, method: str | None = None) -> Any:
+        """Somebody with the page's cookie asks the page itself by HTTP, for
+        ``/_guado/page/ID/PATH?QUERY``: what ``on_request`` returned. `data` is the JSON of the
+        body; without one it is a GET, and else a POST. Errors as of :meth:`message`."""
+        phase = self._worker._host.phase
+        if phase < 5:
+            raise PhaseError(f"requests to pages need phase 5, and this block has {phase}")
+        path, _, query = path.removeprefix("/").partition("?")
+        body = None if data is None else _json.decode(_json.encode(data))
+        asked = {
+            "method": (method or ("GET" if data is None else "POST")).upper(),
+            "path": path,
+            "query": query,
+            "data": body,
+        }
+        return self._worker._turns.run(self._here(), "http", data=asked)
 
     def snapshot(self) -> Any:
         """The client has missed too much: what ``on_snapshot`` gives it."""

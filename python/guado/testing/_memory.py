@@ -9,6 +9,7 @@ real one. What differs: clients are always as quick as their pushes.
 
 from __future__ import annotations
 
+import asyncio
 import collections
 import itertools
 import json
@@ -89,6 +90,36 @@ class Browser:
         return f"u:{self.user}" if self.user else f"g:{self.id}"
 
 
+class TurnLock:
+    """The turn of a page: of one thread or task at a time, and for that one again."""
+
+    def __init__(self) -> None:
+        self.changed = threading.Condition()  # guards all below
+        self.owner: object = None
+        self.depth = 0
+
+    def acquire(self, who: object, timeout: float) -> bool:
+        with self.changed:
+            if not self.changed.wait_for(lambda: self.owner in (None, who), timeout):
+                return False
+            self.owner, self.depth = who, self.depth + 1
+            return True
+
+    def release(self) -> None:
+        with self.changed:
+            self.depth -= 1
+            if self.depth == 0:
+                self.owner = None
+                self.changed.notify_all()
+
+    def __enter__(self) -> None:
+        """As a handler, which the host lets wait as long as it takes."""
+        self.acquire(threading.current_thread(), threading.TIMEOUT_MAX)
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
+
+
 @dataclass(eq=False)
 class Tab:
     """A page, as the host knows it."""
@@ -103,7 +134,7 @@ class Tab:
     topics: set[str] = field(default_factory=set)
     pushed: list[Pushed] = field(default_factory=list)
     meta: Meta = field(default_factory=Meta)
-    turn: Any = field(default_factory=threading.RLock)  # one at a time
+    turn: TurnLock = field(default_factory=TurnLock)
 
 
 @dataclass(eq=False)
@@ -156,11 +187,20 @@ class Host:
             "worker.declares": lambda _: {},
         }
 
-    def start(self, verb: str, data: bytes, future: Future[Any], settle: Settle) -> None:
+    def start(
+        self, verb: str, data: bytes, future: Future[Any], settle: Settle, milliseconds: int = 0
+    ) -> None:
+        if verb == "turn.take" and asyncio._get_running_loop() is not None:
+            # Others of the loop go on, and may have to before the turn is free.
+            task = asyncio.current_task()
+            more = (_json.decode(data), future, settle, milliseconds / 1000, task)
+            threading.Thread(target=self.turn_take_later, args=more, daemon=True).start()
+            return
         answer = self.verbs.get(verb)
         try:
             if verb == "turn.take":
-                result = self.turn_take(_json.decode(data))
+                who = threading.current_thread()
+                result = self.turn_take(_json.decode(data), milliseconds / 1000, who)
             elif answer is None:
                 raise Refused(404, "unknown_call", f"guado.testing has no {verb}")
             else:
@@ -338,13 +378,30 @@ class Host:
             tab.topics.discard(data["topic"])
         return {}
 
-    def turn_take(self, data: dict[str, Any]) -> dict[str, Any]:
+    def turn_take(self, data: dict[str, Any], timeout: float, who: object) -> dict[str, Any]:
         """Waits for the turn of a page, without the lock."""
         tab = self._tab(data)
-        if not tab.turn.acquire(timeout=30):
-            raise Refused(503, "busy", f"a handler of page {tab.id} does not end")
+        if not tab.turn.acquire(who, timeout):
+            raise Refused(504, "deadline", "not within the time of the call")
         self.taken[data["turn"]] = tab
         return {}
+
+    def turn_take_later(
+        self,
+        data: dict[str, Any],
+        future: Future[Any],
+        settle: Settle,
+        timeout: float,
+        who: object,
+    ) -> None:
+        try:
+            self.turn_take(data, timeout, who)
+        except Refused as error:
+            settle(future, error.status, error.code, error.text.encode())
+            return
+        settle(future, 200, "", b"{}")
+        if future.cancelled():
+            self.turn_give(data)
 
     def turn_give(self, data: dict[str, Any]) -> dict[str, Any]:
         tab = self.taken.pop(data["turn"], None)

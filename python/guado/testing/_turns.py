@@ -105,8 +105,8 @@ class Turns:
             **more,
         }
         one = _declared.classes.get(tab.cls)
-        handler = getattr(cls, "on_event" if do == "event" else "on_message", None)
-        if do in ("request", "event") and is_concurrent(handler):
+        handler = getattr(cls, pages._handler(do), None)
+        if do in ("request", "event", "http") and is_concurrent(handler):
             return self.call(one.app if one else "", turn, is_async(cls))
         with tab.turn:
             return self.call(one.app if one else "", turn, is_async(cls))
