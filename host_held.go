@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"sync"
+	"time"
 
 	"github.com/guado-server/guado/internal/calls"
 	"github.com/guado-server/guado/internal/exchange"
@@ -113,5 +114,16 @@ func (h *host) resident(origins *websocket.Step) *pages.Resident {
 	return &pages.Resident{Pages: h.pages, Origin: origins.Allows, Known: func(x *exchange.Exchange) string {
 		connection, _, _ := h.identity.Known(x)
 		return connection
-	}}
+	}, Patience: h.turnPatience}
+}
+
+// turnPatience is how long a request to a page waits for its turn: as for a worker.
+func (h *host) turnPatience(app string) time.Duration {
+	c := h.now().config
+	if a := c.App(app); a != nil {
+		if g := c.Group(a.Group); g != nil {
+			return g.QueueWait.Std()
+		}
+	}
+	return 0
 }

@@ -2,11 +2,14 @@ package guado_test
 
 import (
 	"fmt"
+	neturl "net/url"
 	"os"
 	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
+
+	"github.com/guado-server/guado"
 )
 
 // both asks two tabs at once, lets them go on when both have begun, and gives what they were
@@ -86,4 +89,80 @@ func TestACycleOverTurnsAndLocksIsRefusedAtOnceAndNamesBothSides(t *testing.T) {
 			t.Errorf("a handler and a request: %s", told)
 		}
 	})
+}
+
+// What finds the page's mailbox full is refused in a way its sender can read, a message as well
+// as a request.
+func TestAFullMailboxRefusesRequestsAndMessagesAndSaysSo(t *testing.T) {
+	everyStore(t, func(t *testing.T, s *site) {
+		tab := s.browser().tab(`{"path":"/","class":"Cart"}`)
+		at := "/_guado/page/" + tab.page
+		goOn := tab.held(`{"turn":{"wait":%q}}`)
+		const requests, most = 4, 64
+		for range most - requests {
+			tab.sent++
+			tab.write(fmt.Sprintf(`{"c":%d,"q":{"seen":1}}`, tab.sent))
+		}
+		var leave []func()
+		for range requests {
+			leave = append(leave, tab.begins(at))
+		}
+		s.awaitPages(func(all []guado.PageStatus) bool { return len(all) == 1 && all[0].Waiting == most })
+		if status, text := tab.post(at, ""); status != 503 || !strings.Contains(text, `"code":"busy"`) {
+			t.Errorf("a request: %d %s", status, text)
+		}
+		if got := tab.ask(`{"seen":1}`, ""); got != "busy" {
+			t.Errorf("a message that wants a reply: %v", got)
+		}
+		tab.send(`{"seen":1}`, "")
+		if got := tab.reply(); got != "busy" {
+			t.Errorf("a message that wants none: %v", got)
+		}
+		if status, text := tab.post("/", `{"get":"x"}`, "Guado-Page: "+tab.page); status != 200 {
+			t.Errorf("a plain route, which needs no turn: %d %s", status, text)
+		}
+		for _, l := range leave {
+			l()
+		}
+		if status, text := goOn(); status != 200 {
+			t.Errorf("the request with the turn: %d %s", status, text)
+		}
+		s.awaitPages(func(all []guado.PageStatus) bool { return all[0].Waiting == 0 })
+		if status, text := tab.post(at, ""); status != 200 {
+			t.Errorf("once there is room again: %d %s", status, text)
+		}
+	})
+}
+
+// A handler that asks its own page by HTTP waits for itself. Nobody sees that but by the clock:
+// the request that cannot begin is refused, and meanwhile other pages are answered.
+func TestAHandlerThatAsksItsOwnPageIsToldThatItIsBusy(t *testing.T) {
+	for _, kind := range []string{"wsgi", "asgi"} {
+		t.Run(kind, func(t *testing.T) {
+			s := storeSite(t, t.TempDir(), fmt.Sprintf("env = {TEST_KIND = %q}\nqueue_wait = \"2s\"\n", kind))
+			tab, other := s.browser().tab(`{"path":"/","class":"Cart"}`), s.browser().tab(`{"path":"/","class":"Cart"}`)
+			at := "/_guado/page/" + tab.page
+			url, err := neturl.Parse(s.url)
+			if err != nil {
+				t.Fatal(err)
+			}
+			begun := filepath.Join(t.TempDir(), "inside")
+			done := make(chan string, 1)
+			go func() {
+				_, text := tab.post(at+"/myself", fmt.Sprintf(`{"url":%q,"cookie":%q,"begun":%q}`,
+					s.url+at, tab.browser.client.Jar.Cookies(url)[0].String(), begun))
+				done <- text
+			}()
+			s.awaitFile(begun, "begun")
+			if status, text := other.post("/_guado/page/"+other.page, ""); status != 200 {
+				t.Errorf("another page: %d %s", status, text)
+			}
+			if text := <-done; !strings.HasPrefix(text, `[503,`) || !strings.Contains(text, "queue_wait") || !strings.Contains(text, "waits for itself") {
+				t.Errorf("the request to itself: %s", text)
+			}
+			if status, text := tab.post(at, ""); status != 200 {
+				t.Errorf("behind it: %d %s", status, text)
+			}
+		})
+	}
 }

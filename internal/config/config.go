@@ -144,7 +144,7 @@ type Process struct {
 	Threads     int               `toml:"threads" default:"8" min:"1" doc:"Threads of a worker that run WSGI applications."`
 	Concurrency int               `toml:"concurrency" default:"1000" min:"1" doc:"Exchanges under way in one worker for ASGI applications."`
 	Queue       int               `toml:"queue" default:"2048" min:"0" doc:"Requests that may wait for a worker; more get 503 with Retry-After."`
-	QueueWait   Duration          `toml:"queue_wait" default:"30s" min:"0" doc:"How long a request may wait for a worker before 503. 0: no limit."`
+	QueueWait   Duration          `toml:"queue_wait" default:"30s" min:"0" doc:"How long a request may wait for a worker, or for the turn of its page, before 503. 0: no limit."`
 	BootTimeout Duration          `toml:"boot_timeout" default:"60s" min:"1ms" doc:"Time for a worker to import its applications and run lifespan startup."`
 	State       bool              `toml:"state" default:"false" doc:"From phase 3 on: this group has users, connections and pages. Exactly one has, with one worker; where there is one group it need not be said."`
 	After       []string          `toml:"after" doc:"Programs that must be ready (once programs: have ended well) before the workers start, as a migration or a daemon."`

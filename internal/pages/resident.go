@@ -4,10 +4,13 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync/atomic"
+	"time"
 
 	"github.com/guado-server/guado/internal/exchange"
+	"github.com/guado-server/guado/internal/push"
 )
 
 // Resident answers requests to a page itself, by on_request of its class: the object that
@@ -18,6 +21,9 @@ type Resident struct {
 	Origin func(origin string, x *exchange.Exchange) bool
 	// Known gives the connection of the client; empty: it has none.
 	Known func(x *exchange.Exchange) (connection string)
+	// Patience is how long a request waits for the turn of a page of this application; 0: for ever.
+	// A handler that asks its own page waits for itself, which nobody sees but by the clock.
+	Patience func(app string) time.Duration
 }
 
 // asked is what on_request gets.
@@ -59,7 +65,7 @@ func (r *Resident) Serve(x *exchange.Exchange) {
 		x.Fail(&exchange.Problem{Status: 500, Code: "internal_error", Err: err})
 		return
 	}
-	out, there := pg.ask(x, data)
+	out, there := pg.ask(x, data, r.Patience(pg.app))
 	if !there {
 		x.Fail(&exchange.Problem{Status: 499, Code: "client_gone", Err: errClientGone})
 		return
@@ -70,14 +76,21 @@ func (r *Resident) Serve(x *exchange.Exchange) {
 var errClientGone = errors.New("the client left before its page had answered")
 
 // ask runs on_request in its turn; false: the client has left.
-func (pg *page) ask(x *exchange.Exchange, data []byte) (out outcome, there bool) {
+func (pg *page) ask(x *exchange.Exchange, data []byte, patience time.Duration) (out outcome, there bool) {
 	var done atomic.Pointer[outcome]
 	j := &job{do: &turn{do: exchange.TurnHTTP, data: data}, reply: true, done: func(o outcome) {
 		done.Store(&o)
 		x.Ring()
 	}}
 	if !pg.admit(j) {
+		pg.pages.count.busy.Add(1)
 		return outcome{err: errBusy}, true
+	}
+	var late <-chan time.Time // nil: never
+	if patience > 0 {
+		t := time.NewTimer(patience)
+		defer t.Stop()
+		late = t.C
 	}
 	for {
 		if o := done.Load(); o != nil {
@@ -87,8 +100,26 @@ func (pg *page) ask(x *exchange.Exchange, data []byte) (out outcome, there bool)
 			pg.giveUp(j)
 			return outcome{}, false
 		}
-		x.Wait()
+		select {
+		case <-x.Bell():
+		case <-late:
+			if pg.takeBack(j) {
+				pg.pages.count.busy.Add(1)
+				return outcome{wait: true, err: &push.ReplyError{Code: "queue_wait", Message: fmt.Sprintf("the page has been busy for %s; a handler that asks its own page by HTTP waits for itself", patience)}}, true
+			}
+		}
 	}
+}
+
+// takeBack takes a request out of its line; false: its turn has come.
+func (pg *page) takeBack(j *job) bool {
+	pg.mu.Lock()
+	defer pg.mu.Unlock()
+	i := slices.Index(j.line.waiting, j)
+	if i >= 0 {
+		j.line.waiting = slices.Delete(j.line.waiting, i, i+1)
+	}
+	return i >= 0
 }
 
 // admit puts a request into its line; false: too many wait.
@@ -145,6 +176,9 @@ func (r *Resident) answer(x *exchange.Exchange, out outcome) {
 		{Name: []byte("Content-Type"), Value: []byte("application/json")},
 		{Name: []byte("Cache-Control"), Value: []byte("no-store")},
 	}}
+	if status == 503 {
+		head.Fields = append(head.Fields, exchange.Field{Name: []byte("Retry-After"), Value: []byte("1")})
+	}
 	if err := x.Answer.Head(head); err == nil && x.Method != "HEAD" {
 		_, _ = x.Answer.Write(text) // the lane sees that the client left
 	}

@@ -103,7 +103,8 @@ class PageHandle:
     def turn(self, timeout: float = 30.0) -> PageTurn:
         """``with page.turn():`` or ``async with``: the running request has the page for itself;
         none of its handlers runs meanwhile, but for concurrent ones. Behind the head of an
-        answer this is how stores are written. What is written is committed at the end."""
+        answer this is how stores are written. What is written is committed at the end.
+        LockTimeout: it was not free in time; Deadlock: it never would be."""
         from guado._turns import PageTurn
 
         return PageTurn(self.id, timeout)

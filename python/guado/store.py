@@ -196,7 +196,8 @@ class Store(Writes):
 
     def transaction(self, timeout: float = PATIENCE) -> Held:
         """`with` or `async with`: until the commit of this exchange nobody else reads or
-        writes the store, and what is written travels with that commit alone."""
+        writes the store, and what is written travels with that commit alone. In a coroutine
+        `async with`: a plain one waits a second at most."""
         return transaction(self, timeout=timeout)
 
     def _open(self, exchange: Exchange) -> None:

@@ -8,6 +8,8 @@ import os
 import signal
 import threading
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from typing import Any
 
@@ -61,6 +63,16 @@ async def across_async(do: dict[str, Any]) -> Any:
                 return "had both"
         except guado.Deadlock as error:
             return str(error)
+
+
+def ask(url: str, cookie: str) -> Any:
+    """Asks the server, which may know that to be in vain."""
+    asked = urllib.request.Request(url, b"{}", {"Cookie": cookie})
+    try:
+        with urllib.request.urlopen(asked, timeout=60) as answer:
+            return [answer.status, answer.read().decode()]
+    except urllib.error.HTTPError as error:
+        return [error.code, error.read().decode()]
 
 
 def spin(of: Any) -> None:
@@ -150,6 +162,10 @@ class Cart(guado.Page):
         """Over HTTP."""
         if request.path == "refuse":
             raise guado.PageError("not_now", "as the test wants it")
+        if request.path == "myself":
+            with open(request.data["begun"], "w", encoding="utf-8") as f:
+                f.write("begun")
+            return ask(request.data["url"], request.data["cookie"])
         self.seen += 1
         return [request.method, request.path, request.query, request.data, self.seen]
 
