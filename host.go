@@ -58,6 +58,7 @@ import (
 type host struct {
 	*base
 	config  *Config
+	below   *Config // of a server that takes a step back to its end before it serves; else nil
 	sockets []socket
 	tracer  *observe.Tracer // nil: nobody has traces
 	groups  []*group
@@ -134,8 +135,14 @@ type group struct {
 
 // newHost builds everything and opens the sockets; nothing is started yet.
 func newHost(ctx context.Context, s *Server) (h *host, err error) {
-	c := s.config
-	h = &host{config: c, apps: map[string]exchange.Handler{}, tasks: map[string]exchange.Handler{}, turns: map[string]exchange.Handler{}, base: &base{
+	c, below := s.config, (*Config)(nil)
+	switch up, err := s.unfinished(c); {
+	case err != nil:
+		return nil, err
+	case up != nil:
+		c, below = up, c
+	}
+	h = &host{config: c, below: below, apps: map[string]exchange.Handler{}, tasks: map[string]exchange.Handler{}, turns: map[string]exchange.Handler{}, base: &base{
 		server: s, instance: rand.Text(), started: time.Now(), journal: admin.NewJournal(), reloads: newReloads(), calls: calls.New(), clock: clock.New(),
 	}}
 	h.current.Store(h)

@@ -43,12 +43,14 @@ type KeptStatus = durable.Status
 
 // kept is what survives the host itself.
 type kept struct {
-	log   atomic.Pointer[durable.Log] // nil: nothing is kept but by a graceful stop
-	found *durable.Recovered          // what a log of before has, until it is in use; nil: there was none
-	live  atomic.Bool                 // changes are told to the log
-	begun atomic.Bool                 // and it keeps them: nothing is in files
-	ended sync.Once
-	about atomic.Pointer[about] // nil: nothing is known
+	log    atomic.Pointer[durable.Log] // nil: nothing is kept but by a graceful stop
+	found  *durable.Recovered          // what a log of before has, until it is in use; nil: there was none
+	live   atomic.Bool                 // changes are told to the log
+	begun  atomic.Bool                 // and it keeps them: nothing is in files
+	ended  sync.Once
+	left   []durable.Key         // of stores that nobody has in this phase
+	leaves bool                  // there were some
+	about  atomic.Pointer[about] // nil: nothing is known
 }
 
 // about is what the log knows of itself.
@@ -138,7 +140,7 @@ func (h *host) openKept() error {
 	dir := h.keptDir()
 	if h.now() != h {
 		// A step of a server that runs: whoever was known before is forgotten.
-		if err := os.RemoveAll(dir); err != nil {
+		if err := h.forgetFiles(); err != nil {
 			return err
 		}
 	}
@@ -270,12 +272,26 @@ func (h *host) beginKept() error {
 	return nil
 }
 
+// stateFiles are what a graceful stop leaves where there is no log.
+var stateFiles = []string{"connections", "pages", "push", "mirror", "global", "answers"}
+
+// forgetFiles removes what a server of before has left.
+func (h *host) forgetFiles() error {
+	err := os.RemoveAll(h.keptDir())
+	for _, name := range stateFiles {
+		if e := os.Remove(filepath.Join(h.config.Server.StateDir, name)); !errors.Is(e, os.ErrNotExist) {
+			err = errors.Join(err, e)
+		}
+	}
+	return err
+}
+
 // dropFiles removes what a graceful stop had left before the log was begun: it is older.
 func (h *host) dropFiles(found *durable.Recovered) {
 	if found == nil {
 		return
 	}
-	for _, name := range []string{"connections", "pages", "push", "mirror", "global", "answers"} {
+	for _, name := range stateFiles {
 		err := os.Remove(filepath.Join(h.config.Server.StateDir, name))
 		if err != nil && !errors.Is(err, os.ErrNotExist) {
 			h.log.Error("a file of before the log cannot be removed; it is older than the log", "error", err)
@@ -362,4 +378,13 @@ func (h *host) gateAnswers() func() error {
 		return nil
 	}
 	return h.kept.wait
+}
+
+// sync returns when all that was done so far is on the disk. Where there is no log, memory alone
+// has it.
+func (k *kept) sync() error {
+	if log := k.log.Load(); log != nil && k.begun.Load() {
+		return log.Sync()
+	}
+	return nil
 }

@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/guado-server/guado/internal/calls"
@@ -22,7 +24,10 @@ type crossing struct {
 	group    string // whose worker is asked for its items
 	once     sync.Once
 	failed   error
-	paused   bool // by this; an operator's own pause stays
+	paused   bool                   // by this; an operator's own pause stays
+	taken    atomic.Pointer[Handed] // what the new worker has taken over; nil: nothing
+	gave     *Handed                // to the register of before; nil: nothing yet
+	given    map[string]bool        // connections without a browser that there were before
 }
 
 // cross opens what a higher phase needs, and begins a crossing where there is one.
@@ -47,8 +52,68 @@ func (t *transaction) cross() (*crossing, error) {
 	if c.group == "" {
 		c.group = t.from.config.StateGroup()
 	}
+	t.undone = append(t.undone, c.undo)
+	if c.takes() {
+		c.given = map[string]bool{}
+		for _, id := range h.identity.Given() {
+			c.given[id] = true
+		}
+	}
 	h.phases.crossing.Store(c)
 	return c, nil
+}
+
+// crossed does the rest of a crossing, when nothing can fail any more but this.
+func (t *transaction) crossed(ctx context.Context) error {
+	c := t.crossing
+	if c == nil {
+		return nil
+	}
+	if err := c.hold(ctx); err != nil { // perhaps no worker has asked
+		return err
+	}
+	done := c.taken.Load()
+	if done == nil && c.takes() && t.to.phases.giving() {
+		done = &Handed{At: time.Now()}
+	}
+	if done == nil {
+		return nil
+	}
+	err := t.to.mark(done)
+	if err != nil {
+		err = errors.Join(err, t.to.unmark())
+	}
+	return err
+}
+
+// undo takes back what a step that is not taken has done to the items.
+func (c *crossing) undo() {
+	h := c.from
+	switch {
+	case c.gave != nil:
+		if err := h.mark(c.gave); err != nil {
+			h.log.Error("the next start will take the items out of the register of before again, and what is written until then is lost; take the step again", "error", err)
+		}
+	case c.takes():
+		for _, id := range h.identity.Given() {
+			if !c.given[id] {
+				h.registry.Drop(item.Connection, id, true)
+			}
+		}
+		h.dropAlone()
+		h.stores.clear()
+		h.global.Clear()
+	}
+}
+
+// dropAlone ends users without connections: nobody but a register, or the application, has made
+// them.
+func (h *host) dropAlone() {
+	for _, u := range h.identity.Users() {
+		if len(h.identity.ConnectionsOf(u.Name)) == 0 {
+			h.registry.Drop(item.User, u.Name, false)
+		}
+	}
 }
 
 // openParts opens what the phase needs and is not open. It stays open until the server
@@ -98,10 +163,15 @@ func (c *crossing) stop(ctx context.Context) error {
 			return fmt.Errorf("%w behind their answers", errStillBusy)
 		}
 	}
-	if c.from.config.Server.Phase >= phaseStores && c.to.config.Server.Phase < phaseStores {
-		return h.giveBack(ctx, c.group)
+	if c.from.config.Server.Phase < phaseStores || c.to.config.Server.Phase >= phaseStores {
+		return nil
 	}
-	return nil
+	done, err := h.giveBack(ctx, c.group)
+	if err != nil {
+		return err
+	}
+	c.gave = done
+	return h.unmark()
 }
 
 var errStillBusy = errors.New("requests of before are still under way")
@@ -127,12 +197,12 @@ func (c *crossing) takes() bool {
 func (t *transaction) leave() {
 	h, from, to := t.to, t.from.config.Server.Phase, t.to.config.Server.Phase
 	if from >= phaseStores && to < phaseStores {
-		h.phases.forget(h.log, h.config.Server.StateDir)
-		h.stores.clear()
-		h.global.Clear()
 		for _, id := range h.identity.Given() {
 			h.registry.Drop(item.Connection, id, true)
 		}
+		h.dropAlone()
+		h.stores.clear()
+		h.global.Clear()
 	}
 	if from < phasePush || to >= phasePush {
 		return
@@ -170,7 +240,7 @@ func (h *host) callEnter(ctx context.Context, c calls.Caller, _ []byte) (any, er
 		return entering{Take: x.takes()}, x.hold(ctx)
 	}
 	now := h.now()
-	return entering{Take: now.keeps() && c.Group == now.config.StateGroup() && h.phases.untaken(now.config.Server.StateDir)}, nil
+	return entering{Take: now.keeps() && c.Group == now.config.StateGroup() && untaken(now.config.Server.StateDir)}, nil
 }
 
 type entering struct {
@@ -183,16 +253,27 @@ func (h *host) callEntered(_ context.Context, c calls.Caller, data []byte) (any,
 	if err := calls.Decode(data, &done); err != nil {
 		return nil, err
 	}
-	at := h.now()
-	if x := h.phases.crossing.Load(); x != nil {
-		at = x.to
+	done.At = time.Now()
+	h.phases.note(h.log, "items of the register of before are here", c.Slot, done)
+	switch x := h.phases.crossing.Load(); {
+	case done.wrong() != nil: // the worker knows it, and ends
+	case x != nil:
+		x.taken.Store(&done) // the step may still not be taken
+	default:
+		return nil, h.now().mark(&done)
 	}
-	return nil, h.phases.took(at.log, at.config.Server.StateDir, c.Slot, done)
+	return nil, nil //nolint:nilnil // there is nothing to tell
 }
 
 // callLeave waits until the worker is to give its items back.
 func (h *host) callLeave(ctx context.Context, c calls.Caller, _ []byte) (any, error) {
 	g := h.phases.waits(c)
+	// A register that was made by the first request has its items here, and no boot has said so.
+	if now := h.now(); now.keeps() && c.Group == now.config.StateGroup() && h.phases.crossing.Load() == nil && untaken(now.config.Server.StateDir) {
+		if err := now.mark(&Handed{At: time.Now()}); err != nil {
+			return nil, err
+		}
+	}
 	select {
 	case <-g.asked:
 		return map[string]bool{"give": true}, nil
@@ -214,24 +295,55 @@ func (h *host) callLeft(_ context.Context, c calls.Caller, data []byte) (any, er
 // giveTime is how long a worker may take to give all its items back.
 const giveTime = 5 * time.Minute
 
-// giveBack has the workers of a group give their items to the register of before.
-func (h *host) giveBack(ctx context.Context, group string) error {
+// giveBack has the workers of a group give their items to the register of before. It tells what
+// became of them; nil: there is no such register.
+func (h *host) giveBack(ctx context.Context, group string) (given *Handed, err error) {
+	ctx, cancel := context.WithTimeout(ctx, giveTime)
+	defer cancel()
+	if !untaken(h.config.Server.StateDir) {
+		if err := h.awaitGiver(ctx, group); err != nil {
+			return nil, err
+		}
+	}
 	all := h.phases.ask(group)
 	if n := h.stores.mirror.Status().Stores; len(all) == 0 && n > 0 {
 		h.log.Warn("no register is named for what stores hold (register of [[app]]): it ends with the step", "stores", n)
 	}
-	ctx, cancel := context.WithTimeout(ctx, giveTime)
-	defer cancel()
 	for _, g := range all {
 		select {
 		case done := <-g.told:
 			h.phases.note(h.log, "items were given to the register of before", g.slot, done)
 			if err := done.wrong(); err != nil {
-				return fmt.Errorf("give the items back: %w", err)
+				return nil, fmt.Errorf("give the items back: %w", err)
 			}
+			given = &done
 		case <-ctx.Done():
-			return fmt.Errorf("give the items back: %w", context.Cause(ctx))
+			return nil, fmt.Errorf("give the items back: %w", context.Cause(ctx))
 		}
+	}
+	return given, nil
+}
+
+// A worker says that it can give items back as soon as it serves: within so much, where there is
+// a register at all.
+const (
+	giverPatience = 30 * time.Second
+	noneNamed     = 5 * time.Second
+)
+
+// awaitGiver waits until a worker can give the items back that were taken over.
+func (h *host) awaitGiver(ctx context.Context, group string) error {
+	patience := noneNamed
+	for i := range h.config.Apps {
+		if h.registerOf(&h.config.Apps[i]) != "" {
+			patience = giverPatience
+		}
+	}
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	if h.phases.await(ctx, group) != nil {
+		return fmt.Errorf("no worker of group %s can give the items back that were taken over: name their register (register of [[app]]), or remove %s if they are to be lost",
+			group, filepath.Join(h.config.Server.StateDir, markerFile))
 	}
 	return nil
 }

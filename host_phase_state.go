@@ -1,6 +1,7 @@
 package guado
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -23,7 +24,8 @@ type phases struct {
 
 	mu     sync.Mutex // guards all below
 	givers map[uint64]*giver
-	last   *Handed // of the last step
+	came   chan struct{} // closed when another one waits; nil: nobody looks
+	last   *Handed       // of the last step
 }
 
 // giver is a worker that gives its items back when it is asked to.
@@ -64,7 +66,34 @@ func (p *phases) waits(c calls.Caller) *giver {
 		p.givers = map[uint64]*giver{}
 	}
 	p.givers[c.Worker] = g
+	if p.came != nil {
+		close(p.came)
+		p.came = nil
+	}
 	return g
+}
+
+// await returns when a worker of a group can give its items back.
+func (p *phases) await(ctx context.Context, group string) error {
+	for {
+		p.mu.Lock()
+		for _, g := range p.givers {
+			if g.group == group && g.open {
+				p.mu.Unlock()
+				return nil
+			}
+		}
+		if p.came == nil {
+			p.came = make(chan struct{})
+		}
+		came := p.came
+		p.mu.Unlock()
+		select {
+		case <-came:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
 }
 
 func (p *phases) gone(worker uint64) {
@@ -106,33 +135,55 @@ func (p *phases) settle(worker uint64, done Handed) {
 // markerFile stands in the state folder while the items of the register of before are here.
 const markerFile = "register"
 
+// handedMark is what the mark says.
+type handedMark struct {
+	Handed
+	File string `json:"file,omitempty"` // the configuration
+}
+
 // untaken reports whether nobody has taken over the register of before.
-func (p *phases) untaken(dir string) bool {
+func untaken(dir string) bool {
 	_, err := os.Stat(filepath.Join(dir, markerFile))
 	return errors.Is(err, os.ErrNotExist)
 }
 
-// took notes that a worker has taken over the register of before.
-func (p *phases) took(log *slog.Logger, dir, slot string, done Handed) error {
-	p.note(log, "items of the register of before are here", slot, done)
-	if done.wrong() != nil {
-		return nil //nolint:nilerr // the worker knows it, and ends
+// readMark reads the mark; nil: there is none.
+func readMark(dir string) (*handedMark, error) {
+	path := filepath.Join(dir, markerFile)
+	text, err := os.ReadFile(path)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, nil //nolint:nilnil // nobody has taken anything over
 	}
-	text, err := json.Marshal(done)
+	mark := &handedMark{}
+	if err == nil && json.Unmarshal(text, mark) != nil {
+		*mark = handedMark{} // that it is there says enough
+	}
+	return mark, err
+}
+
+// mark says that items of the register of before are here, and nowhere else from now on: all
+// that they are made of must be kept by now.
+func (h *host) mark(done *Handed) error {
+	if err := h.kept.sync(); err != nil {
+		return err
+	}
+	text, err := json.Marshal(handedMark{*done, absolute(h.config.File)})
 	if err != nil {
 		return fmt.Errorf("encode what was taken over: %w", err)
 	}
-	return statefile.Replace(filepath.Join(dir, markerFile), func(w io.Writer) error {
+	return statefile.Replace(filepath.Join(h.config.Server.StateDir, markerFile), func(w io.Writer) error {
 		_, err := w.Write(text)
 		return err
 	})
 }
 
-// forget takes the mark away: the register of before is in charge again.
-func (p *phases) forget(log *slog.Logger, dir string) {
-	if err := os.Remove(filepath.Join(dir, markerFile)); err != nil && !errors.Is(err, os.ErrNotExist) {
-		log.Error("the next step forward will not take the register over; remove the file by hand", "error", err)
+// unmark says that the register of before has its items again.
+func (h *host) unmark() error {
+	err := statefile.Remove(filepath.Join(h.config.Server.StateDir, markerFile))
+	if err != nil {
+		return fmt.Errorf("take the mark of items that are here away: %w", err)
 	}
+	return nil
 }
 
 // mostTold is how many differences and refused items the log names.

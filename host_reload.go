@@ -116,6 +116,7 @@ func (h *host) become(ctx context.Context, c *Config) (*Reload, error) {
 		apps: map[string]exchange.Handler{}, tasks: map[string]exchange.Handler{}, turns: map[string]exchange.Handler{},
 	}
 	x, err := t.cross()
+	t.crossing = x
 	defer x.end()
 	if err == nil {
 		err = t.run(ctx)
@@ -149,6 +150,7 @@ type transaction struct {
 	fresh    []*group  // to be started
 	leaving  []*group  // to be ended
 	renewals []renewal // whose workers are to be replaced
+	crossing *crossing // nil: the phase is the same, or asks for none
 	undone   []func()  // what takes back what was done, in the order in which it was done
 }
 
@@ -219,6 +221,9 @@ func (t *transaction) run(ctx context.Context) error {
 	h.executors.Add(h.executorOptions())
 	t.undone = append(t.undone, h.executors.Keep)
 	if err := t.crews(ctx); err != nil {
+		return err
+	}
+	if err := t.crossed(ctx); err != nil {
 		return err
 	}
 	t.undone[discard] = func() {}

@@ -53,9 +53,12 @@ func (h *host) serve(ctx context.Context, s *Server) error {
 	h.restorePages()
 	h.restoreStores()
 	h.restoreGlobal()
+	h.leaveStores()
 	if err := h.beginKept(); err != nil {
 		return errors.Join(err, h.stop(s.cut))
 	}
+	h.forgetStores()
+	h.waitForStep()
 	if err := errors.Join(h.listenMetrics(), h.openPrograms(), h.openAdmin()); err != nil {
 		return errors.Join(err, h.stop(s.cut))
 	}
@@ -70,11 +73,12 @@ func (h *host) serve(ctx context.Context, s *Server) error {
 		h.startGroup(waiting, g)
 	}
 	booted := make(chan error, 1)
-	quit := make(chan struct{})
+	starting, quit := context.WithCancel(context.Background())
+	defer quit()
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		h.awaitBoot(quit, booted, s)
+		h.awaitBoot(starting, booted, s)
 	}()
 	var err error
 	select {
@@ -82,11 +86,10 @@ func (h *host) serve(ctx context.Context, s *Server) error {
 	case err = <-failed:
 		err = fmt.Errorf("a listener failed: %w", err)
 	case err = <-booted:
-		err = fmt.Errorf("%w: %w", ErrNeverReady, err)
 	}
 	h.state.Store(Stopping)
 	h.manager.Stopping()
-	close(quit)
+	quit()
 	<-done
 	if n := h.edge.UnderWay(); n > 0 {
 		h.log.Info("stopping once the requests under way are answered", "requests", n, "at_most", h.config.Server.GracefulTimeout.String())
@@ -103,7 +106,8 @@ func (h *host) serve(ctx context.Context, s *Server) error {
 // awaitBoot calls Ready once every group's first boot has ended. A failure stops the
 // server when it is that of the only application; under `guado dev` the browser shows it
 // and the next change of a file may heal it.
-func (h *host) awaitBoot(quit <-chan struct{}, booted chan<- error, s *Server) {
+func (h *host) awaitBoot(starting context.Context, booted chan<- error, s *Server) {
+	quit := starting.Done()
 	var held []*group
 	for _, g := range h.groups {
 		select {
@@ -113,11 +117,16 @@ func (h *host) awaitBoot(quit <-chan struct{}, booted chan<- error, s *Server) {
 			held = append(held, g)
 		case err := <-g.workers.FirstBoot():
 			if err != nil && len(h.apps) == 1 && !h.config.Dev && !h.executes(g.config) {
-				booted <- err
+				booted <- fmt.Errorf("%w: %w", ErrNeverReady, err)
 				return
 			}
 		}
 	}
+	if err := h.finishStep(starting, held); err != nil {
+		booted <- err
+		return
+	}
+	h = h.now()
 	h.state.CompareAndSwap(Starting, Serving)
 	if s.Ready != nil {
 		s.Ready(h.status())

@@ -53,6 +53,7 @@ type Config struct {
 	Dev bool `toml:"-"`
 
 	origins map[string]Origin // by path: "app[0].threads"; nil when a program made it
+	pages   string            // server.state_dir from phase 3 on, where nobody has said which one
 }
 
 // Server is the host's own part.

@@ -55,15 +55,18 @@ func (c *Config) StateGroup() string {
 // stateFolder gives server.state_dir its place from phase 3 on, where it holds what a
 // start needs: of this very host, and not of all hosts of the account.
 func (r *resolver) stateFolder(own bool) {
-	if own || r.Server.Phase == 0 {
+	if own {
 		return
 	}
-	if first, _, _ := strings.Cut(r.getenv("STATE_DIRECTORY"), ":"); filepath.IsAbs(first) {
-		r.Server.StateDir = first
-		r.derived("server.state_dir", true, "STATE_DIRECTORY")
-		return
+	first, _, _ := strings.Cut(r.getenv("STATE_DIRECTORY"), ":")
+	service := filepath.IsAbs(first)
+	if r.pages = first; !service {
+		r.pages = filepath.Join(r.absolute(r.Dir), ".guado")
 	}
-	r.Server.StateDir = filepath.Join(r.Dir, ".guado")
+	if r.Server.Phase > 0 {
+		r.Server.StateDir = r.pages
+		r.derived("server.state_dir", service, "STATE_DIRECTORY")
+	}
 }
 
 // stateGroup makes the only group the one with the state.

@@ -224,6 +224,25 @@ func (l *Log) Wait() error {
 	return l.flush()
 }
 
+// Sync returns when all changes so far are on the disk.
+func (l *Log) Sync() error {
+	if err := l.Wait(); err != nil {
+		return err
+	}
+	l.sync()
+	l.turn.Lock()
+	file, index := l.file, l.index
+	l.turn.Unlock()
+	// Not sync alone: another one may be at it, and not through.
+	if err := l.syncAll(file, index); err != nil && !errors.Is(err, os.ErrClosed) {
+		l.fail(fmt.Errorf("fsync: %w", err))
+	}
+	if l.broken.Load() {
+		return l.why()
+	}
+	return nil
+}
+
 func (l *Log) why() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()

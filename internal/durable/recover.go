@@ -70,6 +70,12 @@ type reading struct {
 	behind bool // the index may know more than ever was on the disk
 }
 
+// Exists reports whether there is a log in a folder.
+func Exists(dir string) (bool, error) {
+	all, err := segments(dir)
+	return len(all) > 0, err
+}
+
 // Recover reads the log in a folder; nil: there is none. What was being written when the host
 // ended is cut off.
 func Recover(dir string, log *slog.Logger) (*Recovered, error) {

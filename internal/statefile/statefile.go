@@ -191,6 +191,15 @@ func Replace(path string, write func(io.Writer) error) (err error) {
 	return syncFolder(dir)
 }
 
+// Remove removes a file for good; that there is none is no error.
+func Remove(path string) error {
+	err := os.Remove(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return errors.Join(err, syncFolder(filepath.Dir(path)))
+}
+
 // syncFolder makes a new or removed name last.
 func syncFolder(dir string) error {
 	d, err := os.Open(dir)

@@ -3,6 +3,7 @@ pages in a database beside all workers, from there on in stores."""
 
 import json
 import os
+import signal
 import sqlite3
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -31,23 +32,43 @@ def database() -> Iterator[sqlite3.Connection]:
         db.close()
 
 
+def at(point: str) -> None:
+    """Ends server and worker here, where a test wants it."""
+    if os.path.exists(f"{FILE}.kill"):
+        with open(f"{FILE}.kill") as wanted:
+            if wanted.read() != point:
+                return
+        os.remove(f"{FILE}.kill")
+        os.kill(os.getppid(), signal.SIGKILL)
+        os._exit(1)
+
+
+if phase() >= 4:
+    at("import")
+
+
 class Legacy:
     """The register of before."""
 
     def items(self) -> Iterable[Item]:
+        at("items")
         if os.path.exists(f"{FILE}.broken"):
             raise RuntimeError("the old register is broken")
         with database() as db:
             rows = db.execute("SELECT * FROM item").fetchall()
         for kind, id, user, connection, fields, data in rows:
             yield Item(kind, id, user, connection, json.loads(fields), json.loads(data))
+        at("items end")
 
     def replace(self, items: list[Item]) -> None:
+        at("replace")
         with database() as db:
             db.execute("DELETE FROM item")
+            at("replace half")
             for i in items:
                 row = (i.kind, i.id, i.user, i.connection, json.dumps(i.fields), json.dumps(i.data))
                 db.execute("INSERT INTO item VALUES (?, ?, ?, ?, ?, ?)", row)
+        at("replaced")
         if os.path.exists(f"{FILE}.forgetful"):
             with database() as db:
                 db.execute("UPDATE item SET data = '{}' WHERE kind = 'page'")
