@@ -20,10 +20,10 @@ func hostSite(t *testing.T, dir, more string) *site {
 }
 
 // crashed gives a folder as kill -9 leaves it: what is in the files now, and nothing else.
-func crashed(t *testing.T, dir string) string {
+func crashed(t *testing.T, dir, state string) string {
 	t.Helper()
 	image := t.TempDir()
-	state := filepath.Join(dir, "state")
+	state = filepath.Join(dir, state)
 	err := filepath.WalkDir(state, func(path string, f fs.DirEntry, err error) error {
 		if err != nil || !f.Type().IsRegular() {
 			return err
@@ -51,7 +51,7 @@ func TestWhatAClientWasToldIsThereWhenTheServerWasKilled(t *testing.T) {
 			tab.wantDone(fmt.Sprintf(`{"of":%q,"set":{"x":%d,"cart.items":[{"sku":%d}]},"get":"x"}`, of, i, i), fmt.Sprint(i))
 		}
 		guest.wantDone(fmt.Sprintf(`{"set":{"x":%d},"get":"x"}`, 10*i), fmt.Sprint(10*i))
-		image := crashed(t, dir)
+		image := crashed(t, dir, "state")
 		again := hostSite(t, image, "")
 		other := *tab
 		tab.goTo(again)
@@ -78,7 +78,7 @@ func TestAGracefulStopLeavesStreamsAsTheyAreAndACrashDoesNot(t *testing.T) {
 	if f := tab.numbered(); f["m"] == nil {
 		t.Fatalf("no push but %v", f)
 	}
-	image := crashed(t, dir)
+	image := crashed(t, dir, "state")
 	_ = tab.conn.Close() // the stop would wait for its goodbye
 	if err := s.end(); err != nil {
 		t.Fatal(err)
@@ -122,7 +122,7 @@ func TestStateGoesOnWhenItsDurabilityIsAnother(t *testing.T) {
 		}
 		tab.wantDone(`{"get":"x"}`, fmt.Sprint(i))
 	}
-	tab.goTo(hostSite(t, crashed(t, dir), ""))
+	tab.goTo(hostSite(t, crashed(t, dir, "state"), ""))
 	tab.wantDone(`{"get":"x"}`, "2")
 }
 
@@ -133,7 +133,7 @@ func TestOfADamagedLogOnlyThatPageBeginsAnew(t *testing.T) {
 	tab.wantDone(`{"set":{"x":"first"},"get":"x"}`, `"first"`)
 	tab.wantDone(`{"set":{"x":"damaged"},"get":"x"}`, `"damaged"`)
 	other.wantDone(`{"set":{"x":"whole"},"get":"x"}`, `"whole"`)
-	image := crashed(t, dir)
+	image := crashed(t, dir, "state")
 	logs, err := filepath.Glob(filepath.Join(image, "state", "log", "*.log"))
 	if err != nil || len(logs) != 1 {
 		t.Fatalf("%v %v", logs, err)

@@ -255,14 +255,14 @@ func (h *host) callEntered(_ context.Context, c calls.Caller, data []byte) (any,
 	}
 	done.At = time.Now()
 	h.phases.note(h.log, "items of the register of before are here", c.Slot, done)
-	switch x := h.phases.crossing.Load(); {
-	case done.wrong() != nil: // the worker knows it, and ends
-	case x != nil:
-		x.taken.Store(&done) // the step may still not be taken
-	default:
-		return nil, h.now().mark(&done)
+	if done.wrong() != nil {
+		return nil, nil //nolint:nilnil,nilerr // the worker knows it, and ends
 	}
-	return nil, nil //nolint:nilnil // there is nothing to tell
+	if x := h.phases.crossing.Load(); x != nil {
+		x.taken.Store(&done) // the step may still not be taken
+		return nil, nil      //nolint:nilnil // there is nothing to tell
+	}
+	return nil, h.now().mark(&done)
 }
 
 // callLeave waits until the worker is to give its items back.

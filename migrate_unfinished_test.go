@@ -1,10 +1,14 @@
 package guado_test
 
 import (
+	"context"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/guado-server/guado"
 )
 
 // again ends the server and starts the next one, in another phase.
@@ -47,6 +51,118 @@ func TestAStepBackInTheFileAloneIsTakenByTheNextStart(t *testing.T) {
 			m.visited(t, 1, "4")
 			m.again(t, 4, more)
 			m.visited(t, 1, "5")
+		}
+	}
+}
+
+// refuses starts a server that must not serve, and gives why.
+func (m *moving) refuses(t *testing.T, phase int, more string, wants ...string) {
+	t.Helper()
+	m.configure(t, phase, more)
+	c, err := guado.Load(filepath.Join(m.dir, "guado.toml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, _ := newSite(t, "")
+	log := s.Log
+	s.Server = guado.NewResolved(c)
+	s.Log, s.Stdout, s.Stderr = log, s.log, s.log
+	s.Ready = func(guado.Status) { t.Error("the server serves") }
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	err = s.Run(ctx)
+	if err == nil || errors.Is(err, guado.ErrNeverReady) {
+		t.Fatalf("the server served: %v\n%s", err, s.log.String())
+	}
+	for _, want := range wants {
+		if !strings.Contains(err.Error(), want) {
+			t.Errorf("%q does not say %q", err, want)
+		}
+	}
+}
+
+func TestAServerDoesNotServeBelowPhase4WhatItCannotGiveBack(t *testing.T) {
+	m := movingSite(t, 3, oldRegister)
+	m.get("/fill?users=2&connections=3&pages=4")
+	m.visited(t, 1, "1")
+	m.again(t, 4, oldRegister)
+	m.visited(t, 1, "2")
+	if err := m.end(); err != nil {
+		t.Fatal(err)
+	}
+	write(t, m.dir, "register.db.forgetful", "")
+	m.refuses(t, 3, oldRegister, "are still here", "data.count", "server.phase = 4")
+	m.refuses(t, 3, "", "no worker of group shop can give the items back", "register of [[app]]", filepath.Join(m.dir, ".guado", "register"))
+	if err := os.Remove(m.file + ".forgetful"); err != nil {
+		t.Fatal(err)
+	}
+	m.configure(t, 3, oldRegister)
+	m.site = siteOf(t, m.dir)
+	m.visited(t, 1, "3")
+}
+
+func TestWhatWasLostInACrashIsNotTakenForNothingToGiveBack(t *testing.T) {
+	m := movingSite(t, 3, oldRegister)
+	m.get("/fill?users=2&connections=3&pages=4")
+	m.visited(t, 1, "1")
+	m.again(t, 4, oldRegister)
+	m.visited(t, 1, "2")
+	image := crashed(t, m.dir, ".guado")
+	if err := m.end(); err != nil {
+		t.Fatal(err)
+	}
+	db, err := os.ReadFile(m.file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	write(t, image, "register.db", string(db))
+	m.dir, m.file = image, filepath.Join(image, "register.db")
+	mark := filepath.Join(image, ".guado", "register")
+	m.refuses(t, 3, oldRegister, "but lost", "durability", mark, "server.phase = 4")
+	if now, err := os.ReadFile(m.file); err != nil || string(now) != string(db) {
+		t.Errorf("the register of before was changed: %v", err)
+	}
+	if err := os.Remove(mark); err != nil {
+		t.Fatal(err)
+	}
+	m.configure(t, 3, oldRegister)
+	m.site = siteOf(t, m.dir)
+	m.visited(t, 1, "2")
+}
+
+func TestNothingOfAStepThatWasNotTakenIsThereAtTheNextOne(t *testing.T) {
+	const more = oldRegister + "[state]\ndurability = \"host\"\n"
+	m := movingSite(t, 3, more)
+	m.get("/fill?users=2&connections=3&pages=4")
+	// The last that can fail of a step is to note that it was taken.
+	mark := filepath.Join(m.dir, ".guado", "register")
+	if err := os.MkdirAll(filepath.Join(mark, "in the way"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := m.step(t, 4, more); err == nil || !strings.Contains(err.Error(), mark) {
+		t.Fatalf("the step was taken: %v\n%s", err, m.log.String())
+	}
+	if err := os.RemoveAll(mark); err != nil {
+		t.Fatal(err)
+	}
+	for _, later := range []bool{false, true} {
+		// Fewer items than before: the others have ended meanwhile.
+		m.get("/fill?users=1&connections=1&pages=1")
+		if later {
+			m.get("/fill?users=1&connections=1&pages=0")
+		}
+		if err := m.step(t, 4, more); err != nil {
+			t.Fatal(err)
+		}
+		if err := m.step(t, 3, more); err != nil {
+			t.Fatal(err)
+		}
+		want := `["connection c000000000000000000000", "page p000000000000000000000", "user user0"]`
+		if later {
+			want = `["connection c000000000000000000000", "user user0"]`
+		}
+		if got := m.get("/names"); got != want {
+			t.Errorf("what is there behind the steps: %s\n%s", got, m.log.String())
 		}
 	}
 }

@@ -196,7 +196,7 @@ func TestARequestIsDoneOnceAlsoWhenTheServerWasKilled(t *testing.T) {
 	}()
 	awaitFile(t, path+".begun")
 	tab.wantDone(`{"get":"x"}`, "1") // what is told rests on all that was committed before
-	image := crashed(t, dir)
+	image := crashed(t, dir, "state")
 	write(t, filepath.Dir(path), "go", "")
 	if err := <-done; err != nil {
 		t.Fatal(err)
@@ -238,7 +238,7 @@ func TestAMessageIsDoneOnceAlsoWhenTheServerWasKilled(t *testing.T) {
 	tab.write(fmt.Sprintf(`{"c":%d,"q":{"add":"half","flush":1,"wait":%q}}`, tab.sent, path))
 	awaitFile(t, path+".begun")
 	tab.wantDone(`{"get":"count"}`, "1") // what is told rests on all that was committed before
-	image := crashed(t, dir)
+	image := crashed(t, dir, "state")
 	write(t, filepath.Dir(path), "go", "")
 	tab.reply()
 	_ = tab.conn.Close() // the stop would wait for its goodbye

@@ -121,6 +121,8 @@ def app(environ: dict[str, str], start: Callable[..., object]) -> list[bytes]:
         answer: object = "filled"
     elif path == "/count":
         answer = count(query["id"])
+    elif path == "/names":
+        answer = sorted(map(str, Legacy().items()))
     elif path == "/wait":
         open(f"{FILE}.waits", "w").close()
         end = time.monotonic() + 60
