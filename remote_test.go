@@ -36,6 +36,11 @@ func TestAnApplicationOfAnotherGroupReadsAndWritesStoresThroughTheWorkerThatHasT
 			there(`"None"`, "update", map[string]any{"x": 1, "y": map[string]any{"z": 2}})
 			there(`{"z":2}`, "[]", "y")
 			there(`4`, "__len__")
+			there(`7`, "add", "n", 2)
+			there(`5`, "add", "n", -2)
+			there(`false`, "compare_and_set", "y", map[string]any{"z": 3}, "never")
+			there(`true`, "compare_and_set", "y", map[string]any{"z": 2}, []any{1})
+			there(`true`, "compare_and_set", "y", []any{1}, map[string]any{"z": 2})
 			for _, c := range []struct {
 				ask  []any
 				want string
@@ -45,7 +50,9 @@ func TestAnApplicationOfAnotherGroupReadsAndWritesStoresThroughTheWorkerThatHasT
 				{[]any{"append", "n", 1}, "_Wrong: n of page " + page + " is no list"},
 				{[]any{"set", "large", strings.Repeat("x", 1<<20)}, "_Full: "},
 				{[]any{"update", map[string]any{"a": 1, "n.q": 2}}, "_Wrong: "},
-				{[]any{"transaction"}, "StoreError: transaction of page " + page + " is for the group"},
+				{[]any{"add", "y"}, "_Wrong: y of page " + page + " is no whole number"},
+				{[]any{"transaction"}, "StoreError: transaction of page " + page + " is for the group with the state = true, whose worker has the store; here add(), compare_and_set()"},
+				{[]any{"on_change"}, "StoreError: on_change of page " + page + " is for the group with the state = true, whose worker has the store; here whoever writes"},
 			} {
 				if got := fmt.Sprint(b.globally("/old", append([]any{"store", "page", page}, c.ask...)...)); !strings.HasPrefix(got, c.want) {
 					t.Errorf("%v: %.300s, want %s", c.ask[0], got, c.want)
@@ -71,6 +78,9 @@ func TestWritesOfAnotherGroupComeInOrderBetweenThoseOfTheWorkerAndOutliveIt(t *t
 	var wait sync.WaitGroup
 	wait.Go(func() { b.wantGlobal("/old", "null", "store", "page", page, "times", "list", each) })
 	wait.Go(func() { b.globally("/", "store", "page", page, "count", "n", each) })
+	for _, path := range []string{"/", "/old"} { // the same code counts here and there
+		wait.Go(func() { b.wantGlobal(path, "null", "store", "page", page, "both", each) })
+	}
 	wait.Wait()
 	list, _ := b.globally("/old", "store", "page", page, "[]", "list").([]any)
 	for n, got := range list {
@@ -78,6 +88,7 @@ func TestWritesOfAnotherGroupComeInOrderBetweenThoseOfTheWorkerAndOutliveIt(t *t
 			t.Fatalf("number %d is %v", n, got)
 		}
 	}
+	b.wantGlobal("/", fmt.Sprintf(`{"add":%d,"compare":%d}`, 2*each, 2*each), "store", "page", page, "[]", "by")
 	if len(list) != each {
 		t.Fatalf("%d of %d writes", len(list), each)
 	}

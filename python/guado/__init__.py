@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from guado import _core, registry
     from guado._dbevents import dbevent, dbevents
+    from guado._values import MISSING
     from guado.errors import (
         HostError,
         LoginUnderWay,
@@ -50,7 +51,7 @@ if TYPE_CHECKING:
         UnknownExecutor,
         executor,
     )
-    from guado.globalstore import MISSING, GlobalFull, GlobalStore, global_store
+    from guado.globalstore import GlobalFull, GlobalStore, global_store
     from guado.pages import Page, PageRequest, concurrent, new_page
     from guado.push import (
         Connection,
@@ -149,7 +150,8 @@ _MODULES = {
         "UnknownExecutor",
         "executor",
     ),
-    "globalstore": ("MISSING", "GlobalFull", "GlobalStore", "global_store"),
+    "_values": ("MISSING",),
+    "globalstore": ("GlobalFull", "GlobalStore", "global_store"),
     "pages": ("Page", "PageRequest", "concurrent", "new_page"),
     "store": (
         "Deadlock",

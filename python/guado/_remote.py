@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from guado import _calls, _host, _json, _ledger, _records, _values
 from guado._locks import LockTimeout
+from guado._values import MISSING
 from guado.errors import HostError, of_code
 from guado.store import PATIENCE, Store, StoreError, StoreFull, StoreGone
 
@@ -147,6 +148,22 @@ class RemoteStore:
     def setdefault(self, path: Path, default: Any = None) -> Any:
         return self._write([self._op("setdefault", path, default)])[0]
 
+    def add(self, path: Path, n: int = 1) -> int:
+        """Adds to the whole number there, 0 where there is none, and gives the sum."""
+        if type(n) is not int:
+            raise TypeError(f"a counter counts in whole numbers, not {n!r}")
+        return int(self._write([self._op("add", path, n)])[0])
+
+    def compare_and_set(self, path: Path, old: Any, new: Any) -> bool:
+        """Puts `new` there if `old` is what is there; whoever comes second gets False.
+        ``guado.MISSING`` as `old`: nothing may be there; as `new`: nothing is left."""
+        more = b""
+        if old is not MISSING:
+            more += b',"old":' + _values.encode(old)
+        if new is not MISSING:
+            more += b',"new":' + _values.encode(new)
+        return bool(self._write([self._op("compare", path) + more])[0])
+
     def append(self, path: Path, value: Any) -> None:
         """Puts a value behind the last one of the list at a path."""
         self._write([self._op("append", path, value)])
@@ -178,12 +195,23 @@ class RemoteStore:
     # What only the worker that has the store can do.
 
     def __getattr__(self, name: str) -> Any:
-        if name in ("changes", "lock", "on_change", "transaction"):
+        instead = _INSTEAD.get(name)
+        if instead is not None:
             raise StoreError(
                 f"{name} of {self.name} is for the group with the state = true, whose worker has "
-                "the store; here it can be read and written"
+                f"the store; here {instead}"
             )
         raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+
+
+_INSTEAD = dict.fromkeys(
+    ("lock", "transaction"),
+    "add(), compare_and_set(), setdefault() and update() are one step each, between which nobody "
+    "writes",
+) | {
+    "on_change": "whoever writes can publish an event (guado.publish), which anybody can hear",
+    "changes": "a page hears of what was written by page.push()",
+}
 
 
 def _results(answer: dict[str, Any]) -> list[Any]:
@@ -304,11 +332,18 @@ def _append(store: Store, path: tuple[str, ...], op: dict[str, Any]) -> None:
     found.append(_plain(op["value"]))
 
 
+def _compare(store: Store, path: tuple[str, ...], op: dict[str, Any]) -> bool:
+    old = _plain(op["old"]) if "old" in op else MISSING
+    return store.compare_and_set(path, old, _plain(op["new"]) if "new" in op else MISSING)
+
+
 _OPS: dict[str, Callable[[Store, tuple[str, ...], dict[str, Any]], Any]] = {
     "set": _set,
     "delete": _delete,
     "pop": lambda store, path, op: store.pop(path),
     "setdefault": lambda store, path, op: store.setdefault(path, _plain(op["value"])),
     "append": _append,
+    "add": lambda store, path, op: store.add(path, op["value"]),
+    "compare": _compare,
     "clear": lambda store, path, op: store.clear(),
 }

@@ -35,6 +35,19 @@ _INSTEAD = {
 }
 
 
+class _Missing:
+    """What is not there, where None is a value."""
+
+    def __repr__(self) -> str:
+        return "guado.MISSING"
+
+    def __bool__(self) -> bool:
+        return False
+
+
+MISSING = _Missing()
+
+
 def _encode(value: Any) -> bytes:
     """The one form of `value`. TypeError and ValueError say what cannot be kept, and why."""
     try:

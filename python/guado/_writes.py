@@ -213,8 +213,10 @@ class Writes(StoreBase):
         missing: bool = False,
         reason: str | None = None,
         tell: bool = True,
+        version: int | None = None,
     ) -> bool:
-        """All of the pairs or none. False: `missing`, and there is one."""
+        """All of the pairs or none. False: `missing`, and there is one; or the store is not at
+        `version` any more."""
         path = node._path()
         new = [(key, value, *self._build(node, (*path, key), value)) for key, value in pairs]
         before: dict[Any, Any] = {}
@@ -233,6 +235,8 @@ class Writes(StoreBase):
 
         def plan() -> _Planned | None:
             nonlocal done
+            if version is not None and version != self.version:
+                return None
             cost = 0
             for key, _, _, _, own in new:
                 cost += own
@@ -246,6 +250,8 @@ class Writes(StoreBase):
             return _Planned(records, cost, do, path, undo if len(new) > 1 else None)
 
         if new and not self._write(node, plan):
+            if version is not None:
+                return False
             for key, value, *_ in new:
                 dict.__setitem__(node, key, value)
             return True
@@ -257,22 +263,29 @@ class Writes(StoreBase):
         return done
 
     def _put_at(
-        self, keys: Path, value: Any, missing: bool = False, reason: str | None = None
-    ) -> None:
-        """At a path; the dicts that are missing on the way come with it, or do not come."""
+        self,
+        keys: Path,
+        value: Any,
+        missing: bool = False,
+        reason: str | None = None,
+        version: int | None = None,
+    ) -> bool:
+        """At a path; the dicts that are missing on the way come with it, or do not come. False:
+        as _put."""
         while True:
             node, at = self._deepest(keys)
             if at == len(keys) - 1:
-                self._put(node, ((keys[at], value),), missing, reason)
-                return
+                return self._put(node, ((keys[at], value),), missing, reason, version=version)
             below = value
             for key in reversed(keys[at + 1 :]):
                 below = {key: below}
-            if self._put(node, ((keys[at], below),), missing=True, tell=False):
+            if self._put(node, ((keys[at], below),), True, tell=False, version=version):
                 for end in range(at + 1, len(keys)):
                     self._tell(keys[:end], None)
                 self._tell(keys, reason)
-                return
+                return True
+            if version is not None:
+                return False
 
     def _deepest(self, keys: Path) -> tuple[TrackedDict, int]:
         """The last dict that there is on the way to a path, and which key is to be in it."""
@@ -289,11 +302,16 @@ class Writes(StoreBase):
             node = below
         return node, len(keys) - 1
 
-    def _remove(self, node: TrackedDict, key: Any, reason: str | None = None) -> Any:
+    def _remove(
+        self, node: TrackedDict, key: Any, reason: str | None = None, version: int | None = None
+    ) -> Any:
+        """What was there; _nothing: the store is not at `version` any more."""
         path = node._path()
         found: list[Any] = []
 
-        def plan() -> _Planned:
+        def plan() -> _Planned | None:
+            if version is not None and version != self.version:
+                return None
             found.append(dict.__getitem__(node, key))
             record = _records.delete(_records.path_bytes((*path, key)))
             return _Planned(
@@ -301,7 +319,9 @@ class Writes(StoreBase):
             )
 
         if not self._write(node, plan):
-            return dict.pop(node, key)
+            return dict.pop(node, key) if version is None else _nothing
+        if not found:
+            return _nothing
         leave(found[0])
         self._tell((*path, key), reason, deleted=True)
         return found[0]

@@ -27,23 +27,12 @@ import guado
 from guado import _calls, _host, _json, _records, _replica, _values
 from guado._ledger import StoreFull
 from guado._replica import Changed
+from guado._values import MISSING
 from guado.errors import HostError, PhaseError, of_code
 
 T = TypeVar("T")
 Path = str | Sequence[str]
 
-
-class _Missing:
-    """What is not there, where None is a value."""
-
-    def __repr__(self) -> str:
-        return "guado.MISSING"
-
-    def __bool__(self) -> bool:
-        return False
-
-
-MISSING = _Missing()
 
 PHASE = 4
 

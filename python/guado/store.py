@@ -33,7 +33,7 @@ from guado._ledger import (
 from guado._locks import Deadlock, Held, LockTimeout
 from guado._native import HeldBase, Slot, store_setup
 from guado._tracked import TrackedDict, TrackedList, adopt
-from guado._values import Pickled
+from guado._values import MISSING, Pickled
 from guado._writes import ENDED, Writes, Written, _Planned
 
 __all__ = [
@@ -149,6 +149,46 @@ class Store(Writes):
         self._enter(write=True)
         self._put_at(keys, default, missing=True)
         return self[keys]
+
+    def add(self, path: Path, n: int = 1) -> int:
+        """Adds to the whole number there, 0 where there is none, and gives the sum: nobody else
+        writes between."""
+        keys = _records.path_of(path)
+        if type(n) is not int:
+            raise TypeError(f"a counter counts in whole numbers, not {n!r}")
+        while True:
+            version, _, found = self._seen(keys)
+            if found is MISSING:
+                found = 0
+            if type(found) is not int:
+                raise TypeError(f"{'.'.join(keys)} of {self.name} is no whole number")
+            if self._put_at(keys, found + n, version=version):
+                return found + n
+
+    def compare_and_set(self, path: Path, old: Any, new: Any) -> bool:
+        """Puts `new` there if `old` is what is there; whoever comes second gets False.
+        ``guado.MISSING`` as `old`: nothing may be there; as `new`: nothing is left."""
+        keys = _records.path_of(path)
+        while True:
+            version, node, found = self._seen(keys)
+            if not _same(found, old):
+                return False
+            if new is not MISSING:
+                done = self._put_at(keys, new, version=version)
+            elif found is not MISSING:
+                done = self._remove(node, keys[-1], version=version) is not _nothing
+            else:
+                done = True
+            if done:
+                return True
+
+    def _seen(self, keys: tuple[str, ...]) -> tuple[int, TrackedDict, Any]:
+        """What is at a path, in which dict, and the version of the store that has it."""
+        self._enter(write=True)
+        version = self.version
+        node, at = self._deepest(keys)
+        found = dict.get(node, keys[-1], MISSING) if at == len(keys) - 1 else MISSING
+        return version, node, found
 
     def update(self, *args: Any, **named: Any) -> None:
         """Sets each path of a dict to its value, one after the other."""
@@ -438,6 +478,19 @@ class Changes:
         if self._gone:
             yield _records.drain(self._gone)
         yield from map(_records.change, self._waiting)
+
+
+def _same(found: Any, other: Any) -> bool:
+    """Whether two values are the same, types included."""
+    if found is MISSING or other is MISSING:
+        return found is other
+    if isinstance(found, dict) and isinstance(other, dict):
+        return dict.keys(found) == dict.keys(other) and all(
+            _same(value, dict.get(other, key)) for key, value in list(dict.items(found))
+        )
+    if isinstance(found, dict) or isinstance(other, dict):
+        return False
+    return _values.encode(found) == _values.encode(other)
 
 
 def transaction(*stores: Store, timeout: float = PATIENCE) -> Held:

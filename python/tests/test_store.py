@@ -13,6 +13,7 @@ import zoneinfo
 from decimal import Decimal
 from typing import Any
 
+import guado
 import pytest
 from guado import _values
 from guado.store import (
@@ -450,3 +451,51 @@ def test_the_golden_vectors() -> None:
         value = _values.decode(case["json"].encode())
         assert _values.encode(value).decode() == case["json"]
         assert repr(value) == case["python"]
+
+
+def test_a_counter_and_compare_and_set_lose_nothing_between_threads(rig: Rig) -> None:
+    def run(number: int) -> None:
+        with rig.ledger.exchange(Exchange(f"request {number}")):
+            for _ in range(100):
+                rig.store.add("count.a")
+                while not rig.store.compare_and_set("n", was := rig.store["n"], was + 1):
+                    pass
+
+    with rig.ledger.exchange(rig.x):
+        rig.store["n"] = 0
+    rig.commit(end=True)
+    threads = [threading.Thread(target=run, args=(i,)) for i in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    with rig.ledger.exchange(rig.x):
+        assert (rig.store["count.a"], rig.store["n"]) == (400, 400)
+        rig.commit()
+        rig.same()
+
+
+def test_compare_and_set_looks_at_values_with_their_types(rig: Rig) -> None:
+    with rig.ledger.exchange(rig.x):
+        for old, new in (
+            (guado.MISSING, 1),
+            (1, {"a": [1, Decimal("2.0")], "b": {"c": None}}),
+            ({"b": {"c": None}, "a": [1, Decimal("2.0")]}, [1, {"x": 2}]),
+            ([1, {"x": 2}], None),
+            (None, guado.MISSING),
+            (guado.MISSING, guado.MISSING),
+            (guado.MISSING, True),
+        ):
+            for other in (2, 1.0, "1", {}, {"a": [1, 2], "b": {"c": None}}, [1]):
+                assert not rig.store.compare_and_set("at.x", other, "never")
+            assert rig.store.compare_and_set("at.x", old, new)
+            assert rig.store.get("at.x", guado.MISSING) == new
+            rig.commit()
+            rig.same()
+        with pytest.raises(TypeError, match=r"at\.x of page P is no whole number"):
+            rig.store.add("at.x")
+        with pytest.raises(TypeError, match="whole numbers"):
+            rig.store.add("at.y", 0.5)  # type: ignore[arg-type]
+        with pytest.raises(TypeError, match="is no dict"):
+            rig.store.compare_and_set("at.x.y", guado.MISSING, 1)
+        assert [rig.store.add("big", 1 << 70), rig.store.add("big", -1)] == [1 << 70, (1 << 70) - 1]

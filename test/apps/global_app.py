@@ -60,6 +60,14 @@ def of_store(of, id, method, *args):
             with store.transaction():
                 store[args[0]] = store.get(args[0], 0) + 1
         return store[args[0]]
+    if method == "both":  # counts in two ways between which somebody else counts, too
+        for _ in range(args[0]):
+            store.add("by.add")
+            while True:
+                old = store.get("by.compare", guado.MISSING)
+                if store.compare_and_set("by.compare", old, (old or 0) + 1):
+                    break
+        return None
     if method == "hold":  # the store's lock, until a file is there
         with store.transaction():
             pathlib.Path(args[0] + ".begun").touch()
