@@ -8,6 +8,7 @@ import (
 
 	"github.com/guado-server/guado/internal/admin"
 	"github.com/guado-server/guado/internal/config"
+	"github.com/guado-server/guado/internal/pages"
 	"github.com/guado-server/guado/internal/phase"
 	"github.com/guado-server/guado/internal/supervise"
 )
@@ -99,8 +100,9 @@ func (h *host) facts() *phase.Facts {
 		Sockets: h.websockets.Status().Opened, Register: h.hasRegister(),
 	}
 	for i := range h.config.Mounts {
-		if h.config.Mounts[i].Kind() == config.MountApp {
+		if m := &h.config.Mounts[i]; m.Kind() == config.MountApp {
 			f.Apps++
+			h.mountFacts(f, m.Name)
 		}
 	}
 	f.StateGroup = h.config.StateGroup()
@@ -129,7 +131,9 @@ func (h *host) facts() *phase.Facts {
 
 func (h *host) groupFacts(f *phase.Facts, g *group) {
 	queue := g.pool.Status()
-	f.Answered += queue.Counters.Exchanges
+	if h.watching.metrics == nil { // else the mounts know
+		f.Answered += queue.Counters.Exchanges
+	}
 	f.Lost += queue.Counters.Lost
 	for _, w := range g.workers.Status().Workers {
 		f.Deaths += w.Restarts[supervise.ByDeath]
@@ -144,9 +148,22 @@ func (h *host) groupFacts(f *phase.Facts, g *group) {
 	}
 }
 
+// mountFacts counts what clients of an application were answered.
+func (h *host) mountFacts(f *phase.Facts, name string) {
+	if h.watching.metrics != nil {
+		all, wrong := h.watching.metrics.Meter(name).Answers()
+		f.Answered, f.Wrong = f.Answered+all, f.Wrong+wrong
+	}
+}
+
 func (h *host) pageFacts(f *phase.Facts) {
 	st := h.pages.Status()
-	f.Pages, f.Turns, f.Failed, f.Busy = st.Pages, st.Turns, st.Failed, st.Busy
+	f.Pages, f.Turns, f.Busy = st.Pages, st.Turns, st.Busy
+	var before pages.Status // phase 5
+	if at := h.phases.resident.Load(); at != nil {
+		before = *at
+	}
+	f.Used, f.Faults, f.Met = st.Turns-before.Turns, st.Faults-before.Faults, st.Met-before.Met
 	f.Opened = uint64(st.Pages) + st.Ended
 	f.Objects, f.Classes = h.pages.Objects(), h.pages.Classes()
 	for _, p := range h.pages.List() {

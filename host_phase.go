@@ -183,6 +183,7 @@ func (c *crossing) end() {
 	}
 	c.to.phases.crossing.Store(nil)
 	if c.paused {
+		c.paused = false
 		c.to.gate.Resume()
 	}
 }
@@ -190,6 +191,31 @@ func (c *crossing) end() {
 // takes reports whether the items of the register of before are to be taken over.
 func (c *crossing) takes() bool {
 	return c.from.config.Server.Phase < phaseStores && c.to.config.Server.Phase >= phaseStores
+}
+
+// residence notes from when on pages are resident: what is said of that counts from there.
+func (t *transaction) residence() {
+	if t.from.config.Server.Phase < phaseResident && t.to.config.Server.Phase >= phaseResident {
+		st := t.to.pages.Status()
+		t.to.phases.resident.Store(&st)
+	}
+}
+
+// endPages ends all pages where the step is one to phase 0. Their last turns run in the workers
+// that have had them, beside requests of the new phase.
+func (t *transaction) endPages() {
+	h := t.to
+	if t.from.config.Server.Phase < phasePush || h.config.Server.Phase >= phasePush {
+		return
+	}
+	h.phases.closing.Store(t.from)
+	t.crossing.end()
+	ctx, cancel := context.WithTimeout(h.server.cut, h.config.Server.GracefulTimeout.Std())
+	defer cancel()
+	if n := h.pages.EndAll(ctx); n > 0 {
+		h.log.Warn("on_close of pages is cut", "pages", n, "because", whyCut(h.server.cut))
+	}
+	h.phases.closing.Store(nil)
 }
 
 // leave forgets what there is no more in the phase that is now the server's, once nobody
@@ -206,9 +232,6 @@ func (t *transaction) leave() {
 	}
 	if from < phasePush || to >= phasePush {
 		return
-	}
-	for _, p := range h.pages.List() {
-		h.pages.End(p.Page)
 	}
 	for _, u := range h.identity.Users() {
 		h.registry.Drop(item.User, u.Name, false)

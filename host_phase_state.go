@@ -15,12 +15,15 @@ import (
 	"time"
 
 	"github.com/guado-server/guado/internal/calls"
+	"github.com/guado-server/guado/internal/pages"
 	"github.com/guado-server/guado/internal/statefile"
 )
 
 // phases is what is known of the steps between phases. All configurations have it in common.
 type phases struct {
-	crossing atomic.Pointer[crossing] // under way; nil: none
+	crossing atomic.Pointer[crossing]     // under way; nil: none
+	resident atomic.Pointer[pages.Status] // how pages were when they became resident; nil: they were at the start
+	closing  atomic.Pointer[host]         // whose workers run the last turns of pages; nil: there are more to come
 
 	mu     sync.Mutex // guards all below
 	givers map[uint64]*giver

@@ -47,7 +47,7 @@ func (h *host) openPages() {
 			Window: c.Window.Std(), Rate: c.Rate, Calls: c.Calls, Replies: int(c.Replies.Bytes()), Base: identity.Base, Clock: h.clock, Log: h.log,
 			Touched: h.touchedPage(), Position: h.kept.position, Keeps: h.kept.has,
 		},
-		App:    func(app string) exchange.Handler { return h.now().turns[app] },
+		App:    h.turnsOf,
 		Turns:  func() exchange.Handler { return h.gate },
 		Launch: h.launchTurn,
 		Landed: func() { h.gate.Leave() },
@@ -97,10 +97,10 @@ func (h *host) openPages() {
 
 // turnsBefore lets turns leave the road where the mounts begin.
 func (h *host) turnsBefore(mounts exchange.Handler) exchange.Handler {
-	if h.config.Server.Phase < phasePush {
+	if h.pages == nil {
 		return mounts
 	}
-	return h.pages.Step(mounts)
+	return h.pages.Step(mounts) // also behind a step to phase 0: the last turns of pages run on this road
 }
 
 // site puts the host's own paths in front of what is behind them on every host name.

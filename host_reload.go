@@ -229,10 +229,12 @@ func (t *transaction) run(ctx context.Context) error {
 	t.undone[discard] = func() {}
 	t.log("access log or listeners", edge.Apply())
 	h.current.Store(h)
+	t.residence()
 	metrics()
 	behind()
 	t.tune()
 	traces()
+	t.endPages()
 	t.retire(h.executors.Change(h.executorOptions()))
 	ended()
 	t.leave()

@@ -41,12 +41,20 @@ func (h *host) turnOptions(name string) pool.AppOptions {
 	return o
 }
 
+// turnsOf is what runs the turns of an application's pages.
+func (h *host) turnsOf(app string) exchange.Handler {
+	if last := h.phases.closing.Load(); last != nil {
+		return last.turns[app]
+	}
+	return h.now().turns[app]
+}
+
 // launchTurn sends a turn to a worker, where nothing on the road to it wants to be asked.
 func (h *host) launchTurn(app string, x *exchange.Exchange) pages.Flight {
 	if !h.gate.Enter() {
 		return nil
 	}
-	if a, is := h.now().turns[app].(*pool.App); is {
+	if a, is := h.turnsOf(app).(*pool.App); is {
 		if begun := a.Begin(x); begun != nil {
 			return begun
 		}

@@ -166,3 +166,26 @@ func TestNothingOfAStepThatWasNotTakenIsThereAtTheNextOne(t *testing.T) {
 		}
 	}
 }
+
+func TestARegisterOfSomeKindsAloneIsGivenThoseBack(t *testing.T) {
+	const more = "register = \"register_app:Names\"\n"
+	m := movingSite(t, 3, more)
+	m.get("/fill?users=2&connections=0&pages=0")
+	want := `["user user0", "user user1"]`
+	m.browser().tab(`{"path":"/"}`) // a connection and a page that the register does not keep
+	for _, phase := range []int{4, 3} {
+		if err := m.step(t, phase, more); err != nil {
+			t.Fatalf("to phase %d: %v\n%s", phase, err, m.log.String())
+		}
+		if got := m.get("/names"); got != want {
+			t.Errorf("in phase %d the register has %s, not %s", phase, got, want)
+		}
+	}
+	if err := m.step(t, 4, "register = \"register_app:Wrong\"\n"); err == nil || !strings.Contains(err.Error(), "['session']: there are user, connection, page") {
+		t.Errorf("a kind that there is not: %v", err)
+	}
+	m.get("/fill?users=0&connections=1&pages=0")
+	if err := m.step(t, 4, more); err == nil || !strings.Contains(err.Error(), "its kinds are user") {
+		t.Errorf("an item of a kind that the register does not keep: %v", err)
+	}
+}

@@ -106,19 +106,21 @@ func (c *command) migrateCheck() *cobra.Command {
 	var r *remote
 	var attest []string
 	cmd := &cobra.Command{
-		Use:   "check PHASE",
+		Use:   "check [PHASE]",
 		Short: "Look whether a phase holds what it promises",
-		Long: "Looks at the criteria of a phase in the running server. Those that only the phase itself can show\n" +
-			"come later, as long as it is not taken. The exit code is 1 when one fails.",
+		Long: "Looks at the criteria of a phase in the running server; of the next one, where none is named, and\n" +
+			"in the last one of that. Those that only the phase itself can show come later, as long as it is\n" +
+			"not taken. The exit code is 1 when one fails.",
 		Example: example(
+			"guado migrate check", "what is missing before the next phase",
 			"guado migrate check 4", "what is missing before phase 4, or in it",
 			"guado migrate check 0 --attest tests", "the application's tests have passed",
 		),
-		Args: cobra.ExactArgs(1),
+		Args: cobra.MaximumNArgs(1),
 		RunE: c.asking(&r, func(ctx context.Context, server *client, args []string) error {
-			target, err := strconv.Atoi(args[0])
+			target, err := targetPhase(ctx, server, args)
 			if err != nil {
-				return fmt.Errorf("%.20q is no phase", args[0])
+				return err
 			}
 			answer, done, err := checkPhase(ctx, server, target, attest)
 			switch {
@@ -138,6 +140,25 @@ func (c *command) migrateCheck() *cobra.Command {
 	r = addRemote(cmd, true)
 	cmd.Flags().StringSliceVar(&attest, "attest", nil, attestHelp)
 	return cmd
+}
+
+// targetPhase is the phase that is named, else the next one, else that of the server.
+func targetPhase(ctx context.Context, server *client, named []string) (int, error) {
+	if len(named) > 0 {
+		target, err := strconv.Atoi(named[0])
+		if err != nil {
+			return 0, fmt.Errorf("%.20q is no phase", named[0])
+		}
+		return target, nil
+	}
+	var st guado.MigrationStatus
+	if _, err := server.get(ctx, "migrate", &st); err != nil {
+		return 0, err
+	}
+	if st.Next == nil {
+		return st.Phase, nil
+	}
+	return *st.Next, nil
 }
 
 func failing(done *checkedPhase) string {

@@ -30,7 +30,8 @@ func TestStepsAreTakenByTheCommandAndTheFileSaysSo(t *testing.T) {
 	migrate(1, "no request has been answered yet", "check", "0")
 	get(t, s.url)
 	migrate(1, "what can be attested of phase 0 is: tests", "check", "0", "--attest", "nothing")
-	migrate(0, "1 requests answered", "check", "0", "--attest", "tests")
+	migrate(0, "1 requests answered, 0 with 5xx", "check", "0", "--attest", "tests")
+	migrate(0, "ids", "check")
 	migrate(1, "no phase 2", "check", "2")
 	migrate(1, "not yet: phase 0: tests fails", "advance")
 	if text() != before {
@@ -48,5 +49,19 @@ func TestStepsAreTakenByTheCommandAndTheFileSaysSo(t *testing.T) {
 	migrate(1, "is the first one", "rollback")
 	if text() != before {
 		t.Errorf("there and back, the file is\n%s", text())
+	}
+}
+
+func TestAnApplicationThatFailsDoesNotWork(t *testing.T) {
+	dir, s := site(t, map[string]string{
+		"guado.toml": "[[app]]\ntarget = \"faulty\"\nthreads = 2\n",
+		"faulty.py":  "def application(environ, start):\n    if environ[\"PATH_INFO\"] == \"/fails\":\n        raise RuntimeError\n    start(\"200 OK\", [])\n    return [b\"fine\"]\n",
+	})
+	for _, path := range []string{"/", "/fails", "/"} {
+		get(t, s.url+path)
+	}
+	r := run(t, dir, "migrate", "check", "0", "--attest", "tests")
+	if !strings.Contains(r.out, "3 requests answered, 1 of them with 5xx") || r.code != 1 {
+		t.Errorf("exit code %d\n%s%s", r.code, r.out, r.err)
 	}
 }

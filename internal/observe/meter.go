@@ -93,6 +93,20 @@ func (m *Meter) Requests() (n uint64) {
 	return n
 }
 
+// Answers tells how many exchanges got an answer, and how many of these one of 5xx.
+func (m *Meter) Answers() (all, wrong uint64) {
+	for i := range m.shards {
+		s := &m.shards[i]
+		s.mu.Lock()
+		for _, of := range s.classes[1:] {
+			all += of
+		}
+		wrong += s.classes[5]
+		s.mu.Unlock()
+	}
+	return all, wrong
+}
+
 // meters collects what all meters have counted.
 type meters struct {
 	mu     sync.Mutex // guards byName

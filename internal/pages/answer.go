@@ -70,7 +70,7 @@ func ofTurn(a *exchange.Collected) outcome {
 	if said.Code == "" {
 		said.Code = push.ReplyFailed
 	}
-	return outcome{refused: a.Status == 403 || a.Status == 404, err: &push.ReplyError{Code: said.Code, Message: said.Message}}
+	return outcome{refused: a.Status == 403 || a.Status == 404, said: a.Status < 500, err: &push.ReplyError{Code: said.Code, Message: said.Message}}
 }
 
 // mostText is how much of an error's text a client is told.

@@ -25,6 +25,7 @@ func (p *Pages) Hold(ctx context.Context, id string) (giveBack func(), err error
 	}
 	select {
 	case <-h.begun:
+		pg.reached(true)
 		return over, nil
 	case <-ctx.Done():
 	case <-p.over:

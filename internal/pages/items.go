@@ -131,6 +131,7 @@ func (pg *page) setResident(is bool) {
 		pg.pages.objects.Add(1)
 	default:
 		pg.pages.objects.Add(-1)
+		pg.byHTTP, pg.byMessage = false, false
 	}
 	pg.resident = is
 }

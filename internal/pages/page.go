@@ -35,9 +35,14 @@ type page struct {
 	cookies  map[string][]string
 	ended    bool
 	resident bool // the worker has its object
-	meta     item.Meta
+
+	byHTTP, byMessage bool // requests, and messages, have reached this object
+
+	meta item.Meta
 
 	forgotten bool // its arguments are no longer counted
+
+	last chan struct{} // closed when it is over; nil: nobody waits for that
 }
 
 func pageOf(s *push.Session) *page {
@@ -193,6 +198,12 @@ func (p *Pages) Ended(s *push.Session, why push.Code) {
 
 // over says that nothing of the page is needed any more.
 func (pg *page) over() {
+	pg.mu.Lock()
+	if pg.last != nil {
+		close(pg.last)
+		pg.last = nil
+	}
+	pg.mu.Unlock()
 	if told := pg.pages.opts.Over; told != nil {
 		o := pg.session.Owner()
 		told(item.Ended{Kind: item.Page, ID: pg.id, User: o.User, Connection: o.Connection, Why: whyOf(pg.session.Why())})

@@ -6,6 +6,7 @@
 package pages
 
 import (
+	"context"
 	"crypto/rand"
 	"encoding/json"
 	"errors"
@@ -94,7 +95,15 @@ type Pages struct {
 
 type counters struct {
 	turns, failed, lost, again, busy atomic.Uint64
-	requests                         atomic.Uint64
+	requests, faults, met            atomic.Uint64
+}
+
+// fail counts a turn that has failed.
+func (c *counters) fail(out outcome) {
+	c.failed.Add(1)
+	if !out.said && !out.wait {
+		c.faults.Add(1)
+	}
 }
 
 // New makes the pages and the hub of their sessions. [Pages.Close] must be called.
@@ -257,6 +266,33 @@ func (p *Pages) End(page string) bool {
 func (p *Pages) EndFor(page string, why item.Why) bool {
 	s := p.hub.Page(page)
 	return s != nil && s.EndFor(push.CodeEnded, string(why))
+}
+
+// EndAll ends all pages, and waits until nothing of them runs any more. It tells how many are left
+// when ctx ends.
+func (p *Pages) EndAll(ctx context.Context) (left int) {
+	var all []chan struct{}
+	for _, s := range p.hub.Sessions() {
+		pg := pageOf(s)
+		if pg == nil {
+			continue
+		}
+		over := make(chan struct{})
+		pg.mu.Lock()
+		pg.last = over
+		pg.mu.Unlock()
+		if p.End(pg.id) {
+			all = append(all, over)
+		}
+	}
+	for _, over := range all {
+		select {
+		case <-over:
+		case <-ctx.Done():
+			left++
+		}
+	}
+	return left
 }
 
 // Evict ends a page to make room in memory: its client is told, and may open another one.

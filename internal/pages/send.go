@@ -197,7 +197,9 @@ type PageStatus struct {
 type Status struct {
 	push.HubStatus
 	Turns     uint64 `json:"turns"`
-	Failed    uint64 `json:"failed"`     // turns
+	Failed    uint64 `json:"failed"`     // turns, those that answered with an error of their own included
+	Faults    uint64 `json:"faults"`     // of these: without an answer of the application
+	Met       uint64 `json:"met"`        // objects that requests as well as messages have reached
 	LostTurns uint64 `json:"lost_turns"` // their worker died
 	Again     uint64 `json:"again"`      // turns and messages that no worker could take at first
 	Busy      uint64 `json:"busy"`       // messages that were refused: too many waited
@@ -209,7 +211,7 @@ func (p *Pages) Status() Status {
 	c := &p.count
 	return Status{
 		HubStatus: p.hub.Status(), Turns: c.turns.Load(), Failed: c.failed.Load(), LostTurns: c.lost.Load(),
-		Again: c.again.Load(), Busy: c.busy.Load(), Requests: c.requests.Load(),
+		Again: c.again.Load(), Busy: c.busy.Load(), Faults: c.faults.Load(), Met: c.met.Load(), Requests: c.requests.Load(),
 	}
 }
 

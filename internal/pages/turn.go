@@ -38,6 +38,7 @@ type outcome struct {
 	wait bool // it has not started: no worker could take it now
 
 	refused bool // the application wants no such page: its object could not be made
+	said    bool // the error is the application's own answer: a PageError
 }
 
 // mostPatience is how long a turn that nobody waits for is tried, while no worker takes it.
@@ -80,10 +81,39 @@ func (pg *page) attempt(j *job) (out outcome, done bool) {
 	out = pg.tries(j, pg.once(j))
 	if j.do.do == exchange.TurnOpen {
 		pg.openedBy(out)
-	} else if out.err != nil {
-		pg.pages.count.failed.Add(1)
+	} else {
+		pg.did(j.do.do, out)
 	}
 	return out, !out.wait || !pg.pages.stopping()
+}
+
+// did counts what came of a turn of an object.
+func (pg *page) did(do exchange.TurnKind, out outcome) {
+	if out.err != nil {
+		pg.pages.count.fail(out)
+	}
+	if out.err == nil || out.said {
+		switch do { //nolint:exhaustive // the others are neither
+		case exchange.TurnHTTP:
+			pg.reached(true)
+		case exchange.TurnMessage, exchange.TurnRequest:
+			pg.reached(false)
+		}
+	}
+}
+
+// reached notes that a request, or a message, has reached the page's object.
+func (pg *page) reached(byHTTP bool) {
+	if pg.class == "" {
+		return
+	}
+	pg.mu.Lock()
+	defer pg.mu.Unlock()
+	before := pg.byHTTP && pg.byMessage
+	pg.byHTTP, pg.byMessage = pg.byHTTP || byHTTP, pg.byMessage || !byHTTP
+	if pg.byHTTP && pg.byMessage && !before {
+		pg.pages.count.met.Add(1)
+	}
 }
 
 func (pg *page) hasOpened() bool {
@@ -107,7 +137,7 @@ func (pg *page) openedBy(out outcome) bool {
 		pg.touched()
 		return true
 	}
-	pg.pages.count.failed.Add(1)
+	pg.pages.count.fail(out)
 	if out.refused {
 		pg.refuse(out)
 		return false
@@ -335,9 +365,7 @@ func (pg *page) land(j *job) {
 	j.flight, j.x, j.call = nil, nil, nil
 	<-p.turns
 	out = pg.tries(j, out)
-	if out.err != nil {
-		p.count.failed.Add(1)
-	}
+	pg.did(j.do.do, out)
 	done := !out.wait || !p.stopping()
 	if j.undone = !done; !done {
 		return

@@ -103,7 +103,10 @@ var criteria = map[int][]criterion{
 			case f.Answered == 0:
 				return Fails, "no request has been answered yet: send some"
 			}
-			return when(f.Lost == 0 && f.Deaths == 0, fmt.Sprintf("%d requests answered, none lost", f.Answered),
+			if f.Wrong*100 > f.Answered {
+				return Fails, fmt.Sprintf("%d requests answered, %d of them with 5xx", f.Answered, f.Wrong)
+			}
+			return when(f.Lost == 0 && f.Deaths == 0, fmt.Sprintf("%d requests answered, %d with 5xx, none lost", f.Answered, f.Wrong),
 				fmt.Sprintf("%d workers have died since the start, and %d requests with them", f.Deaths, f.Lost))
 		}},
 		{name: "websocket", what: "WebSocket is available", of: func(f *Facts) (State, string) {
@@ -167,7 +170,14 @@ var criteria = map[int][]criterion{
 			if f.Classes == 0 {
 				return OK, "no page class"
 			}
-			return when(f.Turns > 0 && f.Failed*100 <= f.Turns, fmt.Sprintf("%d turns, %d failed", f.Turns, f.Failed), fmt.Sprintf("%d turns, %d failed", f.Turns, f.Failed))
+			switch turns := fmt.Sprintf("%d turns", f.Used); {
+			case f.Faults*100 > f.Used:
+				return Fails, fmt.Sprintf("%s, and %d of them have failed: see the log", turns, f.Faults)
+			case f.Met == 0:
+				return Later, turns + ", but no object that both requests (on_request) and messages have reached"
+			default:
+				return OK, fmt.Sprintf("%s, %d failed; %d objects that both have reached", turns, f.Faults, f.Met)
+			}
 		})},
 		{name: "life", what: "the registry owns the life cycle", of: from(3, func(f *Facts) (State, string) {
 			return when(f.Busy*1000 <= max(f.Turns, 1), fmt.Sprintf("%d pages now", f.Pages), fmt.Sprintf("%d messages found a full mailbox", f.Busy))

@@ -43,6 +43,7 @@ type Facts struct {
 	Apps      int      // that are mounted
 	Missing   []string // why some group cannot answer
 	Answered  uint64   // requests, by workers
+	Wrong     uint64   // of these, with a status of 5xx
 	Lost      uint64   // requests that were with a worker when it died
 	Deaths    uint64   // of workers
 	Executors int
@@ -61,8 +62,12 @@ type Facts struct {
 	Objects int64  // of resident pages
 	Classes int
 	Turns   uint64
-	Failed  uint64 // turns
 	Busy    uint64 // messages that found a mailbox full
+
+	// Since pages are resident.
+	Used   uint64 // turns
+	Faults uint64 // of these: that have failed without an answer of the application
+	Met    uint64 // objects that requests as well as messages have reached
 
 	Commits uint64
 	Stale   uint64

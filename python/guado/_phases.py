@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import logging
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import CancelledError
 from typing import Any, NamedTuple
 
@@ -165,25 +165,46 @@ def plain(name: str, of: Register) -> Step:
 
 
 def _take(of: Register) -> Done:
-    items = sorted(of.items(), key=lambda item: list(_KINDS).index(item.kind))
+    items = sorted(_items(of), key=lambda item: list(_KINDS).index(item.kind))
     refused: list[str] = []
     put: list[Item] = []
     for start in range(0, len(items), _TOGETHER):
         _put(items[start : start + _TOGETHER], put, refused)
         _flush()
-    kept = {(item.kind, item.id): item for item in _kept()}
+    kept = {(item.kind, item.id): item for item in _kept(kinds(of))}
     return Done(len(put), refused, list(_compare({(i.kind, i.id): i for i in put}, kept)))
 
 
 def _give(name: str, of: Register) -> Done:
     _flush()
-    given = list(_kept())
+    given = list(_kept(kinds(of)))
     of.replace(given)
-    there = {(item.kind, item.id): item for item in of.items()}
+    there = {(item.kind, item.id): item for item in _items(of)}
     here = {(item.kind, item.id): item for item in given}
     differences = list(_compare(here, there))
     differences += [f"{kind} {id}: not one of those given" for kind, id in there.keys() - here]
     return Done(len(given), [], differences)
+
+
+def kinds(of: Register) -> tuple[str, ...]:
+    """The kinds of items that a register keeps, in the order in which they can be made."""
+    named = getattr(of, "kinds", register.KINDS)
+    if isinstance(named, str) or not named or (unknown := set(named) - set(_KINDS)):
+        wrong = named if isinstance(named, str) or not named else sorted(unknown)
+        raise TypeError(
+            f"the register {of!r} names kinds of items by {wrong!r}: "
+            f"there are {', '.join(register.KINDS)}"
+        )
+    return tuple(kind for kind in _KINDS if kind in named)
+
+
+def _items(of: Register) -> Iterator[Item]:
+    """What a register has. ValueError where that is of a kind that it does not keep."""
+    mine = kinds(of)
+    for item in of.items():
+        if item.kind not in mine:
+            raise ValueError(f"the register has {item}: its kinds are {', '.join(mine)}")
+        yield item
 
 
 def _flush() -> None:
@@ -248,9 +269,11 @@ def _store_id(kind: str, id: str) -> str:
     return f"u:{id}" if kind == "user" else id
 
 
-def _kept() -> Iterator[Item]:
-    """All items, as the host has them."""
+def _kept(kinds: Collection[str] = tuple(_KINDS)) -> Iterator[Item]:
+    """All items of these kinds, as the host has them."""
     for kind, number in _KINDS.items():
+        if kind not in kinds:
+            continue
         items = getattr(registry, f"{kind}s").list().result()
         for start in range(0, len(items), _TOGETHER):
             some = items[start : start + _TOGETHER]
@@ -332,4 +355,5 @@ def named(target: str) -> Register:
     if not (callable(getattr(found, "items", None)) and callable(getattr(found, "replace", None))):
         raise TypeError(f"{target} is {found!r}, which has not both items() and replace(items)")
     made: register.Register = found
+    kinds(made)
     return made

@@ -9,6 +9,9 @@ to phase 4, and gives all of it back with the step below. Not here: the host's o
         def items(self) -> Iterable[guado.register.Item]: ...
         def replace(self, items: list[guado.register.Item]) -> None: ...
 
+One that keeps some kinds of items alone names them: `kinds = ("user",)`. It is given no others,
+and those of the server end with the step back.
+
 While either runs no request does. What `data` holds is what the item's store holds: text keys,
 and the values of protocol/store.md.
 """
@@ -21,13 +24,15 @@ from typing import Any, NamedTuple, Protocol
 import guado
 from guado import _host
 
-__all__ = ["Item", "Register", "phase"]
+__all__ = ["KINDS", "Item", "Register", "phase"]
+
+KINDS = ("user", "connection", "page")
 
 
 class Item(NamedTuple):
     """A user, connection or page with all that is known of it."""
 
-    kind: str  # "user", "connection", "page"
+    kind: str  # one of KINDS
     id: str  # of a user the name; else 22 letters, digits or "_"
     user: str | None = None  # of a connection: whose; None: a guest's
     connection: str | None = None  # of a page
@@ -40,6 +45,8 @@ class Item(NamedTuple):
 
 class Register(Protocol):
     """What `[[app]] register` names, or a class or function that makes it."""
+
+    # It may have `kinds: Collection[str]`, some of KINDS, where it does not keep all.
 
     def items(self) -> Iterable[Item]:
         """All of them, in any order."""

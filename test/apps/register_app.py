@@ -74,6 +74,23 @@ class Legacy:
                 db.execute("UPDATE item SET data = '{}' WHERE kind = 'page'")
 
 
+class Names(Legacy):
+    """One that keeps users alone."""
+
+    kinds = ("user",)
+
+    def replace(self, items: list[Item]) -> None:
+        if any(item.kind != "user" for item in items):
+            raise RuntimeError(f"not users alone: {items}")
+        super().replace(items)
+
+
+class Wrong(Legacy):
+    """One of a kind that there is not."""
+
+    kinds = ("user", "session")
+
+
 def fill(users: int, connections: int, pages: int) -> None:
     """Makes items, each with something in it."""
     legacy = []
