@@ -362,6 +362,9 @@ func (h *host) gateEffects() {
 			if err := h.kept.wait(); err != nil {
 				return nil, unkept(err)
 			}
+			if h.keeps() { // a push comes behind what the same commit has changed
+				h.stores.shares.settle()
+			}
 			return nil, nil //nolint:nilnil // whoever answers the verb comes behind
 		})
 	}

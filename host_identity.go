@@ -95,7 +95,7 @@ func (h *host) identify(m *config.Mount, next exchange.Handler) exchange.Handler
 	if h.config.Server.Phase < phasePush || m.Kind() != config.MountApp {
 		return next
 	}
-	return h.identity.Step(identity.Policy{TrustUser: m.Identity, PageFrom: h.config.Page.From}, next)
+	return h.identity.Step(identity.Policy{TrustUser: m.Identity, PageFrom: h.config.Page.From}, h.acknowledges(next))
 }
 
 func (h *host) identityStatus() *IdentityStatus {

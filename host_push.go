@@ -70,7 +70,7 @@ func (h *host) openPages() {
 			_, is := h.identity.Find(connection)
 			return is
 		},
-		Settle: h.calls.Settle, NewID: identity.NewID, Log: h.log,
+		Settle: h.settle, Anew: h.anew, Runs: h.writesFor, NewID: identity.NewID, Log: h.log,
 	})
 	h.hub = h.pages.Hub()
 	h.pageIndex = pageIndex{
@@ -123,7 +123,7 @@ func (h *host) site(next exchange.Handler) (exchange.Handler, error) {
 	return pages.NewSite(pages.Site{
 		Push: step, Client: js.Client, Next: next,
 		Open: &pages.Opener{Pages: h.pages, Origin: step.Allows, Touch: h.touch, App: h.pageApp, Kept: h.gateAnswers()},
-		Page: h.resident(step),
+		Page: h.resident(step), Shared: h.sharedPages(step), Values: js.Values,
 		Beacon: &pages.Beacon{Pages: h.pages, Origin: step.Allows, Known: func(x *exchange.Exchange) string {
 			connection, _, _ := h.identity.Known(x)
 			return connection

@@ -33,6 +33,7 @@ type stores struct {
 	writes  writes // of other groups
 	rests   rests  // stores of pages that no worker has in its memory
 	differ  differing
+	shares  *shares
 }
 
 // keeper is the stores of one worker: it applies what the worker commits.
@@ -78,6 +79,7 @@ func (h *host) openStores() {
 	h.calls.Handle("store.open", h.callStore)
 	h.openRemoteStores()
 	h.openRests()
+	h.openShares()
 	h.heldVerbs()
 }
 
@@ -132,6 +134,7 @@ func (k *keeper) State(_ uint32, state []byte, also any) (effects []byte, err er
 	switch {
 	case err == nil:
 		k.stores.grown()
+		k.stores.shares.committed()
 		return effects, nil
 	case errors.Is(err, mirror.ErrStale):
 		return effects, fmt.Errorf("%w: %w", link.ErrRefused, err)
@@ -380,6 +383,7 @@ func (s *stores) tell(ended ...mirror.Ref) {
 	for _, ref := range ended {
 		s.release(ref)
 	}
+	s.shares.committed()
 }
 
 func (s *stores) release(ref mirror.Ref) {

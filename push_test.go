@@ -45,7 +45,7 @@ func siteOf(t *testing.T, dir string) *site {
 func configure(t *testing.T, dir, more string) {
 	t.Helper()
 	server := "phase = 3"
-	if strings.Contains(more, "stores_app") || strings.Contains(more, "resident_app") || strings.Contains(more, "many_pages") {
+	if strings.Contains(more, "stores_app") || strings.Contains(more, "resident_app") || strings.Contains(more, "many_pages") || strings.Contains(more, "shared_app") {
 		server = "phase = 5\nring = \"64KiB\"" // so that state goes in many frames
 	}
 	write(t, dir, "guado.toml", fmt.Sprintf("[server]\nlisten = [\"127.0.0.1:0\"]\n%s\nstate_dir = \"state\"\ncache_dir = \"cache\"\n"+

@@ -24,6 +24,7 @@ type seen struct {
 	xForwarded bool // an X-Forwarded-For, -Proto, -Host or -Port field was kept
 	realIP     []byte
 	page       []byte   // Guado-Page
+	ack        []byte   // Guado-Ack
 	states     int      // tracestate fields kept
 	strange    []byte   // X-Forwarded-Proto of somebody who is no trusted proxy
 	named      [][]byte // Connection fields that name others
@@ -141,8 +142,11 @@ func classify(f exchange.Field, trusted bool, s *seen) verdict {
 			return dropIf(!believed)
 		}
 	case 'g':
-		if f.Is("guado-page") {
+		switch {
+		case f.Is("guado-page"):
 			s.page = f.Value
+		case f.Is("guado-ack"):
+			s.ack = f.Value
 		}
 		return dropIf(hasPrefixFold(f.Name, "guado-"))
 	case 'h':

@@ -100,7 +100,7 @@ func (p *preparer) prepare(x *exchange.Exchange, c *lane.Conn) (*exchange.Proble
 
 	seen := seen{deaf: p.forwarded == ForwardedOff}
 	refused := p.cleanFields(x, c.Trusted, &seen)
-	x.GuadoPage, x.Proxied = seen.page, c.Trusted
+	x.GuadoPage, x.GuadoAck, x.Proxied = seen.page, seen.ack, c.Trusted
 	// Ids come first of the rest: a refusal is logged with its own.
 	p.identify(x, &seen)
 	if refused != nil {

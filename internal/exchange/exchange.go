@@ -100,6 +100,9 @@ type Request struct {
 	// GuadoPage is the client's field Guado-Page, which is not in Fields: the page that
 	// it says the request is of.
 	GuadoPage []byte
+	// GuadoAck is its field Guado-Ack, likewise: the number of the last change that it has of
+	// what is shared with its page.
+	GuadoAck []byte
 	// Proxied: a trusted proxy sent it.
 	Proxied bool
 }

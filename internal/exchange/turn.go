@@ -13,9 +13,10 @@ const (
 	TurnEvent
 	TurnOn
 	TurnHTTP
+	TurnWrite
 )
 
-var turnNames = [...]string{"", "open", "message", "request", "snapshot", "close", "event", "on", "http"}
+var turnNames = [...]string{"", "open", "message", "request", "snapshot", "close", "event", "on", "http", "write"}
 
 // String is the turn's name, for people.
 func (k TurnKind) String() string {

@@ -30,6 +30,7 @@ func vectorTurns() []struct {
 		{"close", exchange.Turn{Do: exchange.TurnClose, Opened: true, Page: page, Connection: connection, Class: "Board", Why: "evicted"}},
 		{"event", exchange.Turn{Do: exchange.TurnEvent, Opened: true, Page: page, Connection: connection, Class: "Board", Topic: "invoice.paid", Data: []byte(`7`)}},
 		{"http", exchange.Turn{Do: exchange.TurnHTTP, Opened: true, Page: "0123456789abcdefghijkl", Connection: "C", Data: []byte(`{"method":"GET","path":"items","query":"","data":null}`)}},
+		{"write", exchange.Turn{Do: exchange.TurnWrite, Page: page, Connection: connection, Data: []byte(`{"changes":[{"path":["a"],"value":1}],"as":0}`)}},
 		{"on", exchange.Turn{Do: exchange.TurnOn, Topic: "invoice.paid", Data: []byte(`{"id":1}`)}},
 		{"fragmented-turn", exchange.Turn{Do: exchange.TurnRequest, Opened: true, Page: page, Connection: connection, Class: "Board", Data: []byte(`"` + strings.Repeat("0123456789", 120) + `"`)}},
 	}
@@ -96,7 +97,7 @@ func corruptTurns() (out []vector) {
 	}
 	add("turn-with-more", "ends too late", append(bytes.Clone(whole), 0))
 	add("turn-that-does-nothing", "1 to 7", patch(whole, 2, 0))
-	add("turn-that-nobody-knows", "1 to 8", patch(whole, 2, 9))
+	add("turn-that-nobody-knows", "1 to 9", patch(whole, 2, 10))
 	add("turn-with-unknown-flags", "only OPENED is known", patch(whole, 3, 2))
 	add("turn-with-reserved-bits", "the u32 behind the flags is zero", patch(whole, 4, 1))
 	add("turn-string-of-gigabytes", "a string is longer than the payload", patch(whole, 8, 0xff, 0xff, 0xff, 0xff))

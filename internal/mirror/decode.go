@@ -25,6 +25,8 @@ const (
 	opChange
 	opDrain
 	opVerify
+	opShare
+	opNote
 )
 
 // commit is one as it lies in its frame: nothing of it is copied.
@@ -52,7 +54,7 @@ type batch struct {
 type record struct {
 	op      op
 	path    [][]byte
-	items   [][]byte // of SET, CHANGE and VERIFY: one
+	items   [][]byte // of SET, CHANGE, VERIFY, SHARE and NOTE: one
 	number  uint64   // of DRAIN
 	at      int
 	removed int
@@ -66,6 +68,9 @@ type reader struct {
 	items [][]byte
 
 	verify []byte // how its worker has the store behind these records; nil: it did not say
+
+	touches *touches // collects what is written; nil: nobody is told of it
+	note    note     // of the next records
 }
 
 // mostItems is how much memory for the items of a record is kept for the next one.
@@ -73,7 +78,7 @@ const mostItems = 256
 
 // begin makes it read other bytes.
 func (r *reader) begin(data []byte) *reader {
-	r.data, r.err, r.verify = data, nil, nil
+	r.data, r.err, r.verify, r.touches, r.note = data, nil, nil, nil, note{}
 	if cap(r.items) > mostItems {
 		r.items = nil
 	}
@@ -181,7 +186,7 @@ func (r *reader) record() record {
 		r.fail("record %d with a path of %d keys", rec.op, len(rec.path))
 	}
 	switch rec.op {
-	case opSet, opChange, opVerify:
+	case opSet, opChange, opVerify, opShare, opNote:
 		r.items = append(r.items[:0], r.bytes())
 		rec.items = r.items
 	case opClear, opDelete:

@@ -57,6 +57,8 @@ type Mirror struct {
 
 	journal func([]Changed, any) // nil: nobody keeps one
 	changed []Changed            // memory for it
+
+	watch watching
 }
 
 type user struct {
@@ -73,6 +75,7 @@ type store struct {
 	root    *node
 	gone    uint64 // number of the last change that is gone
 	changes [][]byte
+	shares  []*share // with the client of the page whose store it is
 	bytes   int64
 	order   uint64 // of the key that was added last
 }
@@ -86,7 +89,9 @@ type Limits struct {
 
 // New makes a mirror whose generations are higher than issued, the highest one ever given.
 func New(issued uint64, limits Limits) *Mirror {
-	return &Mirror{limits: limits, users: map[string]*user{}, stores: map[Ref]*store{}, issued: issued, gone: departed{users: map[string]last{}}}
+	m := &Mirror{limits: limits, users: map[string]*user{}, stores: map[Ref]*store{}, issued: issued, gone: departed{users: map[string]last{}}}
+	m.watch.begin()
+	return m
 }
 
 // Source is the link of one worker. It belongs to who reads the link.
@@ -102,6 +107,9 @@ type Source struct {
 	done   undo
 
 	found []Difference
+
+	touched []touches // of what others are told of
+	shared  []string  // pages that share something else now
 }
 
 // Issued is the highest generation ever given.
@@ -184,6 +192,7 @@ func (m *Mirror) Relabel(from, to string, take func(Ref) bool) (dropped []Ref) {
 			m.bytes -= s.bytes
 			delete(m.stores, ref)
 			m.tellLocked(Changed{Ref: ref, What: Ended})
+			m.endedLocked(ref)
 			dropped = append(dropped, ref)
 			continue
 		}
@@ -242,6 +251,7 @@ func (m *Mirror) Drop(ref Ref) bool {
 	delete(m.stores, ref)
 	delete(m.users[s.user].stores, ref)
 	m.tellLocked(Changed{Ref: ref, What: Ended})
+	m.endedLocked(ref)
 	return true
 }
 
@@ -324,8 +334,11 @@ func (m *Mirror) apply(from *Source) error {
 		from.last++
 		m.count.Commits++
 		m.tellCommitLocked(c, from.Also)
+		m.tellPagesLocked(from)
 	}
 	from.done.reset()
+	clear(from.touched)
+	from.touched, from.shared = from.touched[:0], from.shared[:0]
 	return err
 }
 
@@ -343,7 +356,15 @@ func (m *Mirror) applyLocked(from *Source, c *commit, r *reader, done *undo) err
 		}
 		before := s.bytes
 		done.account(s)
-		err := s.apply(b.count, r.begin(b.records), done)
+		r.begin(b.records)
+		shares := s.shares
+		if m.watch.any() {
+			r.touches = m.touchesLocked(from, &b)
+		}
+		err := s.apply(b.count, r, done)
+		if err == nil && b.kind == Page && !sameShares(shares, s.shares) {
+			from.shared = append(from.shared, string(b.id))
+		}
 		m.bytes += s.bytes - before
 		s.token = max(s.token, b.token)
 		if err == nil && s.bytes > before {
@@ -414,6 +435,7 @@ func (m *Mirror) Restore(name string, ref Ref, snapshot []byte, since ...[]byte)
 	m.stores[ref] = s
 	m.userLocked(name).stores[ref] = struct{}{}
 	m.bytes += s.bytes
+	m.restoredLocked(ref, s)
 	if m.journal != nil {
 		m.tellLocked(Changed{Ref: ref, What: Whole, Records: s.snapshot()})
 	}

@@ -65,9 +65,17 @@ func (s *store) apply(count int, r *reader, done *undo) error {
 		case rec.op == opVerify:
 			r.verify = rec.items[0]
 			continue
+		case rec.op == opNote:
+			if err := r.takeNote(rec.items[0]); err != nil {
+				return fmt.Errorf("%w: record %d: %w", ErrCorrupt, n, err)
+			}
+			continue
 		}
 		if err := s.do(rec, done); err != nil {
 			return fmt.Errorf("%w: record %d at %q: %w", ErrCorrupt, n, rec.path, err)
+		}
+		if r.touches != nil {
+			r.touches.add(&rec, r)
 		}
 	}
 	if count >= 0 && n != count {
@@ -85,6 +93,8 @@ func (s *store) do(rec record, done *undo) error {
 		return nil
 	case rec.op == opDrain:
 		return s.drain(rec.number, done)
+	case rec.op == opShare:
+		return s.share(rec.items[0], done)
 	case len(rec.path) == 0:
 		done.root(s)
 		s.bytes -= s.root.below()
@@ -202,6 +212,9 @@ func (s *store) snapshot() []byte {
 	}
 	for _, change := range s.changes {
 		out = appendBytes(append(out, byte(opChange), 0), change)
+	}
+	for _, sh := range s.shares {
+		out = appendBytes(append(out, byte(opShare), 0), sh.text)
 	}
 	return out
 }

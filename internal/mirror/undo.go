@@ -14,6 +14,7 @@ type step struct {
 	key   string
 	list  *[][]byte
 	items [][]byte
+	share []*share
 	gone  uint64
 	token uint64
 	bytes int64
@@ -29,6 +30,7 @@ const (
 	undoChanges
 	undoRoot
 	undoAccount
+	undoShares
 )
 
 func (u *undo) node(n *node) { *u = append(*u, step{what: undoNode, node: n, was: *n}) }
@@ -49,6 +51,7 @@ func (u *undo) changes(s *store) {
 
 func (u *undo) root(s *store) { *u = append(*u, step{what: undoRoot, store: s, node: s.root}) }
 
+func (u *undo) shares(s *store) { *u = append(*u, step{what: undoShares, store: s, share: s.shares}) }
 func (u *undo) account(s *store) {
 	*u = append(*u, step{what: undoAccount, store: s, bytes: s.bytes, token: s.token})
 }
@@ -69,6 +72,8 @@ func (u undo) run(m *Mirror) {
 			d.store.changes, d.store.gone = d.items, d.gone
 		case undoRoot:
 			d.store.root = d.node
+		case undoShares:
+			d.store.shares = d.share
 		case undoAccount:
 			m.bytes -= d.store.bytes - d.bytes
 			d.store.bytes, d.store.token = d.bytes, d.token

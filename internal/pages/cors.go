@@ -61,8 +61,8 @@ func preflight(x *exchange.Exchange, allows func(string, *exchange.Exchange) boo
 		return true
 	}
 	_ = x.Answer.Head(exchange.Head{Status: 204, Fields: []exchange.Field{ // the lane sees that the client left
-		{Name: []byte("Access-Control-Allow-Methods"), Value: []byte("POST")},
-		{Name: []byte("Access-Control-Allow-Headers"), Value: []byte("content-type")},
+		{Name: []byte("Access-Control-Allow-Methods"), Value: []byte("GET, POST")},
+		{Name: []byte("Access-Control-Allow-Headers"), Value: []byte("content-type, guado-page, guado-ack")},
 		{Name: []byte("Access-Control-Max-Age"), Value: []byte("600")},
 	}})
 	return true

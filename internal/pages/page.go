@@ -62,8 +62,14 @@ func (p *Pages) Opened(s *push.Session, o push.Opening) {
 		// It has no state that a snapshot could be made of, and its client is told so.
 		if !o.Resumed {
 			_ = pg.pushSnapshot([]byte("null")) // which is JSON, and short
+			if p.opts.Anew != nil {
+				p.opts.Anew(pg.id)
+			}
 		}
 		return
+	}
+	if !o.Resumed && p.opts.Anew != nil {
+		p.opts.Anew(pg.id)
 	}
 	pg.mu.Lock()
 	defer pg.mu.Unlock()
@@ -111,6 +117,8 @@ func (p *Pages) Message(s *push.Session, m push.Message) error {
 	j := &job{ref: m.Ref, data: m.Data, reply: m.Request, to: m.To, user: s.Owner().User}
 	at, width := &pg.mailbox, 1
 	switch {
+	case m.Write:
+		j.do = &turn{do: exchange.TurnWrite, data: writing(m.Data, m.ID)}
 	case m.To == "" && pg.class != "":
 		j.do = &turn{do: exchange.TurnMessage, data: m.Data}
 		if m.Request {
@@ -260,6 +268,15 @@ func (p *Pages) Event(ctx context.Context, id, topic string, data json.RawMessag
 	case <-ctx.Done():
 		return ctx.Err()
 	}
+}
+
+// runs names the application that runs the page's turns: of one without a class, only those that
+// write what is shared with its client.
+func (pg *page) runs() string {
+	if pg.class == "" && pg.pages.opts.Runs != nil {
+		return pg.pages.opts.Runs(pg.app)
+	}
+	return pg.app
 }
 
 func (p *Pages) page(id string) *page {

@@ -60,6 +60,11 @@ type Options struct {
 	// last turn: what it kept may go. Nil: nobody does.
 	Ended func(page string)
 	Over  func(e item.Ended)
+	// Anew tells the client of a page all that is shared with it: it knows nothing any more. Runs
+	// names the application that writes for the clients of another one's pages. Nil: there are no
+	// stores.
+	Anew func(page string)
+	Runs func(app string) string
 	// Known tells whether there is a connection; nil: there are all.
 	Known func(connection string) bool
 	// Held is how many bytes of messages all pages may have waiting or running; 256 MiB.

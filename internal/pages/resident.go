@@ -65,20 +65,20 @@ func (r *Resident) Serve(x *exchange.Exchange) {
 		x.Fail(&exchange.Problem{Status: 500, Code: "internal_error", Err: err})
 		return
 	}
-	out, there := pg.ask(x, data, r.Patience(pg.app))
+	out, there := pg.ask(x, exchange.TurnHTTP, data, r.Patience(pg.app))
 	if !there {
 		x.Fail(&exchange.Problem{Status: 499, Code: "client_gone", Err: errClientGone})
 		return
 	}
-	r.answer(x, out)
+	answerTurn(x, out)
 }
 
 var errClientGone = errors.New("the client left before its page had answered")
 
-// ask runs on_request in its turn; false: the client has left.
-func (pg *page) ask(x *exchange.Exchange, data []byte, patience time.Duration) (out outcome, there bool) {
+// ask runs a handler in its turn for a request; false: the client has left.
+func (pg *page) ask(x *exchange.Exchange, do exchange.TurnKind, data []byte, patience time.Duration) (out outcome, there bool) {
 	var done atomic.Pointer[outcome]
-	j := &job{do: &turn{do: exchange.TurnHTTP, data: data}, reply: true, done: func(o outcome) {
+	j := &job{do: &turn{do: do, data: data}, reply: true, done: func(o outcome) {
 		done.Store(&o)
 		x.Ring()
 	}}
@@ -125,7 +125,7 @@ func (pg *page) takeBack(j *job) bool {
 // admit puts a request into its line; false: too many wait.
 func (pg *page) admit(j *job) bool {
 	at, width := &pg.mailbox, 1
-	if pg.concurrent(handlerOf[exchange.TurnHTTP]) {
+	if pg.concurrent(handlerOf[j.do.do]) {
 		at, width = &pg.beside, mostAtOnce
 	}
 	pg.mu.Lock()
@@ -155,13 +155,17 @@ func statusOf(out outcome) int {
 		return 502
 	case out.err.Code == "no_handler":
 		return 404
+	case out.err.Code == "not_shared":
+		return 403
+	case out.err.Code == "store_full":
+		return 413
 	case out.err.Code == "failed":
 		return 500
 	}
 	return 400
 }
 
-func (r *Resident) answer(x *exchange.Exchange, out outcome) {
+func answerTurn(x *exchange.Exchange, out outcome) {
 	status, text := 200, out.data
 	if out.err != nil {
 		said, err := json.Marshal(map[string]string{"code": out.err.Code, "message": out.err.Message})
@@ -172,6 +176,10 @@ func (r *Resident) answer(x *exchange.Exchange, out outcome) {
 	} else if text == nil {
 		text = []byte("null")
 	}
+	answerJSON(x, status, text)
+}
+
+func answerJSON(x *exchange.Exchange, status int, text []byte) {
 	head := exchange.Head{Status: status, Length: int64(len(text)), Fields: []exchange.Field{
 		{Name: []byte("Content-Type"), Value: []byte("application/json")},
 		{Name: []byte("Cache-Control"), Value: []byte("no-store")},

@@ -28,6 +28,7 @@ func (t *turn) rests() bool { return t.do == exchange.TurnClose && t.why == "" }
 var handlerOf = [...]string{
 	exchange.TurnOpen: "on_open", exchange.TurnMessage: "on_message", exchange.TurnRequest: "on_message",
 	exchange.TurnSnapshot: "on_snapshot", exchange.TurnClose: "on_close", exchange.TurnEvent: "on_event", exchange.TurnHTTP: "on_request",
+	exchange.TurnWrite: "on_write",
 }
 
 // outcome is what came of a turn or a request.
@@ -60,7 +61,7 @@ func (pg *page) turn(j *job) {
 	case j.do.do == exchange.TurnClose:
 		pg.setResident(false)
 		pg.over()
-	case out.err == nil:
+	case out.err == nil && pg.class != "":
 		pg.setResident(true)
 	case out.refused && j.do.do != exchange.TurnOpen && pg.hasOpened():
 		pg.refuse(out) // another object should have taken the place of the one that is gone
@@ -70,7 +71,7 @@ func (pg *page) turn(j *job) {
 // attempt runs it, on_open before it where that has not succeeded yet; false: it was not
 // begun, and the host stops.
 func (pg *page) attempt(j *job) (out outcome, done bool) {
-	if !pg.hasOpened() && j.do.do != exchange.TurnOpen && !j.do.rests() {
+	if pg.class != "" && !pg.hasOpened() && j.do.do != exchange.TurnOpen && !j.do.rests() {
 		if j.do.do == exchange.TurnClose {
 			return outcome{}, true // nothing was opened
 		}
@@ -162,7 +163,7 @@ func (pg *page) settle(j *job, out outcome) {
 		return
 	}
 	switch j.do.do {
-	case exchange.TurnRequest:
+	case exchange.TurnRequest, exchange.TurnWrite:
 		pg.reply(j, out, "")
 	case exchange.TurnSnapshot:
 		pg.snapshot(out)
@@ -288,7 +289,7 @@ func (pg *page) once(j *job) outcome {
 func (pg *page) asked(j *job, owner push.Owner) (*exchange.Exchange, *call) {
 	p := pg.pages
 	x := p.exchange("turn")
-	c := &call{Collected: exchange.Collected{Limit: int64(p.hub.Options().Message + mostArgs)}, app: pg.app}
+	c := &call{Collected: exchange.Collected{Limit: int64(p.hub.Options().Message + mostArgs)}, app: pg.runs()}
 	c.turn = exchange.Turn{
 		Do: j.do.do, Page: pg.id, Class: pg.class, Args: pg.args, Opened: pg.hasOpened(),
 		User: owner.User, Connection: owner.Connection, Data: j.do.data, Topic: j.do.topic, Why: j.do.why,
@@ -296,7 +297,7 @@ func (pg *page) asked(j *job, owner push.Owner) (*exchange.Exchange, *call) {
 	c.who = exchange.Who{Connection: owner.Connection, User: owner.User, Page: pg.id}
 	x.Turn, x.Who = &c.turn, &c.who
 	pg.settles(j, x, ofTurn)
-	x.Answer, x.App = c, pg.app
+	x.Answer, x.App = c, c.app
 	return x, c
 }
 

@@ -44,6 +44,7 @@ type frame struct {
 	id          uint64 // c
 	data        []byte
 	request     bool
+	write       bool
 	cancel      uint64 // x
 	to          string
 	probe       bool
@@ -101,11 +102,11 @@ func (f *frame) set(key string, v []byte) (err error) {
 		f.hasAck = true
 	case "c":
 		f.id, err = number(v, 1)
-	case "m", "q":
+	case "m", "q", "w":
 		if f.hasData {
 			return errors.New("beside another one")
 		}
-		f.data, f.request, f.hasData = v, key == "q", true
+		f.data, f.request, f.write, f.hasData = v, key != "m", key == "w", true
 	case "x":
 		f.cancel, err = number(v, 1)
 	case "to":

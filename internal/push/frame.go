@@ -28,6 +28,14 @@ func (h *Hub) NewMessage(data []byte, prompt bool) (Payload, error) {
 // NewSnapshot makes a snapshot of JSON data.
 func (h *Hub) NewSnapshot(data []byte) (Payload, error) { return h.payload(`"s":`, data) }
 
+// NewValues makes what tells of shared values: a JSON list of changes, or all that is shared.
+func (h *Hub) NewValues(list []byte, all bool) (Payload, error) {
+	if all {
+		return h.payload(`"h":`, list)
+	}
+	return h.payload(`"v":`, list)
+}
+
 func (h *Hub) payload(head string, data []byte) (Payload, error) {
 	if len(data) > h.opts.Message {
 		return Payload{}, fmt.Errorf("%w: %d bytes of JSON, where push.message allows %d", ErrTooBig, len(data), h.opts.Message)

@@ -150,6 +150,7 @@ type Ref struct {
 type Message struct {
 	Ref
 	Request bool   // a reply is waited for
+	Write   bool   // it writes what is shared with it: Data is a list of changes
 	To      string // what it is for: a path of the application; may be empty
 	Data    []byte // JSON; the handler's to keep
 }

@@ -92,7 +92,7 @@ func (s *Session) takeLocked(f *frame) *Refusal {
 		}
 		data := append([]byte(nil), f.data...)
 		s.waiting += len(data)
-		s.events = append(s.events, event{kind: eventMessage, message: Message{ref, f.request, f.to, data}})
+		s.events = append(s.events, event{kind: eventMessage, message: Message{ref, f.request, f.write, f.to, data}})
 	}
 	if !f.request {
 		s.toldLaterLocked(now)

@@ -107,16 +107,33 @@ type Pushed struct {
 
 // Push sends a message or snapshot, or keeps it for a client that comes back in time.
 func (s *Session) Push(p Payload) (Pushed, error) {
+	out, err := s.Queue(p)
+	if err == nil {
+		s.tell()
+	}
+	return out, err
+}
+
+// Queue is Push under a lock of the caller's: no handler is told of anything that it leads to
+// before somebody calls [Session.Tell], or does anything else with the session.
+func (s *Session) Queue(p Payload) (Pushed, error) {
 	s.mu.Lock()
+	defer s.mu.Unlock()
 	if err := s.openLocked(); err != nil {
-		s.mu.Unlock()
 		return Pushed{}, err
 	}
-	out := s.sendLocked(p)
-	s.mu.Unlock()
-	s.tell()
-	return out, nil
+	return s.sendLocked(p), nil
 }
+
+// Waits reports whether there is something that the handler does not know yet.
+func (s *Session) Waits() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.events) > 0 && !s.telling
+}
+
+// Tell tells the handler what it does not know yet.
+func (s *Session) Tell() { s.tell() }
 
 func (s *Session) openLocked() error {
 	switch {

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from guado import _core, registry
     from guado._dbevents import dbevent, dbevents
+    from guado._shared import ClientWrite
     from guado._values import MISSING
     from guado.errors import (
         HostError,
@@ -77,6 +78,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "MISSING",
+    "ClientWrite",
     "Connection",
     "Deadlock",
     "Delivered",
@@ -139,6 +141,7 @@ _MODULES = {
         "TooLate",
     ),
     "_dbevents": ("dbevent", "dbevents"),
+    "_shared": ("ClientWrite",),
     "events": ("Published", "on", "publish"),
     "executors": (
         "Executor",

@@ -22,6 +22,7 @@ HANDLERS = (
     "on_restore",
     "on_message",
     "on_request",
+    "on_write",
     "on_snapshot",
     "on_close",
     "on_event",

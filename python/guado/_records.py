@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from guado import _native
 
-SET, CLEAR, DELETE, LIST, APPEND, REPLACE, CHANGE, DRAIN, VERIFY = range(1, 10)
+SET, CLEAR, DELETE, LIST, APPEND, REPLACE, CHANGE, DRAIN, VERIFY, SHARE, NOTE = range(1, 12)
 
 MOST_KEYS = 32
 MOST_KEY = 512
@@ -100,6 +100,16 @@ def verify(snapshot: bytes) -> bytes:
     return b"\x09\x00" + _U32.pack(len(snapshot)) + snapshot
 
 
+def share(data: bytes) -> bytes:
+    return b"\x0a\x00" + _U32.pack(len(data)) + data
+
+
+def note(records: int, said: bytes) -> bytes:
+    """What is said of the next records; `said` are the further members of a JSON object."""
+    data = b'{"n":%d,%s}' % (records, said)
+    return b"\x0b\x00" + _U32.pack(len(data)) + data
+
+
 def _items(items: Sequence[bytes]) -> bytes:
     return _U32.pack(len(items)) + b"".join(_U32.pack(len(i)) + i for i in items)
 
@@ -107,7 +117,7 @@ def _items(items: Sequence[bytes]) -> bytes:
 class Record(NamedTuple):
     op: int
     path: Path
-    items: Sequence[bytes] = ()  # of SET and CHANGE: one
+    items: Sequence[bytes] = ()  # of SET, CHANGE, SHARE and NOTE: one
     at: int = 0  # of DRAIN: the number
     removed: int = 0
 
@@ -151,16 +161,19 @@ def read(data: bytes) -> Iterable[Record]:
     return (_native.store_read or _read)(data)
 
 
+_KNOWN = frozenset({*range(SET, VERIFY), SHARE, NOTE})
+
+
 def _read(data: bytes) -> Iterator[Record]:
     reader = _Reader(data)
     while reader.at < len(data):
         op = reader.take(1)[0]
         path = reader.path()
-        if not SET <= op <= DRAIN:
+        if op not in _KNOWN:
             raise ValueError(f"unknown record {op}")
         if bool(path) == (op >= CHANGE) and op != CLEAR:
             raise ValueError(f"record {op} with a path of {len(path)} keys")
-        if op in (SET, CHANGE):
+        if op in (SET, CHANGE, SHARE, NOTE):
             yield Record(op, path, (reader.take(reader.u32()),))
         elif op in (LIST, APPEND):
             yield Record(op, path, reader.items())

@@ -214,6 +214,7 @@ class Writes(StoreBase):
         reason: str | None = None,
         tell: bool = True,
         version: int | None = None,
+        note: bytes = b"",
     ) -> bool:
         """All of the pairs or none. False: `missing`, and there is one; or the store is not at
         `version` any more."""
@@ -247,6 +248,8 @@ class Writes(StoreBase):
                     cost -= weigh(key, before[key])
             done = True
             records = [r for *_, records, _ in new for r in records]
+            if note:
+                records.insert(0, _records.note(len(records), note))
             return _Planned(records, cost, do, path, undo if len(new) > 1 else None)
 
         if new and not self._write(node, plan):
@@ -269,17 +272,19 @@ class Writes(StoreBase):
         missing: bool = False,
         reason: str | None = None,
         version: int | None = None,
+        note: bytes = b"",
     ) -> bool:
         """At a path; the dicts that are missing on the way come with it, or do not come. False:
         as _put."""
         while True:
             node, at = self._deepest(keys)
             if at == len(keys) - 1:
-                return self._put(node, ((keys[at], value),), missing, reason, version=version)
+                pair = ((keys[at], value),)
+                return self._put(node, pair, missing, reason, version=version, note=note)
             below = value
             for key in reversed(keys[at + 1 :]):
                 below = {key: below}
-            if self._put(node, ((keys[at], below),), True, tell=False, version=version):
+            if self._put(node, ((keys[at], below),), True, None, False, version, note):
                 for end in range(at + 1, len(keys)):
                     self._tell(keys[:end], None)
                 self._tell(keys, reason)
@@ -303,7 +308,12 @@ class Writes(StoreBase):
         return node, len(keys) - 1
 
     def _remove(
-        self, node: TrackedDict, key: Any, reason: str | None = None, version: int | None = None
+        self,
+        node: TrackedDict,
+        key: Any,
+        reason: str | None = None,
+        version: int | None = None,
+        note: bytes = b"",
     ) -> Any:
         """What was there; _nothing: the store is not at `version` any more."""
         path = node._path()
@@ -314,8 +324,9 @@ class Writes(StoreBase):
                 return None
             found.append(dict.__getitem__(node, key))
             record = _records.delete(_records.path_bytes((*path, key)))
+            records = [_records.note(1, note), record] if note else [record]
             return _Planned(
-                [record], -weigh(key, found[0]), lambda: dict.__delitem__(node, key), path
+                records, -weigh(key, found[0]), lambda: dict.__delitem__(node, key), path
             )
 
         if not self._write(node, plan):

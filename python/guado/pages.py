@@ -23,7 +23,7 @@ run on the loop of an ASGI application, plain ones in a thread.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from guado import _declared, _host, _json, _request
@@ -31,12 +31,13 @@ from guado.errors import NoRequest, PageError
 from guado.push import Delivery, PageHandle
 
 if TYPE_CHECKING:
-    from guado.store import Store
+    from guado.store import Changes, Store
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-# Handlers that begin and end the object: nothing can run beside them.
-_ALONE = ("on_open", "on_restore", "on_close")
+# Handlers beside which nothing can run: those that begin and end the object, and the one that
+# stands before a write.
+_ALONE = ("on_open", "on_restore", "on_close", "on_write")
 
 
 class PageRequest(NamedTuple):
@@ -102,6 +103,9 @@ class Page:
     # on_request(self, request) answers HTTP requests to the page itself, from phase 5 on: what
     # it returns is the JSON of the answer, PageError gives 400 with its code.
     #
+    # on_write(self, changes) is called before the page's client writes what is shared with it
+    # (`share`), with a list of `guado.ClientWrite`: PageError refuses all of them.
+    #
     # on_event(self, topic, data) is called for events that the page has subscribed to. In a
     # class without it they are pushed to the client, as {"topic": …, "data": …}.
 
@@ -111,6 +115,27 @@ class Page:
     def store(self) -> Store:
         """What survives of the page, unlike this object. From phase 4 on."""
         return PageHandle(self.id).store
+
+    @property
+    def changes(self) -> Changes:
+        """A list of changes that the application itself hands out to the page's client."""
+        return self.store.changes
+
+    def share(
+        self,
+        path: str | Sequence[str],
+        *,
+        store: Store | None = None,
+        write: bool = False,
+        over: str = "session",
+    ) -> None:
+        """From now on the page's client has what is at `path`; see
+        :meth:`guado.PageHandle.share`."""
+        PageHandle(self.id).share(path, store=store, write=write, over=over)
+
+    def unshare(self, path: str | Sequence[str], *, store: Store | None = None) -> None:
+        """Takes that back."""
+        PageHandle(self.id).unshare(path, store=store)
 
     def flush(self) -> None:
         """Commits now what this handler has written and pushed. Otherwise that happens when

@@ -15,10 +15,10 @@ from guado import _dbevents, _host, _json, _request, events
 from guado.errors import NoPage, NoRequest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from guado._turns import PageTurn
-    from guado.store import Store
+    from guado.store import Changes, Store
 
 
 class Delivered(NamedTuple):
@@ -143,6 +143,34 @@ class PageHandle:
     def store(self) -> Store:
         """What the application keeps of the page; it survives the worker. From phase 4 on."""
         return (_page_store or _stores())(self.id)
+
+    @property
+    def changes(self) -> Changes:
+        """A list of changes that the application itself hands out to the page's client."""
+        return self.store.changes
+
+    def share(
+        self,
+        path: str | Sequence[str],
+        *,
+        store: Store | None = None,
+        write: bool = False,
+        over: str = "session",
+    ) -> None:
+        """From now on the page's client has what is at `path` of the page's store, or of its
+        user's or connection's: it gets the value, and every change with the commit that made
+        it. `over`: ``"session"``, by push, or ``"requests"``, when it asks at
+        ``/_guado/changes``. `write`: the client may change it. That lasts as long as the page;
+        asked again it changes nothing."""
+        from guado import _shared
+
+        _shared.share(self.id, path, store, write, over)
+
+    def unshare(self, path: str | Sequence[str], *, store: Store | None = None) -> None:
+        """Takes that back: the client forgets what it has of it."""
+        from guado import _shared
+
+        _shared.unshare(self.id, path, store)
 
     @property
     def user(self) -> str | None:

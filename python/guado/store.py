@@ -58,6 +58,7 @@ __all__ = [
 PAGE, CONNECTION, USER = 1, 2, 3
 
 PAGE_LIMIT = 1 << 20
+MOST_NOTE = 4 << 10  # bytes of reason and attributes of a change
 PATIENCE = 30.0
 
 Path = str | Sequence[str]
@@ -113,17 +114,38 @@ class Store(Writes):
             raise KeyError(keys)
         return node
 
-    def set(self, path: Path, value: Any, reason: str | None = None) -> None:
-        """`store[path] = value`; dicts on the way are made. Subscribers hear the reason."""
-        if reason is None:
+    def set(
+        self,
+        path: Path,
+        value: Any,
+        reason: str | None = None,
+        attributes: dict[str, Any] | None = None,
+    ) -> None:
+        """`store[path] = value`; dicts on the way are made. Subscribers hear the reason, and so do
+        clients that are told of the path, with the attributes; they are not kept."""
+        if reason is None and attributes is None:
             self[path] = value
         else:
-            self._set(path, value, reason)
+            self._set(path, value, reason, attributes)
 
-    def _set(self, path: Path, value: Any, reason: str | None = None) -> None:
+    def _set(
+        self,
+        path: Path,
+        value: Any,
+        reason: str | None = None,
+        attributes: dict[str, Any] | None = None,
+    ) -> None:
         keys = _records.path_of(path)
         self._enter(write=True)
-        self._put_at(keys, value, reason=reason)
+        said = []
+        if reason is not None:
+            said.append(b'"reason":' + _values.encode(reason))
+        if attributes is not None:
+            said.append(b'"attributes":' + _values.encode(attributes))
+        note = b",".join(said)
+        if len(note) > MOST_NOTE:
+            raise ValueError(f"reason and attributes have {len(note)} bytes of {MOST_NOTE}")
+        self._put_at(keys, value, reason=reason, note=note)
 
     def _del(self, path: Path) -> None:
         keys = _records.path_of(path)
@@ -317,6 +339,10 @@ class Store(Writes):
             self.changes._waiting.append(items[0])
         elif op == _records.DRAIN:
             self.changes._drained(at)
+        elif op == _records.SHARE:
+            self.changes._shared(items[0])
+        elif op == _records.NOTE:
+            pass  # for clients
         elif not path:
             for key in list(dict.keys(self._root)):
                 dict.__delitem__(self._root, key)
@@ -369,16 +395,31 @@ class Change(NamedTuple):
     data: bytes  # JSON: path, value, attributes, reason, fired, delete
 
 
-class Changes:
-    """The changes that wait for a page's client, in order."""
+class Share(NamedTuple):
+    """A path of which a page's client is told."""
 
-    __slots__ = ("_gone", "_handed", "_store", "_waiting")
+    kind: int  # of the store; 0: it is the page's own
+    id: str
+    path: tuple[str, ...]
+
+    def text(self, more: dict[str, Any]) -> bytes:
+        whose = {"kind": self.kind, "id": self.id} if self.kind else {}
+        said = {"path": self.path, **whose, **more}
+        return json.dumps(said, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+class Changes:
+    """What a page's client is told: changes that wait for it, in order, and which paths are
+    shared with it."""
+
+    __slots__ = ("_gone", "_handed", "_shares", "_store", "_waiting")
 
     def __init__(self, store: Store) -> None:
         self._store = store
         self._gone = 0  # the number of the last one that is gone
         self._handed = 0  # of the last one that was handed out
         self._waiting: list[bytes] = []
+        self._shares: dict[Share, bytes] = {}
 
     def __len__(self) -> int:
         self._store._enter()
@@ -441,6 +482,42 @@ class Changes:
 
         self._store._write(self._store._root, plan)
 
+    def _share(self, share: Share, write: bool, over: str) -> None:
+        more: dict[str, Any] = {"write": True} if write else {}
+        text = share.text(more if over == "session" else more | {"over": over})
+
+        def plan() -> _Planned | None:
+            before = self._shares.get(share)
+            if before == text:
+                return None
+            cost = _records.cost_of_items([text]) - _records.cost_of_items(
+                [] if before is None else [before]
+            )
+            return _Planned(
+                [_records.share(text)],
+                cost,
+                lambda: self._shares.__setitem__(share, text),
+                (),
+                self._undo(),
+            )
+
+        self._store._write(self._store._root, plan)
+
+    def _unshare(self, share: Share) -> None:
+        def plan() -> _Planned | None:
+            before = self._shares.get(share)
+            if before is None:
+                return None
+            return _Planned(
+                [_records.share(share.text({"off": True}))],
+                -_records.cost_of_items([before]),
+                lambda: self._shares.__delitem__(share),
+                (),
+                self._undo(),
+            )
+
+        self._store._write(self._store._root, plan)
+
     def _planned(self, number: int) -> _Planned:
         gone = self._waiting[: number - self._gone]
         cost = -_records.cost_of_items(gone)
@@ -460,24 +537,34 @@ class Changes:
         self._forget(number)
 
     def _undo(self) -> Callable[[], None]:
-        gone, waiting = self._gone, self._waiting.copy()
+        gone, waiting, shares = self._gone, self._waiting.copy(), self._shares.copy()
 
         def undo() -> None:
-            self._gone, self._waiting[:] = gone, waiting
+            self._gone, self._waiting[:], self._shares = gone, waiting, shares
 
         return undo
 
     def _reset(self) -> None:
         self._gone = self._handed = 0
         self._waiting.clear()
+        self._shares.clear()
+
+    def _shared(self, text: bytes) -> None:
+        said = json.loads(text)
+        share = Share(said.get("kind", 0), said.get("id", ""), tuple(said["path"]))
+        if said.get("off"):
+            del self._shares[share]
+        else:
+            self._shares[share] = text
 
     def _weigh(self) -> int:
-        return _records.cost_of_items(self._waiting)
+        return _records.cost_of_items(self._waiting) + _records.cost_of_items(self._shares.values())
 
     def _dump(self) -> Iterator[bytes]:
         if self._gone:
             yield _records.drain(self._gone)
         yield from map(_records.change, self._waiting)
+        yield from map(_records.share, self._shares.values())
 
 
 def _same(found: Any, other: Any) -> bool:

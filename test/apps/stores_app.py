@@ -18,6 +18,8 @@ from guado import _state
 
 KIND = os.environ.get("TEST_KIND", "wsgi")
 
+VERBS: dict[str, Callable[[Any], Any]] = {}  # that other applications add
+
 
 def store(of: str) -> Any:
     """The store of the page, connection or user of the request."""
@@ -144,6 +146,8 @@ def act(do: dict[str, Any]) -> Any:
                     answer = str(error)
             case "long":
                 answer = "x" * what
+            case more if more in VERBS:
+                answer = VERBS[more](what)
     return answer
 
 

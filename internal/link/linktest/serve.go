@@ -105,7 +105,7 @@ func ParseTurn(p []byte) (app int, t *exchange.Turn, err error) {
 		return 0, nil, fmt.Errorf("turn of %d bytes", len(p))
 	}
 	t = &exchange.Turn{Do: exchange.TurnKind(p[2]), Opened: p[3] == 1}
-	if t.Do < exchange.TurnOpen || t.Do > exchange.TurnHTTP {
+	if t.Do < exchange.TurnOpen || t.Do > exchange.TurnWrite {
 		return 0, nil, fmt.Errorf("turn that does %d", p[2])
 	}
 	var parts [8][]byte

@@ -173,7 +173,7 @@ int gd_turn_decode(const uint8_t *at, size_t n, gd_request *r) {
     r->app = gd_get16(p);
     t->do_ = p[2];
     t->opened = p[3] & 1;
-    if (t->do_ < GD_TURN_OPEN || t->do_ > GD_TURN_HTTP || p[3] > 1 || gd_get32(p + 4))
+    if (t->do_ < GD_TURN_OPEN || t->do_ > GD_TURN_WRITE || p[3] > 1 || gd_get32(p + 4))
         return GD_CORRUPT;
     t->page = take_str(&c);
     t->user = take_str(&c);

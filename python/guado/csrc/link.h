@@ -49,7 +49,7 @@ typedef struct {
 } gd_field;
 
 /* What TURN asks for, from `open` on in the order of the protocol. */
-enum { GD_TURN_OPEN = 1, GD_TURN_ON = 7, GD_TURN_HTTP = 8 };
+enum { GD_TURN_OPEN = 1, GD_TURN_ON = 7, GD_TURN_HTTP = 8, GD_TURN_WRITE = 9 };
 
 /* A decoded TURN; do_ 0: it was a REQUEST. `rest` is what few turns need, as it came:
  * class, args, topic, why. */

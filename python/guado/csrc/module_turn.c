@@ -4,12 +4,12 @@
  */
 #include "module.h"
 
-static PyObject *names[GD_TURN_HTTP + 1];
+static PyObject *names[GD_TURN_WRITE + 1];
 
 int gd_turn_init(void) {
-    static const char *const texts[GD_TURN_HTTP + 1] = {
-        "", "open", "message", "request", "snapshot", "close", "event", "on", "http"};
-    for (int i = GD_TURN_OPEN; i <= GD_TURN_HTTP; i++)
+    static const char *const texts[GD_TURN_WRITE + 1] = {
+        "", "open", "message", "request", "snapshot", "close", "event", "on", "http", "write"};
+    for (int i = GD_TURN_OPEN; i <= GD_TURN_WRITE; i++)
         if ((names[i] = PyUnicode_InternFromString(texts[i])) == NULL)
             return -1;
     return 0;

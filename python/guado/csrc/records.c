@@ -60,7 +60,7 @@ int gd_record_next(gd_cursor *c, gd_record *r) {
     uint64_t op, removed = 0;
     r->count = 0;
     r->at = r->removed = 0;
-    if (!number(c, 1, &op) || op < GD_SET || op > GD_DRAIN || !path(c, r))
+    if (!number(c, 1, &op) || op < GD_SET || op > GD_NOTE || op == GD_VERIFY || !path(c, r))
         return GD_CORRUPT;
     r->op = (int)op;
     if ((r->keys > 0) == (op >= GD_CHANGE) && op != GD_CLEAR)
@@ -69,6 +69,8 @@ int gd_record_next(gd_cursor *c, gd_record *r) {
     switch (r->op) {
     case GD_SET:
     case GD_CHANGE:
+    case GD_SHARE:
+    case GD_NOTE:
         ok = items(c, r, true);
         break;
     case GD_LIST:

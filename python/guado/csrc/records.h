@@ -17,7 +17,10 @@ enum gd_record_op {
     GD_APPEND,
     GD_REPLACE,
     GD_CHANGE,
-    GD_DRAIN
+    GD_DRAIN,
+    GD_VERIFY,
+    GD_SHARE,
+    GD_NOTE
 };
 
 enum { GD_MOST_KEYS = 32, GD_MOST_KEY = 512 };

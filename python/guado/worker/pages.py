@@ -146,7 +146,7 @@ class _Turn:
         self.page = page
         self.user = user
         self.connection = connection
-        self.data = _json.decode(data) if data else None
+        self.data = (data if do == "write" else _json.decode(data)) if data else None
         self.rest = rest
         self.handle = handle  # by which guado._core knows its answer
 
@@ -176,6 +176,8 @@ def _steps(app: str, turn: _Turn) -> Generator[Step, Any, Any]:
         return None
     here = _request.Turn(turn.page, turn.user, turn.connection, turn.handle)
     _request.enter(here)
+    if turn.do == "write":
+        return (yield from _write(turn, here))
     entry = yield from _object(turn)
     page = entry.page
     here.alone = not is_concurrent(getattr(page, _handler(turn.do), None))
@@ -201,6 +203,21 @@ def _steps(app: str, turn: _Turn) -> Generator[Step, Any, Any]:
             finally:
                 _drop(turn.page, entry)
     return None
+
+
+def _write(turn: _Turn, here: _request.Turn) -> Generator[Step, Any, None]:
+    """Writes what the page's client wants to, unless its class refuses."""
+    from guado import _shared
+
+    here.alone = True
+    changes, by = yield functools.partial(_shared.wanted, turn.page, turn.data)
+    one = _declared.classes.get(turn.more()[0])
+    if one is not None and hasattr(one.type, "on_write"):
+        entry = yield from _object(turn)
+        page: Any = entry.page
+        page.user, page.connection = turn.user, turn.connection
+        yield functools.partial(page.on_write, changes)
+    yield functools.partial(_shared.write, changes, by)
 
 
 def _hear(app: str, topic: str, data: Any) -> Generator[Step, Any, None]:
