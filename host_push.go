@@ -123,7 +123,7 @@ func (h *host) site(next exchange.Handler) (exchange.Handler, error) {
 	return pages.NewSite(pages.Site{
 		Push: step, Client: js.Client, Next: next,
 		Open: &pages.Opener{Pages: h.pages, Origin: step.Allows, Touch: h.touch, App: h.pageApp, Kept: h.gateAnswers()},
-		Page: h.resident(step), Shared: h.sharedPages(step), Values: js.Values,
+		Page: h.resident(step), Shared: h.sharedPages(step),
 		Beacon: &pages.Beacon{Pages: h.pages, Origin: step.Allows, Known: func(x *exchange.Exchange) string {
 			connection, _, _ := h.identity.Known(x)
 			return connection

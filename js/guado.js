@@ -42,15 +42,18 @@
  * @property {(value?: any) => void} resolve
  * @property {(reason: any) => void} reject
  *
- * @typedef {object} Events  what a carrier tells
- * @property {() => void} open
- * @property {(text: string) => void} frame
- * @property {(code: number, reason: string) => void} lost
- *
- * @typedef {object} Carrier
- * @property {(text: string) => void} send
- * @property {() => void} close
+ * @typedef {import("./carriers.js").Events} Events
+ * @typedef {import("./carriers.js").Carrier} Carrier
+ * @typedef {import("./values.js").Path} Path
+ * @typedef {import("./values.js").Store} Store
+ * @typedef {import("./values.js").Change} Change
+ * @typedef {import("./values.js").Write} Write
  */
+
+import { overSSE, overWebSocket } from "./carriers.js";
+import { Typed, Values, encode, keysOf } from "./values.js";
+
+export { Typed };
 
 const FINAL = 3500; // codes from here on: do not come back
 const RENEW = [3502, 3503, 3506, 3507]; // the page is over; another one may begin
@@ -105,85 +108,6 @@ export function open(name, args, { page, ...options } = {}) {
   });
 }
 
-/** @param {URL} url @param {Events} on @returns {Carrier} */
-function overWebSocket(url, on) {
-  const address = new URL(url);
-  address.protocol = address.protocol.replace("http", "ws");
-  const socket = new WebSocket(address);
-  socket.onopen = () => on.open();
-  socket.onmessage = (e) => on.frame(e.data);
-  socket.onclose = (e) => on.lost(e.code, e.reason);
-  socket.onerror = () => on.lost(1006, ""); // not every runtime closes after it
-  return {
-    send: (text) => socket.send(text),
-    close() {
-      socket.onopen = socket.onmessage = socket.onclose = socket.onerror = null;
-      socket.close();
-    },
-  };
-}
-
-/** @param {URL} url @param {string} hello @param {string} page @param {Events} on @returns {Carrier} */
-function overSSE(url, hello, page, on) {
-  const abort = new AbortController();
-  let lines = /** @type {string[]} */ ([]);
-  let busy = false;
-  let id = 0;
-  /** @param {string} body @param {string} accept */
-  const post = (body, accept) =>
-    fetch(url, {
-      method: "POST",
-      headers: { "content-type": "application/json", accept },
-      body,
-      cache: "no-store", credentials: "include", // the server may have an origin of its own
-      signal: abort.signal,
-    });
-  const lost = (code = 0, reason = "") => {
-    if (!abort.signal.aborted) on.lost(code, reason);
-  };
-  const listen = async () => {
-    const answer = await post(hello, "text/event-stream");
-    if (!answer.ok || !answer.body) return;
-    const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
-    for (let rest = ""; ; ) {
-      const { done, value } = await reader.read();
-      if (done) return;
-      const events = (rest + value).split("\n\n");
-      rest = /** @type {string} */ (events.pop());
-      for (const event of events) {
-        if (abort.signal.aborted) return;
-        if (!event.startsWith("data: ")) continue;
-        const text = event.slice(6);
-        id ||= JSON.parse(text).id;
-        on.frame(text);
-      }
-    }
-  };
-  const flush = async () => {
-    busy = true;
-    await null; // what is sent in one turn of the loop leaves together
-    while (lines.length) {
-      let n = 1;
-      for (let size = lines[0].length; n < lines.length && (size += lines[n].length) < 65536; ) n++;
-      const body = [JSON.stringify({ t: "on", page, id }), ...lines.splice(0, n)].join("\n");
-      const answer = await post(body, "application/json");
-      if (!answer.ok) {
-        const why = await answer.json();
-        return lost(why.code, why.reason);
-      }
-    }
-    busy = false;
-  };
-  listen().then(() => lost(), () => lost());
-  return {
-    send(text) {
-      lines.push(text);
-      if (!busy) flush().catch(() => lost());
-    },
-    close: () => abort.abort(),
-  };
-}
-
 /** The channel of one page. Made by {@link connect}. */
 export class Page {
   /** @type {Options} */ #options;
@@ -199,6 +123,7 @@ export class Page {
   #sequence = 0; // the last message that left
   /** @type {Item[]} */ #queue = [];
   #bytes = 0;
+  #values = new Values();
   /** @type {Carrier | undefined} */ #carrier;
   /** @type {Partial<Record<"retry" | "hello" | "ack" | "probe" | "quiet" | "silence", any>>} */ #timers = {};
   #sse = false;
@@ -254,6 +179,34 @@ export class Page {
   /** Sends a request and gives its reply. @param {any} data @param {Sending} [sending] @returns {Promise<any>} */
   request(data, sending) {
     return this.#enqueue("q", data, sending);
+  }
+
+  /** What is at a path of what the server shares with this page; undefined: nothing. Changing it changes nothing. @param {Path} path @param {{store?: Store}} [of] @returns {any} */
+  get(path, { store } = {}) {
+    return this.#values.get(path, store);
+  }
+
+  /** Calls `listener` when what is shared changes at, below or above a path, but for what this page writes. @param {Path} path @param {(change: Change) => void} listener @param {{store?: Store}} [of] */
+  onChange(path, listener, { store } = {}) {
+    return this.#values.on(path, listener, store);
+  }
+
+  /** Writes what is shared. The promise is kept once it is done. @param {Path} path @param {any} value @param {{store?: Store}} [of] @returns {Promise<void>} */
+  set(path, value, of) {
+    return this.write([{ path, value, ...of }]);
+  }
+
+  /** Takes away what is at a path. @param {Path} path @param {{store?: Store}} [of] @returns {Promise<void>} */
+  delete(path, of) {
+    return this.write([{ path, delete: true, ...of }]);
+  }
+
+  /** Writes all of it, or nothing. @param {Write[]} list @returns {Promise<void>} */
+  write(list) {
+    const changes = list.map(({ path, value, store, ...one }) => ({
+      path: keysOf(path), ...(store && store !== "page" && { store }), ...(one.delete ? { delete: true } : { value: encode(value) }),
+    }));
+    return this.#enqueue("w", changes).then(() => {});
   }
 
   /** Ends the page, here and on the server. */
@@ -424,6 +377,7 @@ export class Page {
     this.#unacked = this.#since = 0;
     const { resumed, why } = this.#another ? { resumed: false, why: "page" } : f;
     this.#another = false;
+    if (!resumed) this.#values.anew();
     this.#state = { status: "open", resumed, ...(why && { why }), transport: this.#sse ? "sse" : "websocket" };
     this.#got(f.got);
     this.#listenOn(f.beat);
@@ -448,11 +402,19 @@ export class Page {
     this.#since ||= Date.now();
     if ("m" in f) this.#emit("message", f.m);
     else if ("s" in f) this.#emit("snapshot", f.s);
+    else if (f.h) this.#values.all(f.h);
+    else if (f.v) this.#values.changes(f.v, (c) => this.#wrote(c));
     else if (f.r) this.#reply(f);
     if (!this.#since || this.#state.status !== "open") return;
     // Timers of hidden pages sleep for a minute: the next frame then takes their place.
     if (f.w || this.#unacked > 32768 || Date.now() - this.#since > 5000) this.#ack();
     else if (!this.#timers.ack) this.#timer("ack", () => this.#ack(), this.#sse ? 3000 : 1000);
+  }
+
+  /** What message `c` writes. @param {number} c @returns {any[]} */
+  #wrote(c) {
+    const item = this.#queue.find((i) => i.c === c);
+    return item ? JSON.parse(`{${item.body}}`).w : [];
   }
 
   #ack() {
@@ -501,7 +463,7 @@ export class Page {
     call(value);
   }
 
-  /** @param {"m" | "q"} kind @param {any} data @param {Sending} [sending] @returns {Promise<any>} */
+  /** @param {"m" | "q" | "w"} kind @param {any} data @param {Sending} [sending] @returns {Promise<any>} */
   #enqueue(kind, data, { to, signal } = {}) {
     const promise = new Promise((resolve, reject) => {
       const { status, reason } = this.#state;
@@ -514,7 +476,7 @@ export class Page {
       if (this.#queue.length >= (this.#options.queue ?? 1000) || this.#bytes + body.length > MOST_BYTES) {
         throw new PushError("full", "too many messages wait");
       }
-      const item = this.#add(body, kind === "q", resolve, reject);
+      const item = this.#add(body, kind !== "m", resolve, reject);
       signal?.addEventListener("abort", () => this.#cancel(item, signal.reason), { signal: this.#life.signal });
     });
     // Who sends and does not look gets no error of the page at its end.

@@ -4,14 +4,30 @@
 // Not here: who serves it; its tests (js/test).
 package js
 
-import _ "embed" // for the lines below
+import (
+	"bytes"
+	_ "embed" // for the sources
+)
 
-// Client is guado.js, an ES module.
-//
-//go:embed guado.js
-var Client []byte
+// The sources. What guado.js imports stands before it, so that a browser asks once.
+var (
+	//go:embed carriers.js
+	carriers []byte
+	//go:embed values.js
+	values []byte
+	//go:embed guado.js
+	guado []byte
+)
 
-// Values is values.js, which it imports: what is shared with a page.
-//
-//go:embed values.js
-var Values []byte
+// Client is an ES module, which imports nothing.
+var Client = client()
+
+func client() []byte {
+	out := bytes.Join([][]byte{carriers, values}, nil)
+	for line := range bytes.Lines(guado) {
+		if !bytes.HasPrefix(line, []byte("import ")) {
+			out = append(out, line...)
+		}
+	}
+	return bytes.Replace(out, []byte("export { Typed };\n"), nil, 1) // it is exported where it is
+}

@@ -19,18 +19,14 @@ type Site struct {
 	Beacon  *Beacon
 	Page    *Resident // nil: pages answer no requests
 	Shared  *Shared   // nil: nothing is shared
-	Values  []byte    // what the module needs for that
 	Next    exchange.Handler
 	version string
-	values  string
 }
 
 // NewSite makes the step.
 func NewSite(s Site) *Site {
 	sum := sha256.Sum256(s.Client)
 	s.version = `"` + hex.EncodeToString(sum[:8]) + `"`
-	sum = sha256.Sum256(s.Values)
-	s.values = `"` + hex.EncodeToString(sum[:8]) + `"`
 	return &s
 }
 
@@ -49,9 +45,7 @@ func (s *Site) Serve(x *exchange.Exchange) {
 	case "beacon":
 		serve = s.Beacon.Serve
 	case "client.js":
-		serve = func(x *exchange.Exchange) { module(x, s.Client, s.version) }
-	case "values.js":
-		serve = func(x *exchange.Exchange) { module(x, s.Values, s.values) }
+		serve = s.client
 	case "changes":
 		if s.Shared == nil {
 			s.Next.Serve(x)
@@ -72,24 +66,24 @@ func (s *Site) Serve(x *exchange.Exchange) {
 	}
 }
 
-// module sends one for browsers. They ask each time whether it is still the same: a page and
+// client sends the module. Browsers ask each time whether it is still the same: a page and
 // its host speak one version.
-func module(x *exchange.Exchange, text []byte, version string) {
+func (s *Site) client(x *exchange.Exchange) {
 	if x.Method != "GET" && x.Method != "HEAD" {
 		notAllowed(x, "GET, HEAD")
 		return
 	}
-	h := exchange.Head{Status: 200, Length: int64(len(text)), Fields: []exchange.Field{
+	h := exchange.Head{Status: 200, Length: int64(len(s.Client)), Fields: []exchange.Field{
 		{Name: []byte("Content-Type"), Value: []byte("text/javascript; charset=utf-8")},
 		{Name: []byte("Cache-Control"), Value: []byte("no-cache")},
-		{Name: []byte("ETag"), Value: []byte(version)},
+		{Name: []byte("ETag"), Value: []byte(s.version)},
 		{Name: []byte("X-Content-Type-Options"), Value: []byte("nosniff")},
 	}}
-	if bytes.Contains(x.Field("if-none-match"), []byte(version)) {
+	if bytes.Contains(x.Field("if-none-match"), []byte(s.version)) {
 		h.Status, h.Length = 304, 0
 	}
 	if err := x.Answer.Head(h); err == nil && h.Status == 200 {
-		_, _ = x.Answer.Write(text) // the lane sees that the client left
+		_, _ = x.Answer.Write(s.Client) // the lane sees that the client left
 	}
 }
 

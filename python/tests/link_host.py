@@ -27,7 +27,7 @@ TIMEOUT = 40.0
 
 HELLO, REQUEST, BODY, CANCEL, INTERRUPT, CREDIT, DRAIN, PING = 1, 2, 3, 4, 5, 13, 14, 15
 REPLY, RESTORE, RELEASE, GLOBAL, TURN, APPLY = range(0x10, 0x16)
-TURNS = ("open", "message", "request", "snapshot", "close", "event", "on", "http")
+TURNS = ("open", "message", "request", "snapshot", "close", "event", "on", "http", "write")
 READY, COMMIT, STARTED, INFORMATIONAL, RESPONSE_BODY, TRAILERS, FILE = range(0x41, 0x48)
 CREDIT_UP, PONG, LOG, STATS, FAILED, ABORT, DONE = 0x48, 0x49, 0x4A, 0x4B, 0x4C, 0x4D, 0x4E
 PAD = 0x7F

@@ -45,7 +45,7 @@ func (r *rig) client(p plan) func() outcome {
 	}
 	script := filepath.Join(harness.Root(), "js/test/live.js")
 	// Read, so that the cache of go test knows that the outcome depends on them.
-	for _, name := range []string{script, filepath.Join(harness.Root(), "js/guado.js")} {
+	for _, name := range []string{script, filepath.Join(harness.Root(), "js/guado.js"), filepath.Join(harness.Root(), "js/carriers.js"), filepath.Join(harness.Root(), "js/values.js")} {
 		if _, err := os.ReadFile(name); err != nil {
 			r.t.Fatal(err)
 		}
