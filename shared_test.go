@@ -299,3 +299,37 @@ func TestWhatIsSharedSurvivesAGracefulStopAndAStart(t *testing.T) {
 		t.Errorf("behind the start: %s, number %d after %d", list, now, number)
 	}
 }
+
+// A client hears of nothing that the server could still lose, and has all of it behind a crash.
+func TestWhatIsSharedIsToldWhenItIsKeptAndWholeWhenTheServerWasKilled(t *testing.T) {
+	dir := t.TempDir()
+	s := sharedSite(t, dir, keptByHost)
+	b := s.browser()
+	tab, asks := b.tab(`{"path":"/"}`), b.tab(`{"path":"/"}`)
+	tab.do(`{"set":{"cart":{"n":0}},"share":{"cart":{"write":true}}}`)
+	tab.wantValues(`h[{"path":["cart"],"value":{"n":0},"write":true}]`)
+	asks.do(`{"set":{"cart":1},"share":{"cart":{"over":"requests"}}}`)
+	_, number := asks.changes("0")
+	for i := 1; i <= 3; i++ {
+		tab.do(fmt.Sprintf(`{"set":{"cart.n":%d},"push":%d}`, i, i))
+		tab.wantValues(fmt.Sprintf(`v[{"path":["cart","n"],"value":%d}]`, i))
+		if f := tab.numbered(); f["m"] != float64(i) {
+			t.Errorf("behind the change came %v", f)
+		}
+	}
+	image := crashed(t, dir)
+	again := sharedSite(t, image, keptByHost)
+	tab.goTo(again)
+	if h := tab.dial(); h["resumed"] != false {
+		t.Errorf("behind the crash the session says %v", h)
+	}
+	tab.wantValues(`h[{"path":["cart"],"value":{"n":3},"write":true}]`)
+	if list, now := asks.changes(fmt.Sprint(number)); list != `[{"path":["cart"],"value":1}]` || now <= number {
+		t.Errorf("behind the crash: %s, number %d after %d", list, now, number)
+	}
+	tab.sent = 0
+	if got := tab.set(`[{"path":"cart.n","value":4}]`); got != nil {
+		t.Errorf("written: %v", got)
+	}
+	tab.wantDone(`{"get":"cart.n"}`, "4")
+}

@@ -70,6 +70,7 @@ class Store(Writes):
     objects of other types are kept, too, by pickle."""
 
     __slots__ = ("__weakref__",)
+    changes: Changes
 
     def __init__(
         self,

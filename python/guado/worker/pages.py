@@ -128,7 +128,7 @@ _objects: dict[str, _Entry] = {}
 class _Turn:
     """What the host asks for. Most turns need only what comes first."""
 
-    __slots__ = ("connection", "data", "do", "handle", "opened", "page", "rest", "user")
+    __slots__ = ("connection", "data", "do", "handle", "opened", "page", "raw", "rest", "user")
 
     def __init__(
         self,
@@ -146,7 +146,8 @@ class _Turn:
         self.page = page
         self.user = user
         self.connection = connection
-        self.data = (data if do == "write" else _json.decode(data)) if data else None
+        self.raw = data
+        self.data = _json.decode(data) if data and do != "write" else None
         self.rest = rest
         self.handle = handle  # by which guado._core knows its answer
 
@@ -210,7 +211,7 @@ def _write(turn: _Turn, here: _request.Turn) -> Generator[Step, Any, None]:
     from guado import _shared
 
     here.alone = True
-    changes, by = yield functools.partial(_shared.wanted, turn.page, turn.data)
+    changes, by = yield functools.partial(_shared.wanted, turn.page, turn.raw)
     one = _declared.classes.get(turn.more()[0])
     if one is not None and hasattr(one.type, "on_write"):
         entry = yield from _object(turn)
