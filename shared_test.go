@@ -317,7 +317,7 @@ func TestWhatIsSharedIsToldWhenItIsKeptAndWholeWhenTheServerWasKilled(t *testing
 			t.Errorf("behind the change came %v", f)
 		}
 	}
-	image := crashed(t, dir)
+	image := crashed(t, dir, "state")
 	again := sharedSite(t, image, keptByHost)
 	tab.goTo(again)
 	if h := tab.dial(); h["resumed"] != false {
