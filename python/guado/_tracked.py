@@ -313,3 +313,15 @@ def weigh(key: str, value: Any) -> int:
     if type(value) is TrackedList and type(value._up) is not Slot:
         return own + _records.cost_of_items(map(encode, list.__iter__(value)))
     return own + len(encode(value))
+
+
+def common(before: list[Any], after: list[Any]) -> tuple[int, int]:
+    """How many items at the head and at the tail are the same objects."""
+    most = min(len(before), len(after))
+    head = 0
+    while head < most and before[head] is after[head]:
+        head += 1
+    tail = 0
+    while tail < most - head and before[-1 - tail] is after[-1 - tail]:
+        tail += 1
+    return head, tail

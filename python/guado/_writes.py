@@ -18,7 +18,7 @@ from guado import _ledger, _records, _values
 from guado._ledger import Exchange, Ledger, Owner, ReadOnly, StoreFull, StoreGone
 from guado._locks import Lock
 from guado._native import Slot, StoreBase
-from guado._tracked import TrackedDict, TrackedList, adopt, adopt_new, leave, weigh
+from guado._tracked import TrackedDict, TrackedList, adopt, adopt_new, common, leave, weigh
 from guado._values import Pickled, encode
 
 _log = logging.getLogger("guado")
@@ -383,7 +383,7 @@ class Writes(StoreBase):
             before = list(list.__iter__(node))
             after = before.copy()
             result = op(after)
-            head, tail = _common(before, after)
+            head, tail = common(before, after)
             old = before[head : len(before) - tail]
             new, gone = self._middle(node, old, after[head : len(after) - tail])
             late = False
@@ -562,18 +562,6 @@ def _dump(node: TrackedDict, path: Path) -> Iterable[bytes]:
             yield _records.whole(at, [encode(item) for item in list.__iter__(value)])
         else:
             yield _records.leaf(at, encode(value))
-
-
-def _common(before: list[Any], after: list[Any]) -> tuple[int, int]:
-    """How many items at the head and at the tail are the same objects."""
-    most = min(len(before), len(after))
-    head = 0
-    while head < most and before[head] is after[head]:
-        head += 1
-    tail = 0
-    while tail < most - head and before[-1 - tail] is after[-1 - tail]:
-        tail += 1
-    return head, tail
 
 
 def _can_change(value: Any) -> bool:
