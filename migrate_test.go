@@ -1,11 +1,13 @@
 package guado_test
 
 import (
+	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strconv"
 	"strings"
 	"sync"
@@ -57,23 +59,86 @@ type load struct {
 	visits atomic.Int64
 	stop   chan struct{}
 	done   sync.WaitGroup
+	turn   sync.RWMutex // held by who visits; and by who wants that nobody does
+	told   []int        // how often each page was visited, as its client was told; guarded by turn: each by one client
+	items  map[string]dumped
+}
+
+// dumped is an item of either side: user, connection, fields and data.
+type dumped [4]any
+
+// dump gives all items of one side.
+func (m *moving) dump(side string) (all map[string]dumped) {
+	m.t.Helper()
+	if err := json.Unmarshal([]byte(m.get("/dump?side="+side)), &all); err != nil {
+		m.t.Fatal(err)
+	}
+	return all
+}
+
+// compare holds what both sides have against what clients were told, all values of all items.
+func (m *moving) compare(l *load, phase, before int) {
+	m.t.Helper()
+	l.turn.Lock()
+	defer l.turn.Unlock()
+	for page, n := range l.told {
+		l.items[fmt.Sprintf("page p%021d", page)][3].(map[string]any)["count"] = float64(n)
+	}
+	sides := []string{"legacy"}
+	if phase >= 4 {
+		sides = []string{"here", "host"}
+	} else if st := m.Status().Stores; st != nil {
+		m.t.Errorf("in phase %d there are stores: %+v", phase, st)
+	}
+	for _, side := range sides {
+		m.same(phase, side, m.dump(side), l.items)
+	}
+	if before == 3 && phase == 4 {
+		// What the other side had when the step was taken: since then visits have gone on here.
+		other := m.dump("legacy")
+		for name, i := range other {
+			data, now := i[3].(map[string]any), l.items[name]
+			if n, is := data["count"].(float64); is && now[3] != nil && n <= now[3].(map[string]any)["count"].(float64) {
+				data["count"] = now[3].(map[string]any)["count"]
+			}
+		}
+		m.same(phase, "legacy", other, l.items)
+	}
+}
+
+func (m *moving) same(phase int, side string, found, want map[string]dumped) {
+	m.t.Helper()
+	different := 0
+	for name, i := range want {
+		if !reflect.DeepEqual(found[name], i) {
+			if different++; different < 5 {
+				m.t.Errorf("phase %d, %s, %s: %v, and not %v", phase, side, name, found[name], i)
+			}
+		}
+	}
+	if different > 0 || len(found) != len(want) {
+		m.t.Errorf("phase %d, %s: %d of %d items are different; it has %d", phase, side, different, len(want), len(found))
+	}
 }
 
 func (m *moving) load(t *testing.T, clients, pages int) *load {
 	t.Helper()
-	l := &load{stop: make(chan struct{})}
+	l := &load{stop: make(chan struct{}), told: make([]int, pages), items: m.dump("legacy")}
 	for c := range clients {
 		l.done.Go(func() {
-			counts := map[int]int{}
 			for i := c; ; i = (i + clients) % pages {
 				select {
 				case <-l.stop:
 					return
 				default:
 				}
+				l.turn.RLock()
 				got := m.visit(t, i)
-				if counts[i]++; got != strconv.Itoa(counts[i]) {
-					t.Errorf("visit %d of page %d is counted as %s", counts[i], i, got)
+				l.told[i]++
+				n := l.told[i]
+				l.turn.RUnlock()
+				if got != strconv.Itoa(n) {
+					t.Errorf("visit %d of page %d is counted as %s", n, i, got)
 					return
 				}
 				l.visits.Add(1)
@@ -118,6 +183,7 @@ func stepForthAndBack(t *testing.T, pages, times int) {
 		t.Fatal(got)
 	}
 	l := m.load(t, 4, pages)
+	before := 0
 	for range times {
 		for _, phase := range []int{3, 4, 5, 6, 5, 4, 3, 0} {
 			if err := m.step(t, phase, more); err != nil {
@@ -132,8 +198,10 @@ func stepForthAndBack(t *testing.T, pages, times int) {
 					t.Errorf("%+v", st)
 				}
 			}
-			before := l.visits.Load()
-			m.eventually("visits go on", func() bool { return t.Failed() || l.visits.Load() > before+50 })
+			m.compare(l, phase, before)
+			before = phase
+			visited := l.visits.Load()
+			m.eventually("visits go on", func() bool { return t.Failed() || l.visits.Load() > visited+50 })
 		}
 	}
 	close(l.stop)

@@ -6,11 +6,12 @@ import os
 import signal
 import sqlite3
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from urllib.parse import parse_qs
 
 import guado
+from guado import _phases, _state, store
 from guado.register import Item, phase
 
 FILE = os.environ["TEST_REGISTER"]
@@ -118,9 +119,9 @@ def fill(users: int, connections: int, pages: int) -> None:
 def count(id: str) -> int:
     """One more visit of a page."""
     if phase() >= 4:
-        store = guado.page(id).store
-        store["count"] += 1
-        return int(store["count"])
+        mine = guado.page(id).store
+        mine["count"] += 1
+        return int(mine["count"])
     with database() as db:
         row = db.execute("SELECT data FROM item WHERE kind = 'page' AND id = ?", (id,)).fetchone()
         data = json.loads(row[0])
@@ -128,6 +129,37 @@ def count(id: str) -> int:
         new = json.dumps(data)
         db.execute("UPDATE item SET data = ? WHERE kind = 'page' AND id = ?", (new, id))
     return int(data["count"])
+
+
+def dump(side: str) -> dict[str, object]:
+    """All items of one side: of the register of before, of this worker, or of the host."""
+    items: Iterable[Item]
+    if side == "legacy":
+        items = Legacy().items()
+    elif side == "host":
+        items = _phases._kept()
+    else:
+        items = here()
+    return {str(i): [i.user, i.connection, dict(i.fields), plain(i.data)] for i in items}
+
+
+def here() -> Iterator[Item]:
+    stores = _state.current()
+    for user in guado.registry.users.list().result():
+        data = stores.store(store.USER, f"u:{user.id}")
+        yield Item("user", user.id, None, None, user.fields, data)
+    for c in guado.registry.connections.list().result():
+        yield Item("connection", c.id, c.user, None, c.fields, stores.store(store.CONNECTION, c.id))
+    for page in guado.registry.pages.list().result():
+        data = guado.page(page.id).store
+        yield Item("page", page.id, None, page.connection, page.fields, data)
+
+
+def plain(value: object) -> object:
+    """Of tracked containers what is in them."""
+    if isinstance(value, (Mapping, store.Store)):
+        return {key: plain(value[key]) for key in value.keys()}
+    return [plain(one) for one in value] if isinstance(value, list) else value
 
 
 def app(environ: dict[str, str], start: Callable[..., object]) -> list[bytes]:
@@ -138,6 +170,8 @@ def app(environ: dict[str, str], start: Callable[..., object]) -> list[bytes]:
         answer: object = "filled"
     elif path == "/count":
         answer = count(query["id"])
+    elif path == "/dump":
+        answer = dump(query["side"])
     elif path == "/names":
         answer = sorted(map(str, Legacy().items()))
     elif path == "/wait":
