@@ -482,3 +482,90 @@ def test_an_application_between_phases_is_told_the_phase_of_the_block() -> None:
         with testing.worker(phase=phase):
             assert register.phase() == phase
     assert register.phase() == 0
+
+
+class Asked(guado.Page, name="testing.Asked"):
+    """Answers HTTP as well as messages."""
+
+    calls = 0
+
+    def on_request(self, request: guado.PageRequest) -> Any:
+        """As its path says."""
+        if request.path == "refuse":
+            raise guado.PageError("not_now", "later")
+        if request.path == "broken":
+            raise RuntimeError("broken")
+        self.calls += 1
+        self.store["calls"] = self.calls
+        return [*request, self.calls]
+
+    def on_message(self, data: Any) -> Any:
+        """The same object."""
+        return [self.calls, self.store.get("calls")]
+
+
+class Polled(guado.Page, name="testing.Polled"):
+    """Is polled while it does something long."""
+
+    def on_open(self, *, reopened: bool = False) -> None:
+        """Nothing has begun."""
+        self.begun, self.goes_on = threading.Event(), threading.Event()
+
+    def on_message(self, data: Any) -> bool:
+        """Until it is told to go on."""
+        self.begun.set()
+        return self.goes_on.wait(60)
+
+    @guado.concurrent
+    async def on_request(self, request: guado.PageRequest) -> Any:
+        """Needs no turn."""
+        return self.begun.is_set()
+
+
+def test_a_page_is_asked_over_http(guado_worker: testing.Worker) -> None:
+    page = guado_worker.open(Asked)
+    assert page.fetch() == ["GET", "", "", None, 1]
+    assert page.fetch("/items/7?a=1&b", {"x": (1,)}) == ["POST", "items/7", "a=1&b", {"x": [1]}, 2]
+    assert page.fetch("items", method="delete") == ["DELETE", "items", "", None, 3]
+    assert page.message() == [3, 3]
+    with pytest.raises(guado.PageError, match="not_now"):
+        page.fetch("refuse")
+    with pytest.raises(RuntimeError, match="broken"):
+        page.fetch("broken")
+    with pytest.raises(guado.PageError, match="no_handler"):
+        guado_worker.open(Cart).fetch()
+    page.close()
+    with pytest.raises(LookupError, match="ended"):
+        page.fetch()
+
+
+def test_a_concurrent_request_does_not_wait_for_the_pages_turn(
+    guado_worker: testing.Worker,
+) -> None:
+    page = guado_worker.open(Polled)
+    said: list[Any] = []
+    thread = threading.Thread(target=lambda: said.append(page.message()), daemon=True)
+    thread.start()
+    polled = page.object
+    assert isinstance(polled, Polled)
+    assert polled.begun.wait(60)
+    assert [page.fetch() for _ in range(20)] == [True] * 20
+    polled.goes_on.set()
+    thread.join(60)
+    assert said == [True]
+
+
+def test_requests_to_pages_need_phase_5() -> None:
+    with testing.worker(phase=4) as w, pytest.raises(guado.PhaseError, match="phase 5"):
+        w.open(Asked).fetch()
+
+
+def test_all_that_a_worker_asks_of_its_host_is_in_memory(guado_worker: testing.Worker) -> None:
+    """But for what is between a real worker and its host: stores that are sent, and steps
+    between phases."""
+    text = (Path(__file__).parents[2] / "protocol" / "link.md").read_text()
+    asking = text[text.index("## 12. ") : text.index("## 13. ")]
+    verbs = {line.split("`")[1] for line in asking.splitlines() if line.startswith("| `")}
+    known = guado_worker._host.verbs.keys() | {"turn.take"}
+    assert {v for v in verbs - known if not v.startswith(("store.", "phase."))} == set()
+    assert len(verbs & known) > 20
