@@ -454,6 +454,17 @@ def test_threads_and_a_loop_share_a_worker(start: Callable[..., Host], fifo: Pat
     assert host.drain() == 0
 
 
+@pytest.mark.parametrize("apps", [("wsgi",), ("asgi",), ("wsgi", "asgi")])
+def test_a_worker_serves_while_threads_of_its_application_wait_for_replies(
+    start: Callable[..., Host], apps: tuple[str, ...]
+) -> None:
+    """Whoever of them reads at that moment lets go of it."""
+    for _ in range(3):
+        host = start(*(f"link_waits:{app}" for app in apps))
+        for i, _ in enumerate(apps * 10):
+            assert host.answer(host.request(i, app=i % len(apps))).body == b"served"
+
+
 def test_an_idle_worker_sleeps(start: Callable[..., Host], transport: str) -> None:
     """Nothing ticks when there is nothing to do: no thread of the link is scheduled."""
     for app, path in (("link_apps:app", b"/hello"), ("link_apps:asgi", b"/x")):

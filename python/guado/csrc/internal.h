@@ -309,6 +309,7 @@ struct gd_link {
                                  it does not wait */
     pthread_t leader_thread;  /* [mu] valid with leader_stream */
     bool idle_leader;         /* [mu] … by a pool thread that waits for a request */
+    bool taking_over;         /* [mu] serve() waits for the claim: who has it gives it up */
     bool draining;            /* [mu] */
     int64_t grace_end;        /* of DRAIN, in gd_now_ms */
     uint32_t pong;

@@ -313,14 +313,19 @@ int gd_link_log(gd_link *l, uint32_t stream, int level, const char *text, size_t
     return rc < 0 ? (int)rc : GD_OK;
 }
 
-/* The watch thread, the reader until now, may still sleep on TO_WORKER, whose counter a
- * loop empties: were the loop to begin before it let go, it would miss the kick. */
+/* The reader until now, the watch thread or one that waits for a reply, may still sleep on
+ * TO_WORKER, whose counter a loop empties: were the loop to begin before it let go, it would
+ * miss the kick. Nobody reads meanwhile; what waits for a reply may do so for hours. */
 static void take_over(gd_link *l) { /* [mu] */
     gd_waiter w;
     gd_wait_begin(&w, &l->zero);
-    while (l->mode != GD_MODE_MIXED && l->watching && l->claimed && !l->closed)
+    l->taking_over = l->mode != GD_MODE_MIXED;
+    while (l->taking_over && l->claimed && !l->closed)
         gd_wait_step(l, &w, -1);
+    l->taking_over = false;
     gd_wait_end(l, &w);
+    if (l->mode == GD_MODE_THREADS)
+        gd_signal_reader(l);
 }
 
 int gd_link_serve(gd_link *l, const uint8_t *kinds, size_t napps, uint32_t request_credit,
@@ -346,7 +351,7 @@ int gd_link_serve(gd_link *l, const uint8_t *kinds, size_t napps, uint32_t reque
         l->file_credit = file_credit;
         l->mode = wsgi && asgi ? GD_MODE_MIXED : asgi ? GD_MODE_LOOP : GD_MODE_THREADS;
         if (l->claimed)
-            l->todo |= GD_TODO_KICK; /* the watch thread reads until now */
+            l->todo |= GD_TODO_KICK; /* whoever reads until now */
         if (l->draining)
             gd_loop_ring(l);
     }

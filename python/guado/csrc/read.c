@@ -88,11 +88,19 @@ void gd_wait_begin(gd_waiter *w, gd_stream *s) {
 /* Beside a loop that watches TO_WORKER only the loop's own thread may sleep on it: the
  * loop empties its counter, and another sleeper would miss the wake-up. */
 static bool may_read(gd_link *l) {
-    return l->mode != GD_MODE_LOOP || !l->loop_known ||
-           pthread_equal(l->loop_thread, pthread_self());
+    if (l->taking_over)
+        return false;
+    return l->mode != GD_MODE_LOOP ||
+           (l->loop_known && pthread_equal(l->loop_thread, pthread_self()));
 }
 
+static void release_claim(gd_link *l);
+
 void gd_wait_step(gd_link *l, gd_waiter *w, int64_t timeout_ms) {
+    if (w->leader && !may_read(l)) { /* since it began to */
+        w->leader = false;
+        release_claim(l);
+    }
     if (!l->claimed && may_read(l)) {
         l->claimed = w->leader = true;
         l->idle_leader = !w->stream;
@@ -140,7 +148,7 @@ bool gd_signal_reader(gd_link *l) {
     do {
         if (l->needy.head)
             gd_signal(&l->needy, l->needy.head);
-    } while (l->needy.head && l->mode == GD_MODE_LOOP); /* only one of them may read */
+    } while (l->needy.head && (l->mode == GD_MODE_LOOP || l->taking_over)); /* one may read */
     return any;
 }
 
