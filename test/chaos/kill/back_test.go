@@ -89,7 +89,7 @@ func (w *world) kill(served time.Duration) {
 		b.took, b.imported = first.took, time.Duration(seconds*float64(time.Second))
 		w.backs = append(w.backs, b)
 	case <-time.After(patience):
-		w.problem(fmt.Errorf("nobody was told anything within %v after a worker was killed", patience))
+		w.failed(fmt.Errorf("nobody was told anything within %v after a worker was killed", patience))
 	}
 }
 

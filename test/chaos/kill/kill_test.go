@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -39,8 +40,9 @@ type world struct {
 
 	told, unknown atomic.Int64
 
-	mu       sync.Mutex // guards problems and awaits
-	problems []error
+	mu       sync.Mutex // guards the rest
+	failures []error    // of clients: something else than a guarantee does not hold
+	problems []error    // what there is is not what clients were told
 	awaits   *awaits
 
 	kills int
@@ -102,8 +104,12 @@ func TestSoakTheKillTestFindsABrokenGuarantee(t *testing.T) {
 				}
 				if len(w.problems) > 0 {
 					found++
+					t.Logf("seed %d, round %d: %.300v", w.seed, n, w.problems[0])
 				} else {
 					t.Logf("seed %d found nothing", w.seed)
+				}
+				for _, err := range w.failures {
+					t.Logf("beside that: %v", err)
 				}
 				took = append(took, n)
 				w.server.Signal(syscall.SIGTERM)
@@ -193,7 +199,7 @@ func (w *world) run(how time.Duration) {
 	for _, one := range w.tabs {
 		living.Go(func() {
 			if err := one.live(); err != nil {
-				w.problem(err)
+				w.failed(err)
 			}
 		})
 	}
@@ -240,6 +246,12 @@ func (w *world) problem(err error) {
 	w.problems = append(w.problems, err)
 }
 
+func (w *world) failed(err error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.failures = append(w.failures, err)
+}
+
 // open gives a browser one more tab; every second one speaks over its socket.
 func (w *world) open(b *browser, user string) {
 	w.t.Helper()
@@ -278,7 +290,7 @@ func (w *world) look() {
 // report says what was done, and what is wrong.
 func (w *world) report() {
 	w.t.Helper()
-	for _, err := range w.problems {
+	for _, err := range slices.Concat(w.failures, w.problems) {
 		w.t.Error(err)
 	}
 	appended, once := 0, 0

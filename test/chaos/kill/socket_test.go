@@ -86,7 +86,7 @@ func (s *socket) read() {
 			err = json.Unmarshal(text, &f)
 		}
 		if err == nil {
-			err = s.take(f)
+			err = s.take(f, string(text) == "{}")
 		}
 		if err != nil {
 			s.mu.Lock()
@@ -97,7 +97,8 @@ func (s *socket) read() {
 	}
 }
 
-func (s *socket) take(f frame) error {
+// take does what a frame says. beat: the host wants to know whether somebody is there.
+func (s *socket) take(f frame, beat bool) error {
 	if f.T == "close" {
 		return fmt.Errorf("the host closes: %+v", f)
 	}
@@ -116,7 +117,7 @@ func (s *socket) take(f frame) error {
 		reply <- f
 		delete(s.waiting, f.R)
 	}
-	if f.N == 0 && f.T == "" {
+	if f.N == 0 && !beat {
 		return nil
 	}
 	at := s.last
@@ -165,7 +166,7 @@ func (s *socket) asks(d do, into any, number uint64, times int) error {
 		switch {
 		case f.E == nil:
 			return json.Unmarshal(f.D, into)
-		case f.E.Code == "lost", f.E.Code == "unknown":
+		case f.E.Code == "lost", f.E.Code == "unknown", f.E.Code == "busy":
 			return errUnknown
 		}
 		return fmt.Errorf("refused: %s %s", f.E.Code, f.E.Message)
