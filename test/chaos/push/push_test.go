@@ -155,8 +155,7 @@ type world struct {
 }
 
 func (w *world) open(n int) {
-	posts := newPosts()
-	w.t.Cleanup(posts.CloseIdleConnections)
+	posts := newPosts() // closed by leave: a cleanup would keep all that its transport remembers
 	for i := range n {
 		r := rand.New(rand.NewPCG(w.seed, uint64(i))) //nolint:gosec // it must be repeatable
 		c := &client{addr: w.host.addr, posts: posts, rand: r, tally: w.tally, instance: "instance", asked: map[uint64]uint64{}, replied: map[uint64]bool{}, endings: endings}
