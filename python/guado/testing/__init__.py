@@ -19,21 +19,22 @@ The code of the block is that of a request of its user's browser: ``guado.connec
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from guado import _host, _json, _request, _state, globalstore
+from guado import _host, _json, _records, _request, _state, _values, globalstore
 from guado.errors import PhaseError
 from guado.pages import Page
 from guado.testing import _requests
 from guado.testing._global import Store, Verbs
 from guado.testing._memory import Browser, Host, Pushed, Tab
 from guado.testing._registry import Registry
+from guado.testing._shared import Sharing, Told
 from guado.testing._stores import State
 from guado.testing._turns import Turns
 from guado.worker import pages
 
-__all__ = ["Client", "OpenPage", "Worker", "worker"]
+__all__ = ["Client", "OpenPage", "Told", "Worker", "worker"]
 
 
 class Client:
@@ -148,6 +149,47 @@ class OpenPage:
         """
         sent = _json.decode(_json.encode(data))
         return self._worker._turns.run(self._here(), "request", data=sent)
+
+    def get(self, path: str | Sequence[str], *, store: str = "page") -> Any:
+        """What the client has at a path that is shared with it over its session. KeyError:
+        nothing. `store`: "page", "user" or "connection"."""
+        return self._sharing().get(self.id, _records.path_of(path), store)
+
+    @property
+    def told(self) -> list[Told]:
+        """All changes of what is shared over the session that the client has heard of."""
+        client = self._sharing().clients.get(self.id)
+        return list(client.told) if client else []
+
+    def changes(self, ack: int | None = None) -> tuple[list[Told], int]:
+        """The client asks at ``/_guado/changes``: what it gets, and its number. `ack`: its
+        field ``Guado-Ack``. ValueError: that was never handed out."""
+        return self._sharing().hand_out(self.id, ack)
+
+    def set(self, path: str | Sequence[str], value: Any, *, store: str = "page") -> None:
+        """The client writes what is shared with it. PageError: it may not."""
+        self._write({"path": _records.path_of(path), "store": store, "value": value})
+
+    def delete(self, path: str | Sequence[str], *, store: str = "page") -> None:
+        """The client takes away what is there."""
+        self._write({"path": _records.path_of(path), "store": store, "delete": True})
+
+    def write(self, changes: list[dict[str, Any]]) -> None:
+        """The client writes all of it, or nothing: each as JavaScript's `page.write`."""
+        self._write(*changes)
+
+    def _write(self, *changes: dict[str, Any]) -> None:
+        if self._tab.why:
+            raise LookupError(f"the page has ended: {self._tab.why}")
+        self.connect()
+        plain = [{**one, "path": list(_records.path_of(one["path"]))} for one in changes]
+        data = _values.encode({"changes": plain, "as": 1})
+        self._worker._turns.run(self._tab, "write", data=data)
+
+    def _sharing(self) -> Sharing:
+        if self._worker._state is None:
+            raise PhaseError("what is shared needs phase 4")
+        return self._worker._state.sharing
 
     def fetch(self, path: str = "", data: Any = None, *, method: str | None = None) -> Any:
         """Somebody with the page's cookie asks the page itself by HTTP, for

@@ -1,4 +1,4 @@
-"""Stores in memory: a state as a worker's, whose commits go nowhere.
+"""Stores in memory: a state as a worker's, of whose commits clients of pages hear.
 
 Before: guado._state.current. After: guado.store. Not here: what a store does, which is the
 same code as in a worker; who owns a store, which the host in memory says.
@@ -12,10 +12,11 @@ import threading
 from collections.abc import Iterator
 
 from guado import _ledger, _request, _state
-from guado._ledger import Exchange, Ledger, Owner, Taken
+from guado._ledger import Exchange, Ledger, Owner
 from guado.errors import NoItem, NoPage
 from guado.store import CONNECTION, PAGE, USER, Store
 from guado.testing._memory import Browser, Host
+from guado.testing._shared import Sharing
 
 
 class Running(_state.Running):
@@ -44,6 +45,7 @@ class State(_state.State):
         self.owners: dict[str, Owner] = {}
         self.stores: dict[tuple[int, str], Store] = {}
         self.runs: dict[Exchange, Running] = {}
+        self.sharing = Sharing(self.stores)
 
     # As the API asks.
 
@@ -111,7 +113,7 @@ class State(_state.State):
         exchange.read_only = running is None or not running.turns
 
     def take(self, exchange: Exchange, end: bool = False) -> None:
-        self.ledger.take(exchange, _nowhere, end)
+        self.ledger.take(exchange, self.sharing.committed, end)
         if end and (running := self.runs.pop(exchange, None)) is not None:
             running.over = True
 
@@ -146,6 +148,8 @@ class State(_state.State):
             store = self.stores.pop((kind, id), None)
         if store is not None:
             store.restore(b"")  # its bytes count no more
+        if kind == PAGE:
+            self.sharing.clients.pop(id, None)
 
     def reborn(self) -> None:
         """A new worker has the stores as their records have them, and nothing else."""
@@ -155,7 +159,3 @@ class State(_state.State):
                 store.restore(b"")
                 made = self.stores[kind, id] = self.made(kind, id, store.owner.name)
                 made.restore(records)
-
-
-def _nowhere(_: Taken) -> None:
-    """There is no host that needs it."""

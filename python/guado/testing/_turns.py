@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from guado import _declared, _json, events
 from guado.errors import PageError
-from guado.pages import is_concurrent
+from guado.pages import Page, is_concurrent
 from guado.testing._memory import Pushed
 from guado.worker import pages
 
@@ -93,7 +93,7 @@ class Turns:
             self.drain()
 
     def page(self, tab: Tab, do: str, **more: Any) -> Any:
-        cls = class_of(tab)
+        cls = class_of(tab) if tab.cls or do != "write" else Page
         turn = {
             "do": do,
             "page": tab.id,
@@ -164,9 +164,19 @@ def asked(turn: dict[str, Any]) -> pages._Turn:
         turn.get("page", ""),
         turn.get("user"),
         turn.get("connection", ""),
-        _json.encode(turn["data"]) if "data" in turn else b"",
+        _data(turn.get("data", _nothing)),
         b"".join(pages._LENGTH.pack(len(part)) + part for part in few),
     )
+
+
+_nothing: Any = object()
+
+
+def _data(data: Any) -> bytes:
+    """As JSON; bytes are that already."""
+    if data is _nothing:
+        return b""
+    return data if isinstance(data, bytes) else _json.encode(data)
 
 
 def class_of(tab: Tab) -> type[Any]:
