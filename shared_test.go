@@ -92,7 +92,10 @@ func TestAPagesClientHasWhatIsSharedWithItOverItsSession(t *testing.T) {
 		tab.wantValues(`h[{"path":["cart"],"value":{"items":[1],"net":{"x":1}}}]`)
 		tab.do(`{"set":{"cart.net.x":2,"other":2,"cart.net.y":{"z":[]}},"append":{"cart.items":[2,3]}}`)
 		tab.wantValues(`v[{"path":["cart","net","x"],"value":2},{"path":["cart","net","y"],"value":{"z":[]}},{"items":[2,3],"path":["cart","items"]}]`)
-		tab.kill()
+		// A worker that dies before its commit has written nothing, and nobody hears of it.
+		if status, text := tab.post("/", `{"set":{"cart.net.x":"lost"},"die":1}`, "Guado-Page: "+tab.page); status != 502 {
+			t.Errorf("%d %s", status, text)
+		}
 		tab.do(`{"share":{"cart":{}},"tell":{"path":"cart.net","value":1,"reason":"why","attributes":{"a":2}}}`)
 		tab.wantValues(`v[{"attributes":{"a":2},"path":["cart","net"],"reason":"why","value":1}]`)
 		tab.do(`{"delete":"cart"}`)

@@ -112,9 +112,12 @@ func shareRecord(text string) []byte { return appendBytes([]byte{byte(opShare), 
 
 // drawRecord makes a change, which need not be possible.
 func drawRecord(t *rapid.T) []byte {
-	path := rapid.SliceOfN(rapid.SampledFrom([]string{"a", "b", "$c"}), 1, 3).Draw(t, "path")
+	path := rapid.SliceOfN(rapid.SampledFrom([]string{"a", "a", "b", "$c"}), 1, 3).Draw(t, "path")
 	value := []byte(rapid.SampledFrom([]string{"1", `"x"`, `{"$decimal":"2"}`}).Draw(t, "value"))
 	kind := rapid.SampledFrom([]op{opSet, opSet, opClear, opDelete, opList, opAppend, opReplace}).Draw(t, "op")
+	if rapid.IntRange(0, 30).Draw(t, "all") == 0 {
+		return []byte{byte(opClear), 0}
+	}
 	out := appendPath([]byte{byte(kind)}, path)
 	switch kind {
 	case opSet:
@@ -128,11 +131,35 @@ func drawRecord(t *rapid.T) []byte {
 	return out
 }
 
+// drawRecords makes changes that are possible one after the other, and seldom one that is not.
+func drawRecords(t *rapid.T, m *Mirror, ref Ref) (all [][]byte, possible bool) {
+	snapshot, _, err := m.Snapshot(ref)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &store{root: newDict()}
+	if err := s.apply(-1, new(reader).begin(snapshot), &undo{}); err != nil {
+		t.Fatal(err)
+	}
+	for range rapid.IntRange(1, 8).Draw(t, "records") {
+		one, done := drawRecord(t), undo{}
+		if s.apply(-1, new(reader).begin(one), &done) == nil {
+			all = append(all, one)
+		} else {
+			done.run(New(0, Limits{}))
+		}
+	}
+	if possible = rapid.IntRange(0, 9).Draw(t, "possible") > 0; !possible {
+		all = append(all, appendPath([]byte{byte(opDelete)}, []string{"nothing"}))
+	}
+	return all, possible
+}
+
 func TestWhatClientsAreToldIsWhatTheStoreHas(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		m, from := New(0, Limits{}), &Source{}
-		page, asks := Ref{Page, "page"}, Ref{Page, "asks"}
-		for _, ref := range []Ref{page, asks, {User, "u:anna"}} {
+		page, deep, asks := Ref{Page, "page"}, Ref{Page, "deep"}, Ref{Page, "asks"}
+		for _, ref := range []Ref{page, deep, asks, {User, "u:anna"}} {
 			if err := m.Open("u:anna", ref); err != nil {
 				t.Fatal(err)
 			}
@@ -144,17 +171,20 @@ func TestWhatClientsAreToldIsWhatTheStoreHas(t *testing.T) {
 			}
 			return err == nil
 		}
-		session, polls := client{}, client{}
+		sessions, polls := map[string]client{"page": {}, "deep": {}}, client{}
 		listen := func() {
 			told := m.Tell(m.Queued())
 			for _, one := range told {
 				if one.All {
-					session.clear()
+					sessions[one.Page].clear()
 				}
-				session.take(t, one.Data)
+				sessions[one.Page].take(t, one.Data)
 			}
+			sessions["page"].same(t, m, page, "a")
+			sessions["deep"].same(t, m, Ref{User, "u:anna"}, "a", "b")
 		}
 		commit(page, shareRecord(`{"path":["a"]}`), shareRecord(`{"path":["a","b"],"kind":3,"id":"u:anna"}`))
+		commit(deep, shareRecord(`{"path":["a","b"],"kind":3,"id":"u:anna"}`))
 		commit(asks, shareRecord(`{"path":["a"],"kind":2,"id":"nobody","over":"requests"}`), shareRecord(`{"path":["a"],"kind":3,"id":"u:anna","over":"requests"}`))
 		commit(page, shareRecord(`{"path":["a","b"],"kind":3,"id":"u:anna","off":true}`))
 		acked := uint64(0)
@@ -162,7 +192,6 @@ func TestWhatClientsAreToldIsWhatTheStoreHas(t *testing.T) {
 			switch rapid.IntRange(0, 5).Draw(t, "do") {
 			case 0:
 				listen()
-				session.same(t, m, page, "a")
 			case 1: // an answer that comes
 				if err := m.Acknowledge("asks", acked); err != nil {
 					t.Fatal(err)
@@ -178,14 +207,13 @@ func TestWhatClientsAreToldIsWhatTheStoreHas(t *testing.T) {
 			default:
 				ref := rapid.SampledFrom([]Ref{page, {User, "u:anna"}}).Draw(t, "store")
 				before := m.Queued()
-				records := rapid.SliceOfN(rapid.Custom(drawRecord), 1, 5).Draw(t, "records")
-				if !commit(ref, records...) && m.Queued() != before {
-					t.Fatal("a commit that failed was told")
+				records, possible := drawRecords(t, m, ref)
+				if done := commit(ref, records...); done != possible || !done && m.Queued() != before {
+					t.Fatalf("a commit that is possible (%t) was done (%t) and told", possible, done)
 				}
 			}
 		}
 		listen()
-		session.same(t, m, page, "a")
 		list, number := m.HandOut("asks", true)
 		polls.take(t, list)
 		polls.same(t, m, Ref{User, "u:anna"}, "a")
@@ -218,6 +246,12 @@ func TestMoreChangesThanMayWaitAreToldAsTheWhole(t *testing.T) {
 	if n := m.Waiting(); n > 2 {
 		t.Errorf("%d changes wait", n)
 	}
+	for range 10 { // of what is written again and again one waits
+		commit(appendBytes(appendPath([]byte{byte(opSet)}, []string{"a", "x"}), []byte("1")))
+	}
+	if n := m.Waiting(); n > 3 {
+		t.Errorf("%d changes wait, of one path", n)
+	}
 	list, _ := m.HandOut("page", false)
 	var all []heard
 	if err := json.Unmarshal(list, &all); err != nil || len(all) != 1 || len(all[0].Path) != 1 {
@@ -227,5 +261,43 @@ func TestMoreChangesThanMayWaitAreToldAsTheWhole(t *testing.T) {
 	m.Drop(page)
 	if len(m.watch.of)+len(m.watch.pages)+len(m.watch.lists) != 0 {
 		t.Errorf("of a page that has ended there is %+v", m.watch.of)
+	}
+}
+
+func TestOneChangeOfAListIsToldAsSuch(t *testing.T) {
+	m, from := New(0, Limits{}), &Source{}
+	page := Ref{Page, "page"}
+	if err := m.Open("u:anna", page); err != nil {
+		t.Fatal(err)
+	}
+	list := func(kind op, head []byte, items ...string) []byte {
+		out := append(appendPath([]byte{byte(kind)}, []string{"a", "l"}), head...)
+		out = append(out, byte(len(items)), 0, 0, 0)
+		for _, item := range items {
+			out = appendBytes(out, []byte(item))
+		}
+		return out
+	}
+	replace := func(at, removed byte, items ...string) []byte {
+		return list(opReplace, []byte{at, 0, 0, 0, removed, 0, 0, 0}, items...)
+	}
+	for _, c := range []struct {
+		records [][]byte
+		want    string
+	}{
+		{[][]byte{shareRecord(`{"path":["a"]}`), list(opList, nil, "1")}, `[{"path":["a"],"value":{"l":[1]}}]`},
+		{[][]byte{list(opAppend, nil, "2"), list(opAppend, nil, "3")}, `[{"path":["a","l"],"items":[2,3]}]`},
+		{[][]byte{replace(1, 1)}, `[{"path":["a","l"],"at":1,"removed":1,"items":[]}]`},
+		{[][]byte{replace(0, 1, "7", "8"), list(opAppend, nil, "9")}, `[{"path":["a","l"],"value":[7,8,3,9]}]`},
+		{[][]byte{list(opAppend, nil, "1"), replace(0, 4)}, `[{"path":["a","l"],"value":[1]}]`},
+		{[][]byte{list(opList, nil), list(opAppend, nil, "5")}, `[{"path":["a","l"],"value":[5]}]`},
+		{[][]byte{list(opAppend, nil, "6"), appendPath([]byte{byte(opDelete)}, []string{"a", "l"})}, `[{"path":["a","l"],"delete":true}]`},
+	} {
+		if err := m.Apply(from, frame(from.last+1, "u:anna", m.Generation("u:anna"), page, len(c.records), slices.Concat(c.records...))); err != nil {
+			t.Fatal(err)
+		}
+		if told := m.Tell(m.Queued()); len(told) != 1 || string(told[0].Data) != c.want {
+			t.Errorf("told %s, want %s", told[0].Data, c.want)
+		}
 	}
 }

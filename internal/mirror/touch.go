@@ -126,7 +126,7 @@ func (t *touches) settle() {
 		for end, n := 0, 0; n < len(one.path); n++ {
 			if j, there := t.index[one.key[:end]]; there {
 				high := &t.all[j]
-				if one.above, high.splice = true, nil; !high.note.same(&one.note) {
+				if one.above = true; !high.note.same(&one.note) {
 					high.note.By, high.note.As = "", 0
 				}
 				break

@@ -114,6 +114,9 @@ func TestFramesOfTheVectorsAreDecoded(t *testing.T) {
 			if f.request {
 				key = "q"
 			}
+			if f.write {
+				key = "w"
+			}
 			var data any
 			if err := json.Unmarshal(f.data, &data); err != nil {
 				t.Errorf("%s: data %q: %v", v.Text, f.data, err)
