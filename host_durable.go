@@ -140,7 +140,7 @@ func (h *host) openKept() error {
 	dir := h.keptDir()
 	if h.now() != h {
 		// A step of a server that runs: whoever was known before is forgotten.
-		if err := h.forgetFiles(); err != nil {
+		if err := errors.Join(os.RemoveAll(dir), h.forgetFiles()); err != nil {
 			return err
 		}
 	}
@@ -275,9 +275,8 @@ func (h *host) beginKept() error {
 // stateFiles are what a graceful stop leaves where there is no log.
 var stateFiles = []string{"connections", "pages", "push", "mirror", "global", "answers"}
 
-// forgetFiles removes what a server of before has left.
-func (h *host) forgetFiles() error {
-	err := os.RemoveAll(h.keptDir())
+// forgetFiles removes what a graceful stop would leave.
+func (h *host) forgetFiles() (err error) {
 	for _, name := range stateFiles {
 		if e := os.Remove(filepath.Join(h.config.Server.StateDir, name)); !errors.Is(e, os.ErrNotExist) {
 			err = errors.Join(err, e)

@@ -25,6 +25,7 @@ type crossing struct {
 	once     sync.Once
 	failed   error
 	paused   bool                   // by this; an operator's own pause stays
+	copied   bool                   // what memory alone has, into files
 	taken    atomic.Pointer[Handed] // what the new worker has taken over; nil: nothing
 	gave     *Handed                // to the register of before; nil: nothing yet
 	given    map[string]bool        // connections without a browser that there were before
@@ -79,11 +80,29 @@ func (t *transaction) crossed(ctx context.Context) error {
 	if done == nil {
 		return nil
 	}
-	err := t.to.mark(done)
+	err := c.copy(t.to)
+	if err == nil {
+		err = t.to.mark(done)
+	}
 	if err != nil {
 		err = errors.Join(err, t.to.unmark())
 	}
 	return err
+}
+
+// copy keeps what memory alone has until the step is taken, or is not: nobody has been told that
+// a step may cost it.
+func (c *crossing) copy(h *host) error {
+	if h.kept.keeps() || c.copied {
+		return nil
+	}
+	c.copied = true
+	return h.copyState()
+}
+
+func (h *host) copyState() error {
+	dir := h.config.Server.StateDir
+	return errors.Join(h.identity.Copy(), h.pages.Copy(dir, h.topics.of), h.stores.mirror.Save(dir), h.global.Save(dir))
 }
 
 // undo takes back what a step that is not taken has done to the items.
@@ -166,6 +185,9 @@ func (c *crossing) stop(ctx context.Context) error {
 	if c.from.config.Server.Phase < phaseStores || c.to.config.Server.Phase >= phaseStores {
 		return nil
 	}
+	if err := c.copy(h); err != nil {
+		return err
+	}
 	done, err := h.giveBack(ctx, c.group)
 	if err != nil {
 		return err
@@ -182,6 +204,12 @@ func (c *crossing) end() {
 		return
 	}
 	c.to.phases.crossing.Store(nil)
+	if c.copied {
+		c.copied = false
+		if err := c.to.forgetFiles(); err != nil {
+			c.to.log.Error("files of the step cannot be removed; the next start would bring back who was known now", "error", err)
+		}
+	}
 	if c.paused {
 		c.paused = false
 		c.to.gate.Resume()

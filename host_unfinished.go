@@ -100,10 +100,15 @@ func (h *host) finishStep(ctx context.Context, held []*group) error {
 }
 
 // waitForStep holds requests until the step is taken.
-func (h *host) waitForStep() {
-	if h.below != nil {
-		_ = h.gate.Pause(gate.Hold{}) // nobody else can have paused it yet
+func (h *host) waitForStep() error {
+	if h.below == nil {
+		return nil
 	}
+	_ = h.gate.Pause(gate.Hold{}) // nobody else can have paused it yet
+	if h.kept.keeps() {
+		return nil
+	}
+	return h.copyState() // as long as it is not given back, a crash must not lose it
 }
 
 // leaveStores notes, before what is kept is begun, what there is of stores that nobody has in

@@ -58,7 +58,9 @@ func (h *host) serve(ctx context.Context, s *Server) error {
 		return errors.Join(err, h.stop(s.cut))
 	}
 	h.forgetStores()
-	h.waitForStep()
+	if err := h.waitForStep(); err != nil {
+		return errors.Join(err, h.stop(s.cut))
+	}
 	if err := errors.Join(h.listenMetrics(), h.openPrograms(), h.openAdmin()); err != nil {
 		return errors.Join(err, h.stop(s.cut))
 	}

@@ -39,8 +39,13 @@ func (v *saved) meta() item.Meta {
 // Save writes all connections into the state folder, at once and whole or not at all. It is
 // the last thing before the end: nothing changes any more.
 func (s *Server) Save() error {
+	s.registry.stop()
+	return s.Copy()
+}
+
+// Copy writes them while they are in use.
+func (s *Server) Copy() error {
 	r := &s.registry
-	r.stop()
 	r.mu.RLock()
 	defer r.mu.RUnlock()
 	path := filepath.Join(s.opts.Dir, connectionsFile)

@@ -84,6 +84,25 @@ func (p *Pages) stopping() bool {
 // topics gives what a page has subscribed to.
 func (p *Pages) Save(dir string, topics func(page string) []string) error {
 	p.Freeze() // what sessions say of requests that wait is what the pages say
+	if err := p.write(dir, topics, (*page).save); err != nil {
+		return err
+	}
+	return p.hub.Save(filepath.Join(dir, sessionsFile))
+}
+
+// Copy writes them while they are in use; see [push.Hub.Copy].
+func (p *Pages) Copy(dir string, topics func(page string) []string) error {
+	err := p.write(dir, topics, func(pg *page) saved {
+		v, _ := pg.described()
+		return v
+	})
+	if err != nil {
+		return err
+	}
+	return p.hub.Copy(filepath.Join(dir, sessionsFile))
+}
+
+func (p *Pages) write(dir string, topics func(page string) []string, save func(pg *page) saved) error {
 	var all []*page
 	for _, s := range p.hub.Sessions() {
 		if pg := pageOf(s); pg != nil {
@@ -93,7 +112,7 @@ func (p *Pages) Save(dir string, topics func(page string) []string) error {
 	path := filepath.Join(dir, pagesFile)
 	err := file.Write(path, len(all), func(yield func(any) bool) {
 		for _, pg := range all {
-			v := pg.save()
+			v := save(pg)
 			if topics != nil {
 				v.Topics = topics(pg.id)
 			}
@@ -105,7 +124,7 @@ func (p *Pages) Save(dir string, topics func(page string) []string) error {
 	if err != nil {
 		return fmt.Errorf("save pages to %s: %w", path, err)
 	}
-	return p.hub.Save(filepath.Join(dir, sessionsFile))
+	return nil
 }
 
 // The files, in server.state_dir.

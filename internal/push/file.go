@@ -25,6 +25,35 @@ func (h *Hub) Save(path string) error {
 	return nil
 }
 
+// Copy writes all sessions into a file as [Session.Describe] gives them, while they are in use:
+// where it is read, each begins a new stream.
+func (h *Hub) Copy(path string) error {
+	var all []*savedSession
+	for _, s := range h.Sessions() {
+		data, err := s.Describe()
+		if err != nil {
+			return err
+		}
+		v, err := readSession(data)
+		if err != nil {
+			return err
+		}
+		v.Epoch = epochText(h.newEpoch())
+		all = append(all, v)
+	}
+	err := stateFile.Write(path, len(all), func(yield func(any) bool) {
+		for _, v := range all {
+			if !yield(v) {
+				return
+			}
+		}
+	})
+	if err != nil {
+		return fmt.Errorf("copy push sessions to %s: %w", path, err)
+	}
+	return nil
+}
+
 // Restore takes the sessions of a file and removes it, before any of them is used: a
 // file that was read once is older than what clients are told from then on, and read
 // again after a crash it would give the same numbers to other frames. No file is no

@@ -24,13 +24,14 @@ const (
 type world struct {
 	*testing.T
 	dir, register string
+	durability    string
 	server        *harness.Server
 	told          int // of every page
 }
 
-func newWorld(t *testing.T, phase int) *world {
+func newWorld(t *testing.T, phase int, durability string) *world {
 	t.Helper()
-	w := &world{T: t, dir: t.TempDir()}
+	w := &world{T: t, dir: t.TempDir(), durability: durability}
 	w.register = filepath.Join(w.dir, "register.db")
 	w.start(3)
 	w.get(fmt.Sprintf("/fill?users=2&connections=4&pages=%d", pages))
@@ -51,9 +52,9 @@ func (w *world) write(name, text string) {
 // phase is what the file says.
 func (w *world) phase(phase int) {
 	w.Helper()
-	w.write("guado.toml", fmt.Sprintf("[server]\nlisten = [\"127.0.0.1:0\"]\nphase = %d\ncache_dir = \"cache\"\n[state]\ndurability = \"host\"\n"+
+	w.write("guado.toml", fmt.Sprintf("[server]\nlisten = [\"127.0.0.1:0\"]\nphase = %d\ncache_dir = \"cache\"\n[state]\ndurability = %q\n"+
 		"[[app]]\nname = \"shop\"\ntarget = \"register_app:app\"\nregister = \"register_app:Legacy\"\nthreads = 4\ndir = %q\npython = %q\nenv = {TEST_REGISTER = %q}\n",
-		phase, harness.Apps(), harness.Python(w, "newest"), w.register))
+		phase, w.durability, harness.Apps(), harness.Python(w, "newest"), w.register))
 }
 
 func (w *world) start(phase int) {
@@ -119,24 +120,33 @@ func (w *world) killedAt(to int, point string) {
 	}
 }
 
+// seldom are points that differ little from another one.
+var seldom = map[string]bool{"import": true, "replace": true, "items": true}
+
 func TestAServerThatIsKilledInAStepLosesNothingThatAClientWasTold(t *testing.T) {
 	for _, c := range []struct {
-		from, to int
-		points   []string
-		then     []int // the phases of the next start
+		durability string
+		from, to   int
+		points     []string
+		then       []int // the phases of the next start
 	}{
-		{3, 4, []string{"import", "items", "items end", "mark"}, []int{4, 3}},
-		{4, 3, []string{"replace", "replace half", "replaced", "items", "items end", "mark"}, []int{3, 4}},
+		{"host", 3, 4, []string{"import", "items", "items end", "mark"}, []int{4, 3}},
+		{"host", 4, 3, []string{"replace", "replace half", "replaced", "items", "items end", "mark"}, []int{3, 4}},
+		// Behind a step to phase 4 memory alone has them, of which a crash leaves nothing.
+		{"worker", 3, 4, []string{"items"}, []int{4}},
+		{"worker", 4, 3, []string{"replace half", "replaced", "mark"}, []int{3}},
 	} {
 		for _, point := range c.points {
 			then := c.then
-			if point != "mark" && point != "replaced" && point != "items" {
+			if soak := os.Getenv("GUADO_SOAK") != ""; !soak && seldom[point] {
+				continue
+			} else if !soak && point != "mark" && point != "replaced" {
 				then = then[:1] // the other one is a start like any
 			}
 			for _, then := range then {
-				t.Run(fmt.Sprintf("%d to %d/%s/then %d", c.from, c.to, point, then), func(t *testing.T) {
+				t.Run(fmt.Sprintf("%s/%d to %d/%s/then %d", c.durability, c.from, c.to, point, then), func(t *testing.T) {
 					t.Parallel()
-					w := newWorld(t, c.from)
+					w := newWorld(t, c.from, c.durability)
 					w.visits()
 					w.killedAt(c.to, point)
 					w.start(then)
