@@ -56,6 +56,9 @@ func FuzzDecode(f *testing.F) {
 		if frame.request {
 			data = m["q"]
 		}
+		if frame.write {
+			data = m["w"]
+		}
 		if frame.hasData && !bytes.Equal(bytes.TrimSpace(data), frame.data) {
 			t.Fatalf("data %q, json says %q", frame.data, data)
 		}
