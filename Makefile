@@ -74,12 +74,11 @@ bench: build
 	.cache/bench/bin/python bench/overhead.py
 	GUADO_BENCH=1 $(GO) test -count=1 -v -run GenroPy ./test/genropy
 
-# Stores beside a dict, Redis and Pyro4, the page workload, and memory (docs/benchmarks.md).
+# Stores beside a dict, Redis and Pyro4, the page workload, a start behind kill -9, and memory
+# (docs/benchmarks.md). Fails where a figure is missed.
 bench-state: build
 	tools/setup.sh bench
-	.cache/bench/bin/python bench/state.py
-	.cache/bench/bin/python bench/state_durable.py
-	.cache/bench/bin/python bench/memory.py --check
+	.cache/bench/bin/python bench/figures.py
 
 bench-ws: build
 	tools/setup.sh bench

@@ -21,6 +21,7 @@ import time
 
 import pages
 import run
+from figures import figure
 
 HOST = run.ROOT / ".cache" / "bench-state" / "soakhost"
 
@@ -141,12 +142,16 @@ def main() -> None:
     found = measure(options.pages)
     beyond = found["worker"] - found["values"]
     print(f"{options.pages} pages of ten leaves, 2 KB as JSON; bytes of each:")
-    print(f"host    {found['host']:8.0f}  {pages.verdict(found['host'], MOST['host'])}")
+    told = figure("bytes of a page in the host", found["host"], MOST["host"])
+    print(f"host    {found['host']:8.0f}  {told}")
     print(f"worker  {found['worker']:8.0f}, of these {found['values']:.0f} for the values")
-    print(f"beyond the values {beyond:.0f}  {pages.verdict(beyond, MOST['worker'])}")
+    told = figure("bytes of a page in the worker, beyond its values", beyond, MOST["worker"])
+    print(f"beyond the values {beyond:.0f}  {told}")
     print(f"in the worker's account {found['account']:.0f}")
-    print(f"after all have closed: {found['left']:.0f} bytes, {found['stores left']:.0f} stores")
-    kept = beyond <= MOST["worker"] and found["host"] <= MOST["host"]
+    told = figure("bytes in the account after all have closed", found["left"], 0)
+    stores = found["stores left"]
+    print(f"after all have closed: {found['left']:.0f} bytes {told}, {stores:.0f} stores")
+    kept = beyond <= MOST["worker"] and found["host"] <= MOST["host"] and not found["left"]
     if options.check and not kept:
         sys.exit("a figure is missed")
 

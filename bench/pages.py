@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import run
+from figures import figure
 
 CONNECTIONS, PAGES, THREADS = 16, 64, 8
 DURABLE = 'guado, durability = "host"'
@@ -33,7 +34,7 @@ DURABLE = 'guado, durability = "host"'
 GUADO = """
 [server]
 listen = ["127.0.0.1:{port}"]
-log_level = "warn"
+log_level = "{log_level}"
 phase = {phase}
 state_dir = "{folder}/state"
 {server}
@@ -121,7 +122,7 @@ class Server(run.Server):
             return [*gunicorn, "-k", "gthread", "--threads", str(THREADS), "bench_pages:app"]
         folder = around.folder / f"guado-{self.port}"
         folder.mkdir()
-        values = {"phase": 4, "server": "", "state": "", **settings}
+        values = {"phase": 4, "log_level": "warn", "server": "", "state": "", **settings}
         text = GUADO.format(
             port=self.port,
             folder=folder,
@@ -251,13 +252,10 @@ def report_calls(found: Figures) -> None:
     if "redis: one field" in found:
         ratio = found["host: look up a page"] / found["redis: all of an item"]
         one = found["host: is there a user"] / found["redis: one field"]
-        print(f"a look-up of the host's index: {ratio:.2f} × Redis' of an item {verdict(ratio, 1)}")
-        print(f"whether it has one: {one:.2f} × Redis' of a field {verdict(one, 1)}")
-
-
-def verdict(value: float, most: float, least: float = 0) -> str:
-    kept = value >= least if least else value <= most
-    return f"({f'≥ {least:g}' if least else f'≤ {most:g}'}: {'yes' if kept else 'NO'})"
+        what = "a look-up in the host's index, beside Redis' of an item"
+        print(f"{what}: {ratio:.2f} × {figure(what, ratio, 1, unit='×')}")
+        what = "whether the host's index has one, beside Redis' of a field"
+        print(f"{what}: {one:.2f} × {figure(what, one, 1, unit='×')}")
 
 
 def report_workload(found: dict[str, Figures]) -> None:
@@ -267,21 +265,24 @@ def report_workload(found: dict[str, Figures]) -> None:
     for name, one in found.items():
         print(f"{name:44} {one['rate']:8.0f} {one['p50']:8.2f} {one['p99']:8.2f}")
     ours = found["guado"]
-    inf = float("inf")
     for name, least in (("gunicorn, Pyro4", 30), ("gunicorn, dict", 3)):
         ratio = ours["rate"] / found[name]["rate"]
-        print(f"guado has {ratio:.1f} × the requests of {name} {verdict(ratio, inf, least)}")
+        what = f"page workload, beside {name}"
+        print(f"{what}: {ratio:.1f} × {figure(what, ratio, least=least, unit='×')}")
     ratio = found[DURABLE]["rate"] / ours["rate"]
-    print(f'with durability = "host" it has {ratio:.2f} × of its own {verdict(ratio, inf, 0.7)}')
+    what = 'page workload with durability = "host", beside "worker"'
+    print(f"{what}: {ratio:.2f} × {figure(what, ratio, least=0.7, unit='×')}")
     ratio = ours["p99"] / found["gunicorn, Pyro4"]["p99"]
-    print(f"its p99 is {ratio:.3f} of Pyro's {verdict(ratio, 0.1)}")
+    what = "p99 of the page workload, beside gunicorn, Pyro4"
+    print(f"{what}: {ratio:.3f} × {figure(what, ratio, 0.1, unit='×')}")
 
 
 def report_mirror(found: Figures) -> None:
     print("\nCPU of all processes per request, µs")
     print(f"{'ten values written to a store, more than to a dict':60} {found['written']:6.2f}")
     text, cost = "a page of which nothing is touched, more than in phase 3", found["touched not"]
-    print(f"{text:60} {cost:6.2f} {verdict(cost, 1)}")
+    what = "CPU of a request that touches nothing, more than in phase 3"
+    print(f"{text:60} {cost:6.2f} {figure(what, cost, 1, unit='µs')}")
 
 
 def measure(rounds: int, seconds: int) -> dict[str, Any]:

@@ -34,6 +34,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "python"))
 
 import pages  # noqa: E402
+from figures import figure  # noqa: E402
 from guado.store import Exchange, Ledger, Owner, Store  # noqa: E402
 
 # How many times a dict operation each may take.
@@ -228,8 +229,9 @@ def report(found: dict[str, float]) -> None:
     for name, value in found.items():
         base = found["dict write" if "writ" in name or "append" in name else "dict read"]
         bound = next((b for kind, b in BOUNDS.items() if name.startswith(kind)), None)
-        verdict = "" if bound is None else f"≤ {bound}: {'yes' if value <= bound * base else 'NO'}"
-        print(f"{name:36} {value:8.3f} {value / base:8.1f}  {verdict}")
+        ratio, what = value / base, f"a store's {name}, beside a dict's"
+        verdict = "" if bound is None else figure(what, ratio, bound, unit="×")
+        print(f"{name:36} {value:8.3f} {ratio:8.1f}  {verdict}")
 
 
 def one(rounds: int, in_go: bool) -> dict[str, Any]:
@@ -237,14 +239,18 @@ def one(rounds: int, in_go: bool) -> dict[str, Any]:
     found = operations(rounds)
     report(found)
     size = memory()
-    print(f"\none page in the worker, beyond its values: {size:.0f} bytes (≤ 8192)")
+    print(f"\none page in the worker, beyond its values: {size:.0f} bytes")
     mirror = host() if in_go else {}
     for name, value in mirror.items():
         print(f"mirror: {name}: {value:g}")
     applied = mirror.get("ApplyTenWrites, ns/op")
     if applied is not None:
         cost = found["take and encode of ten writes"] + applied / 1000
-        print(f"the mirror of ten writes: {cost:.1f} µs {pages.verdict(cost, 15)}")
+        what = "the mirror of ten writes"
+        print(f"{what}: {cost:.1f} µs {figure(what, cost, 15, unit='µs')}")
+        idle = found["take where nothing was touched"]
+        what = "the mirror where nothing was touched, in the worker"
+        print(f"{what}: {idle:.2f} µs {figure(what, idle, 1, unit='µs')}")
     return {"worker": found, "bytes": size, "host": mirror}
 
 
