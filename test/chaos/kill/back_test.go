@@ -86,16 +86,17 @@ func (w *world) kill(served time.Duration) {
 		if err != nil {
 			w.t.Fatal(err)
 		}
-		b.took, b.imported = first.took, time.Duration(seconds*float64(time.Second))
+		b.took, b.imported = first.took, max(time.Millisecond, time.Duration(seconds*float64(time.Second)))
 		w.backs = append(w.backs, b)
 	case <-time.After(patience):
 		w.failed(fmt.Errorf("nobody was told anything within %v after a worker was killed", patience))
 	}
 }
 
-// inTime says how long clients waited, and in the long run wants them not to have waited for too
-// long behind a worker that had served for a while. The bound holds for nine of ten: the rest is
-// of a machine that does something else.
+// inTime says how long clients waited, and in the long run wants that to be in time behind workers
+// that had served for a while. The machine may be busy with something else: how much slower the
+// import of the application was than the quickest one of this run says how much, and the median
+// without that is held against the bound.
 func (w *world) inTime() {
 	w.t.Helper()
 	var after, soon, hosts []back
@@ -109,16 +110,23 @@ func (w *world) inTime() {
 			soon = append(soon, b)
 		}
 	}
-	w.t.Logf("ms from the kill to the first answer, and of that the application's import: workers that had served for %v: %v; for less, which start again after a pause: %v; hosts: %v",
+	w.t.Logf("ms from the kill to the first answer, less the application's import, and that: workers that had served for %v: %v; for less, which start again after a pause: %v; hosts: %v",
 		atOnce, after, soon, hosts)
-	if len(after) < 10 {
+	if len(after) < 5 {
 		return
 	}
-	slices.SortFunc(after, func(a, b back) int { return int(a.took - a.imported - b.took + b.imported) })
-	median, most := after[len(after)/2], after[len(after)*9/10]
-	w.t.Logf("of %d over the import: median %v, nine of ten within %v, all within %v", len(after),
-		median.took-median.imported, most.took-most.imported, after[len(after)-1].took-after[len(after)-1].imported)
-	if over := most.took - most.imported; over > inTime {
-		w.t.Errorf("behind nine of ten kills clients were answered within %v and the import of the application, the most is %v", over, inTime)
+	quickest := slices.MinFunc(w.backs, func(a, b back) int { return int(a.imported - b.imported) }).imported
+	var over, quiet []time.Duration
+	for _, b := range after {
+		over = append(over, b.took-b.imported)
+		quiet = append(quiet, time.Duration(float64(b.took-b.imported)*float64(quickest)/float64(b.imported)))
+	}
+	slices.Sort(over)
+	slices.Sort(quiet)
+	median := quiet[len(quiet)/2].Round(time.Millisecond)
+	w.t.Logf("over the import, behind %d kills: median %v, nine of ten within %v, all within %v; the median on a machine that does nothing else: %v",
+		len(over), over[len(over)/2], over[len(over)*9/10], over[len(over)-1], median)
+	if median > inTime {
+		w.t.Errorf("from the kill to the first answer it took %v and the import of the application, the most is %v", median, inTime)
 	}
 }
