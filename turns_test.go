@@ -166,3 +166,43 @@ func TestAHandlerThatAsksItsOwnPageIsToldThatItIsBusy(t *testing.T) {
 		})
 	}
 }
+
+// The same as with requests that poll a long message: messages poll a long request.
+func TestWhileARequestToAPageWaitsItsConcurrentMessagesAreAnswered(t *testing.T) {
+	everyResident(t, "", func(t *testing.T, s *site) {
+		const polls = 20
+		tab := s.browser().tab(`{"path":"/","class":"LongRequest"}`)
+		done := make(chan string, 1)
+		go func() {
+			_, text := tab.post("/_guado/page/"+tab.page, "")
+			done <- text
+		}()
+		s.eventually("the long request has begun", func() bool {
+			return strings.Contains(fmt.Sprint(tab.ask("null", "")), "begun")
+		})
+		before, _ := tab.ask("null", "").([]any)
+		for range polls {
+			tab.sent++
+			tab.write(fmt.Sprintf(`{"c":%d,"q":null}`, tab.sent))
+		}
+		for n := 0; n < polls; { // all are answered, and the event is not set
+			if f := tab.numbered(); f["r"] != nil {
+				if said := fmt.Sprint(f["d"]); !strings.Contains(said, "begun") {
+					t.Fatalf("a poll: %v", f)
+				}
+				n++
+			}
+		}
+		select {
+		case text := <-done:
+			t.Errorf("the long request did not wait: %s", text)
+		default:
+		}
+		if status, text := tab.post("/set", "", "Guado-Page: "+tab.page); status != 200 {
+			t.Fatalf("%d %s", status, text)
+		}
+		if text, want := <-done, fmt.Sprint(before[0].(float64)+polls); text != want {
+			t.Errorf("the long request has seen %s of %s polls", text, want)
+		}
+	})
+}

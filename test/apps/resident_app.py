@@ -64,6 +64,10 @@ class Long(guado.Page):
         return [self.polls, self.store.get("progress")]
 
 
+class LongRequest(Long):
+    """The other way round: a request over HTTP is long, and messages poll."""
+
+
 if KIND == "wsgi":
 
     def shared_call(self: Shared, data: Any) -> Any:
@@ -83,7 +87,7 @@ if KIND == "wsgi":
         return self.polls
 
     @guado.concurrent
-    def long_poll(self: Long, request: guado.PageRequest) -> Any:
+    def long_poll(self: Long, request: Any) -> Any:
         """Needs no turn."""
         return self.poll()
 else:
@@ -110,7 +114,7 @@ else:
         return self.polls
 
     @guado.concurrent
-    async def long_poll(self: Long, request: guado.PageRequest) -> Any:
+    async def long_poll(self: Long, request: Any) -> Any:
         """Needs no turn."""
         return self.poll()
 
@@ -119,6 +123,8 @@ Shared.on_message = shared_call  # type: ignore[assignment,method-assign]
 Shared.on_request = shared_request  # type: ignore[attr-defined]
 Long.on_message = long_call  # type: ignore[assignment,method-assign]
 Long.on_request = long_poll  # type: ignore[attr-defined]
+LongRequest.on_message = long_poll  # type: ignore[method-assign]
+LongRequest.on_request = long_call  # type: ignore[attr-defined]
 
 
 def route(path: str, page: str | None) -> Any:
