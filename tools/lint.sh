@@ -6,6 +6,7 @@ cd "$(dirname "$0")/.."
 .cache/lint/bin/ruff check .
 .cache/lint/bin/ruff format --check .
 .cache/lint/bin/mypy --strict python/guado
+MYPYPATH=python .cache/lint/bin/mypy --strict test/apps/typed.py
 .cache/lint/bin/clang-format --dry-run --Werror $(git ls-files 'python/guado/csrc/*.[ch]' 'python/guado/csrc/**/*.[ch]')
 # Exit code 3 means that it found something; anything else that is not 0, that its
 # database was not reached (it is not one of the registries that every machine has).

@@ -112,6 +112,30 @@ def test_outside_of_guado_an_application_runs_on(target: str) -> None:
         assert site.post("/page").status_code == 400
 
 
+def test_sessions_without_guado_say_what_to_do() -> None:
+    flask, _ = load("adapter_flask:app"), load("adapter_django:application")
+    from flask import session
+    from guado.adapters.django.sessions import SessionStore
+
+    with flask.test_request_context("/"):
+        assert session.get("n") is None
+        with pytest.raises(RuntimeError, match="sessions of Guado need Guado"):
+            session["n"] = 1
+    assert SessionStore("x").get("n") is None
+    with pytest.raises(guado.NoRequest, match="GUADO_INSTANCE"):
+        SessionStore().save()
+
+
+def test_a_cache_without_guado_says_what_to_do() -> None:
+    load("adapter_django:application")
+    from django.core.cache import cache
+    from django.core.exceptions import ImproperlyConfigured
+
+    for use in (lambda: cache.get("x"), lambda: cache.set("x", 1), lambda: cache.incr("x")):
+        with pytest.raises(ImproperlyConfigured, match="GUADO_INSTANCE"):
+            use()
+
+
 def test_sockets_of_fastapi_have_their_user_page_and_session(w: testing.Worker) -> None:
     with browser(w, "adapter_fastapi:app") as site:
         site.post("/login", data={"user": "ada"})

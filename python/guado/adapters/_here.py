@@ -5,10 +5,18 @@ Before: the adapters. After: guado.page, guado.connection. Not here: frameworks.
 
 from __future__ import annotations
 
-from guado import _request
+import os
+
+import guado
+from guado import _host, _request
 from guado.errors import NoItem
 from guado.push import Connection, PageHandle
 from guado.store import Store
+
+
+def hosted() -> bool:
+    """Whether this process has a host: as a worker, one of its programs, or in a test."""
+    return bool(guado._worker or _host.instead or os.environ.get("GUADO_PUSH"))
 
 
 def page() -> PageHandle | None:

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 from flask import Flask, Request, Response, abort, current_app, g, redirect, request, url_for
 from flask.json.tag import TaggedJSONSerializer
@@ -100,10 +100,21 @@ def login_required(view: F) -> F:
     return wrapped  # type: ignore[return-value]
 
 
+class _NoSession(SecureCookieSession):
+    """Of a request that is not Guado's: it can be read, and is empty."""
+
+    def _fail(self, *_: Any, **__: Any) -> NoReturn:
+        raise RuntimeError("sessions of Guado need Guado: this request has no connection")
+
+    __setitem__ = __delitem__ = clear = pop = popitem = update = setdefault = _fail
+    del _fail
+
+
 class Sessions(SessionInterface):
     """Sessions in the store of the connection. One that was never written makes none; on
     another server there is none, and writing to it is an error that says so."""
 
+    null_session_class = _NoSession  # type: ignore[assignment]
     serializer = TaggedJSONSerializer()  # Flask's own, so that what it keeps is kept here
 
     def open_session(self, app: Flask, request: Request) -> SecureCookieSession | None:

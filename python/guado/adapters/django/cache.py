@@ -16,8 +16,10 @@ from collections.abc import Iterable
 from typing import Any
 
 from django.core.cache.backends.base import DEFAULT_TIMEOUT, BaseCache
+from django.core.exceptions import ImproperlyConfigured
 
 import guado
+from guado.adapters import _here
 from guado.globalstore import GlobalFull
 
 _missing: Any = object()
@@ -30,6 +32,16 @@ class GuadoCache(BaseCache):
         super().__init__(params)
         self._root = location or "django"
 
+    @staticmethod
+    def _store() -> guado.GlobalStore:
+        if not _here.hosted():
+            raise ImproperlyConfigured(
+                "GuadoCache is kept by a Guado server, and this process has none; where "
+                "runserver, tests or commands need a cache, give them another BACKEND: "
+                '"GUADO_INSTANCE" is in os.environ under Guado alone'
+            )
+        return guado.global_store()
+
     def _path(self, key: str, version: int | None) -> tuple[str, str]:
         return self._root, self.make_and_validate_key(key, version=version)
 
@@ -38,17 +50,17 @@ class GuadoCache(BaseCache):
         return self.default_timeout if timeout is DEFAULT_TIMEOUT else timeout
 
     def get(self, key: str, default: Any = None, version: int | None = None) -> Any:
-        kept = guado.global_store().get(self._path(key, version), _missing)
+        kept = self._store().get(self._path(key, version), _missing)
         return default if kept is _missing else _load(kept)
 
     def has_key(self, key: str, version: int | None = None) -> bool:
-        return self._path(key, version) in guado.global_store()
+        return self._path(key, version) in self._store()
 
     def set(
         self, key: str, value: Any, timeout: Any = DEFAULT_TIMEOUT, version: int | None = None
     ) -> None:
         path, ttl, data = self._path(key, version), self._ttl(timeout), _dump(value)
-        store = guado.global_store()
+        store = self._store()
         if ttl is not None and ttl <= 0:
             store.delete(path).result()
         else:
@@ -58,7 +70,7 @@ class GuadoCache(BaseCache):
         self, key: str, value: Any, timeout: Any = DEFAULT_TIMEOUT, version: int | None = None
     ) -> bool:
         path, ttl, data = self._path(key, version), self._ttl(timeout), _dump(value)
-        store = guado.global_store()
+        store = self._store()
         if ttl is not None and ttl <= 0:
             return path not in store
         return bool(
@@ -66,7 +78,7 @@ class GuadoCache(BaseCache):
         )
 
     def touch(self, key: str, timeout: Any = DEFAULT_TIMEOUT, version: int | None = None) -> bool:
-        path, ttl, store = self._path(key, version), self._ttl(timeout), guado.global_store()
+        path, ttl, store = self._path(key, version), self._ttl(timeout), self._store()
         if ttl is not None and ttl <= 0:
             return store.delete(path).result()
         while True:  # until nobody writes between
@@ -77,22 +89,22 @@ class GuadoCache(BaseCache):
                 return True
 
     def delete(self, key: str, version: int | None = None) -> bool:
-        return guado.global_store().delete(self._path(key, version)).result()
+        return self._store().delete(self._path(key, version)).result()
 
     def delete_many(self, keys: Iterable[str], version: int | None = None) -> None:
-        store = guado.global_store()
+        store = self._store()
         for reply in [store.delete(self._path(key, version)) for key in keys]:
             reply.result()
 
     def incr(self, key: str, delta: int = 1, version: int | None = None) -> int:
-        path, store = self._path(key, version), guado.global_store()
+        path, store = self._path(key, version), self._store()
         kept = store.get(path, _missing)
         if type(kept) is not int:  # there is none, or no counter: Django's own way
             return super().incr(key, delta, version)
         return store.add(path, delta).result()
 
     def clear(self) -> None:
-        guado.global_store().delete((self._root,)).result()
+        self._store().delete((self._root,)).result()
 
     def _roomy(self, write: Any) -> Any:
         """Does it; where the store is full, once more with room. A cache may forget."""
@@ -109,7 +121,7 @@ class GuadoCache(BaseCache):
 
     def _forget_some(self) -> None:
         """The oldest part of the keys."""
-        store = guado.global_store()
+        store = self._store()
         keys = store.keys((self._root,)) if (self._root,) in store else []
         part = max(self._cull_frequency, 1)
         for reply in [store.delete((self._root, key)) for key in keys[: len(keys) // part + 1]]:

@@ -62,7 +62,13 @@ class SessionStore(SessionBase):
             raise CreateError
         if not must_create and not there:
             raise UpdateError
-        guado.connection()  # NoRequest: sessions are those of requests
+        if _here.connection() is None:
+            raise guado.NoRequest(
+                "sessions of Guado are kept for requests to a Guado server, and this is none; "
+                "where runserver, tests or commands need sessions, give them another "
+                'SESSION_ENGINE: "GUADO_INSTANCE" is in os.environ under Guado alone',
+                "no_request",
+            )
         store = _here.kept(make=True)
         if store is None:  # the browser has logged in meanwhile: Django answers 400
             raise UpdateError
