@@ -169,28 +169,43 @@ func (r *registry) overdue(c *connection, guest bool, now time.Duration) bool {
 // create makes a connection of this user, or of a guest; with an id, one to which no cookie
 // leads.
 func (r *registry) create(id, user, flag string, meta item.Meta) (*connection, error) {
-	if err := r.makeRoom(); err != nil {
-		return nil, err
-	}
 	c := &connection{id: id, made: time.Now(), flag: flag, meta: meta, given: id != ""}
 	if id == "" {
 		c.id = NewID()
 	}
 	c.seen.Store(int64(r.opts.Clock.Now()))
+	for {
+		if err := r.makeRoom(); err != nil {
+			return nil, err
+		}
+		// Others that come at once may have taken the room meanwhile.
+		if entered, err := r.enter(c, user); err != nil {
+			return nil, err
+		} else if entered {
+			return c, nil
+		}
+	}
+}
+
+// enter takes a connection in; false: there is no room.
+func (r *registry) enter(c *connection, user string) (bool, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.closed {
-		return nil, ErrStopping
+		return false, ErrStopping
 	}
 	if r.byID[c.id] != nil {
-		return nil, ErrExists
+		return false, ErrExists
+	}
+	if len(r.byID) >= r.opts.MaxConnections {
+		return false, nil
 	}
 	r.count.Made++
 	if user != "" {
 		r.count.Logins++
 	}
 	r.enterLocked(c, user)
-	return c, nil
+	return true, nil
 }
 
 func (r *registry) enterLocked(c *connection, user string) {

@@ -93,6 +93,27 @@ func TestAConnectionWithPagesIsInUse(t *testing.T) {
 	})
 }
 
+func TestManyWhoComeAtOnceAreNoMoreThanMayBe(t *testing.T) {
+	const most = 8
+	s := open(t, Options{MaxConnections: most})
+	var all sync.WaitGroup
+	for range 32 {
+		b := newBrowser(t, s)
+		all.Go(func() {
+			for range 50 {
+				x, _ := b.asks()
+				if _, _, err := s.Touch(x); err != nil && !errors.Is(err, ErrFull) {
+					t.Error(err)
+				}
+				if n := len(s.Connections()); n > most {
+					t.Errorf("%d connections", n)
+				}
+			}
+		})
+	}
+	all.Wait()
+}
+
 func TestTheFirstToGoAreGuestsWhoWereIdleLongest(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := open(t, Options{MaxConnections: 4})
