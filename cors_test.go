@@ -63,7 +63,7 @@ func TestPagesOfOriginsThatAreNamedMayUsePushAndNoOthers(t *testing.T) {
 			if got := strings.Join(h.Values("Access-Control-Allow-Origin"), " "); got != origin || h.Get("Access-Control-Allow-Credentials") != "true" || !strings.Contains(strings.Join(h.Values("Vary"), ","), "Origin") {
 				t.Errorf("%s %s %s of %s: %v", c.method, c.path, c.body, origin, h)
 			}
-			if c.method == "OPTIONS" && (h.Get("Access-Control-Allow-Methods") != "POST" || h.Get("Access-Control-Allow-Headers") != "content-type") {
+			if c.method == "OPTIONS" && (h.Get("Access-Control-Allow-Methods") != "GET, POST" || h.Get("Access-Control-Allow-Headers") != "content-type, guado-page, guado-ack") {
 				t.Errorf("the question about %s is answered with %v", c.path, h)
 			}
 		}
