@@ -141,6 +141,10 @@ func newHost(ctx context.Context, s *Server) (h *host, err error) {
 		return nil, err
 	case up != nil:
 		c, below = up, c
+	default:
+		if err := s.forgetClients(c); err != nil {
+			return nil, err
+		}
 	}
 	h = &host{config: c, below: below, apps: map[string]exchange.Handler{}, tasks: map[string]exchange.Handler{}, turns: map[string]exchange.Handler{}, base: &base{
 		server: s, instance: rand.Text(), started: time.Now(), journal: admin.NewJournal(), reloads: newReloads(), calls: calls.New(), clock: clock.New(),

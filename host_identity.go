@@ -66,6 +66,9 @@ func (h *host) openIdentity() (err error) {
 	if h.identity, err = identity.New(o); err != nil {
 		return err
 	}
+	if err := h.signFolder(); err != nil {
+		return err
+	}
 	if err := h.openKept(); err != nil {
 		return err
 	}

@@ -4,13 +4,17 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/guado-server/guado/internal/durable"
 	"github.com/guado-server/guado/internal/gate"
+	"github.com/guado-server/guado/internal/identity"
 	"github.com/guado-server/guado/internal/item"
+	"github.com/guado-server/guado/internal/statefile"
 )
 
 // What a start below phase 4 does with what a server of phase 4 and above has left: a step back
@@ -155,4 +159,46 @@ func (h *host) forgetStores() {
 		}
 	}
 	h.kept.left = nil
+}
+
+// siteFile names the configuration that has the state folder. Another one beside it may be the
+// trial of something else, in the same folder and in phase 0, which has no part in it.
+const siteFile = "site"
+
+// signFolder says whose state the folder holds.
+func (h *host) signFolder() error {
+	path, name := filepath.Join(h.config.Server.StateDir, siteFile), absolute(h.config.File)
+	if was, err := os.ReadFile(path); err == nil && string(was) == name+"\n" {
+		return nil
+	}
+	return statefile.Replace(path, func(w io.Writer) error {
+		_, err := io.WriteString(w, name+"\n")
+		return err
+	})
+}
+
+// forgetClients is what a start in phase 0 is also where it is a step back: whoever was logged
+// in before must not be at the next step forward, for nobody hears of logouts in between.
+func (s *Server) forgetClients(c *Config) error {
+	dir, name := c.StateOfPages(), absolute(c.File)
+	was, err := os.ReadFile(filepath.Join(dir, siteFile))
+	if c.Server.Phase > 0 || name == "" || err != nil || string(was) != name+"\n" {
+		return nil //nolint:nilerr // nobody has signed the folder
+	}
+	unlock, err := identity.Lock(dir)
+	if err != nil {
+		s.Log.Warn("the state of phase 3 and above is in use by another server: it is left as it is", "folder", dir, "error", err)
+		return nil
+	}
+	defer unlock()
+	if err := os.RemoveAll(filepath.Join(dir, "log")); err != nil {
+		return err
+	}
+	for _, file := range append(slices.Clone(stateFiles), siteFile) {
+		if err := statefile.Remove(filepath.Join(dir, file)); err != nil {
+			return err
+		}
+	}
+	s.Log.Info("phase 0 knows no clients: those of before are forgotten", "folder", dir)
+	return nil
 }

@@ -189,3 +189,43 @@ func TestARegisterOfSomeKindsAloneIsGivenThoseBack(t *testing.T) {
 		t.Errorf("an item of a kind that the register does not keep: %v", err)
 	}
 }
+
+func TestWhoWasLoggedInBeforePhase0IsNotBehindIt(t *testing.T) {
+	for _, durability := range []string{"worker", "host"} {
+		more := "[state]\ndurability = \"" + durability + "\"\n"
+		m := movingSite(t, 3, more)
+		tab := m.browser().tab(`{"path":"/"}`)
+		_ = tab.conn.Close() // the stop would wait for its goodbye
+		connections := func() int { return m.Status().Identity.Connections }
+		m.again(t, 3, more)
+		if n := connections(); n != 1 {
+			t.Errorf("behind a restart there are %d connections", n)
+		}
+		// Another site in the same folder is none of its business.
+		write(t, m.dir, "other.toml", "[server]\nlisten = [\"127.0.0.1:0\"]\n[[mount]]\npath = \"/\"\nstatic = \".\"\n")
+		if err := m.end(); err != nil {
+			t.Fatal(err)
+		}
+		c, err := guado.Load(filepath.Join(m.dir, "other.toml"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		beside, _ := newSite(t, "")
+		log := beside.Log
+		beside.Server = guado.NewResolved(c)
+		beside.Log = log
+		beside.run()
+		if err := beside.end(); err != nil {
+			t.Fatal(err)
+		}
+		m.site = siteOf(t, m.dir)
+		if n := connections(); n != 1 {
+			t.Errorf("behind another site there are %d connections", n)
+		}
+		m.again(t, 0, more)
+		m.again(t, 3, more)
+		if n := connections(); n != 0 {
+			t.Errorf("behind phase 0 there are %d connections\n%s", n, m.log.String())
+		}
+	}
+}

@@ -125,7 +125,7 @@ func New(o Options) (*Server, error) {
 	if o.Clock == nil {
 		o.Clock = clock.New()
 	}
-	unlock, err := openFolder(o.Dir)
+	unlock, err := Lock(o.Dir)
 	if err != nil {
 		return nil, err
 	}

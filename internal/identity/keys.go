@@ -40,8 +40,8 @@ type savedKey struct {
 	Secret []byte `json:"secret"` // base64
 }
 
-// openFolder makes the state folder and takes it for this server alone.
-func openFolder(dir string) (unlock func(), err error) {
+// Lock makes the state folder and takes it for this server alone.
+func Lock(dir string) (unlock func(), err error) {
 	_, err = os.Stat(dir)
 	isNew := errors.Is(err, fs.ErrNotExist)
 	if err := os.MkdirAll(dir, 0o700); err != nil {
