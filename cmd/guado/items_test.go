@@ -163,7 +163,7 @@ func TestADayOfLifeEndsWhatNobodyUsesAndNothingElse(t *testing.T) {
 			}
 		}
 	}
-	poll(t, "the end of the robots", func() bool {
+	evening(t, "the end of the robots", func() bool {
 		l.passes(time.Minute)
 		l.verbs([]any{"pages", "touch", []any{polled}})
 		l.post(bob, "/who", named, "")
@@ -179,11 +179,11 @@ func TestADayOfLifeEndsWhatNobodyUsesAndNothingElse(t *testing.T) {
 		t.Errorf("before half an hour: %+v", l.index())
 	}
 	l.passes(2 * time.Minute)
-	poll(t, "the end of the pages", func() bool { return l.index().Pages.Now == 0 })
+	evening(t, "the end of the pages", func() bool { return l.index().Pages.Now == 0 })
 	if st := l.index(); st.Connections.Now != 2 || st.Users.Now != 2 {
 		t.Errorf("users have ended with their pages: %+v", st)
 	}
-	poll(t, "the end of the users", func() bool {
+	evening(t, "the end of the users", func() bool {
 		l.passes(15 * time.Minute)
 		st := l.index()
 		return st.Connections.Now == 0 && st.Users.Now == 0
