@@ -206,3 +206,20 @@ func TestWhileARequestToAPageWaitsItsConcurrentMessagesAreAnswered(t *testing.T)
 		}
 	})
 }
+
+// Who has a store in a transaction has it until his answer leaves, and that is the loop's to do:
+// its thread must not wait for him, whether he runs in a thread or in a task.
+func TestTheThreadOfALoopDoesNotWaitForATransactionThatItHasToEnd(t *testing.T) {
+	s := storeSite(t, t.TempDir(), "env = {TEST_KIND = \"asgi\"}\n")
+	tab := s.browser().tab(`{"path":"/"}`)
+	goOn := tab.held(`{"transaction":{"set":{"x":1}},"wait":%q,"get":"x"}`)
+	for _, what := range []string{`{"get":"x"}`, `{"transaction":{"get":"x"}}`} {
+		if got := tab.do(fmt.Sprintf(`{"on_loop":1,"refused":%s}`, what)); !strings.Contains(got, "Deadlock") || !strings.Contains(got, "which POST / has") || !strings.Contains(got, "use async with") {
+			t.Errorf("%s: %s", what, got)
+		}
+	}
+	if status, text := goOn(); status != 200 || text != "1" {
+		t.Errorf("the transaction: %d %s", status, text)
+	}
+	tab.wantDone(`{"on_loop":1,"transaction":{"get":"x"}}`, "1")
+}

@@ -79,8 +79,15 @@ class Waits(LocksBase):
                 self.check(turn, exchange, loop)
             yield
         finally:
-            with self.changed:
-                self.wait_over(turn, exchange, loop)
+            try:  # a wait that is left here would be taken for one
+                self._waited(turn, exchange, loop)
+            except BaseException:  # interrupted: once more
+                self._waited(turn, exchange, loop)
+                raise
+
+    def _waited(self, turn: Turn, exchange: Exchange, loop: Loop | None) -> None:
+        with self.changed:
+            self.wait_over(turn, exchange, loop)
 
     # Below, `changed` is held.
 

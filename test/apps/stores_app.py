@@ -135,6 +135,14 @@ def act(do: dict[str, Any]) -> Any:
                 if not os.path.exists(what):
                     open(what, "w").close()
                     os.kill(os.getpid(), signal.SIGKILL)
+            case "transaction":
+                with store(do.get("of", "page")).transaction():
+                    answer = act(what)
+            case "refused":  # why
+                try:
+                    answer = act(what)
+                except (guado.Deadlock, guado.LockTimeout) as error:
+                    answer = f"{type(error).__name__}: {error}"
             case "across":
                 answer = across(what)
             case "wants":  # in the turn of a handler
@@ -228,6 +236,7 @@ async def asgi(
     do = json.loads(body or b"{}")
     if "spin" in do:
         act(do)  # in the thread of the loop, where it is interrupted
+    on_loop = do.pop("on_loop", None)
     start = {
         "type": "http.response.start",
         "status": 200,
@@ -238,7 +247,12 @@ async def asgi(
             await send(start) if part == b"[1" else None
             await send({"type": "http.response.body", "body": part, "more_body": part != b"]"})
         return
-    what = await across_async(do["across"]) if "across" in do else await asyncio.to_thread(act, do)
+    if on_loop:
+        what = act(do)
+    elif "across" in do:
+        what = await across_async(do["across"])
+    else:
+        what = await asyncio.to_thread(act, do)
     body = json.dumps(what).encode()
     await send(start)
     await send({"type": "http.response.body", "body": body})
