@@ -184,6 +184,8 @@ class Changes:
     def _shared(self, text: bytes) -> None:
         said = json.loads(text)
         share = Share(said.get("kind", 0), said.get("id", ""), tuple(said["path"]))
+        if not share.path:
+            raise ValueError("it shares nothing that there can be")
         if said.get("off"):
             del self._shares[share]
         else:

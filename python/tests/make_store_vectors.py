@@ -13,7 +13,7 @@ from decimal import Decimal
 from typing import Any
 
 from guado import _values
-from guado.store import Store
+from guado.store import Share, Store
 from test_store import VALUES, VECTORS, Rig, step
 
 REFUSED = {
@@ -24,6 +24,8 @@ REFUSED = {
     "through a leaf": "0101010061010000003101020100610100620100000031",
     "APPEND to a leaf": "01010100610100000031050101006100000000",
     "REPLACE outside": "0401010061000000000601010061010000000000000000000000",
+    "SHARE with a path": "0a010100610200000061",
+    "SHARE of no path": "0a000b0000007b2270617468223a5b5d7d",
     "CHANGE with a path": "0701010061010000007b",
     "DRAIN above the last": "0700010000003108000200000000000000",
 }
@@ -53,6 +55,14 @@ def changes(store: Store) -> None:
     store.changes.add("p.q", 1, {"n": 2}, "why")
     store.changes.add("r")
     store.changes.acknowledge(1)
+
+
+def shared(store: Store) -> None:
+    store.set("a", 1, "why", {"by": "hand"})
+    store.changes._share(Share(0, "", ("a",)), True, "session")
+    store.changes._share(Share(3, "u:anna", ("b", "è")), False, "requests")
+    store.changes._share(Share(0, "", ("c",)), False, "session")
+    store.changes._unshare(Share(0, "", ("a",)))
 
 
 def cleared(store: Store) -> None:
@@ -101,8 +111,8 @@ def commit() -> dict[str, Any]:
 
 
 def main() -> None:
-    cases = [basic, order, changes, cleared, *map(chance, range(6))]
-    names = ["dicts, lists and leaves", "the order of keys", "changes", "cleared"]
+    cases = [basic, order, changes, cleared, shared, *map(chance, range(6))]
+    names = ["dicts, lists and leaves", "the order of keys", "changes", "cleared", "shared"]
     names += [f"random {seed}" for seed in range(6)]
     golden = {
         "version": 1,
