@@ -173,6 +173,11 @@ func TestWithGuadoAckAChangeComesUntilItIsAcknowledgedAndNeverAgain(t *testing.T
 				t.Errorf("Guado-Ack: %s of a request gives %d %s", ack, status, text)
 			}
 		}
+		// When nothing is shared any more, what it has is known all the same.
+		tab.do(`{"share":{"cart":{"off":true}}}`)
+		if list, _ := tab.changes(fmt.Sprint(number)); list != "[]" {
+			t.Errorf("what is not shared any more: %s", list)
+		}
 		stranger := s.browser().tab(`{"path":"/"}`)
 		stranger.page = tab.page
 		if status, text := stranger.getChanges("0"); status != 404 || !strings.Contains(text, "no_page") {

@@ -73,6 +73,9 @@ func (m *Mirror) tellAllLocked(page string, s *store) {
 
 // tellPagesLocked tells of a commit that was applied.
 func (m *Mirror) tellPagesLocked(from *Source) {
+	if len(from.touched)+len(from.shared) == 0 {
+		return // as a rule
+	}
 	for _, page := range from.shared {
 		s := m.stores[Ref{Page, page}]
 		told := false // until now
@@ -246,12 +249,14 @@ const mostNoted = 4 << 10
 func (m *Mirror) listLocked(page string) *waiting {
 	w := m.watch.lists[page]
 	if w == nil {
-		now := uint64(time.Now().UnixMilli())
-		w = &waiting{last: now, handed: now}
+		from := now()
+		w = &waiting{last: from, handed: from}
 		m.watch.lists[page] = w
 	}
 	return w
 }
+
+func now() uint64 { return uint64(time.Now().UnixMilli()) }
 
 func (w *waiting) add(sh *share, path []string, said note) {
 	if len(said.Reason)+len(said.Attributes) > mostNoted {
@@ -287,11 +292,15 @@ func (m *Mirror) Acknowledge(page string, number uint64) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	w := m.watch.lists[page]
-	if w == nil && number == 0 {
-		return nil
+	handed := now() // before a start, or before nothing was shared any more
+	if w != nil {
+		handed = w.handed
 	}
-	if w == nil || number > w.handed {
+	switch {
+	case number > handed:
 		return fmt.Errorf("%w: %d", ErrNotHanded, number)
+	case w == nil:
+		return nil
 	}
 	w.all = slices.DeleteFunc(w.all, func(o unread) bool { return o.number <= number })
 	return nil
@@ -304,7 +313,7 @@ func (m *Mirror) HandOut(page string, keep bool) (list []byte, number uint64) {
 	defer m.mu.Unlock()
 	w := m.watch.lists[page]
 	if w == nil {
-		return []byte("[]"), 0
+		return []byte("[]"), now()
 	}
 	var out [][]byte
 	for i := range w.all {
