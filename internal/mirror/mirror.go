@@ -137,6 +137,10 @@ type Status struct {
 	// Compared are stores that were compared with those of the worker, from phase 6 on.
 	Compared    uint64 `json:"compared"`
 	Differences uint64 `json:"differences"`
+	// Sharing are pages whose clients have something of stores; Waiting, changes that wait until
+	// they ask.
+	Sharing int `json:"sharing"`
+	Waiting int `json:"waiting"`
 }
 
 // Status tells how the copy is.
@@ -145,6 +149,7 @@ func (m *Mirror) Status() Status {
 	defer m.mu.Unlock()
 	st := m.count
 	st.Users, st.Stores, st.Bytes = len(m.users), len(m.stores), m.bytes
+	st.Sharing, st.Waiting = len(m.watch.pages), m.waitingLocked()
 	return st
 }
 

@@ -1,6 +1,7 @@
 package mirror
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -243,13 +244,13 @@ func TestMoreChangesThanMayWaitAreToldAsTheWhole(t *testing.T) {
 	for i := range mostWaiting + 1 {
 		commit(appendBytes(appendPath([]byte{byte(opSet)}, []string{"a", fmt.Sprint(i)}), []byte("1")))
 	}
-	if n := m.Waiting(); n > 2 {
+	if n := m.Status().Waiting; n > 2 {
 		t.Errorf("%d changes wait", n)
 	}
 	for range 10 { // of what is written again and again one waits
 		commit(appendBytes(appendPath([]byte{byte(opSet)}, []string{"a", "x"}), []byte("1")))
 	}
-	if n := m.Waiting(); n > 3 {
+	if n := m.Status().Waiting; n > 3 {
 		t.Errorf("%d changes wait, of one path", n)
 	}
 	list, _ := m.HandOut("page", false)
@@ -299,5 +300,44 @@ func TestOneChangeOfAListIsToldAsSuch(t *testing.T) {
 		if told := m.Tell(m.Queued()); len(told) != 1 || string(told[0].Data) != c.want {
 			t.Errorf("told %s, want %s", told[0].Data, c.want)
 		}
+	}
+}
+
+func TestOfAStoreThatHasEndedNothingIsSharedAnyMore(t *testing.T) {
+	m, from := New(0, Limits{}), &Source{}
+	guest, page := Ref{User, "g:k"}, Ref{Page, "page"}
+	for _, ref := range []Ref{guest, page} {
+		if err := m.Open("g:k", ref); err != nil {
+			t.Fatal(err)
+		}
+	}
+	commit := func(user string, ref Ref, records ...[]byte) {
+		t.Helper()
+		if err := m.Apply(from, frame(from.last+1, user, m.Generation(user), ref, len(records), slices.Concat(records...))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	commit("g:k", guest, set("a", "1"))
+	commit("g:k", page, shareRecord(`{"path":["a"],"kind":3,"id":"g:k"}`))
+	m.Tell(m.Queued())
+	// The guest has logged in: the page is the user's, and its own store is dropped.
+	m.Relabel("g:k", "u:anna", func(ref Ref) bool { return ref.Kind == Page })
+	if told := m.Tell(m.Queued()); len(told) != 1 || string(told[0].Data) != `[{"path":["a"],"store":"user","delete":true}]` {
+		t.Errorf("at its end the client was told %v", told)
+	}
+	// What is another user's no client has, whatever its page says.
+	if err := m.Open("u:eve", Ref{User, "u:eve"}); err != nil {
+		t.Fatal(err)
+	}
+	commit("u:eve", Ref{User, "u:eve"}, set("a", `"secret"`))
+	commit("u:anna", page, shareRecord(`{"path":["a"],"kind":3,"id":"u:eve"}`))
+	commit("u:eve", Ref{User, "u:eve"}, set("a", `"secret"`))
+	for _, one := range m.Tell(m.Queued()) {
+		if bytes.Contains(one.Data, []byte("secret")) {
+			t.Errorf("the client of another user was told %s", one.Data)
+		}
+	}
+	if st := m.Status(); st.Sharing != 1 || st.Waiting != 0 {
+		t.Errorf("%+v", st)
 	}
 }

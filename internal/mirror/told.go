@@ -332,10 +332,8 @@ func (m *Mirror) HandOut(page string, keep bool) (list []byte, number uint64) {
 	return joined(out), w.handed
 }
 
-// Waiting reports how many changes wait for requests, of all pages.
-func (m *Mirror) Waiting() (n int) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
+// waitingLocked is how many changes wait for requests, of all pages.
+func (m *Mirror) waitingLocked() (n int) {
 	for _, w := range m.watch.lists {
 		n += len(w.all)
 	}

@@ -152,7 +152,7 @@ func TestACutBodyNeverLooksComplete(t *testing.T) {
 }
 
 func TestFieldsThatCouldBeTakenForOthersAreDropped(t *testing.T) {
-	dropped := []string{"X_Underscore: 1", "X.Dot: 1", "Proxy: http://evil", "Guado-Page: 1", "Guado-User: root",
+	dropped := []string{"X_Underscore: 1", "X.Dot: 1", "Proxy: http://evil", "Guado-Page: 1", "Guado-Ack: 1", "Guado-User: root",
 		"X-Forwarded-For: 6.6.6.6", "X-Forwarded-Proto: https", "X-Forwarded-Host: evil", "X-Real-IP: 6.6.6.6", "Forwarded: for=6.6.6.6",
 		"Connection: X-Named", "X-Named: 1", "Keep-Alive: 1", "Proxy-Authorization: x", "TE: gzip", "Transfer_Encoding: chunked", "Content_Length: 3"}
 	for _, target := range []string{"witness:wsgi", "witness:asgi"} {
