@@ -29,12 +29,13 @@ class _Late(HostError, LockTimeout):
 class PageTurn:
     """Enter it once."""
 
-    __slots__ = ("_number", "_page", "_reply", "_running", "_timeout", "_turn", "_waits")
+    __slots__ = ("_has", "_number", "_page", "_reply", "_running", "_timeout", "_turn", "_waits")
 
     def __init__(self, page: str, timeout: float) -> None:
         self._page = page.partition("|")[0]
         self._timeout = timeout
         self._number = 0
+        self._has = False  # the turn's owner is this one's request, by this one
         self._reply: _host.Reply[None] = _host.Reply()
         self._running: Running | None = None
         self._waits: _cycles.Waits | None = None
@@ -91,7 +92,7 @@ class PageTurn:
         assert turn is not None
         assert running is not None
         with waits.changed:
-            turn.owner, turn.loop = running.exchange, loop
+            turn.owner, turn.loop, self._has = running.exchange, loop, True
             waits.tell()
 
     def _give(self) -> None:
@@ -99,9 +100,9 @@ class PageTurn:
         if not number or waits is None:
             return
         self._number = 0
-        if turn is not None:
+        if turn is not None and self._has:  # who came in vain leaves the owner known
             with waits.changed:
-                turn.owner = turn.loop = None
+                turn.owner, turn.loop, self._has = None, None, False
         reply: _host.Reply[None] = _host.Reply()
         _host.ask("turn.give", b'{"turn":%d}' % number, reply, _host.nothing)
 

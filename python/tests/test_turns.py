@@ -278,6 +278,29 @@ def test_a_turn_that_is_not_had_in_time_says_who_has_it(w: Worker) -> None:
         pass
 
 
+def test_who_waited_in_vain_leaves_known_who_has_the_turn(w: Worker) -> None:
+    pair = Pair(w)
+    late = threading.Event()
+
+    def comes_late() -> None:
+        with pytest.raises(guado.LockTimeout), guado.page(pair.a.id).turn(timeout=0.01):
+            pass
+        late.set()
+
+    def has() -> None:
+        with guado.page(pair.a.id).turn():
+            pair.thread(comes_late, pair.b)
+            assert late.wait(PATIENCE)
+            held(contextlib.nullcontext, pair.both, guado.page(pair.b.id).store.lock)()
+
+    first = pair.thread(has, pair.a)
+    assert late.wait(PATIENCE)
+    second = pair.thread(
+        held(guado.page(pair.b.id).store.lock, pair.both, guado.page(pair.a.id).turn), pair.b
+    )
+    assert f"the turn of page {pair.a.id}" in pair.deadlock(first, second)
+
+
 @pytest.mark.parametrize("kind", ["turn", "lock", "transaction", "read"])
 def test_the_thread_of_a_loop_waits_for_a_thread_a_moment_at_most(
     w: Worker, kind: str, monkeypatch: pytest.MonkeyPatch
