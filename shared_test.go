@@ -98,6 +98,8 @@ func TestAPagesClientHasWhatIsSharedWithItOverItsSession(t *testing.T) {
 		}
 		tab.do(`{"share":{"cart":{}},"tell":{"path":"cart.net","value":1,"reason":"why","attributes":{"a":2}}}`)
 		tab.wantValues(`v[{"attributes":{"a":2},"path":["cart","net"],"reason":"why","value":1}]`)
+		tab.do(`{"later":{"cart.late":1}}`) // by code of no request
+		tab.wantValues(`v[{"path":["cart","late"],"value":1}]`)
 		tab.do(`{"delete":"cart"}`)
 		tab.wantValues(`v[{"delete":true,"path":["cart"]}]`)
 		// Another instance of the client knows nothing.
@@ -351,4 +353,19 @@ func TestWhatIsSharedIsToldWhenItIsKeptAndWholeWhenTheServerWasKilled(t *testing
 		t.Errorf("written: %v", got)
 	}
 	tab.wantDone(`{"get":"cart.n"}`, "4")
+}
+
+func TestAPageThatSharesMoreThanAMessageHoldsEnds(t *testing.T) {
+	s := sharedSite(t, t.TempDir(), "[push]\nmessage = \"64KiB\"\n")
+	tab := s.browser().tab(`{"path":"/"}`)
+	big := strings.Repeat("x", 40_000)
+	tab.do(fmt.Sprintf(`{"set":{"a":%q,"b":%q},"share":{"a":{}}}`, big, big))
+	if got := tab.values(); len(got) < len(big) {
+		t.Errorf("%.80s", got)
+	}
+	tab.do(`{"share":{"b":{}}}`)
+	if f := tab.numbered(); f["close"] != 3507.0 {
+		t.Errorf("more than a message: %.80v", f)
+	}
+	s.eventually("the log says why", func() bool { return strings.Contains(s.log.String(), "cannot be sent") })
 }
