@@ -158,7 +158,7 @@ def here() -> Iterator[Item]:
 def plain(value: object) -> object:
     """Of tracked containers what is in them."""
     if isinstance(value, (Mapping, store.Store)):
-        return {key: plain(value[key]) for key in value.keys()}
+        return {key: plain(value[key]) for key in value}
     return [plain(one) for one in value] if isinstance(value, list) else value
 
 
