@@ -4,6 +4,7 @@ package steps
 import (
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -161,4 +162,34 @@ func TestAServerThatIsKilledInAStepLosesNothingThatAClientWasTold(t *testing.T) 
 			}
 		}
 	}
+}
+
+func TestSoakAServerThatIsKilledAtAnyMomentOfAStepLosesNothing(t *testing.T) {
+	if os.Getenv("GUADO_SOAK") == "" {
+		t.Skip("make soak runs it")
+	}
+	w := newWorld(t, 3, "host")
+	phase := 3
+	for range 40 {
+		w.visits()
+		to := []int{0, 3, 4, 5, 6}[rand.IntN(5)]
+		w.phase(to)
+		w.server.Signal(syscall.SIGHUP)
+		moment := time.Duration(rand.IntN(1500)) * time.Millisecond
+		select {
+		case <-w.server.Exited():
+			t.Fatalf("the server has ended\n%s", w.server.Log())
+		case <-time.After(moment):
+		}
+		w.server.Signal(syscall.SIGKILL)
+		w.server.Wait(patience)
+		then := []int{phase, to}[rand.IntN(2)]
+		w.start(then)
+		t.Logf("from %d to %d, killed after %v, started in %d", phase, to, moment, then)
+		phase = then
+		if w.Failed() {
+			t.FailNow()
+		}
+	}
+	w.visits()
 }
