@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/guado-server/guado"
 )
@@ -227,5 +228,20 @@ func TestWhoWasLoggedInBeforePhase0IsNotBehindIt(t *testing.T) {
 		if n := connections(); n != 0 {
 			t.Errorf("behind phase 0 there are %d connections\n%s", n, m.log.String())
 		}
+	}
+}
+
+// Clients of pages that come out of a register have been there long ago: they are not like new
+// ones, which robots may ask for.
+func TestPagesOfTheRegisterOfBeforeAreNotHeldToBeNew(t *testing.T) {
+	const more = oldRegister + "[push]\nunclaimed = \"1s\"\nnew_pages = 5\n"
+	m := movingSite(t, 3, more)
+	m.get("/fill?users=2&connections=4&pages=40")
+	if err := m.step(t, 4, more); err != nil {
+		t.Fatalf("%v\n%s", err, m.log.String())
+	}
+	m.Advance(5 * time.Minute)
+	for page := range 40 {
+		m.visited(t, page, "1")
 	}
 }

@@ -220,6 +220,8 @@ def _put(items: list[Item], put: list[Item], refused: list[str]) -> None:
     for item in items:
         try:
             made.append((item, _create(item), _start("store.open", _ref(item))))
+            if item.kind == "page":
+                registry.pages.touch(item.id)  # its client has come long ago; nobody waits for it
         except Exception as error:
             refused.append(f"{item}: {error}")
     for item, created, opened in made:

@@ -51,6 +51,7 @@ class Hosted:
         self._global: dict[str, Any] = {}
         self._stores: dict[str, dict[str, Store | None]] = {kind: {} for kind in _NUMBERS}
         self._touched: dict[tuple[str, str], float] = {}
+        self.moving = False  # items are made that have been somewhere else until now
         for kind in _NUMBERS:
             for item in _registry(kind).list(**{FIELD: domain}).result():
                 self._stores[kind][item.id] = None  # opened when it is looked at
@@ -78,6 +79,8 @@ class Hosted:
             store.clear()
         self._stores[kind][id] = store
         self._touched[kind, id] = time.monotonic()
+        if self.moving and kind == "page":
+            _registry(kind).touch(id)  # its client has come long ago; nobody waits for it
         return store
 
     def changed(self, kind: str, id: str, fields: dict[str, Any]) -> None:
@@ -233,8 +236,9 @@ def _told(kind: str, fields: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in told.items() if value}
 
 
-_lock = threading.Lock()  # guards _registers
+_lock = threading.Lock()  # guards _registers and _backings
 _registers: dict[str, SiteRegister] = {}
+_backings: dict[str, Hosted] = {}
 
 
 def register(domain: str, before: Callable[[], Port | None] | None = None) -> SiteRegister:
@@ -246,8 +250,8 @@ def register(domain: str, before: Callable[[], Port | None] | None = None) -> Si
             theirs = before() if before is not None and backing.fresh() else None
             made = SiteRegister(backing, domain)
             if theirs is not None:
-                _say(domain, "from", _transfer.transfer(theirs, made))
-            _registers[domain] = made
+                _say(domain, "from", _move(theirs, made, backing))
+            _registers[domain], _backings[domain] = made, backing
         return _registers[domain]
 
 
@@ -266,9 +270,17 @@ def take_over(domain: str, theirs: Port) -> _transfer.Done:
     what ours has: it may have begun with them a while ago."""
     ours = register(domain)
     with ours.held():
-        done = _transfer.transfer(theirs, ours)
+        done = _move(theirs, ours, _backings[domain])
     _say(domain, "from", done)
     return done
+
+
+def _move(theirs: Port, ours: SiteRegister, backing: Hosted) -> _transfer.Done:
+    backing.moving = True
+    try:
+        return _transfer.transfer(theirs, ours)
+    finally:
+        backing.moving = False
 
 
 def _say(domain: str, way: str, done: _transfer.Done) -> None:
