@@ -17,7 +17,11 @@ func (h *host) connect() {
 		Status: func() string { return h.now().line() },
 		Patience: func() service.Patience {
 			c := h.now().config
-			return service.Patience{Start: c.StartTime(), Reload: c.ReloadTime(), Stop: c.StopTime()}
+			p := service.Patience{Start: c.StartTime(), Reload: c.ReloadTime(), Stop: c.StopTime()}
+			if h.now().below != nil {
+				p.Start += p.Reload + giveTime
+			}
+			return p
 		},
 	})
 }
