@@ -13,6 +13,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/guado-server/guado/test/harness"
 )
@@ -70,8 +71,14 @@ type dumped [4]any
 // dump gives all items of one side.
 func (m *moving) dump(side string) (all map[string]dumped) {
 	m.t.Helper()
-	if err := json.Unmarshal([]byte(m.get("/dump?side="+side)), &all); err != nil {
+	client := http.Client{Timeout: 5 * time.Minute} // ten thousand stores, which the worker may have to be sent first
+	r, err := client.Get(m.url + "/dump?side=" + side)
+	if err != nil {
 		m.t.Fatal(err)
+	}
+	defer r.Body.Close() //nolint:errcheck // it was read
+	if err := json.NewDecoder(r.Body).Decode(&all); err != nil || r.StatusCode != 200 {
+		m.t.Fatalf("%s: %s %v", side, r.Status, err)
 	}
 	return all
 }
