@@ -68,6 +68,29 @@ func TestAnApplicationOfAnotherGroupReadsAndWritesStoresThroughTheWorkerThatHasT
 	}
 }
 
+func TestWhatAnotherGroupSaysOfAWriteTheClientHears(t *testing.T) {
+	s := globalSite(t, t.TempDir(), "auto", "")
+	b := s.browser()
+	tab := b.tab(`{"path":"/"}`)
+	ask := func(path, want string, ask ...any) {
+		t.Helper()
+		b.wantGlobal(path, want, append([]any{"store", "page", tab.page}, ask...)...)
+	}
+	ask("/", "null", "share", "cart")
+	tab.changes("")
+	for _, path := range []string{"/", "/old"} { // by the same names in either group
+		ask(path, "null", "tell", "cart", path, "why", map[string]any{"a": 2})
+		want := fmt.Sprintf(`[{"path":["cart"],"value":%q,"reason":"why","attributes":{"a":2}}]`, path)
+		if list, _ := tab.changes(""); list != want {
+			t.Errorf("%s, want %s", list, want)
+		}
+	}
+	large := map[string]any{"a": strings.Repeat("x", 5<<10)}
+	if got := fmt.Sprint(b.globally("/old", "store", "page", tab.page, "tell", "cart", 1, "why", large)); !strings.HasPrefix(got, "_Wrong: reason and attributes have ") {
+		t.Errorf("of more than is said of a change: %.200s", got)
+	}
+}
+
 func TestWritesOfAnotherGroupComeInOrderBetweenThoseOfTheWorkerAndOutliveIt(t *testing.T) {
 	dir := t.TempDir()
 	s := globalSite(t, dir, "auto", "")

@@ -129,9 +129,17 @@ class RemoteStore:
     def __setitem__(self, path: Path, value: Any) -> None:
         self.set(path, value)
 
-    def set(self, path: Path, value: Any, reason: str | None = None) -> None:
+    def set(
+        self,
+        path: Path,
+        value: Any,
+        reason: str | None = None,
+        attributes: dict[str, Any] | None = None,
+    ) -> None:
         """`store[path] = value`, as of the worker that has it."""
         more = b"" if reason is None else b',"reason":' + _json.encode(reason)
+        if attributes is not None:
+            more += b',"attributes":' + _values.encode(attributes)
         self._write([self._op("set", path, value) + more])
 
     def __delitem__(self, path: Path) -> None:
@@ -318,7 +326,9 @@ def _take_back(store: Store, before: bytes) -> None:
 
 
 def _set(store: Store, path: tuple[str, ...], op: dict[str, Any]) -> None:
-    store.set(path, _plain(op["value"]), op.get("reason"))
+    attributes = op.get("attributes")
+    said = None if attributes is None else _plain(attributes)
+    store.set(path, _plain(op["value"]), op.get("reason"), said)
 
 
 def _delete(store: Store, path: tuple[str, ...], op: dict[str, Any]) -> None:

@@ -79,6 +79,10 @@ def of_store(of, id, method, *args):
         method, *args = args
     if method == "times":
         return [store.append(args[0], n) for n in range(args[1])][-1]
+    if method == "share":
+        return guado.page(id).share(args[0], over="requests")
+    if method == "tell":
+        return store.set(args[0], args[1], reason=args[2], attributes=args[3])
     if method == "login":
         return guado.connection().login(id).result()
     result = store[args[0]] if method == "[]" else getattr(store, method)(*args)
