@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -230,7 +232,7 @@ func TestAClientWritesWhatIsSharedWithItForThat(t *testing.T) {
 		tab.values()
 		tab.sent++
 		tab.write(fmt.Sprintf(`{"c":%d,"w":[{"path":"form.a","value":2},{"path":["form","b"],"value":{"$decimal":"1.10"}}]}`, tab.sent))
-		tab.wantValues(`v[{"own":1,"path":["form","a"]},{"own":1,"path":["form","b"]}]`)
+		tab.wantValues(`v[{"own":1,"path":["form","a"],"value":2},{"own":1,"path":["form","b"],"value":{"$decimal":"1.10"}}]`)
 		if got := tab.reply(); got != nil {
 			t.Errorf("written: %v", got)
 		}
@@ -282,6 +284,31 @@ func TestAPageClassMayRefuseWhatItsClientWrites(t *testing.T) {
 			t.Errorf("the form is %s", got)
 		}
 	})
+}
+
+// The page's client is another instance by the time that the write is done: it never had the value.
+func TestWhatAnInstanceOfTheClientWroteTheNextOneHasToo(t *testing.T) {
+	s := sharedSite(t, t.TempDir(), "")
+	tab := s.browser().tab(`{"path":"/","class":"Form"}`)
+	tab.values()
+	path := filepath.Join(t.TempDir(), "go")
+	tab.sent++
+	tab.write(fmt.Sprintf(`{"c":%d,"q":{"wait":%q}}`, tab.sent, path))
+	s.awaitFile(path+".begun", "begun")
+	tab.sent++
+	tab.write(fmt.Sprintf(`{"c":%d,"w":[{"path":"form.name","value":"anna"}]}`, tab.sent))
+	tab.write(`{"p":1}`)
+	for tab.next()["p"] == nil {
+		continue // until the host has what was sent before
+	}
+	_ = tab.conn.Close()
+	tab.client, tab.epoch = "another", ""
+	s.eventually("the first client is gone", func() bool { return tab.dial()["t"] == "hello" })
+	tab.wantValues(`h[{"path":["form"],"value":{"name":"","size":1},"write":true}]`)
+	if err := os.WriteFile(path, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	tab.wantValues(`v[{"own":2,"path":["form","name"],"value":"anna"}]`)
 }
 
 func TestWhatIsSharedSurvivesAGracefulStopAndAStart(t *testing.T) {

@@ -414,7 +414,7 @@ export class Page {
   /** What message `c` writes. @param {number} c @returns {any[]} */
   #wrote(c) {
     const item = this.#queue.find((i) => i.c === c);
-    return item ? JSON.parse(`{${item.body}}`).w : [];
+    return (item && JSON.parse(`{${item.body}}`).w) ?? [];
   }
 
   #ack() {

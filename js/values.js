@@ -148,16 +148,12 @@ export class Values {
   /** Takes changes. @param {any[]} list @param {(message: number) => any[]} wrote  what this client did */
   changes(list, wrote) {
     if (this.#stale) return;
+    for (const one of list) this.#put(one);
     for (const one of list) {
-      if (!one.own) this.#put(one);
-      else {
-        for (const mine of wrote(one.own)) {
-          const keys = keysOf(mine.path);
-          if (under(one.path, keys) && mine.store === one.store) this.#put({ ...mine, path: keys });
-        }
-      }
+      // Another instance of the client may have had a message of that number.
+      const own = one.own && wrote(one.own).some((mine) => mine.store === one.store && under(one.path, keysOf(mine.path)));
+      if (!own) this.#tell(one);
     }
-    for (const one of list) if (!one.own) this.#tell(one);
   }
 
   /** @param {any} change */

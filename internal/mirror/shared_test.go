@@ -22,7 +22,6 @@ type heard struct {
 	Items   []any
 	At      *int
 	Removed int
-	Own     uint64
 }
 
 // plain makes dicts of what is written as pairs, because of a key that begins with a dollar sign.
@@ -111,6 +110,8 @@ func (c client) clear() {
 
 func shareRecord(text string) []byte { return appendBytes([]byte{byte(opShare), 0}, []byte(text)) }
 
+func noteRecord(text string) []byte { return appendBytes([]byte{byte(opNote), 0}, []byte(text)) }
+
 // drawRecord makes a change, which need not be possible.
 func drawRecord(t *rapid.T) []byte {
 	path := rapid.SliceOfN(rapid.SampledFrom([]string{"a", "a", "b", "$c"}), 1, 3).Draw(t, "path")
@@ -145,6 +146,9 @@ func drawRecords(t *rapid.T, m *Mirror, ref Ref) (all [][]byte, possible bool) {
 	for range rapid.IntRange(1, 8).Draw(t, "records") {
 		one, done := drawRecord(t), undo{}
 		if s.apply(-1, new(reader).begin(one), &done) == nil {
+			if by := rapid.SampledFrom([]string{"", "page", "asks"}).Draw(t, "by"); by != "" {
+				all = append(all, noteRecord(fmt.Sprintf(`{"n":1,"by":%q,"as":%d}`, by, rapid.IntRange(0, 1).Draw(t, "as"))))
+			}
 			all = append(all, one)
 		} else {
 			done.run(New(0, Limits{}))

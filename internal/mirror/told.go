@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 )
@@ -148,12 +147,14 @@ func (m *Mirror) tellOneLocked(t *touches, w watcher) (list [][]byte) {
 		case sh.over == overRequests && !own:
 			m.listLocked(w.page).add(sh, path, one.note)
 		case sh.over == overRequests: // who wrote it knows it
-		case own && one.note.As != 0 && key == one.key:
-			list = append(list, []byte(head(sh, path)+`,"own":`+strconv.FormatUint(one.note.As, 10)+"}"))
 		case splice != nil:
 			list = append(list, spliced(sh, path, splice, one.note))
 		default:
-			list = append(list, change(sh, path, t.value(root, path, key), one.note, false))
+			said := change(sh, path, t.value(root, path, key), one.note, false)
+			if own && one.note.As != 0 && key == one.key {
+				said = fmt.Appendf(said[:len(said)-1], `,"own":%d}`, one.note.As)
+			}
+			list = append(list, said)
 		}
 	}
 	return list

@@ -109,13 +109,35 @@ describe("what is shared", () => {
     assert.deepEqual(page.get("cart"), cart.value, "it is not written yet");
     // Somebody else's comes before, and must not be above it in the end.
     socket.host({ n: 2, v: [{ path: ["cart", "net"], value: 0 }] });
-    socket.host({ n: 3, v: [{ path: ["cart", "net"], own: 1 }, { path: ["cart", "items"], own: 1 }] });
+    socket.host({ n: 3, v: [{ path: ["cart", "net"], value: { y: { $int: "0x1000000000000000" } }, own: 1 }, { path: ["cart", "items"], delete: true, own: 1 }] });
     socket.host({ n: 4, v: [{ path: ["cart", "z"], value: 1 }] });
     assert.deepEqual(page.get("cart"), { net: { y: 2n ** 60n }, z: 1 });
     assert.deepEqual(heard.map((c) => c.path.join(".")), ["cart.net", "cart.z"]);
     socket.host({ n: 5, r: 1, d: null });
     await writing;
     assert.ok(done);
+  });
+
+  it("is there, and heard of, when the instance before this one wrote it", async () => {
+    const heard = [];
+    const socket = await opened();
+    socket.host({ n: 1, h: [cart] });
+    page.onChange("cart", (c) => heard.push(c.path.join(".")));
+    const asked = page.request({ like: "a message" });
+    const written = page.set("cart.mine", 1);
+    // Its messages had the same numbers, and wrote something else.
+    socket.host({ n: 2, v: [{ path: ["cart", "net"], value: 1, own: 1 }] });
+    socket.host({ n: 3, v: [{ path: ["cart", "items"], value: 2, own: 2 }] });
+    socket.host({ n: 4, v: [{ path: ["cart", "z"], value: 3, own: 3 }] });
+    assert.deepEqual(page.get("cart"), { items: 2, net: 1, z: 3 });
+    assert.deepEqual(heard, ["cart.net", "cart.items", "cart.z"]);
+    socket.host({ n: 5, v: [{ path: ["cart", "mine"], value: 1, own: 2 }] });
+    socket.host({ n: 6, r: 2, d: null });
+    socket.host({ n: 7, r: 1, d: 4 });
+    assert.equal(await asked, 4);
+    await written;
+    assert.equal(page.get("cart.mine"), 1);
+    assert.equal(heard.length, 3);
   });
 
   it("is not written where the server refuses", async () => {
