@@ -311,6 +311,24 @@ func TestWhatAnInstanceOfTheClientWroteTheNextOneHasToo(t *testing.T) {
 	tab.wantValues(`v[{"own":2,"path":["form","name"],"value":"anna"}]`)
 }
 
+// Nobody can tell a request whose answer was lost from one that never came.
+func TestAClientThatAsksGetsWhatItHasWrittenItself(t *testing.T) {
+	s := sharedSite(t, t.TempDir(), "")
+	tab := s.browser().tab(`{"path":"/"}`)
+	tab.do(`{"set":{"form":{}},"share":{"form":{"write":true,"over":"requests"}}}`)
+	_, number := tab.changes("0")
+	if status, text := tab.post("/_guado/changes", `{"changes":[{"path":"form.a","value":1}]}`, "Guado-Page: "+tab.page); status != 200 {
+		t.Errorf("%d %s", status, text)
+	}
+	list, number := tab.changes(fmt.Sprint(number))
+	if list != `[{"path":["form","a"],"value":1}]` {
+		t.Errorf("what it wrote: %s", list)
+	}
+	if list, _ = tab.changes(fmt.Sprint(number)); list != "[]" {
+		t.Errorf("acknowledged: %s", list)
+	}
+}
+
 func TestWhatIsSharedSurvivesAGracefulStopAndAStart(t *testing.T) {
 	dir := t.TempDir()
 	s := sharedSite(t, dir, "")

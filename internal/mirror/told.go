@@ -142,16 +142,14 @@ func (m *Mirror) tellOneLocked(t *touches, w watcher) (list [][]byte) {
 		default:
 			continue
 		}
-		own := one.note.By == w.page
 		switch {
-		case sh.over == overRequests && !own:
+		case sh.over == overRequests: // also to who wrote it: the answer may never have come
 			m.listLocked(w.page).add(sh, path, one.note)
-		case sh.over == overRequests: // who wrote it knows it
 		case splice != nil:
 			list = append(list, spliced(sh, path, splice, one.note))
 		default:
 			said := change(sh, path, t.value(root, path, key), one.note, false)
-			if own && one.note.As != 0 && key == one.key {
+			if one.note.By == w.page && one.note.As != 0 && key == one.key {
 				said = fmt.Appendf(said[:len(said)-1], `,"own":%d}`, one.note.As)
 			}
 			list = append(list, said)

@@ -75,10 +75,9 @@ class Sharing:
             store = self.stores.get(of)
             if json.loads(text).get("over") == "requests":
                 for path, said in touched.items():
-                    if said.get("by") != page:
-                        client.number += 1
-                        client.waiting.pop((share, path), None)
-                        client.waiting[share, path] = (client.number, said)
+                    client.number += 1
+                    client.waiting.pop((share, path), None)
+                    client.waiting[share, path] = (client.number, said)
                 continue
             client.has[_key(share)] = _at(store, share.path)
             for path, said in touched.items():
