@@ -67,3 +67,25 @@ def test_items_are_compared_by_kind_and_id() -> None:
         "page p: fields.x: 1 only there",
         "page p: data.n: 1, and 2",
     ]
+
+
+class Keeps:
+    """A register that names what it keeps."""
+
+    def __init__(self, kinds: object) -> None:
+        self.kinds = kinds
+
+    def items(self) -> list[Item]:
+        return [Item("user", "ann"), Item("page", "p", connection="c")]
+
+    def replace(self, items: list[Item]) -> None: ...
+
+
+def test_a_register_keeps_the_kinds_that_it_names() -> None:
+    assert _phases.kinds(Keeps(["page", "user"])) == ("user", "page")
+    assert len(list(_phases._items(Keeps(("user", "page"))))) == 2
+    with pytest.raises(ValueError, match="the register has page p: its kinds are user"):
+        list(_phases._items(Keeps(("user",))))
+    for wrong in ("user", (), ("session",)):
+        with pytest.raises(TypeError, match="there are user, connection, page"):
+            _phases.kinds(Keeps(wrong))
