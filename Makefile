@@ -45,7 +45,7 @@ test: build
 	$(MAKE) test-e2e
 
 test-go:
-	$(GO) test -race ./internal/... ./cmd/... .
+	$(GO) test -race -timeout 20m ./internal/... ./cmd/... .
 
 test-js:
 	node --test js/test/*.test.js
