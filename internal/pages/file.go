@@ -39,9 +39,10 @@ type waiting struct {
 	ID       uint64 `json:"id,omitempty"`
 	Instance uint32 `json:"instance,omitempty"`
 
-	To   string          `json:"to,omitempty"`
-	User string          `json:"user,omitempty"` // who sent it
-	Data json.RawMessage `json:"data"`
+	To    string          `json:"to,omitempty"`
+	Write bool            `json:"write,omitempty"` // of what is shared: data is the list of changes
+	User  string          `json:"user,omitempty"`  // who sent it
+	Data  json.RawMessage `json:"data"`
 }
 
 // file is the file of pages; a line has the messages that wait.
@@ -213,12 +214,14 @@ func (pg *page) described() (v saved, requests []waiting) {
 			continue
 		}
 		for _, j := range l.waiting {
+			w := waiting{To: j.to, Write: j.do != nil && j.do.do == exchange.TurnWrite, User: j.user, Data: j.data}
 			switch { // what the host itself wants done it will want again
 			case j.ref.ID == 0 || j.gone:
 			case j.reply:
-				requests = append(requests, waiting{j.ref.ID, j.ref.Instance, j.to, j.user, j.data})
+				w.ID, w.Instance = j.ref.ID, j.ref.Instance
+				requests = append(requests, w)
 			default:
-				v.Waiting = append(v.Waiting, waiting{To: j.to, User: j.user, Data: j.data})
+				v.Waiting = append(v.Waiting, w)
 			}
 		}
 	}
@@ -270,7 +273,11 @@ func (pg *page) again(i int, m waiting) {
 		j.ref, j.reply = push.Ref{Instance: m.Instance, ID: m.ID}, true
 		do, at, width = exchange.TurnRequest, &pg.beside, mostAtOnce
 	}
-	if m.To == "" && pg.class != "" {
+	switch {
+	case m.Write:
+		j.do = &turn{do: exchange.TurnWrite, data: writing(m.Data, m.ID)}
+		at, width = &pg.mailbox, 1
+	case m.To == "" && pg.class != "":
 		j.do = &turn{do: do, data: m.Data}
 		at, width = &pg.mailbox, 1
 	}

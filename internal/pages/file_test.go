@@ -202,3 +202,38 @@ func TestAStartTakesAllThatAStopHasSaved(t *testing.T) {
 		r.await(fmt.Sprintf("message opened=true %d", i), 1)
 	}
 }
+
+// A write that waits is one after the start too, of a page with a class and of one without.
+func TestAWriteThatHadNotBegunBeforeTheStopWritesAfterTheStart(t *testing.T) {
+	for opening, opened := range map[string]bool{`{"path":"/","class":"Board"}`: true, `{"path":"/"}`: false} {
+		t.Run(opening, func(t *testing.T) {
+			r := start(t, nil)
+			entered, release := make(chan struct{}, 2), make(chan struct{})
+			r.handle = func(c turn) (int, string) {
+				if c.Do == exchange.TurnWrite {
+					entered <- struct{}{}
+					<-release
+				}
+				return 200, ""
+			}
+			page, _ := r.open("id=a", opening)
+			c := r.connect(page, "id=a")
+			c.write(`{"c":1,"w":[{"path":"a","value":1}]}`)
+			c.write(`{"c":2,"w":[{"path":"a","value":2}]}`)
+			<-entered
+			r.waiting(1)
+			patience, cancel := context.WithCancel(context.Background())
+			cancel()
+			r.restart(patience, func() { close(release) })
+			if h := c.dial("id=a"); h["resumed"] != true {
+				t.Errorf("hello after the start: %v", h)
+			}
+			for i := 1; i <= 2; i++ {
+				if got, want := c.numbered(), fmt.Sprintf(`{"d":null,"r":%d}`, i); got != want {
+					t.Errorf("the client hears %s, want %s", got, want)
+				}
+				r.await(fmt.Sprintf(`write opened=%t {"changes":[{"path":"a","value":%d}],"as":%d}`, opened, i, i), 1)
+			}
+		})
+	}
+}
