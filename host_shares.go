@@ -50,12 +50,14 @@ func (s *shares) keep() {
 			if s.wait() != nil {
 				// Who was not told in time is told all of it, then.
 				s.mirror.Anew()
-				if !s.pages.Pause(time.Second) {
-					break
+				if !s.pages.Pause(time.Second) { // as for those that begin no more
+					s.running.Store(false)
+					s.give()
+					return
 				}
 				continue
 			}
-			s.giveFirst(n)
+			s.giveUpTo(n)
 		}
 		s.running.Store(false)
 		if s.mirror.Queued() == 0 || !s.running.CompareAndSwap(false, true) {
@@ -74,16 +76,16 @@ func (s *shares) settle() {
 		return
 	}
 	if n := s.mirror.Queued(); s.wait() == nil {
-		s.giveFirst(n)
+		s.giveUpTo(n)
 	}
 }
 
-func (s *shares) give() { s.giveFirst(s.mirror.Queued()) }
+func (s *shares) give() { s.giveUpTo(s.mirror.Queued()) }
 
-func (s *shares) giveFirst(n int) {
+func (s *shares) giveUpTo(number uint64) {
 	s.turn.Lock()
 	defer s.turn.Unlock()
-	for _, t := range s.mirror.Tell(n) {
+	for _, t := range s.mirror.Tell(number) {
 		s.pages.Changes(t.Page, t.Data, t.All)
 	}
 }

@@ -93,7 +93,8 @@ type watching struct {
 	lists map[string]*waiting // changes that wait for requests of pages
 	queue []Told              // for sessions
 
-	queued atomic.Int64 // its length, also without the lock
+	number uint64        // of the last that was ever put into it
+	queued atomic.Uint64 // that, also without the lock; 0: it is empty
 }
 
 // watcher is the client of a page that is told of a path of a store.

@@ -201,14 +201,14 @@ func TestWhatClientsAreToldIsWhatTheStoreHas(t *testing.T) {
 				if err := m.Acknowledge("asks", acked); err != nil {
 					t.Fatal(err)
 				}
-				list, number := m.HandOut("asks", true)
+				list, number := m.HandOut("asks")
 				polls.take(t, list)
 				polls.same(t, m, Ref{User, "u:anna"}, "a")
 				if acked = number; m.Acknowledge("asks", number+1) == nil {
 					t.Fatal("a number was taken that was never handed out")
 				}
 			case 2: // and one that is lost
-				m.HandOut("asks", true)
+				m.HandOut("asks")
 			default:
 				ref := rapid.SampledFrom([]Ref{page, {User, "u:anna"}}).Draw(t, "store")
 				before := m.Queued()
@@ -219,13 +219,13 @@ func TestWhatClientsAreToldIsWhatTheStoreHas(t *testing.T) {
 			}
 		}
 		listen()
-		list, number := m.HandOut("asks", true)
+		list, number := m.HandOut("asks")
 		polls.take(t, list)
 		polls.same(t, m, Ref{User, "u:anna"}, "a")
 		if err := m.Acknowledge("asks", number); err != nil {
 			t.Fatal(err)
 		}
-		if list, _ := m.HandOut("asks", false); string(list) != "[]" {
+		if list, _ := m.HandOut("asks"); string(list) != "[]" {
 			t.Fatalf("acknowledged, and handed out again: %s", list)
 		}
 	})
@@ -244,7 +244,10 @@ func TestMoreChangesThanMayWaitAreToldAsTheWhole(t *testing.T) {
 		}
 	}
 	commit(shareRecord(`{"path":["a"],"over":"requests"}`))
-	m.HandOut("page", false)
+	_, number := m.HandOut("page")
+	if err := m.Acknowledge("page", number); err != nil {
+		t.Fatal(err)
+	}
 	for i := range mostWaiting + 1 {
 		commit(appendBytes(appendPath([]byte{byte(opSet)}, []string{"a", fmt.Sprint(i)}), []byte("1")))
 	}
@@ -257,7 +260,7 @@ func TestMoreChangesThanMayWaitAreToldAsTheWhole(t *testing.T) {
 	if n := m.Status().Waiting; n > 3 {
 		t.Errorf("%d changes wait, of one path", n)
 	}
-	list, _ := m.HandOut("page", false)
+	list, _ := m.HandOut("page")
 	var all []heard
 	if err := json.Unmarshal(list, &all); err != nil || len(all) != 1 || len(all[0].Path) != 1 {
 		t.Errorf("%.80s %v", list, err)

@@ -16,26 +16,36 @@ type Told struct {
 	Data []byte // a JSON list
 }
 
-// Queued is how much is to be told.
-func (m *Mirror) Queued() int { return int(m.watch.queued.Load()) }
+// Queued is the number of the last thing that is to be told; 0: there is nothing. Numbers only
+// grow: who has waited for one has waited for all before it, and for nothing else.
+func (m *Mirror) Queued() uint64 { return m.watch.queued.Load() }
 
-// Tell gives the first n of what is to be told, each of it once.
-func (m *Mirror) Tell(n int) []Told {
+// Tell gives what is to be told up to a number, each of it once.
+func (m *Mirror) Tell(upTo uint64) []Told {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	w := &m.watch
-	first := w.queue[:min(n, len(w.queue))]
-	w.queue = slices.Clone(w.queue[len(first):])
-	w.queued.Store(int64(len(w.queue)))
+	before := w.number - uint64(len(w.queue)) // the number of the last that was given
+	if upTo <= before {
+		return nil
+	}
+	n := min(upTo, w.number) - before
+	first := w.queue[:n]
+	w.queue = slices.Clone(w.queue[n:])
+	if len(w.queue) == 0 {
+		w.queued.Store(0)
+	}
 	return first
 }
 
 // Anew has pages that are to be told anything be told all instead: it could not be done in time.
+// That is news: nobody has waited for it yet.
 func (m *Mirror) Anew() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	queue := m.watch.queue
 	m.watch.queue = nil
+	m.watch.queued.Store(0)
 	done := map[string]bool{}
 	for _, t := range queue {
 		if s := m.stores[Ref{Page, t.Page}]; s != nil && !done[t.Page] {
@@ -43,12 +53,12 @@ func (m *Mirror) Anew() {
 			m.tellAllLocked(t.Page, s)
 		}
 	}
-	m.watch.queued.Store(int64(len(m.watch.queue)))
 }
 
 func (w *watching) tell(t Told) {
 	w.queue = append(w.queue, t)
-	w.queued.Store(int64(len(w.queue)))
+	w.number++
+	w.queued.Store(w.number)
 }
 
 // Shared queues for the client of a page all that is shared with it over its session.
@@ -306,8 +316,8 @@ func (m *Mirror) Acknowledge(page string, number uint64) error {
 }
 
 // HandOut gives what waits for requests of a page, as a JSON list, and the number of the last of
-// it. Unless it is kept until it is acknowledged, it is handed out this once.
-func (m *Mirror) HandOut(page string, keep bool) (list []byte, number uint64) {
+// it. It waits until it is acknowledged.
+func (m *Mirror) HandOut(page string) (list []byte, number uint64) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	w := m.watch.lists[page]
@@ -325,9 +335,6 @@ func (m *Mirror) HandOut(page string, keep bool) (list []byte, number uint64) {
 		out = append(out, change(one.share, one.path, m.rootLocked(page, one.share).at(one.path), one.note, false))
 	}
 	w.handed = w.last
-	if !keep {
-		w.all = nil
-	}
 	return joined(out), w.handed
 }
 

@@ -20,10 +20,10 @@ type Shared struct {
 	Origin func(origin string, x *exchange.Exchange) bool
 	// Known gives the connection of the client; empty: it has none.
 	Known func(x *exchange.Exchange) (connection string)
-	// HandOut gives the changes that wait for a page, and the number of the last; kept: until it
-	// is acknowledged.
-	HandOut func(page string, kept bool) (list []byte, number uint64)
-	// Acknowledge does so; [ErrNumber]: it was never handed out.
+	// HandOut gives the changes that wait for a page, and the number of the last. They
+	// wait until they are acknowledged.
+	HandOut func(page string) (list []byte, number uint64)
+	// Acknowledge forgets them up to a number; [ErrNumber]: it was never handed out.
 	Acknowledge func(page string, number uint64) error
 	// Patience is how long a request waits for the turn of a page of this application; 0: for ever.
 	Patience func(app string) time.Duration
@@ -59,12 +59,15 @@ func (s *Shared) Serve(x *exchange.Exchange) {
 		s.write(x, pg)
 		return
 	}
-	list, number := s.HandOut(pg.id, x.GuadoAck != nil)
+	list, number := s.HandOut(pg.id)
 	if s.Kept != nil {
 		if err := s.Kept(); err != nil {
 			x.Fail(&exchange.Problem{Status: 503, Code: "durability_unavailable", RetryAfter: 1, Err: err})
 			return
 		}
+	}
+	if x.GuadoAck == nil { // once, and not before it can be answered
+		_ = s.Acknowledge(pg.id, number) // of what is not shared any more nothing waits
 	}
 	answerJSON(x, 200, fmt.Appendf(nil, `{"changes":%s,"number":%d}`, list, number))
 }
