@@ -262,7 +262,7 @@ func TestAClientWritesWhatIsSharedWithItForThat(t *testing.T) {
 				t.Errorf("%s: %d %s", body, status, text)
 			}
 		}
-		if status, text := tab.post("/_guado/changes", `{"as":7}`, "Guado-Page: "+tab.page); status != 400 || !strings.Contains(text, "bad_change") {
+		if status, text := tab.post("/_guado/changes", `{"as":7}`, "Guado-Page: "+tab.page); status != 400 || !strings.HasPrefix(text, `{"code":"bad_change"`) {
 			t.Errorf("no changes: %d %s", status, text)
 		}
 		tab.kill()

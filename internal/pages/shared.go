@@ -118,7 +118,7 @@ func (s *Shared) write(x *exchange.Exchange, pg *page) {
 		Changes json.RawMessage `json:"changes"`
 	}
 	if err := json.Unmarshal(body, &want); err != nil || len(want.Changes) == 0 {
-		x.Fail(&exchange.Problem{Status: 400, Code: "bad_change", Err: errors.New(`the body is no {"changes":[…]}`)})
+		answerTurn(x, outcome{said: true, err: &push.ReplyError{Code: "bad_change", Message: `the body is no {"changes":[…]}`}})
 		return
 	}
 	out, there := pg.ask(x, exchange.TurnWrite, writing(want.Changes, 0), s.Patience(pg.app))

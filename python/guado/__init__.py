@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from guado import _core, registry
     from guado._dbevents import dbevent, dbevents
-    from guado._shared import ClientWrite
+    from guado._shared import ClientWrite, ClientWrites
     from guado._values import MISSING
     from guado.errors import (
         HostError,
@@ -79,6 +79,7 @@ if TYPE_CHECKING:
 __all__ = [
     "MISSING",
     "ClientWrite",
+    "ClientWrites",
     "Connection",
     "Deadlock",
     "Delivered",
@@ -141,7 +142,7 @@ _MODULES = {
         "TooLate",
     ),
     "_dbevents": ("dbevent", "dbevents"),
-    "_shared": ("ClientWrite",),
+    "_shared": ("ClientWrite", "ClientWrites"),
     "events": ("Published", "on", "publish"),
     "executors": (
         "Executor",

@@ -8,7 +8,7 @@ host does from what commits have changed.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 from guado import _json, _records, _state, _values
@@ -39,6 +39,54 @@ class ClientWrite(NamedTuple):
     value: Any  # None where it deletes
     deleted: bool
     store: Store
+
+
+class ClientWrites(list[ClientWrite]):
+    """All that it wants to write at once."""
+
+    def __init__(self, changes: Iterable[ClientWrite], own: Store) -> None:
+        super().__init__(changes)
+        self._own = own
+
+    def after(
+        self, path: str | Sequence[str], default: Any = None, *, store: Store | None = None
+    ) -> Any:
+        """What is at a path (of the page's store, or of another one that it shares) once all of
+        this is written: a copy. It does not matter whether the client writes the path, one above
+        or one below it, deletes it or leaves it as it is."""
+        of = self._own if store is None else store
+        keys = _records.path_of(path)
+        tree: dict[str, Any] = {}
+        found = of.get(keys[:1], _nothing)
+        if found is not _nothing:
+            tree[keys[0]] = _copy(found, of)
+        for one in self:
+            if one.store is of and one.path[0] == keys[0]:
+                _put(tree, one)
+        at: Any = tree
+        for key in keys:
+            if not isinstance(at, dict) or key not in at:
+                return default
+            at = at[key]
+        return at
+
+
+def _copy(value: Any, store: Store) -> Any:
+    return _values.decode(_values.encode(value), store.pickles)
+
+
+def _put(tree: dict[str, Any], one: ClientWrite) -> None:
+    at: Any = tree
+    for key in one.path[:-1]:
+        if one.deleted and key not in at:
+            return
+        at = at.setdefault(key, {})
+        if not isinstance(at, dict):
+            raise PageError("bad_change", f"what is at {key} of {'.'.join(one.path)} is no dict")
+    if one.deleted:
+        at.pop(one.path[-1], None)
+    else:
+        at[one.path[-1]] = _copy(one.value, one.store)
 
 
 def share(
@@ -74,7 +122,7 @@ def _named(page: str, path: str | Sequence[str], store: Store | None) -> tuple[S
     return own, Share(store.kind, store.id, keys)
 
 
-def wanted(page: str, data: bytes) -> tuple[list[ClientWrite], bytes]:
+def wanted(page: str, data: bytes) -> tuple[ClientWrites, bytes]:
     """What a client wants to write, and what is said of it in the commit. PageError: it may
     not."""
     try:
@@ -88,17 +136,22 @@ def wanted(page: str, data: bytes) -> tuple[list[ClientWrite], bytes]:
     own = _state.page_store(page)
     if not isinstance(own, Store):
         raise PageError("not_shared", "nothing can be written here")
-    changes = [_allowed(own, *one) for one in asked]
+    changes = ClientWrites((_allowed(own, *one) for one in asked), own)
     by = b'"by":%s' % _json.encode(own.id)
     return changes, by + b',"as":%d' % message if message else by
 
 
 def _read(one: dict[str, Any]) -> tuple[int, tuple[str, ...], Any, bool]:
+    deleted = one.get("delete") is True if isinstance(one, dict) else False
+    if not isinstance(one, dict) or "path" not in one or ("value" in one) is deleted:
+        raise ValueError('each has a "path" and either a "value" or "delete": true')
     path = one["path"]
     keys = _records.path_of(path if isinstance(path, str) else list(path))
     _records.path_bytes(keys)
-    kind = _KINDS[one["store"]] if one.get("store", "page") != "page" else 0
-    deleted = one.get("delete") is True
+    name = one.get("store", "page")
+    if name != "page" and name not in _KINDS:
+        raise ValueError('the "store" of a change is "page", "connection" or "user"')
+    kind = _KINDS.get(name, 0)
     return kind, keys, None if deleted else one["value"], deleted
 
 

@@ -104,7 +104,7 @@ class Page:
     # it returns is the JSON of the answer, PageError gives 400 with its code.
     #
     # on_write(self, changes) is called before the page's client writes what is shared with it
-    # (`share`), with a list of `guado.ClientWrite`: PageError refuses all of them.
+    # (`share`), with `guado.ClientWrites`, a list: PageError refuses all of them.
     #
     # on_event(self, topic, data) is called for events that the page has subscribed to. In a
     # class without it they are pushed to the client, as {"topic": …, "data": …}.

@@ -83,6 +83,73 @@ def test_a_client_writes_all_of_it_or_nothing() -> None:
         assert failed.value.code == "not_shared"
 
 
+class Sized(guado.Page):
+    """Its client may write the form, and never a size that there is not."""
+
+    def on_open(self, *, reopened: bool = False) -> None:
+        self.store.setdefault("form", {"size": 42, "name": ""})
+        self.share("form", write=True)
+        self.share("sizes", write=True, store=guado.user().store)
+
+    def on_write(self, changes: guado.ClientWrites) -> None:
+        size = changes.after("form.size")
+        if type(size) is not int or not 0 < size < 60:
+            raise guado.PageError("no_size")
+        if changes.after("sizes.most", 60, store=guado.user().store) != 60:
+            raise guado.PageError("no_most")
+        if changes.after("form.name.first", "").startswith("x"):
+            raise guado.PageError("no_name")
+
+
+@pytest.mark.parametrize(
+    ("code", "changes"),
+    [
+        ("no_size", [{"path": "form", "value": {"size": 1000}}]),
+        ("no_size", [{"path": "form", "value": "all of it"}]),
+        ("no_size", [{"path": "form", "delete": True}]),
+        ("no_size", [{"path": "form.size", "delete": True}]),
+        ("no_size", [{"path": "form.size", "value": "abc"}]),
+        ("no_size", [{"path": "form.name", "value": "ada"}, {"path": "form", "value": {}}]),
+        (
+            "no_size",
+            [{"path": "form.size", "delete": True}, {"path": "form.size.a", "value": 1}],
+        ),
+        ("bad_change", [{"path": "form.size.a", "value": 1}]),
+        ("no_most", [{"path": "sizes", "value": {"most": 99}, "store": "user"}]),
+        (
+            "no_name",
+            [{"path": "form.name", "delete": True}, {"path": "form.name.first", "value": "x"}],
+        ),
+    ],
+)
+def test_what_would_be_there_is_refused_in_whichever_way_it_comes(code: str, changes: Any) -> None:
+    with testing.worker(user="ada") as w:
+        page = w.open(Sized)
+        with pytest.raises(guado.PageError) as failed:
+            page.write(changes)
+        assert failed.value.code == code
+        page.write([{"path": "form", "value": {"size": 3}}, {"path": "form.size", "value": 4}])
+        page.write([{"path": "form.name.first", "value": "ada"}])
+        page.write([{"path": "form.name.last", "delete": True}])
+        assert page.get("form") == {"size": 4, "name": {"first": "ada"}}
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"path": "form.name"}, 'either a "value" or "delete": true'),
+        ({"path": "form.name", "value": 1, "delete": True}, "either"),
+        ({"path": "form.name", "value": 1, "store": "pigeon"}, '"connection" or "user"'),
+    ],
+)
+def test_a_change_that_cannot_be_read_is_told_what_it_lacks(change: Any, says: str) -> None:
+    with testing.worker(user="ada") as w:
+        page = w.open(Sized)
+        with pytest.raises(guado.PageError, match=says) as failed:
+            page.write([change])
+        assert failed.value.code == "bad_change"
+
+
 def test_a_client_that_asks_gets_changes_until_it_acknowledges_them() -> None:
     with testing.worker(page=True) as w:
         page = w.page
