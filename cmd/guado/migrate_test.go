@@ -29,7 +29,7 @@ func TestStepsAreTakenByTheCommandAndTheFileSaysSo(t *testing.T) {
 	migrate(0, "forward  3", "status")
 	migrate(1, "no request has been answered yet", "check", "0")
 	get(t, s.url)
-	migrate(1, "what can be attested of phase 0 is: tests", "check", "0", "--attest", "nothing")
+	migrate(1, "what can be attested of phase 0 is: application, tests", "check", "0", "--attest", "nothing")
 	migrate(0, "1 requests answered, 0 with 5xx", "check", "0", "--attest", "tests")
 	migrate(0, "ids", "check")
 	migrate(1, "no phase 2", "check", "2")
@@ -63,5 +63,8 @@ func TestAnApplicationThatFailsDoesNotWork(t *testing.T) {
 	r := run(t, dir, "migrate", "check", "0", "--attest", "tests")
 	if !strings.Contains(r.out, "3 requests answered, 1 of them with 5xx") || r.code != 1 {
 		t.Errorf("exit code %d\n%s%s", r.code, r.out, r.err)
+	}
+	if r = run(t, dir, "migrate", "check", "0", "--attest", "tests,application"); r.code != 0 {
+		t.Errorf("where somebody knows of the error: exit code %d\n%s%s", r.code, r.out, r.err)
 	}
 }

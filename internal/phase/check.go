@@ -29,29 +29,50 @@ type Result struct {
 // criterion of a phase. Without of it is attested: no machine can tell.
 type criterion struct {
 	name, what string
-	hint       string // for who has to attest it
+	hint       string // for who has to attest it, or may
 	first      bool   // to be attested before the phase is taken
 	of         func(f *Facts) (State, string)
+	may        bool                  // where the measure fails, somebody may know better
+	needless   func(f *Facts) string // why nobody has to attest it; empty: somebody has to
 }
+
+// attested is how a criterion stands of which somebody knows, or has to.
+func (c *criterion) attested(f *Facts, target int, said bool) (State, string) {
+	if c.needless != nil {
+		if why := c.needless(f); why != "" {
+			return OK, why
+		}
+	}
+	switch {
+	case said:
+		return OK, ""
+	case f.Phase < target && !c.first:
+		return Later, c.asks()
+	}
+	return Fails, c.asks()
+}
+
+func (c *criterion) asks() string { return c.hint + "; then --attest " + c.name }
 
 // Check looks at the criteria of a phase. Before the phase is taken, some can only be seen
 // later. known is false where an attested name is none.
 func Check(target int, f *Facts, attested []string) (all []Result, known bool) {
 	known = true
 	for _, name := range attested {
-		known = known && slices.ContainsFunc(criteria[target], func(c criterion) bool { return c.name == name && c.of == nil })
+		known = known && slices.Contains(Names(target), name)
 	}
-	for _, c := range criteria[target] {
+	for i := range criteria[target] {
+		c := &criteria[target][i]
 		r := Result{Phase: target, Name: c.name, What: c.what, How: "measured"}
-		switch {
-		case c.of != nil:
-			r.State, r.Note = c.of(f)
-		case slices.Contains(attested, c.name):
-			r.How, r.State = "attested", OK
-		default:
-			r.How, r.State, r.Note = "attested", Fails, c.hint+"; then --attest "+c.name
-			if f.Phase < target && !c.first {
-				r.State = Later
+		said := slices.Contains(attested, c.name)
+		if c.of == nil {
+			r.How = "attested"
+			r.State, r.Note = c.attested(f, target, said)
+		} else if r.State, r.Note = c.of(f); r.State == Fails && c.may {
+			if said {
+				r.How, r.State = "attested", OK
+			} else {
+				r.Note += "; " + c.asks()
 			}
 		}
 		all = append(all, r)
@@ -59,10 +80,10 @@ func Check(target int, f *Facts, attested []string) (all []Result, known bool) {
 	return all, known
 }
 
-// Names are the criteria of a phase that somebody has to attest.
+// Names are the criteria of a phase that somebody has to attest, or may.
 func Names(target int) (names []string) {
 	for _, c := range criteria[target] {
-		if c.of == nil {
+		if c.of == nil || c.may {
 			names = append(names, c.name)
 		}
 	}
@@ -96,7 +117,7 @@ var criteria = map[int][]criterion{
 		{name: "entry", what: "the single entry point serves", of: func(f *Facts) (State, string) {
 			return when(len(f.Missing) == 0, "every group has a worker", strings.Join(f.Missing, "; "))
 		}},
-		{name: "application", what: "the application works", of: func(f *Facts) (State, string) {
+		{name: "application", what: "the application works", may: true, hint: "look at the log, or send it requests that it answers", of: func(f *Facts) (State, string) {
 			switch {
 			case f.Apps == 0:
 				return Fails, "no application is mounted"
@@ -131,7 +152,7 @@ var criteria = map[int][]criterion{
 		{name: "registry", what: "pages live in the registry", of: from(3, func(f *Facts) (State, string) {
 			return when(f.Opened > 0, fmt.Sprintf("%d opened, %d now", f.Opened, f.Pages), "no page was opened yet: open one in a browser")
 		})},
-		{name: "push", what: "a push reaches a live page", of: from(3, func(f *Facts) (State, string) {
+		{name: "push", what: "a push reaches a live page", may: true, hint: "where the site pushes nothing", of: from(3, func(f *Facts) (State, string) {
 			return when(f.Heard > 0, fmt.Sprintf("%d pages have acknowledged one", f.Heard), "no client has acknowledged a push yet: guado push --page ID")
 		})},
 		{name: "ids", what: "the daemon and the format of ids are unchanged", hint: "look at ids of pages in the application"},
@@ -150,7 +171,12 @@ var criteria = map[int][]criterion{
 			return OK, fmt.Sprintf("%d items taken over", h.Items)
 		}},
 		{name: "daemon", what: "there is no state daemon", hint: "nothing asks it any more, and it is off or about to be"},
-		{name: "shadow", what: "both registers have given the same answers", first: true, hint: "run the site with the old register in charge and ours beside it, or compare by hand"},
+		{name: "shadow", what: "both registers have given the same answers", first: true, hint: "run the site with the old register in charge and ours beside it, or compare by hand", needless: func(f *Facts) string {
+			if f.Register {
+				return ""
+			}
+			return "no register is named ([[app]] register): there is one alone"
+		}},
 		{name: "rebuild", what: "pages are ephemeral and quick to rebuild", of: from(4, func(f *Facts) (State, string) {
 			return when(f.Commits > 0, fmt.Sprintf("%d commits", f.Commits), "nothing was written to a store yet: use the application")
 		})},
