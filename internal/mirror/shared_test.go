@@ -332,19 +332,52 @@ func TestOfAStoreThatHasEndedNothingIsSharedAnyMore(t *testing.T) {
 	if told := m.Tell(m.Queued()); len(told) != 1 || string(told[0].Data) != `[{"path":["a"],"store":"user","delete":true}]` {
 		t.Errorf("at its end the client was told %v", told)
 	}
-	// What is another user's no client has, whatever its page says.
-	if err := m.Open("u:eve", Ref{User, "u:eve"}); err != nil {
-		t.Fatal(err)
-	}
-	commit("u:eve", Ref{User, "u:eve"}, set("a", `"secret"`))
-	commit("u:anna", page, shareRecord(`{"path":["a"],"kind":3,"id":"u:eve"}`))
-	commit("u:eve", Ref{User, "u:eve"}, set("a", `"secret"`))
-	for _, one := range m.Tell(m.Queued()) {
-		if bytes.Contains(one.Data, []byte("secret")) {
-			t.Errorf("the client of another user was told %s", one.Data)
-		}
-	}
 	if st := m.Status(); st.Sharing != 1 || st.Waiting != 0 {
 		t.Errorf("%+v", st)
+	}
+}
+
+// What is another user's no client has, whatever its page says: neither a value, nor a change of a
+// list, nor because a page of that user has asked for the value before.
+func TestOfAnotherUsersStoreAClientHearsNothing(t *testing.T) {
+	m, from := New(0, Limits{}), &Source{}
+	secrets, hers, his := Ref{User, "u:eve"}, Ref{Page, "hers"}, Ref{Page, "his"}
+	commit := func(user string, ref Ref, records ...[]byte) {
+		t.Helper()
+		if err := m.Open(user, ref); err != nil && !errors.Is(err, ErrExists) {
+			t.Fatal(err)
+		}
+		if err := m.Apply(from, frame(from.last+1, user, m.Generation(user), ref, len(records), slices.Concat(records...))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	one := func(kind op) []byte {
+		return appendBytes(append(appendPath([]byte{byte(kind)}, []string{"a"}), 1, 0, 0, 0), []byte(`"secret"`))
+	}
+	shared := shareRecord(`{"path":["a"],"kind":3,"id":"u:eve"}`)
+	for _, order := range [][2]Ref{{hers, his}, {his, hers}} {
+		commit("u:eve", secrets, one(opList))
+		for _, ref := range order {
+			commit(map[Ref]string{hers: "u:eve", his: "u:adam"}[ref], ref, shared)
+		}
+		commit("u:eve", secrets, one(opAppend))
+		commit("u:eve", secrets, set("a", `"secret"`))
+		heard := 0
+		for _, one := range m.Tell(m.Queued()) {
+			has := bytes.Contains(one.Data, []byte("secret"))
+			if has && one.Page == his.ID {
+				t.Errorf("the client of another user was told %s", one.Data)
+			}
+			if has && one.Page == hers.ID {
+				heard++
+			}
+		}
+		if heard != 3 {
+			t.Errorf("her own client was told %d times", heard)
+		}
+		for _, ref := range []Ref{secrets, hers, his} {
+			m.Drop(ref)
+		}
+		m.Tell(m.Queued())
 	}
 }

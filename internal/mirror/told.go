@@ -155,7 +155,7 @@ func (m *Mirror) tellOneLocked(t *touches, w watcher) (list [][]byte) {
 		switch {
 		case sh.over == overRequests: // also to who wrote it: the answer may never have come
 			m.listLocked(w.page).add(sh, path, one.note)
-		case splice != nil:
+		case splice != nil && root != nil:
 			list = append(list, spliced(sh, path, splice, one.note))
 		default:
 			said := change(sh, path, t.value(root, path, key), one.note, false)

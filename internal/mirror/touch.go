@@ -136,8 +136,12 @@ func (t *touches) settle() {
 	}
 }
 
-// value is what is at a path behind the commit, as JSON; nil: nothing.
+// value is what is at a path behind the commit, as JSON; nil: nothing. Pages that may not hear of
+// the store have no root, and those that may share what was asked for.
 func (t *touches) value(root *node, path []string, key string) []byte {
+	if root == nil {
+		return nil
+	}
 	if value, known := t.values[key]; known {
 		return value
 	}
