@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync/atomic"
 )
 
@@ -88,7 +89,7 @@ func sameShares(a, b []*share) bool {
 
 // watching is who is told of what. Guarded by the mirror's lock.
 type watching struct {
-	of    map[Ref][]watcher   // stores that are shared
+	of    map[Ref][]watcher   // stores that are shared, without paths below each other
 	pages map[string][]Ref    // of which stores a page is told
 	lists map[string]*waiting // changes that wait for requests of pages
 	queue []Told              // for sessions
@@ -124,6 +125,9 @@ func (m *Mirror) indexLocked(page string, s *store) {
 		return
 	}
 	for _, sh := range s.shares {
+		if s.covers(sh) {
+			continue
+		}
 		ref := sh.of(page)
 		w.of[ref] = append(slices.Clip(w.of[ref]), watcher{page, sh})
 		w.pages[page] = append(w.pages[page], ref)
@@ -135,6 +139,14 @@ func (m *Mirror) indexLocked(page string, s *store) {
 	default:
 		delete(w.lists, page)
 	}
+}
+
+// covers reports whether the page's client is told of a share's path with one above it, so that
+// changes there would come twice.
+func (s *store) covers(sh *share) bool {
+	return slices.ContainsFunc(s.shares, func(o *share) bool {
+		return o.ref == sh.ref && o.over == sh.over && len(o.key) < len(sh.key) && strings.HasPrefix(sh.key, o.key)
+	})
 }
 
 // of names the store that is shared.

@@ -160,23 +160,65 @@ func drawRecords(t *rapid.T, m *Mirror, ref Ref) (all [][]byte, possible bool) {
 	return all, possible
 }
 
+// nesting is which of two paths, one below the other, pages share.
+type nesting map[Ref][2]bool
+
+func (n nesting) on(ref Ref) (paths [][]string) {
+	for i, is := range n[ref] {
+		if is {
+			paths = append(paths, []string{"a", "b"}[:i+1])
+		}
+	}
+	return paths
+}
+
+// turn shares one of them, or shares it no longer.
+func (n nesting) turn(ref Ref, i int) (record string) {
+	now := n[ref]
+	record = fmt.Sprintf(`{"path":%s,"off":%t`, []string{`["a"]`, `["a","b"]`}[i], now[i])
+	if ref.ID == "asks" {
+		record += `,"kind":3,"id":"u:anna","over":"requests"`
+	}
+	now[i] = !now[i]
+	n[ref] = now
+	return record + "}"
+}
+
+// committer opens stores of a user, and commits to them; false: it was refused.
+func committer(t *rapid.T, m *Mirror, refs ...Ref) func(ref Ref, records ...[]byte) bool {
+	for _, ref := range refs {
+		if err := m.Open("u:anna", ref); err != nil {
+			t.Fatal(err)
+		}
+	}
+	from := &Source{}
+	return func(ref Ref, records ...[]byte) bool {
+		err := m.Apply(from, frame(from.last+1, "u:anna", m.Generation("u:anna"), ref, len(records), slices.Concat(records...)))
+		if err != nil && !errors.Is(err, ErrCorrupt) {
+			t.Fatal(err)
+		}
+		return err == nil
+	}
+}
+
 func TestWhatClientsAreToldIsWhatTheStoreHas(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		m, from := New(0, Limits{}), &Source{}
 		page, deep, asks := Ref{Page, "page"}, Ref{Page, "deep"}, Ref{Page, "asks"}
-		for _, ref := range []Ref{page, deep, asks, {User, "u:anna"}} {
-			if err := m.Open("u:anna", ref); err != nil {
-				t.Fatal(err)
-			}
-		}
-		commit := func(ref Ref, records ...[]byte) bool {
-			err := m.Apply(from, frame(from.last+1, "u:anna", m.Generation("u:anna"), ref, len(records), slices.Concat(records...)))
-			if err != nil && !errors.Is(err, ErrCorrupt) {
-				t.Fatal(err)
-			}
-			return err == nil
-		}
+		m := New(0, Limits{})
+		commit := committer(t, m, page, deep, asks, Ref{User, "u:anna"})
 		sessions, polls := map[string]client{"page": {}, "deep": {}}, client{}
+		nested := nesting{}
+		turn := func(ref Ref, i int) {
+			if text := nested.turn(ref, i); !commit(ref, shareRecord(text)) {
+				t.Fatalf("%s was refused", text)
+			}
+		}
+		asksAll := func(list []byte) {
+			polls.take(t, list)
+			for _, path := range nested.on(asks) {
+				polls.same(t, m, Ref{User, "u:anna"}, path...)
+			}
+		}
 		listen := func() {
 			told := m.Tell(m.Queued())
 			for _, one := range told {
@@ -185,16 +227,20 @@ func TestWhatClientsAreToldIsWhatTheStoreHas(t *testing.T) {
 				}
 				sessions[one.Page].take(t, one.Data)
 			}
-			sessions["page"].same(t, m, page, "a")
+			for _, path := range nested.on(page) {
+				sessions["page"].same(t, m, page, path...)
+			}
 			sessions["deep"].same(t, m, Ref{User, "u:anna"}, "a", "b")
 		}
-		commit(page, shareRecord(`{"path":["a"]}`), shareRecord(`{"path":["a","b"],"kind":3,"id":"u:anna"}`))
+		turn(page, 0)
+		commit(page, shareRecord(`{"path":["a","b"],"kind":3,"id":"u:anna"}`))
 		commit(deep, shareRecord(`{"path":["a","b"],"kind":3,"id":"u:anna"}`))
-		commit(asks, shareRecord(`{"path":["a"],"kind":2,"id":"nobody","over":"requests"}`), shareRecord(`{"path":["a"],"kind":3,"id":"u:anna","over":"requests"}`))
+		commit(asks, shareRecord(`{"path":["a"],"kind":2,"id":"nobody","over":"requests"}`))
+		turn(asks, 0)
 		commit(page, shareRecord(`{"path":["a","b"],"kind":3,"id":"u:anna","off":true}`))
 		acked := uint64(0)
 		for range rapid.IntRange(1, 40).Draw(t, "steps") {
-			switch rapid.IntRange(0, 5).Draw(t, "do") {
+			switch rapid.IntRange(0, 6).Draw(t, "do") {
 			case 0:
 				listen()
 			case 1: // an answer that comes
@@ -202,13 +248,14 @@ func TestWhatClientsAreToldIsWhatTheStoreHas(t *testing.T) {
 					t.Fatal(err)
 				}
 				list, number := m.HandOut("asks")
-				polls.take(t, list)
-				polls.same(t, m, Ref{User, "u:anna"}, "a")
+				asksAll(list)
 				if acked = number; m.Acknowledge("asks", number+1) == nil {
 					t.Fatal("a number was taken that was never handed out")
 				}
 			case 2: // and one that is lost
 				m.HandOut("asks")
+			case 3:
+				turn(rapid.SampledFrom([]Ref{page, asks}).Draw(t, "page"), rapid.IntRange(0, 1).Draw(t, "shares"))
 			default:
 				ref := rapid.SampledFrom([]Ref{page, {User, "u:anna"}}).Draw(t, "store")
 				before := m.Queued()
@@ -220,8 +267,7 @@ func TestWhatClientsAreToldIsWhatTheStoreHas(t *testing.T) {
 		}
 		listen()
 		list, number := m.HandOut("asks")
-		polls.take(t, list)
-		polls.same(t, m, Ref{User, "u:anna"}, "a")
+		asksAll(list)
 		if err := m.Acknowledge("asks", number); err != nil {
 			t.Fatal(err)
 		}

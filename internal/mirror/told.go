@@ -71,8 +71,11 @@ func (m *Mirror) Shared(page string) {
 }
 
 func (m *Mirror) tellAllLocked(page string, s *store) {
+	// Of paths below each other the highest comes last: there is no more to it than what it says.
+	shares := slices.Clone(s.shares)
+	slices.SortStableFunc(shares, func(a, b *share) int { return len(b.path) - len(a.path) })
 	var list [][]byte
-	for _, sh := range s.shares {
+	for _, sh := range shares {
 		if sh.over == overSession {
 			list = append(list, change(sh, sh.path, m.rootLocked(page, sh).at(sh.path), note{}, sh.more))
 		}
@@ -99,7 +102,7 @@ func (m *Mirror) tellPagesLocked(from *Source) {
 		}
 		m.indexLocked(page, s)
 		for _, sh := range s.shares {
-			if sh.over == overRequests && !slices.Contains(known, watcher{page, sh}) {
+			if sh.over == overRequests && !s.covers(sh) && !slices.Contains(known, watcher{page, sh}) {
 				m.listLocked(page).add(sh, sh.path, note{})
 			}
 		}

@@ -173,6 +173,27 @@ def test_a_client_that_asks_gets_changes_until_it_acknowledges_them() -> None:
             page.changes(number + 9)
 
 
+def test_of_paths_below_each_other_changes_come_once() -> None:
+    with testing.worker(page=True) as w:
+        page = w.page
+        assert page is not None
+        store = guado.page().store
+        store["a"] = guado.user().store["a"] = {"b": {"n": 1}}
+        for over, user in (("session", None), ("requests", guado.user().store)):
+            guado.page().share("a", store=user, over=over)
+            guado.page().share("a.b", store=user, over=over)
+        guado.page().flush()
+        page.changes()
+        store["a.b.n"] = guado.user().store["a.b.n"] = 2
+        guado.page().flush()
+        assert page.told == [testing.Told(("a", "b", "n"), 2, False)]
+        assert page.get("a") == {"b": page.get("a.b")} == {"b": {"n": 2}}
+        assert page.changes()[0] == [testing.Told(("a", "b", "n"), 2, False, store="user")]
+        guado.page().unshare("a", store=guado.user().store)
+        guado.page().flush()
+        assert page.changes()[0] == [testing.Told(("a", "b"), {"n": 2}, False, store="user")]
+
+
 def test_what_cannot_be_shared_is_said_at_once() -> None:
     with testing.worker(page=True) as w:
         other = w.client("eve")

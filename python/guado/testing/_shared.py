@@ -38,6 +38,7 @@ class _Client:
         self.has: dict[tuple[str, Path], Any] = {}  # over its session, by what is shared
         self.told: list[Told] = []
         self.waiting: dict[tuple[Share, Path], tuple[int, dict[str, Any]]] = {}
+        self.covered: set[Share] = set()  # is told of with a path above
         self.number = 0
 
 
@@ -67,13 +68,21 @@ class Sharing:
         }
         for key in [k for k in client.has if not any(_key(s) == k for s in own.changes._shares)]:
             del client.has[key]
-        for share, text in own.changes._shares.items():
+        shares = own.changes._shares
+        covered = {share for share in shares if _covered(share, shares)}
+        new |= client.covered - covered  # it has to be told of these by themselves now
+        client.covered = covered
+        for share, text in shares.items():
             of = (share.kind or PAGE, share.id or page)
             touched = {share.path: {}} if share in new else _below(written.get(of, ()), share.path)
             if not touched:
                 continue
             store = self.stores.get(of)
-            if json.loads(text).get("over") == "requests":
+            if share in covered:
+                if _over(text) == "session":
+                    client.has[_key(share)] = _at(store, share.path)
+                continue
+            if _over(text) == "requests":
                 for path, said in touched.items():
                     client.number += 1
                     client.waiting.pop((share, path), None)
@@ -117,6 +126,22 @@ def _key(share: Share) -> tuple[str, Path]:
 def _share_of(record: _records.Record) -> Share:
     said = json.loads(record.items[0])
     return Share(said.get("kind", 0), said.get("id", ""), tuple(said["path"]))
+
+
+def _over(text: bytes) -> str:
+    over: str = json.loads(text).get("over", "session")
+    return over
+
+
+def _covered(one: Share, shares: dict[Share, bytes]) -> bool:
+    """Whether changes there come with those of a path above."""
+    return any(
+        s != one
+        and s[:2] == one[:2]
+        and one.path[: len(s.path)] == s.path
+        and _over(text) == _over(shares[one])
+        for s, text in shares.items()
+    )
 
 
 def _touches(batch: Batch) -> list[tuple[_records.Record, dict[str, Any]]]:
