@@ -89,7 +89,7 @@ bench-ws: build
 soak: build
 	tools/setup.sh test
 	tools/setup.sh bench
-	GUADO_SOAK=1 $(GO) test -count=1 -p 1 -timeout 75m -run Soak -v . ./test/chaos/...
+	GUADO_SOAK=1 $(GO) test -count=1 -p 1 -timeout 75m -run Soak -v . ./test/steps ./test/chaos/...
 
 conformance: build
 	tools/setup.sh test

@@ -83,6 +83,8 @@ def spin(of: Any) -> None:
     for n in itertools.count(1):
         with of.transaction():
             of["pair"] = {"a": n, "b": [n] * 20}
+            if n % 1000 == 0:  # or a fast machine fills the store before the interrupt
+                of["list"] = []
             of["list"].extend([n, {"n": n}, n])
             of["pair"].update({"c": n, "d": {"e": n}})
 
