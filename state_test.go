@@ -334,6 +334,12 @@ func TestARequestWithThePagesTurnHasThePageForItself(t *testing.T) {
 		if got := tab.reply(); got != 12.0 {
 			t.Errorf("the handler behind it counted %v", got)
 		}
+		// What was entered and not left ends with its request.
+		for range 2 {
+			if status, text := tab.post("/", `{"turn":{"get":"count"},"enter":1}`, "Guado-Page: "+tab.page); status != 200 {
+				t.Errorf("behind a request that has not left its turn: %d %s", status, text)
+			}
+		}
 		// Its own turn a handler has already; behind the head it is how to write.
 		if got := tab.ask(`{"turn":{"add":"count"}}`, ""); got != 13.0 {
 			t.Errorf("a handler that takes its own turn: %v", got)

@@ -39,7 +39,9 @@ type criterion struct {
 // attested is how a criterion stands of which somebody knows, or has to.
 func (c *criterion) attested(f *Facts, target int, said bool) (State, string) {
 	if c.needless != nil {
-		if why := c.needless(f); why != "" {
+		if why := c.needless(f); why != "" && f.Phase < target {
+			return Later, why
+		} else if why != "" {
 			return OK, why
 		}
 	}
@@ -175,7 +177,7 @@ var criteria = map[int][]criterion{
 			if f.Register {
 				return ""
 			}
-			return "no register is named ([[app]] register): there is one alone"
+			return "no register is named ([[app]] register); where the application asks a daemon by itself, as GenroPy does, compare by its shadow"
 		}},
 		{name: "rebuild", what: "pages are ephemeral and quick to rebuild", of: from(4, func(f *Facts) (State, string) {
 			return when(f.Commits > 0, fmt.Sprintf("%d commits", f.Commits), "nothing was written to a store yet: use the application")

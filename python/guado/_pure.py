@@ -64,7 +64,7 @@ class RunningBase:
     handle: Any
     exchange: Exchange
     effects: list[tuple[int, bytes]]
-    turns: dict[str, int]
+    turns: dict[str, list[Any]]
     over: bool
     answered: bool
     headed: bool

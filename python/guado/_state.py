@@ -74,7 +74,8 @@ class Running(RunningBase):
 
     `effects`: calls that go with the next commit. `answered`: its head has been committed;
     `headed`: and nothing can be written without a turn. `left`: nothing that it has sealed may
-    still wait for somebody to send it. `turns`: of pages that it has, and how often."""
+    still wait for somebody to send it. `turns`: of pages that it has, each as often as it was
+    entered."""
 
     __slots__ = ()
 
@@ -91,9 +92,25 @@ class Running(RunningBase):
         else:
             self.over = True
             exchange.over = True
-            self._commit(self._alone, end=True)
-            if not self.left:
-                self.link.push()
+            try:
+                self._commit(self._alone, end=True)
+                if not self.left:
+                    self.link.push()
+            finally:
+                self._give_turns()
+
+    def _give_turns(self) -> None:
+        """Nobody would ever leave those that its code has entered and not left."""
+        while self.turns:
+            page, entered = self.turns.popitem()
+            for one in entered:
+                if one.give_up():
+                    _log.warning(
+                        "%s has ended in the turn of page %s, which it had entered and not left: "
+                        "it is given back. Write `with page.turn():`",
+                        self.exchange,
+                        page,
+                    )
 
     def flush(self) -> None:
         """Commits now, and waits until that has left."""

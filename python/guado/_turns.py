@@ -82,7 +82,7 @@ class PageTurn:
     def _enter(self) -> None:
         running = self._running
         assert running is not None
-        running.turns[self._page] = running.turns.get(self._page, 0) + 1
+        running.turns.setdefault(self._page, []).append(self)
         running.exchange.read_only = False
 
     def _had(self, loop: _cycles.Loop | None) -> None:
@@ -112,12 +112,21 @@ class PageTurn:
         with contextlib.suppress(HostError):  # what went wrong first is what is told
             self._give()
 
+    def give_up(self) -> bool:
+        """Its request is over. False: somebody else gives the turn back."""
+        had = self._number != 0
+        self._give()
+        return had
+
     def _leave(self) -> None:
         running = self._running
         assert running is not None
-        left = running.turns.pop(self._page) - 1
-        if left:
-            running.turns[self._page] = left
+        entered = running.turns.get(self._page)
+        if not entered or self not in entered:
+            return  # its request is over, and has given it up
+        entered.remove(self)
+        if not entered:
+            del running.turns[self._page]
         try:
             if not running.over:
                 running.flush()

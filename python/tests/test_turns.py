@@ -278,6 +278,24 @@ def test_a_turn_that_is_not_had_in_time_says_who_has_it(w: Worker) -> None:
         pass
 
 
+def test_a_turn_that_is_entered_and_not_left_ends_with_its_request(
+    w: Worker, caplog: pytest.LogCaptureFixture
+) -> None:
+    pair = Pair(w)
+    with w.request(page=pair.a):
+        turn = guado.page().turn()
+        turn.__enter__()
+    (line,) = [one.getMessage() for one in caplog.records]
+    assert f"the turn of page {pair.a.id}, which it had entered and not left" in line
+    with w.request(page=pair.b), guado.page(pair.a.id).turn(timeout=0.01):
+        turn.__exit__()  # too late: it is somebody else's now
+        pair.thread(lambda: guado.page(pair.a.id).turn(timeout=0.01).__enter__(), pair.b).join(
+            PATIENCE
+        )
+    (error,) = pair.told
+    assert isinstance(error, guado.LockTimeout)
+
+
 def test_who_waited_in_vain_leaves_known_who_has_the_turn(w: Worker) -> None:
     pair = Pair(w)
     late = threading.Event()

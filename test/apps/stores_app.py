@@ -112,6 +112,8 @@ def act(do: dict[str, Any]) -> Any:
             case "turn":
                 with guado.page().turn(what.pop("timeout", 30.0)):
                     answer = act(what)
+            case "enter":
+                guado.page().turn().__enter__()
             case "later":
                 here = store(do.get("of", "page"))
                 threading.Thread(target=here.update, args=(what,)).start()

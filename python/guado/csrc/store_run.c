@@ -1,7 +1,7 @@
 /* The hook of a request's answer, as a rule: what its exchange has written goes with the head,
  * and nothing else is to be done. Twin of Running in _state.py, which does the rest: calls that
- * wait for a commit, open transactions, locks, pickles. Before: module_state.c calls it. After:
- * store_commit.c.
+ * wait for a commit, open transactions, locks, turns, pickles. Before: module_state.c calls it.
+ * After: store_commit.c.
  */
 #include "store.h"
 
@@ -45,7 +45,7 @@ int gd_running_hook(PyObject *o, int what) {
     bool end = what == GD_HOOK_END, head = what == GD_HOOK_HEAD || what == GD_HOOK_ACCEPT;
     bool fit = x && PyObject_TypeCheck(r->exchange, gd_known.exchange) && r->ledger &&
                PyObject_TypeCheck(r->ledger, gd_known.ledger) && plain(r, x, end);
-    if (!fit || (end && (!r->left || PySet_Size(x->touched) != 0))) {
+    if (!fit || (end && (!r->left || PySet_Size(x->touched) != 0 || !none_in_dict(r->turns)))) {
         PyObject *done = PyObject_CallMethod(o, "_hook", "i", what);
         Py_XDECREF(done);
         return done ? 0 : -1;

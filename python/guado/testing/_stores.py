@@ -116,6 +116,7 @@ class State(_state.State):
         self.ledger.take(exchange, self.sharing.committed, end)
         if end and (running := self.runs.pop(exchange, None)) is not None:
             running.over = True
+            running._give_turns()
 
     def changed(self, browser: Browser, before: str) -> None:
         """Somebody has logged in or out. What was a guest's becomes the user's, but for the
