@@ -237,6 +237,14 @@ func (p *player) play(what string, value json.RawMessage) {
 		if err != nil {
 			p.fail("%v", err)
 		}
+	case "all", "values":
+		list, err := p.hub.NewValues(value, what == "all")
+		if err == nil {
+			_, err = p.session.Push(list)
+		}
+		if err != nil {
+			p.fail("%v", err)
+		}
 	case "overflow":
 		n, err := strconv.Atoi(string(value))
 		if err != nil {
@@ -302,7 +310,7 @@ func (p *player) application(what string, value json.RawMessage) {
 	p.t.Helper()
 	var v struct {
 		ID             uint64
-		Request        bool
+		Request, Write bool
 		To, Message    string
 		Data           json.RawMessage
 		Code           string
@@ -318,7 +326,7 @@ func (p *player) application(what string, value json.RawMessage) {
 	switch what {
 	case "handled":
 		m, ok := p.handler.next().(Message)
-		if !ok || m.ID != v.ID || m.Request != v.Request || m.To != v.To {
+		if !ok || m.ID != v.ID || m.Request != v.Request || m.Write != v.Write || m.To != v.To {
 			p.fail("the handler was told %+v", m)
 		}
 		p.same(string(m.Data), v.Data)
@@ -338,7 +346,7 @@ func (p *player) application(what string, value json.RawMessage) {
 		if err := p.session.Fail(Ref{p.session.instance, v.ID}, &ReplyError{v.Code, v.Message}); err != nil {
 			p.fail("%v", err)
 		}
-	case "vanish", "send", "request", "abort", "settled", "state", "message", "shown", "as", "to":
+	case "vanish", "send", "request", "abort", "settled", "state", "message", "shown", "as", "to", "write", "has", "heard":
 	default:
 		p.fail("nobody knows what this is")
 	}

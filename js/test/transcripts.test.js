@@ -11,6 +11,7 @@ class Player {
   states = [];
   messages = [];
   snapshots = [];
+  heard = [];
   settled = new Map();
   aborts = new Map();
 
@@ -19,6 +20,7 @@ class Player {
     this.page.onState((s) => s.status === "connecting" || this.states.push(s));
     this.page.onMessage((m) => this.messages.push(m));
     this.page.onSnapshot((s) => this.snapshots.push(s));
+    this.page.onChange("form", (c) => this.heard.push(c.path.join(".")));
   }
 
   follow(promise, name) {
@@ -68,6 +70,15 @@ class Player {
         this.follow(this.page.request(value, { to: step.to, signal: abort.signal }), step.as);
         break;
       }
+      case "write":
+        this.follow(this.page.write(value), step.as);
+        break;
+      case "has":
+        for (const [path, want] of Object.entries(value)) assert.deepEqual(this.page.get(path), want);
+        break;
+      case "heard":
+        assert.deepEqual(this.heard.splice(0), value);
+        break;
       case "abort":
         this.aborts.get(value).abort();
         break;
@@ -103,6 +114,7 @@ class Player {
   done() {
     assert.deepEqual(this.messages, []);
     assert.deepEqual(this.snapshots, []);
+    assert.deepEqual(this.heard, []);
     assert.deepEqual(this.states, []);
     if (this.socket && !this.socket.closed) assert.deepEqual(this.socket.sent, []);
     this.page.close();
