@@ -203,6 +203,7 @@ export class Page {
 
   /** Writes all of it, or nothing. @param {Write[]} list @returns {Promise<void>} */
   write(list) {
+    if (list.some((one) => !one.delete && one.value === undefined)) return Promise.reject(new TypeError("undefined is no value: delete()"));
     const changes = list.map(({ path, value, store, ...one }) => ({
       path: keysOf(path), ...(store && store !== "page" && { store }), ...(one.delete ? { delete: true } : { value: encode(value) }),
     }));

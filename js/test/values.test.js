@@ -103,6 +103,7 @@ describe("what is shared", () => {
     socket.host({ n: 1, h: [cart] });
     heard.length = 0;
     let done = false;
+    await assert.rejects(page.set("cart.net", undefined), TypeError);
     const writing = page.write([{ path: "cart.net", value: { y: 2n ** 60n } }, { path: ["cart", "items"], delete: true }]).then(() => (done = true));
     const sent = JSON.parse(socket.sent.at(-1));
     assert.deepEqual(sent, { a: 1, c: 1, w: [{ path: ["cart", "net"], value: { y: { $int: "0x1000000000000000" } } }, { path: ["cart", "items"], delete: true }] });

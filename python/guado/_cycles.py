@@ -23,15 +23,20 @@ if TYPE_CHECKING:
 Loop = asyncio.AbstractEventLoop
 
 LOOP_PATIENCE = 1.0  # seconds that the thread of an event loop waits: nothing else runs in it
-ON_LOOP = "; the thread of an event loop waits no longer: use async with"
+IN_A_LOOP = "use async with; for a plain read or write of a store: async with store.transaction()"
+ON_LOOP = f"; the thread of an event loop waits no longer: {IN_A_LOOP}"
 
 
 class Deadlock(RuntimeError):
     """Who waits here would never be let in, for the other one waits for it."""
 
+    __module__ = "guado"  # by which people know it
+
 
 class LockTimeout(TimeoutError):
     """The lock, or the turn of the page, was not free in time."""
+
+    __module__ = "guado"
 
 
 def patience(loop: Loop | None, timeout: float) -> float:
@@ -138,11 +143,11 @@ class Waits(LocksBase):
             if owner is exchange:
                 raise Deadlock(self._told(exchange, one, before))
             if loop is not None and one.loop is loop:
-                why = ", a task of the event loop whose thread would wait; use async with"
+                why = f", a task of the event loop whose thread would wait; {IN_A_LOOP}"
                 raise Deadlock(self._told(exchange, one, before) + why)
             if loop is not None and _ends_with_answer(one, owner):
                 why = " in a transaction until the event loop, whose thread would wait, sends its "
-                raise Deadlock(self._told(exchange, one, before) + why + "answer; use async with")
+                raise Deadlock(self._told(exchange, one, before) + why + f"answer; {IN_A_LOOP}")
             behind = [*self.waiting.get(owner, ())]
             if one.loop is not None and one.loop in self.blocked:
                 behind.append(self.blocked[one.loop])

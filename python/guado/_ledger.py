@@ -27,17 +27,25 @@ if TYPE_CHECKING:
 class StoreError(Exception):
     """A store could not do what it was asked; nothing of it was done."""
 
+    __module__ = "guado"
+
 
 class StoreFull(StoreError):
     """The write would take the store, or all of the worker's, above its limit."""
+
+    __module__ = "guado"
 
 
 class StoreGone(StoreError, LookupError):
     """The page, connection or user has ended, and its store with it."""
 
+    __module__ = "guado"
+
 
 class ReadOnly(StoreError):
     """This exchange's answer has left: a write needs the page's turn again."""
+
+    __module__ = "guado"
 
 
 class Batch(NamedTuple):

@@ -25,6 +25,8 @@ _numbers = itertools.count(1)
 class _Late(HostError, LockTimeout):
     """The turn was not free in time."""
 
+    __module__, __qualname__ = "guado", "LockTimeout"  # which it is to people
+
 
 class PageTurn:
     """Enter it once."""

@@ -5,7 +5,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import pickle
 import threading
+import traceback
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -273,6 +275,7 @@ def test_a_turn_that_is_not_had_in_time_says_who_has_it(w: Worker) -> None:
     assert isinstance(error, guado.HostError)
     assert error.code == "deadline"
     assert f"page {pair.a.id}" in str(error)
+    assert traceback.format_exception_only(error)[0].startswith("guado.LockTimeout: ")
     assert "request " in str(error)
     with guado.page(pair.a.id).turn(timeout=0.01):
         pass
@@ -294,6 +297,14 @@ def test_a_turn_that_is_entered_and_not_left_ends_with_its_request(
         )
     (error,) = pair.told
     assert isinstance(error, guado.LockTimeout)
+
+
+def test_errors_have_the_names_by_which_people_know_them() -> None:
+    for name in guado.__all__:
+        found = getattr(guado, name)
+        if isinstance(found, type) and issubclass(found, BaseException):
+            assert not found.__module__.startswith("guado._"), found
+            assert pickle.loads(pickle.dumps(found)) is found
 
 
 def test_who_waited_in_vain_leaves_known_who_has_the_turn(w: Worker) -> None:
