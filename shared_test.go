@@ -414,3 +414,21 @@ func TestAPageThatSharesMoreThanAMessageHoldsEnds(t *testing.T) {
 	}
 	s.eventually("the log says why", func() bool { return strings.Contains(s.log.String(), "cannot be sent") })
 }
+
+func TestBehindALoginAPageSharesTheStoreOfItsUser(t *testing.T) {
+	everyShared(t, func(t *testing.T, s *site) {
+		tab := s.browser().tab(`{"path":"/"}`)
+		tab.do(`{"set":{"cart":1},"share":{"cart":{"over":"requests"}}}`) // the worker has the store as a guest's
+		tab.changes("")
+		tab.do(`{"login":"anna"}`)
+		tab.do(`{"of":"","set":{"seen":1},"share":{"seen":{"of":"","over":"requests","write":true}}}`)
+		if list, _ := tab.changes(""); list != `[{"path":["seen"],"store":"user","value":1}]` {
+			t.Errorf("behind the login: %s", list)
+		}
+		if status, text := tab.post("/_guado/changes", `{"changes":[{"path":"seen","store":"user","value":2}]}`, "Guado-Page: "+tab.page); status != 200 {
+			t.Errorf("%d %s", status, text)
+		}
+		tab.wantDone(`{"of":"","get":"seen"}`, "2")
+		tab.wantDone(`{"get":"cart"}`, "1")
+	})
+}

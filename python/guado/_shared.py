@@ -11,7 +11,7 @@ import contextlib
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
-from guado import _json, _records, _state, _values
+from guado import _json, _records, _request, _state, _values
 from guado._locks import LockTimeout
 from guado.errors import PageError
 from guado.store import (
@@ -114,12 +114,22 @@ def _named(page: str, path: str | Sequence[str], store: Store | None) -> tuple[S
         )
     if store is None or store is own:
         return own, Share(0, "", keys)
-    if store.kind == PAGE or store.owner.name != own.owner.name:
+    if store.kind == PAGE or not _of_one(store, own):
         raise ValueError(
             f"{own.name} can share its own store and those of its user and connection, not that "
             f"of {store.name}; after a login it can from the next request on"
         )
     return own, Share(store.kind, store.id, keys)
+
+
+def _of_one(store: Store, own: Store) -> bool:
+    """Whether both are of one user. What this worker had of a guest who has logged in since
+    keeps the guest's name here, until the host sends it anew."""
+    names = {store.owner.name, own.owner.name}
+    here = _request.current()
+    if len(names) == 1 or here is None or not here.user:
+        return len(names) == 1
+    return names == {f"g:{here.connection}", f"u:{here.user}"}
 
 
 def wanted(page: str, data: bytes) -> tuple[ClientWrites, bytes]:
@@ -165,7 +175,7 @@ def _allowed(
                 store = _state.current().store(kind, one.id) if kind else own
             except LookupError:
                 continue
-            if store.owner.name == own.owner.name:
+            if _of_one(store, own):
                 return ClientWrite(keys, value, deleted, store)
     raise PageError("not_shared", f"the page may not write {'.'.join(keys)}")
 
