@@ -25,10 +25,17 @@ def act(stores: Callable[[str], Any], do: dict[str, Any]) -> Any:
     """One operation on one key: `of` names the store, `key` its place.
 
     `write` sets a register and gives what it set; `append` adds to a log; `read` gives the
-    register, `all` the log. `login` makes the connection a user's, and `who` says whose it is."""
+    register, `all` the log. `login` makes the connection a user's, `who` says whose
+    it is, and `share` lets the client of the page have logs, and write a register."""
     if "login" in do:
         guado.connection().login(do["login"])
         return do["login"]
+    if "share" in do:
+        page, over = guado.page(), do["share"]
+        page.share("log", over=over)
+        page.share("register", write=True, over=over)
+        page.share("log", store=guado.user().store, over=over)
+        return 1
     if "who" in do:
         return guado.connection().user
     store, key = stores(do["of"]), do["key"]

@@ -79,6 +79,11 @@ func (b *browser) request(ctx context.Context, path, page, key string, body any,
 		r.Header.Set("Guado-Page", page)
 	}
 	r.Header.Set("Content-Type", "application/json")
+	return b.send(r, host, into)
+}
+
+// send gives the answer of that host.
+func (b *browser) send(r *http.Request, host int, into any) error {
 	answer, err := b.http.Do(r)
 	if err != nil {
 		return b.world.broken(host, err)
@@ -96,7 +101,7 @@ func (b *browser) request(ctx context.Context, path, page, key string, body any,
 	case answer.StatusCode == http.StatusConflict && bytes.Contains(found, []byte("idempotency_running")):
 		return errRunning
 	}
-	return fmt.Errorf("%s %s: %s", path, answer.Status, found)
+	return fmt.Errorf("%s %s: %s", r.URL.Path, answer.Status, found)
 }
 
 // open makes a page of the class.
@@ -129,6 +134,7 @@ type do struct {
 	Login  string `json:"login,omitempty"`
 	Who    bool   `json:"who,omitempty"`
 	Alone  bool   `json:"alone,omitempty"` // in a transaction
+	Share  string `json:"share,omitempty"` // over session or requests
 }
 
 // asker carries an operation to the application: as a request, or over the page's session.
@@ -143,6 +149,7 @@ type tab struct {
 	ask     asker
 	log     journal
 	socket  *socket
+	copy    *copied
 	wrote   []int // once
 }
 
@@ -169,6 +176,11 @@ func (t *tab) step(i int) error {
 	}
 	if i%8 == 7 {
 		return t.once()
+	}
+	if i%8 == 5 {
+		if err := t.shared(); err != nil {
+			return err
+		}
 	}
 	const of = "connection" // of all tabs of the browser
 	key := fmt.Sprintf("%s %p %d", of, t.browser, t.browser.done.Add(1)/(mostOperations-20))
@@ -235,5 +247,5 @@ func (t *tab) check() error {
 	if err := t.log.check(found); err != nil {
 		return fmt.Errorf("the log of client %d (page %s): %w", t.number, t.page, err)
 	}
-	return errors.Join(t.checkOnce(), t.browser.checkLogin(t.page))
+	return errors.Join(t.checkShared(found), t.checkOnce(), t.browser.checkLogin(t.page))
 }

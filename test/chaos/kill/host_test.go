@@ -83,9 +83,8 @@ func (t *tab) converse(d do, into any) error {
 func (t *tab) again() error {
 	for {
 		_, host := t.world.where()
-		next, err := t.browser.connect(t.page, t.socket)
+		next, err := t.browser.connect(t.page, t.copy, t.socket)
 		if err == nil {
-			t.socket.close()
 			t.socket = next
 			return errUnknown
 		}

@@ -263,11 +263,14 @@ func (w *world) open(b *browser, user string) {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	one := &tab{number: len(w.tabs), page: page, browser: b, world: w}
-	if one.socket, err = b.connect(page, nil); err != nil {
+	one := &tab{number: len(w.tabs), page: page, browser: b, world: w, copy: newCopied(w.overOf())}
+	if one.socket, err = b.connect(page, one.copy, nil); err != nil {
 		w.t.Fatal(err)
 	}
 	w.t.Cleanup(func() { one.socket.close() })
+	if err := one.share(); err != nil {
+		w.t.Fatal(err)
+	}
 	one.ask = func(d do, into any) error { return b.post("/", page, d, into) }
 	if len(w.tabs)%2 == 1 {
 		one.ask = one.converse
@@ -294,12 +297,14 @@ func (w *world) report() {
 	for _, err := range slices.Concat(w.failures, w.problems) {
 		w.t.Error(err)
 	}
-	appended, once := 0, 0
+	appended, once, taken, wrote := 0, 0, 0, 0
 	for _, one := range w.tabs {
 		appended += len(one.log.appended)
 		once += len(one.wrote)
+		taken += one.copy.taken
+		wrote += one.copy.wrote
 	}
 	keys, operations := w.history.size()
-	w.t.Logf("%d workers and %d hosts killed; %d operations on %d registers, %d on logs, %d written once; %d answers, %d without one",
-		w.kills, w.number, operations, keys, appended, once, w.told.Load(), w.unknown.Load())
+	w.t.Logf("%d workers and %d hosts killed; %d operations on %d registers, %d on logs, %d written once, %d written by clients, who were told of %d changes; %d answers, %d without one",
+		w.kills, w.number, operations, keys, appended, once, wrote, taken, w.told.Load(), w.unknown.Load())
 }

@@ -19,6 +19,7 @@ import (
 type socket struct {
 	conn net.Conn
 	host int // number of the one that it is of
+	copy *copied
 	done chan struct{}
 
 	writing sync.Mutex // guards sent, and the order on the wire
@@ -40,11 +41,15 @@ type frame struct {
 	At, Got  uint64
 	M        *struct{ Pushed int }
 	D        json.RawMessage
+	V, H     json.RawMessage // what is shared: of one commit, and all
 	E        *struct{ Code, Message string }
 }
 
 // connect opens the session of a page, or goes on where it was before.
-func (b *browser) connect(page string, before *socket) (*socket, error) {
+func (b *browser) connect(page string, shared *copied, before *socket) (*socket, error) {
+	if before != nil {
+		before.close() // what has come is taken
+	}
 	d := ws.Dialer{Header: ws.HandshakeHeaderHTTP{"Cookie": {b.cookies("/")}}, Timeout: patience}
 	url, host := b.world.where()
 	conn, early, _, err := d.Dial(context.Background(), strings.Replace(url, "http", "ws", 1)+"/_guado/push")
@@ -54,7 +59,7 @@ func (b *browser) connect(page string, before *socket) (*socket, error) {
 	if early != nil {
 		return nil, fmt.Errorf("the host spoke first")
 	}
-	s := &socket{conn: conn, host: host, done: make(chan struct{}), waiting: map[uint64]chan frame{}}
+	s := &socket{conn: conn, host: host, copy: shared, done: make(chan struct{}), waiting: map[uint64]chan frame{}}
 	position := ""
 	if before != nil {
 		s.pushed, s.epoch, s.last = before.pushes(), before.epoch, before.last
@@ -73,6 +78,9 @@ func (b *browser) connect(page string, before *socket) (*socket, error) {
 	}
 	// What left before and was not answered is given up, not sent again.
 	s.epoch, s.last, s.sent = hello.Epoch, hello.At, hello.Got
+	if !hello.Resumed {
+		shared.missed()
+	}
 	go s.read()
 	return s, nil
 }
@@ -113,6 +121,12 @@ func (s *socket) take(f frame, beat bool) error {
 	if f.M != nil && f.M.Pushed > 0 {
 		s.pushed = append(s.pushed, f.M.Pushed)
 	}
+	if f.V != nil {
+		s.copy.take(f.V, false)
+	}
+	if f.H != nil {
+		s.copy.take(f.H, true)
+	}
 	if reply := s.waiting[f.R]; reply != nil { // it was not answered before
 		reply <- f
 		delete(s.waiting, f.R)
@@ -144,6 +158,11 @@ func (s *socket) asks(d do, into any, number uint64, times int) error {
 	if err != nil {
 		return err
 	}
+	return s.sends("q", data, into, number, times)
+}
+
+// sends does so with any request; how: what the frame calls its data.
+func (s *socket) sends(how string, data []byte, into any, number uint64, times int) error {
 	reply := make(chan frame, 1)
 	for i := range times {
 		if err := s.write(func() []byte {
@@ -156,7 +175,7 @@ func (s *socket) asks(d do, into any, number uint64, times int) error {
 				s.waiting[number] = reply
 				s.mu.Unlock()
 			}
-			return fmt.Appendf(nil, `{"c":%d,"q":%s}`, number, data)
+			return fmt.Appendf(nil, `{"c":%d,%q:%s}`, number, how, data)
 		}); err != nil {
 			return fmt.Errorf("%w: %w", errSession, err)
 		}
