@@ -75,7 +75,7 @@ func (h *host) line() string {
 	if len(h.config.Programs) > 0 {
 		parts = append(parts, fmt.Sprintf("%d programs run", running))
 	}
-	parts = append(parts, fmt.Sprintf("%d connections", h.edge.Connections()),
+	parts = append(parts, fmt.Sprintf("%d sockets of clients", h.edge.Connections()),
 		fmt.Sprintf("%d requests under way", under), fmt.Sprintf("%d waiting", waiting), fmt.Sprintf("%d answered", answered))
 	text := strings.Join(parts, ", ")
 	if missing := h.watching.health.Missing(); len(missing) > 0 && h.state.Load() == Serving {

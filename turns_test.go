@@ -1,6 +1,7 @@
 package guado_test
 
 import (
+	"encoding/json"
 	"fmt"
 	neturl "net/url"
 	"os"
@@ -108,7 +109,7 @@ func TestAFullMailboxRefusesRequestsAndMessagesAndSaysSo(t *testing.T) {
 			leave = append(leave, tab.begins(at))
 		}
 		s.awaitPages(func(all []guado.PageStatus) bool { return len(all) == 1 && all[0].Waiting == most })
-		if status, text := tab.post(at, ""); status != 503 || !strings.Contains(text, `"code":"busy"`) {
+		if status, text := tab.post(at, ""); status != 503 || !strings.Contains(text, `"code":"busy"`) || !strings.Contains(text, `"request_id":"`) {
 			t.Errorf("a request: %d %s", status, text)
 		}
 		if got := tab.ask(`{"seen":1}`, ""); got != "busy" {
@@ -222,4 +223,21 @@ func TestTheThreadOfALoopDoesNotWaitForATransactionThatItHasToEnd(t *testing.T) 
 		t.Errorf("the transaction: %d %s", status, text)
 	}
 	tab.wantDone(`{"on_loop":1,"transaction":{"get":"x"}}`, "1")
+}
+
+// What fails is found in the log by what the client was answered.
+func TestAPageThatFailsAnswersWithTheIDThatTheLogHas(t *testing.T) {
+	s := storeSite(t, t.TempDir(), "")
+	tab := s.browser().tab(`{"path":"/","class":"Cart"}`)
+	status, text := tab.post("/_guado/page/"+tab.page+"/fail", "")
+	var said struct {
+		Code      string `json:"code"`
+		RequestID string `json:"request_id"`
+	}
+	if err := json.Unmarshal([]byte(text), &said); err != nil || status != 500 || said.Code != "failed" || said.RequestID == "" {
+		t.Fatalf("%d %s", status, text)
+	}
+	s.eventually("the log has the id of the answer", func() bool {
+		return strings.Contains(s.log.String(), "request_id="+said.RequestID)
+	})
 }

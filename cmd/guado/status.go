@@ -127,7 +127,7 @@ func countReady(workers []supervise.WorkerStatus) (n int) {
 func statusText(st *guado.Status, now time.Time) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "Guado %s is %s at %s\n", st.Version, st.State, strings.Join(st.Listen, ", "))
-	facts := []string{fmt.Sprintf("pid %d", st.PID), "up " + age(now.Sub(st.Started)), count(st.Connections, "connection")}
+	facts := []string{fmt.Sprintf("pid %d", st.PID), "up " + age(now.Sub(st.Started)), count(st.Connections, "open socket")}
 	if st.WebSockets.Opened > 0 {
 		facts = append(facts, count(st.WebSockets.Open, "WebSocket"))
 	}

@@ -1,6 +1,7 @@
 package pages
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -168,11 +169,16 @@ func statusOf(out outcome) int {
 func answerTurn(x *exchange.Exchange, out outcome) {
 	status, text := 200, out.data
 	if out.err != nil {
-		said, err := json.Marshal(map[string]string{"code": out.err.Code, "message": out.err.Message})
+		status = statusOf(out)
+		more := map[string]string{"code": out.err.Code, "message": out.err.Message}
+		if status >= 500 { // whoever reports it names what the log has of it
+			more["request_id"] = cmp.Or(out.id, x.ID)
+		}
+		said, err := json.Marshal(more)
 		if err != nil {
 			said = []byte(`{"code":"failed"}`)
 		}
-		status, text = statusOf(out), said
+		text = said
 	} else if text == nil {
 		text = []byte("null")
 	}

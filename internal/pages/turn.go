@@ -40,6 +40,8 @@ type outcome struct {
 
 	refused bool // the application wants no such page: its object could not be made
 	said    bool // the error is the application's own answer: a PageError
+
+	id string // by which the log tells of it; empty: by that of the request
 }
 
 // mostPatience is how long a turn that nobody waits for is tried, while no worker takes it.
@@ -306,6 +308,9 @@ func (pg *page) came(j *job, x *exchange.Exchange, c *call) outcome {
 	pg.ends(j)
 	pg.pages.opts.Settle(x.Worker) // what the handler pushed comes before what it returned
 	out := ofTurn(&c.Collected)
+	if out.err != nil {
+		out.id = x.ID
+	}
 	if c.Status == 200 && c.Err == nil && x.Gone() == exchange.Present {
 		// It went all its way: nobody on the road has it any more.
 		x.Reset()

@@ -178,6 +178,8 @@ class Cart(guado.Page):
         """Over HTTP."""
         if request.path == "refuse":
             raise guado.PageError("not_now", "as the test wants it")
+        if request.path == "fail":
+            raise RuntimeError("as the test wants it")
         if request.path == "myself":
             with open(request.data["begun"], "w", encoding="utf-8") as f:
                 f.write("begun")
