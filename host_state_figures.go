@@ -11,6 +11,7 @@ func (h *host) storesFigures() *observe.Stores {
 	return &observe.Stores{
 		Users: st.Users, Stores: st.Stores, Commits: st.Commits, Stale: st.Stale, Late: st.Late, Moves: st.Moves,
 		Compared: st.Compared, Different: st.Differences,
+		Sharing: st.Sharing, Waiting: st.Waiting,
 	}
 }
 

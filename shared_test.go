@@ -160,6 +160,9 @@ func TestWithGuadoAckAChangeComesUntilItIsAcknowledgedAndNeverAgain(t *testing.T
 		if status, text := tab.post("/", `{"get":"cart.b"}`, "Guado-Page: "+tab.page, fmt.Sprintf("Guado-Ack: %d", number)); status != 200 || text != "2" {
 			t.Errorf("%d %s", status, text)
 		}
+		if st := s.Status().Stores; st.Sharing != 1 || st.Waiting != 1 {
+			t.Errorf("%d pages share something, and %d changes wait", st.Sharing, st.Waiting)
+		}
 		if list, number = tab.changes("0"); list != `[{"path":["cart","b"],"value":2}]` {
 			t.Errorf("behind an acknowledgement: %s", list)
 		}

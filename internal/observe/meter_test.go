@@ -105,11 +105,12 @@ func TestStoresAreToldOfWhereThereAreAny(t *testing.T) {
 	if text := scraped(t, m); strings.Contains(text, "guado_stores") || strings.Contains(text, "guado_global") {
 		t.Error("a host without stores tells of them")
 	}
-	st.Stores = &Stores{Users: 2, Stores: 5, Commits: 7, Stale: 1, Late: 3, Moves: 4}
+	st.Stores = &Stores{Users: 2, Stores: 5, Commits: 7, Stale: 1, Late: 3, Moves: 4, Sharing: 8, Waiting: 6}
 	st.Global = &Global{Leaves: 6, Ending: 1, Replicas: 2, Bytes: 300, Limit: 4000, Updates: 9, Expired: 8}
 	wantLines(t, scraped(t, m),
 		`guado_stores 5`, `guado_stores_users 2`, `guado_state_moves_total 4`, `guado_state_commits_total{result="applied"} 7`,
 		`guado_state_commits_total{result="stale"} 1`, `guado_state_commits_total{result="late"} 3`,
+		`guado_stores_sharing_pages 8`, `guado_stores_waiting_changes 6`,
 		`guado_global_leaves{which="all"} 6`, `guado_global_leaves{which="ending"} 1`, `guado_global_replicas 2`,
 		`guado_global_bytes 300`, `guado_global_limit_bytes 4000`, `guado_global_updates_total 9`, `guado_global_expired_total 8`,
 	)

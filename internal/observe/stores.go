@@ -9,6 +9,7 @@ type Stores struct {
 	Commits, Stale, Late uint64
 	Moves                uint64
 	Compared, Different  uint64 // from phase 6 on
+	Sharing, Waiting     int    // pages with their clients; changes that wait for them
 }
 
 // Global is the store that all workers share.
@@ -25,6 +26,8 @@ var (
 	movesDesc   = desc("state_moves_total", "Users whose stores went to another worker.")
 
 	comparedDesc = desc("state_compared_total", "Stores of workers that were compared with the host's copy, from phase 6 on.", "result")
+	sharingDesc  = desc("stores_sharing_pages", "Pages whose clients have something of stores.")
+	unaskedDesc  = desc("stores_waiting_changes", "Changes of it that wait until clients ask for them.")
 
 	globalLeavesDesc   = desc("global_leaves", "Values of the global store; ending: those that end by themselves.", "which")
 	globalBytesDesc    = desc("global_bytes", "What the global store costs in the account.")
@@ -36,7 +39,7 @@ var (
 
 func describeStores(to chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
-		storesDesc, ownersDesc, commitsDesc, movesDesc, comparedDesc,
+		storesDesc, ownersDesc, commitsDesc, movesDesc, comparedDesc, sharingDesc, unaskedDesc,
 		globalLeavesDesc, globalBytesDesc, globalLimitDesc, globalUpdatesDesc, globalExpiredDesc, globalReplicasDesc,
 	} {
 		to <- d
@@ -56,6 +59,8 @@ func (s *Stores) collect(to chan<- prometheus.Metric) {
 	to <- counter(movesDesc, s.Moves)
 	to <- counter(comparedDesc, s.Compared-min(s.Compared, s.Different), "same")
 	to <- counter(comparedDesc, s.Different, "different")
+	to <- gauge(sharingDesc, float64(s.Sharing))
+	to <- gauge(unaskedDesc, float64(s.Waiting))
 }
 
 // collect gives nothing below phase 4.
