@@ -98,11 +98,13 @@ func (h *host) settle(slot string) {
 	}
 }
 
-// anew tells the client of a page all that is shared with it.
+// anew tells the client of a page all that is shared with it: before the replies to what the
+// client sends now, of which some are kept from before the end of a host, and come at once.
 func (h *host) anew(page string) {
 	if h.keeps() {
 		h.stores.mirror.Shared(page)
-		h.stores.shares.committed()
+		h.stores.shares.settle()
+		h.stores.shares.committed() // what could not be kept just now
 	}
 }
 

@@ -210,8 +210,7 @@ func (t *tab) write() error {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	// Behind the end of a host all of it comes when it comes.
-	if n := c.logs()[ofTab]; c.problem == nil && !t.world.setting.hosts && !slices.Equal(n, []int{c.wrote}) {
+	if n := c.logs()[ofTab]; c.problem == nil && !slices.Equal(n, []int{c.wrote}) {
 		c.problem = fmt.Errorf("%d was written, and the client has %v", c.wrote, n)
 	}
 	return nil
