@@ -68,14 +68,13 @@ func (s *shares) keep() {
 
 // settle returns when all that is queued has been given, unless it cannot be kept now.
 func (s *shares) settle() {
-	if s == nil || s.mirror.Queued() == 0 {
+	if s == nil {
 		return
 	}
-	if s.wait == nil {
-		s.give()
-		return
-	}
-	if n := s.mirror.Queued(); s.wait() == nil {
+	n := s.mirror.Queued()
+	if n == 0 || s.wait == nil || s.wait() == nil {
+		// Also where nothing is queued: somebody may be giving it to sessions just now, and
+		// the reply must be behind.
 		s.giveUpTo(n)
 	}
 }
@@ -85,6 +84,9 @@ func (s *shares) give() { s.giveUpTo(s.mirror.Queued()) }
 func (s *shares) giveUpTo(number uint64) {
 	s.turn.Lock()
 	defer s.turn.Unlock()
+	if number == 0 {
+		return
+	}
 	for _, t := range s.mirror.Tell(number) {
 		s.pages.Changes(t.Page, t.Data, t.All)
 	}
